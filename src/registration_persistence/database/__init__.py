@@ -1,0 +1,19 @@
+"""How Aurora is reached: settings, credentials, connections, sessions. Knows nothing of registrations."""
+
+from registration_persistence.database.credentials import Credentials, CredentialSource, StaticCredentials
+from registration_persistence.database.events import DatabaseEvent
+from registration_persistence.database.session import Database, Health, get_db, get_engine, session_scope
+from registration_persistence.database.settings import DatabaseSettings
+
+__all__ = [
+    "CredentialSource",
+    "Credentials",
+    "Database",
+    "DatabaseEvent",
+    "DatabaseSettings",
+    "Health",
+    "StaticCredentials",
+    "get_db",
+    "get_engine",
+    "session_scope",
+]

@@ -1,0 +1,24 @@
+"""The root certificates of Amazon RDS, one file for each region, so that `verify-full` needs no download.
+
+`FINGERPRINTS` lists the SHA-256 of each certificate with its subject and the day it expires.
+"""
+
+import re
+from pathlib import Path
+
+_RDS_HOST = re.compile(
+    r"\.(?:(?P<proxy>proxy)-[a-z0-9]+|[a-z0-9-]+)\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.rds\.amazonaws\.com$"
+)
+
+
+def root_certificate_for(host: str) -> Path | None:
+    """Return the file with the roots that sign *host*'s certificate, or `None` where none is shipped.
+
+    An Aurora endpoint is signed by its region's roots, an RDS Proxy endpoint by Amazon Trust Services.
+    """
+    match = _RDS_HOST.search(host.lower())
+    if match is None:
+        return None
+    name = "rds-proxy" if match["proxy"] else match["region"]
+    file = Path(__file__).with_name(f"{name}.pem")
+    return file if file.is_file() else None

@@ -1,0 +1,205 @@
+"""A SQLAlchemy engine for Aurora: who logs in, over which TLS, with which time limits and how many connections."""
+
+import time
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import NullPool, PoolProxiedConnection, QueuePool
+
+from registration_persistence.database.credentials import Credentials, CredentialSource
+from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.failures import (
+    connect_failure,
+    login_was_rejected,
+    statement_failure,
+    transaction_is_aborted,
+    without_detail,
+)
+from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionInUse,
+    ConnectionLost,
+    RegistrationPersistenceError,
+    TransactionAborted,
+    WriterMoved,
+)
+
+# Seconds. A connection that has been silent for half a minute is probed, and given up after three probes.
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
+# Milliseconds that sent data may stay unacknowledged. Keepalives do not watch over a query that is under way: on a
+# network that drops packets it hung for more than 40 s without this, and failed after 4.4 s with 4000.
+_TCP_USER_TIMEOUT = 5_000
+
+_COMMITTING = "registration_persistence.committing"
+_UNUSABLE_AFTER = (CommitOutcomeUnknown, ConnectionLost, WriterMoved)
+
+
+class BoundedPool(QueuePool):
+    """A `QueuePool` that says what to do when every connection is checked out."""
+
+    def connect(self) -> PoolProxiedConnection:
+        """Check a connection out.
+
+        Raises:
+            ConnectionInUse: Every connection is checked out, and stayed so for the pool's timeout.
+        """
+        try:
+            return super().connect()
+        except PoolTimeoutError as error:
+            if self.size() == 1:
+                message = (
+                    "this process's one connection is already checked out: use the session that is open instead of "
+                    "opening another inside it, or set APP_DATABASE_POOL=service where requests run side by side"
+                )
+            else:
+                message = (
+                    f"all {self.size()} connections of this process stayed checked out for {self.timeout():g} s: "
+                    "close sessions sooner, or raise APP_DATABASE_POOL_SIZE"
+                )
+            raise ConnectionInUse(message) from error
+
+
+def create_database_engine(
+    settings: DatabaseSettings, credentials: CredentialSource, events: Events | None = None
+) -> Engine:
+    """Return an engine that reaches the database of *settings*; reads no environment and opens no connection.
+
+    The URL holds no user and no password: each new connection asks *credentials* for both. Errors of the driver reach
+    the caller as the errors of this package where `failures` knows what they mean, and never quote parameters or rows.
+    """
+    engine = create_engine(
+        URL.create("postgresql+psycopg", host=settings.host, port=settings.port, database=settings.name),
+        connect_args=connection_parameters(settings),
+        hide_parameters=True,
+        use_native_hstore=False,
+        **_pool_arguments(settings),
+    )
+    connector = _Connector(settings, credentials, events or Events())
+    event.listen(engine, "do_connect", connector)
+    event.listen(engine, "handle_error", _translate)
+    for moment in ("begin", "rollback"):
+        event.listen(engine, moment, _forget_commit)
+    event.listen(engine, "commit", _refuse_aborted_commit)
+    return engine
+
+
+def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
+    """Return psycopg's and libpq's parameters for every connection, the credentials apart."""
+    parameters: dict[str, Any] = {
+        "sslmode": settings.sslmode,
+        "gssencmode": "disable",
+        "application_name": settings.application_name,
+        "connect_timeout": int(settings.connect_timeout),
+        "tcp_user_timeout": _TCP_USER_TIMEOUT,
+        "target_session_attrs": "read-write",
+        **_KEEPALIVES,
+    }
+    if settings.root_certificate:
+        parameters["sslrootcert"] = str(settings.root_certificate)
+    if settings.pool == "proxy":
+        # A pooler hands statements of one client to the connection of another, and refuses startup options.
+        return parameters | {"prepare_threshold": None}
+    limits = {
+        "statement_timeout": settings.statement_timeout,
+        "lock_timeout": settings.lock_timeout,
+        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
+    }
+    return parameters | {"options": " ".join(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())}
+
+
+def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+    if settings.pool == "proxy":
+        return {"poolclass": NullPool}
+    alone = settings.pool == "lambda"
+    return {
+        "poolclass": BoundedPool,
+        "pool_size": 1 if alone else settings.pool_size,
+        "max_overflow": 0,
+        # With one connection nobody else could give it back while this thread waits.
+        "pool_timeout": 0 if alone else settings.connect_timeout,
+    }
+
+
+class _Connector:
+    """Opens each connection of an engine with the credentials of the moment."""
+
+    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> None:
+        self._where = f"{settings.name} at {settings.host}:{settings.port}"
+        self._credentials = credentials
+        self._events = events
+
+    def __call__(
+        self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]
+    ) -> psycopg.Connection[Any]:
+        started = time.monotonic()
+        cause = "cold" if not self._events.count("connection opened") else "further"
+        credentials = self._credentials.current()
+        outcome = _attempt(parameters, credentials)
+        if isinstance(outcome, psycopg.Error) and login_was_rejected(outcome):
+            self._report("login rejected", "password", started)
+            replacement = self._credentials.replacement_for(credentials)
+            if replacement is not None:
+                cause = "rotation"
+                outcome = _attempt(parameters, replacement)
+        if isinstance(outcome, psycopg.Error):
+            raise connect_failure(outcome, where=self._where)
+        self._report("connection opened", cause, started)
+        return outcome
+
+    def _report(self, name: str, cause: str, started: float) -> None:
+        self._events.emit(DatabaseEvent(name, cause, time.monotonic() - started))
+
+
+def _attempt(parameters: dict[str, Any], credentials: Credentials) -> psycopg.Connection[Any] | psycopg.Error:
+    """Connect, and return the error instead of raising it: the frames it was raised in hold the password."""
+    try:
+        return psycopg.connect(**parameters, user=credentials.username, password=credentials.password)
+    except psycopg.Error as error:
+        return error
+
+
+def _forget_commit(connection: Connection) -> None:
+    connection.info.pop(_COMMITTING, None)
+
+
+def _refuse_aborted_commit(connection: Connection) -> None:
+    """PostgreSQL answers COMMIT with ROLLBACK in an aborted transaction, and neither driver nor SQLAlchemy says so."""
+    if transaction_is_aborted(driver_connection(connection)):
+        raise TransactionAborted(
+            "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
+            "let the error out of the session, or repeat the work without that statement"
+        )
+    connection.info[_COMMITTING] = True
+
+
+def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:
+    error, connection = context.original_exception, context.connection
+    if not isinstance(error, psycopg.Error) or connection is None:
+        return None
+    without_detail(error)
+    driver = driver_connection(connection)
+    meaning = statement_failure(
+        error,
+        lost=context.is_disconnect,
+        # In autocommit the server commits before it answers, so a lost answer says nothing either.
+        committing=driver.autocommit or _COMMITTING in connection.info,
+        read_only=bool(driver.read_only),
+    )
+    if meaning is None:
+        if context.sqlalchemy_exception is not None:
+            context.sqlalchemy_exception.args = (f"({type(error).__name__}) {error}",)
+        return None
+    if isinstance(meaning, _UNUSABLE_AFTER):
+        context.is_disconnect = True
+    return meaning
+
+
+def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """Return the psycopg connection under *connection*."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver

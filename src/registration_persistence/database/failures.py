@@ -1,0 +1,90 @@
+"""What a failed connect or statement means: the driver's error → ours, from structured fields where there are any."""
+
+import re
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from registration_persistence import errors
+
+# psycopg has no SQLSTATE for an error that ends the attempt to connect, so the server's own words decide.
+_CONNECT_FAILURES: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
+    (re.compile(r"password authentication failed"), errors.CredentialsRejected),
+    (re.compile(r"too many clients|remaining connection slots|too many connections"), errors.TooManyConnections),
+    (re.compile(r"database system is|starting up|shutting down|session is read-only"), errors.DatabaseUnavailable),
+    (
+        re.compile(
+            r"pg_hba\.conf|SSL|certificate|host name|does not exist|unsupported startup parameter|permission denied"
+        ),
+        errors.ConnectionRefused,
+    ),
+)
+
+_BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
+    "25006": errors.WriterMoved,
+    "40001": errors.TransactionConflict,
+    "40P01": errors.TransactionConflict,
+    "55P03": errors.LockTimeout,
+    "57014": errors.StatementTimeout,
+    "25P03": errors.ConnectionLost,
+    "57P01": errors.ConnectionLost,
+    "57P02": errors.ConnectionLost,
+    "57P05": errors.ConnectionLost,
+}
+
+
+def login_was_rejected(error: psycopg.Error) -> bool:
+    """Tell whether the server refused the user or the password of an attempt to connect."""
+    return _connect_failure_class(error) is errors.CredentialsRejected
+
+
+def connect_failure(error: psycopg.Error, *, where: str) -> errors.RegistrationPersistenceError:
+    """Return what a failed attempt to connect to *where* means to the caller; *error* becomes its cause.
+
+    The driver's frames hold the password as a local variable, so neither error keeps them.
+    """
+    meaning = _connect_failure_class(error)(f"cannot connect to {where}: {error}")
+    meaning.__cause__ = error.with_traceback(None)
+    return meaning
+
+
+def _connect_failure_class(error: psycopg.Error) -> type[errors.RegistrationPersistenceError]:
+    message = str(error)
+    for pattern, meaning in _CONNECT_FAILURES:
+        if pattern.search(message):
+            return meaning
+    return errors.DatabaseUnavailable
+
+
+def statement_failure(
+    error: psycopg.Error, *, lost: bool, committing: bool, read_only: bool
+) -> errors.RegistrationPersistenceError | None:
+    """Return what a failed statement means to the caller; `None` where the driver's error says it best.
+
+    Args:
+        error: What psycopg raised.
+        lost: Whether the connection is unusable now.
+        committing: Whether COMMIT was on its way.
+        read_only: Whether the session asked for a read-only transaction.
+    """
+    meaning = _BY_SQLSTATE.get(error.sqlstate or "")
+    if meaning is errors.WriterMoved and read_only:
+        return None
+    if meaning is None and (lost or (error.sqlstate or "").startswith("08")):
+        meaning = errors.ConnectionLost
+    if meaning is errors.ConnectionLost and committing:
+        meaning = errors.CommitOutcomeUnknown
+    return None if meaning is None else meaning(f"{error.sqlstate or 'no SQLSTATE'}: {error}")
+
+
+def without_detail(error: psycopg.Error) -> psycopg.Error:
+    """Take DETAIL and CONTEXT, where PostgreSQL quotes the row, out of *error*'s message; `error.diag` keeps them."""
+    if error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
+    return error
+
+
+def transaction_is_aborted(connection: Any) -> bool:
+    """Tell whether a failed statement has ended the transaction of *connection*; asks libpq, not the server."""
+    return bool(connection.info.transaction_status == pq.TransactionStatus.INERROR)

@@ -1,0 +1,168 @@
+"""`Database`: sessions that commit on a clean exit; `get_db()`: the one database of this process."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from threading import Lock
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import Pool
+
+from registration_persistence.database.credentials import CredentialSource, credentials_for
+from registration_persistence.database.engine import create_database_engine, driver_connection
+from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.runtime import reset_in_forked_children
+from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.errors import RegistrationPersistenceError
+
+_PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `Database.ping` found.
+
+    Args:
+        server_version: As the server says it.
+        writable: Whether the server accepts writes; false on a reader and on a writer that was demoted.
+        encrypted: Whether the connection uses TLS.
+        seconds: How long the question took, opening a connection included where there was none.
+    """
+
+    server_version: str
+    writable: bool
+    encrypted: bool
+    seconds: float
+
+
+class Database:
+    """A database and this process's connections to it; opens the first one when it is first used.
+
+    Args:
+        settings: Where it is and how it may be reached.
+        credentials: Where user and password come from; by default what *settings* name.
+
+    Attributes:
+        settings: As given.
+        credentials: Where user and password come from.
+        events: What happened between this process and the database; see `Events.subscribe`.
+        engine: The SQLAlchemy engine, for code that wants plain SQLAlchemy.
+    """
+
+    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
+        self.settings = settings
+        self.events = Events()
+        self.credentials = credentials or credentials_for(settings, on_read=self._count_secret_read)
+        self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._read_only = self.engine.execution_options(postgresql_readonly=True)
+        self._inherited: list[Pool] = []
+        reset_in_forked_children(self)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.settings.name} at {self.settings.host}:{self.settings.port}>"
+
+    @contextmanager
+    def session(self, *, autocommit: bool = False, read_only: bool = False) -> Iterator[Session]:
+        """Open a session, commit when the block ends, roll back when it raises.
+
+        Round trips, on a connection that is open: one for each statement, and two for BEGIN and COMMIT, which
+        *autocommit* saves. Objects stay readable after the block.
+
+        Args:
+            autocommit: Every statement commits by itself. Right where the block makes one repository call; an ORM
+                flush of several statements is not atomic then.
+            read_only: The server refuses writes.
+
+        Raises:
+            ConnectionInUse: The process's connections are all checked out.
+            CommitOutcomeUnknown: The connection broke in COMMIT, or in a statement under *autocommit*.
+            TransactionAborted: A statement failed, its error was swallowed, and the block ended as if all were well.
+            RegistrationPersistenceError: What else connecting or a statement may meet; see `errors`.
+        """
+        if autocommit and read_only:
+            raise ValueError("autocommit and read_only exclude each other: a transaction is what is read-only")
+        engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
+        session = Session(engine, expire_on_commit=False)
+        try:
+            yield session
+            session.commit()
+        except BaseException:
+            with suppress(SQLAlchemyError, RegistrationPersistenceError):
+                session.rollback()
+            raise
+        finally:
+            session.close()
+
+    def ping(self) -> Health:
+        """Ask the server whether it is there and writable; one round trip on a connection that is open.
+
+        Raises:
+            RegistrationPersistenceError: As for `session`.
+        """
+        started = time.monotonic()
+        with self._autocommit.connect() as connection:
+            version, writable = connection.execute(_PING).one()
+            encrypted = driver_connection(connection).pgconn.ssl_in_use
+        return Health(version, writable, encrypted, time.monotonic() - started)
+
+    def dispose(self) -> None:
+        """Close the connections that are not checked out; the next use opens a new one."""
+        self.engine.dispose()
+
+    def after_fork_in_child(self) -> None:
+        """Start without connections, leaving the parent's open; called in a forked child."""
+        # A pool that is collected warns about its open connections, and they are the parent's to close.
+        self._inherited.append(self.engine.pool)
+        self.events.after_fork_in_child()
+        self.credentials.forget()
+        self.engine.dispose(close=False)
+
+    def _count_secret_read(self, cause: str, seconds: float) -> None:
+        self.events.emit(DatabaseEvent("secret read", cause, seconds))
+
+
+class _ThisProcess:
+    """Holds the one `Database` that `get_db` gives."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._database: Database | None = None
+        reset_in_forked_children(self)
+
+    def database(self) -> Database:
+        if self._database is None:
+            with self._lock:
+                if self._database is None:
+                    self._database = Database(DatabaseSettings.from_env())
+        return self._database
+
+    def after_fork_in_child(self) -> None:
+        self._lock = Lock()  # another thread of the parent may have held it
+
+
+_this_process = _ThisProcess()
+
+
+def get_db() -> Database:
+    """Return this process's database, made from the environment at first use; always the same object.
+
+    Safe to call from any thread, and after a fork: the child gets connections of its own.
+
+    Raises:
+        ConfigurationError: The environment is wrong; the next call reads it again.
+    """
+    return _this_process.database()
+
+
+def session_scope(*, autocommit: bool = False, read_only: bool = False) -> AbstractContextManager[Session]:
+    """Return `get_db().session(...)`: a session that commits when the block ends."""
+    return get_db().session(autocommit=autocommit, read_only=read_only)
+
+
+def get_engine() -> Engine:
+    """Return the engine of `get_db()`, for code that wants plain SQLAlchemy."""
+    return get_db().engine

@@ -1,0 +1,85 @@
+"""One normaliser: an address as it was typed → the key that it is compared by."""
+
+import unicodedata
+from dataclasses import dataclass, field
+
+from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+
+from registration_persistence.errors import InvalidEmail
+
+KEY_REVISION = 1
+"""Stored beside each key; a change of the rules below is a new revision."""
+
+# RFC 5321, sections 4.5.3.1.1 and 4.5.3.1.3: a local part has 64 octets at most, and a path 256 with its brackets.
+_LONGEST_LOCAL_PART = 64
+_LONGEST_ADDRESS = 254
+
+# Controls, format characters (bidi controls among them), surrogates, private use, unassigned, and every separator.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
+# Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, where the category is a letter or a mark.
+_IGNORABLE = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+    + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EmailAddress:
+    """A mailbox; `repr` does not show it.
+
+    Args:
+        address: As typed, without space around it. Mail goes here.
+        key: What two spellings of the same mailbox share: local part NFKC and lower case, domain as IDNA A-labels.
+    """
+
+    address: str = field()
+    key: str = field()
+
+
+def normalise_email(address: str) -> EmailAddress:
+    """Check *address* and return it with its comparison key.
+
+    Case and Unicode presentation make no difference to the key; dots and `+tag` do, for only the mailbox's own
+    provider knows whether they matter. `casefold` is not used: it would merge `straße@` and `strasse@`.
+
+    Raises:
+        InvalidEmail: The address cannot receive mail, or cannot be compared safely. The message says why and does not
+            repeat the address.
+    """
+    if not isinstance(address, str):
+        raise InvalidEmail(f"the e-mail address is a {type(address).__name__}: expected a string")
+    trimmed = address.strip()
+    parts = _validated(trimmed)
+    key = f"{_folded(parts.local_part)}@{_ascii_domain(parts)}"
+    # Folding can make what was harmless special: U+FF20 becomes "@", U+2024 a dot, U+2100 "a/c".
+    again = _validated(key)
+    if f"{_folded(again.local_part)}@{_ascii_domain(again)}" != key:
+        raise InvalidEmail("the e-mail address changes its meaning when it is normalised")
+    return EmailAddress(trimmed, key)
+
+
+def _validated(address: str) -> ValidatedEmail:
+    if len(address) > _LONGEST_ADDRESS or len(address.encode(errors="replace")) > _LONGEST_ADDRESS:
+        raise InvalidEmail(f"the e-mail address is longer than {_LONGEST_ADDRESS} octets")
+    if any(unicodedata.category(char) in _REFUSED_CATEGORIES or char in _IGNORABLE for char in address):
+        raise InvalidEmail("the e-mail address has a space, or a character that is invisible or unassigned")
+    try:
+        parts = validate_email(address, check_deliverability=False, strict=True)
+    except EmailNotValidError as error:
+        reason = str(error)
+    else:
+        if len(parts.local_part.encode()) <= _LONGEST_LOCAL_PART:
+            return parts
+        reason = f"The part before the @-sign is longer than {_LONGEST_LOCAL_PART} octets."
+    # Outside the `except`: the validator's frames hold the address.
+    raise InvalidEmail(f"the e-mail address is not valid: {reason}")
+
+
+def _folded(local_part: str) -> str:
+    """Return the fixed point of NFKC and lower case, which one pass of each does not always reach."""
+    folded = unicodedata.normalize("NFKC", local_part).lower()
+    return folded if folded == local_part else _folded(folded)
+
+
+def _ascii_domain(parts: ValidatedEmail) -> str:
+    return parts.ascii_domain.lower()
