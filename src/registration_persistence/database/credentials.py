@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import SecretMalformed, SecretUnavailable
 
-# Seconds. With botocore's own defaults (60 s each, five attempts) a Lambda would be killed before it heard of a failure.
+# Seconds. With botocore's own defaults, 60 s each, a Lambda would be killed before it heard of a failure.
 _SECRETS_MANAGER_CONNECT_TIMEOUT = 2
 _SECRETS_MANAGER_READ_TIMEOUT = 3
 _SECRETS_MANAGER_ATTEMPTS = 2
@@ -163,7 +163,7 @@ def _parse(secret: str | None) -> Credentials | str:
     try:
         value = json.loads(secret)
     except ValueError:
-        return "is not JSON"
+        value = None
     if not isinstance(value, dict):
         return "is not a JSON object"
     for key in ("username", "password"):

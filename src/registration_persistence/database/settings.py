@@ -28,6 +28,7 @@ _HOST = re.compile(r"[A-Za-z0-9_.:-]+")
 _LONGEST_TIMEOUT = (2**31 - 1) / 1000
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
 _LONGEST_NAME = 63
+_LARGEST_PORT = 65535
 
 VARIABLES: Mapping[str, str] = {
     "host": "APP_DATABASE_HOST",
@@ -176,8 +177,8 @@ def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[s
             yield f"APP_DATABASE_HOST is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
     elif not _HOST.fullmatch(host):
         yield f"APP_DATABASE_HOST is {host!r}: expected one host name or IP address"
-    if not 1 <= port <= 65535:
-        yield f"APP_DATABASE_PORT is {port}: expected 1 to 65535"
+    if not 1 <= port <= _LARGEST_PORT:
+        yield f"APP_DATABASE_PORT is {port}: expected 1 to {_LARGEST_PORT}"
     if not name:
         yield "APP_DATABASE_NAME is not set: expected the name of the database"
     elif "\0" in name or len(name.encode(errors="replace")) > _LONGEST_NAME:
@@ -200,7 +201,7 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
     if arn and not _SECRET_ARN.fullmatch(arn):
         yield (
             f"APP_DATABASE_SECRET_ARN is {arn!r}: "
-            "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, with the partition aws, aws-cn or aws-us-gov"
+            "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME in the partition aws, aws-cn or aws-us-gov"
         )
 
 
@@ -216,7 +217,7 @@ def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
     if certificate and not Path(certificate).is_file():
         yield f"APP_DATABASE_SSL_ROOT_CERT is {certificate!r}, which is not a file: expected a PEM file"
     elif certificate and mode not in _VERIFYING:
-        yield f"APP_DATABASE_SSL_ROOT_CERT is set but APP_DATABASE_SSLMODE is {mode!r}: expected {' or '.join(_VERIFYING)}"
+        yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-ca or verify-full"
     elif not certificate and mode in _VERIFYING and host and root_certificate_for(host) is None:
         yield (
             f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "

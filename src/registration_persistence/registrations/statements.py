@@ -105,6 +105,8 @@ FROM found LEFT JOIN moved ON moved.id = found.id
 """
 
 
+_PURPOSES = "jsonb_build_object('consents', :consent_purposes)"
+
 REGISTER = _statement(f"""
 WITH registration AS (
   INSERT INTO registrations AS r (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
@@ -124,7 +126,7 @@ WITH registration AS (
        unnest(:consent_ids, :consent_purposes, :consent_versions, :consent_granted, :consent_sources)
          AS given (id, purpose, document_version, granted, source)
   WHERE registration.created
-), {_recorded("registered", of="registration", data="jsonb_build_object('consents', :consent_purposes)", where="created")}
+), {_recorded("registered", of="registration", data=_PURPOSES, where="created")}
 SELECT {_columns("registration")}, submit_digest, created,
        EXISTS (SELECT FROM registrations other
                WHERE other.email_key = :email_key AND other.status IN ('verified', 'active')) AS email_proven
