@@ -10,41 +10,14 @@ import unicodedata
 from collections.abc import Callable
 
 ROWS = 1000
-FIRST = [
-    "Ada",
-    "Björn",
-    "Chloé",
-    "Dmitri",
-    "Éva",
-    "Fatima",
-    "Giulia",
-    "Håkon",
-    "Ines",
-    "Jürgen",
-    "Kōji",
-    "Łukasz",
-    "Mário",
-    "Nur",
-    "Olga",
-    "Priya",
-    "Quentin",
-]
-LAST = [
-    "Álvarez",
-    "Brontë",
-    "Çelik",
-    "Dvořák",
-    "Eriksson",
-    "Føroyar",
-    "Garçon",
-    "Hüsker",
-    "Ivanova",
-    "Jansen",
-    "Kowalski",
-    "Müller",
-    "Nguyễn",
-    "Ødegård",
-]
+FIRST = (
+    *("Ada", "Björn", "Chloé", "Dmitri", "Éva", "Fatima", "Giulia", "Håkon", "Ines"),
+    *("Jürgen", "Kōji", "Łukasz", "Mário", "Nur", "Olga", "Priya", "Quentin"),
+)
+LAST = (
+    *("Álvarez", "Brontë", "Çelik", "Dvořák", "Eriksson", "Føroyar", "Garçon"),
+    *("Hüsker", "Ivanova", "Jansen", "Kowalski", "Müller", "Nguyễn", "Ødegård"),
+)
 DOMAINS = ("example.com", "example.org", "mail.example.net", "example.co.uk", "bücher.example", "例え.example")
 # Letters that lose more than an accent when they are decomposed.
 SPECIAL = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d"})

@@ -201,7 +201,7 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
     if arn and not _SECRET_ARN.fullmatch(arn):
         yield (
             f"APP_DATABASE_SECRET_ARN is {arn!r}: "
-            "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME in the partition aws, aws-cn or aws-us-gov"
+            "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
         )
 
 
@@ -217,7 +217,7 @@ def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
     if certificate and not Path(certificate).is_file():
         yield f"APP_DATABASE_SSL_ROOT_CERT is {certificate!r}, which is not a file: expected a PEM file"
     elif certificate and mode not in _VERIFYING:
-        yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-ca or verify-full"
+        yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-full"
     elif not certificate and mode in _VERIFYING and host and root_certificate_for(host) is None:
         yield (
             f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "

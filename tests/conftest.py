@@ -1,0 +1,22 @@
+"""The servers that the tests run against: the embedded one and a container, one after the other."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from registration_persistence.local import PostgresAddress
+from registration_persistence.testing import ServerMissing, missing, open_server
+
+pytest_plugins = ["registration_persistence.testing.plugin"]
+
+
+@pytest.fixture(
+    scope="session", params=["embedded", pytest.param("container", marks=pytest.mark.container)], name="postgres_server"
+)
+def every_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresAddress]:
+    """Each kind of server in turn."""
+    try:
+        with open_server(request.param) as address:
+            yield address
+    except ServerMissing as error:
+        missing(error)

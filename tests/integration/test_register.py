@@ -1,0 +1,213 @@
+"""`RegistrationRepository.register`."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from support import Rows, SignUp
+
+from registration_persistence import (
+    Consent,
+    Database,
+    IdempotencyConflict,
+    InvalidConsent,
+    InvalidEmail,
+    InvalidInput,
+    InvalidProfile,
+    ProfileTooLarge,
+    Registered,
+    RegistrationRepository,
+    Replayed,
+    Status,
+)
+
+TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
+
+
+def test_stores_everything_that_belongs_to_a_sign_up(registrations: RegistrationRepository, rows: Rows) -> None:
+    """One call leaves a registration, its token's hash, its consents, an event and an outbox message."""
+    consents = [Consent("terms", "2026-01"), Consent("newsletter", "2026-01", granted=False, source="app")]
+
+    outcome = registrations.register(" Ada@Example.COM ", profile={"name": "Ada"}, consents=consents)
+
+    assert isinstance(outcome, Registered)
+    stored = outcome.registration
+    assert (
+        stored.status,
+        stored.version,
+        stored.email,
+        stored.email_key,
+        stored.profile,
+    ) == (Status.PENDING, 1, "Ada@Example.COM", "ada@example.com", {"name": "Ada"})
+    assert [stored.id] == [row["id"] for row in rows("SELECT id FROM registrations")]
+    assert [(stored.id, 0, 0)] == [
+        (row["registration_id"], row["hash_key_id"], row["attempts"])
+        for row in rows("SELECT * FROM verification_tokens")
+    ]
+    assert [
+        (row["purpose"], row["granted"], row["source"])
+        for row in rows("SELECT * FROM registration_consents ORDER BY purpose")
+    ] == [("newsletter", False, "app"), ("terms", True, "web")]
+    (event,) = rows("SELECT * FROM registration_events")
+    assert (stored.id, 1, "registered", {"consents": ["terms", "newsletter"]}, "user") == (
+        event["registration_id"],
+        event["seq"],
+        event["type"],
+        event["data"],
+        event["actor"],
+    )
+    (message,) = rows("SELECT * FROM outbox")
+    assert (event["id"], stored.id, "registration.registered", {}) == (
+        message["event_id"],
+        message["registration_id"],
+        message["type"],
+        message["payload"],
+    )
+
+
+def test_keeps_no_secret(registrations: RegistrationRepository, rows: Rows) -> None:
+    """The token that goes into the mail is in no table."""
+    outcome = registrations.register("ada@example.com")
+
+    assert isinstance(outcome, Registered)
+    for table in TABLES:
+        assert outcome.secret not in str(rows(f"SELECT * FROM {table}"))
+
+
+def test_what_is_returned_is_what_is_stored(registrations: RegistrationRepository) -> None:
+    """Reading the registration gives the same as registering it did."""
+    outcome = registrations.register("ada@example.com", profile={"é": [1, 2.5, None, True, {"x": "☃"}]})
+
+    assert registrations.get(outcome.registration.id) == outcome.registration
+
+
+def test_times_to_live_are_counted_by_the_database(registrations: RegistrationRepository, rows: Rows) -> None:
+    """`ttl` and `token_ttl` reach the rows as they were given."""
+    registrations.register("ada@example.com", ttl=timedelta(hours=5), token_ttl=timedelta(minutes=7))
+
+    (lives,) = rows(
+        "SELECT r.expires_at - r.created_at AS row, t.expires_at - t.created_at AS token"
+        " FROM registrations r JOIN verification_tokens t ON t.registration_id = r.id"
+    )
+    assert {"row": timedelta(hours=5), "token": timedelta(minutes=7)} == lives
+
+
+def test_ids_are_in_the_order_of_sign_up(registrations: RegistrationRepository) -> None:
+    """A later registration has a greater id."""
+    made = [registrations.register(f"ada{number}@example.com").registration for number in range(20)]
+
+    assert made == sorted(made, key=lambda registration: registration.id)
+
+
+def test_a_pending_mailbox_may_be_registered_again(sign_up: SignUp, rows: Rows) -> None:
+    """Nobody can squat on a mailbox that they have not proven."""
+    first, second = sign_up("ada@example.com"), sign_up("ADA@example.com")
+
+    assert first.registration.id != second.registration.id
+    assert rows("SELECT count(*) AS n FROM registrations WHERE email_key = 'ada@example.com'") == [{"n": 2}]
+
+
+def test_tells_the_service_that_the_mailbox_is_proven(database: Database, sign_up: SignUp) -> None:
+    """`email_proven` is false for a new mailbox and true once somebody has proven it."""
+    first = sign_up()
+    assert not first.email_proven
+    with database.session() as session:
+        RegistrationRepository(session).verify_by_token(first.secret)
+
+    assert sign_up().email_proven
+
+
+def test_the_same_submission_is_stored_once(registrations: RegistrationRepository, rows: Rows) -> None:
+    """The same idempotency key with the same payload gives the first registration and writes nothing."""
+    arguments: dict[str, Any] = {"profile": {"a": 1, "b": 2}, "consents": [Consent("terms", "1"), Consent("news", "1")]}
+    first = registrations.register("ada@example.com", idempotency_key="k", **arguments)
+    arguments = {"profile": {"b": 2, "a": 1}, "consents": [Consent("news", "1"), Consent("terms", "1")]}
+
+    again = registrations.register(" ada@example.com", idempotency_key="k", **arguments)
+
+    assert Replayed(first.registration, email_proven=False) == again
+    assert [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES] == [1, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"email": "eve@example.com"}, {"profile": {"a": 2}}, {"consents": [Consent("terms", "2")]}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_payload_under_the_same_key_is_refused(
+    registrations: RegistrationRepository, rows: Rows, changed: dict[str, Any]
+) -> None:
+    """An idempotency key that comes back with other content raises, and changes nothing."""
+    payload: dict[str, Any] = {"email": "ada@example.com", "profile": {"a": 1}, "consents": [Consent("terms", "1")]}
+    first = registrations.register(**payload, idempotency_key="k")
+
+    with pytest.raises(IdempotencyConflict, match=str(first.registration.id)):
+        registrations.register(**payload | changed, idempotency_key="k")
+
+    assert registrations.get(first.registration.id) == first.registration
+    assert [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES] == [1, 1, 1, 1, 1]
+
+
+def test_a_failed_unit_of_work_leaves_nothing(database: Database, rows: Rows) -> None:
+    """Rolling back takes the registration, token, consents, event and message away together."""
+    with pytest.raises(RuntimeError, match="changed my mind"), database.session() as session:
+        RegistrationRepository(session).register("ada@example.com", consents=[Consent("terms", "1")])
+        raise RuntimeError("changed my mind")
+
+    assert [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES] == [0, 0, 0, 0, 0]
+
+
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"email": "nobody"}, InvalidEmail),
+        ({"email": None}, InvalidEmail),
+        ({"profile": ["not", "an", "object"]}, InvalidProfile),
+        ({"profile": {"x": "a\0b"}}, InvalidProfile),
+        ({"profile": {"a\0b": 1}}, InvalidProfile),
+        ({"profile": {"x": float("nan")}}, InvalidProfile),
+        ({"profile": {"x": "\ud800"}}, InvalidProfile),
+        ({"profile": {"x": object()}}, InvalidProfile),
+        ({"profile": {"x": DEEP}}, InvalidProfile),
+        ({"profile": {"x": "y" * 8192}}, ProfileTooLarge),
+        ({"consents": [("terms", "1")]}, InvalidConsent),
+        ({"consents": [Consent("Terms of use", "1")]}, InvalidConsent),
+        ({"consents": [Consent("terms", "")]}, InvalidConsent),
+        ({"consents": [Consent("terms", "1", source="x" * 65)]}, InvalidConsent),
+        ({"consents": [Consent("terms", "1", granted="yes")]}, InvalidConsent),  # type: ignore[arg-type]  # the point
+        ({"consents": [Consent("terms", "1"), Consent("terms", "2")]}, InvalidConsent),
+        ({"idempotency_key": ""}, InvalidInput),
+        ({"idempotency_key": "k" * 256}, InvalidInput),
+        ({"idempotency_key": "\ud800"}, InvalidInput),
+        ({"ttl": timedelta(0)}, InvalidInput),
+        ({"ttl": timedelta(days=999_999)}, InvalidInput),
+        ({"token_ttl": 60}, InvalidInput),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_sent(
+    database: Database, rows: Rows, arguments: dict[str, Any], error: type[InvalidInput]
+) -> None:
+    """Each value that cannot be stored has its own error, writes nothing, and leaves the session usable."""
+    with database.session() as session:
+        registrations = RegistrationRepository(session)
+        with pytest.raises(error) as raised:
+            registrations.register(**{"email": "ada@example.com", **arguments})
+        assert error is raised.type
+        registrations.register("eve@example.com")
+
+    assert rows("SELECT email FROM registrations") == [{"email": "eve@example.com"}]
+
+
+@pytest.mark.parametrize(
+    "profile", [{}, {"text": "\\u0000 written out"}, {"x": "y" * 8180}, {"big": 10**300}, {"list": [1] * 2700}]
+)
+def test_a_profile_within_the_limits_is_stored_as_it_is(
+    registrations: RegistrationRepository, profile: dict[str, Any]
+) -> None:
+    """What looks odd but is allowed comes back unchanged."""
+    assert profile == registrations.register("ada@example.com", profile=profile).registration.profile
