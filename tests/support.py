@@ -1,9 +1,12 @@
 """What tests say in their signatures."""
 
+import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from registration_persistence import Consent, Registered
+from registration_persistence.local import LocalSecretsManager, PostgresAddress
 
 TERMS = Consent("terms", "2026-01")
 
@@ -15,3 +18,23 @@ class SignUp(Protocol):
 
     def __call__(self, email: str = ..., **arguments: Any) -> Registered:
         """Register *email*."""
+
+
+@dataclass(frozen=True, slots=True)
+class LambdaEnvironment:
+    """A database whose login is in Secrets Manager, with the environment that a Lambda would find."""
+
+    secrets_manager: LocalSecretsManager
+    server: PostgresAddress
+    arn: str
+    username: str
+
+    def store(self, value: dict[str, Any]) -> None:
+        """Make *value* the secret's current version."""
+        self.secrets_manager.put(self.arn, value)
+
+    def rotate(self) -> None:
+        """Give the login another password, and the secret too."""
+        password = secrets.token_urlsafe(16)
+        self.server.create_login(self.username, password)
+        self.store({"username": self.username, "password": password})

@@ -1,13 +1,23 @@
 """What the integration tests share: a session's repository, rows read as the server holds them, sign-ups."""
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import text
-from support import TERMS, Rows, SignUp
+from support import TERMS, LambdaEnvironment, Rows, SignUp
 
-from registration_persistence import Database, Registered, Registration, RegistrationRepository, Verified
+from registration_persistence import (
+    Database,
+    DatabaseSettings,
+    Registered,
+    Registration,
+    RegistrationRepository,
+    Verified,
+)
+from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.testing.plugin import LOGIN
 
 
 @pytest.fixture
@@ -48,3 +58,30 @@ def verified(database: Database, sign_up: SignUp) -> Registration:
         outcome = RegistrationRepository(session).verify_by_token(sign_up().secret)
     assert isinstance(outcome, Verified)
     return outcome.registration
+
+
+@pytest.fixture
+def lambda_environment(
+    postgres_server: PostgresAddress,
+    database_settings: DatabaseSettings,
+    secrets_manager: LocalSecretsManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LambdaEnvironment]:
+    """What a Lambda named `sign-up`, version 7, finds when it starts; the login is the test's own."""
+    username, password = f"lambda_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
+    postgres_server.create_login(username, password)
+    with postgres_server.connect() as connection:
+        connection.execute(f"GRANT {LOGIN} TO {username}")
+    arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
+    for name, value in {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": database_settings.host,
+        "APP_DATABASE_PORT": str(database_settings.port),
+        "APP_DATABASE_NAME": database_settings.name,
+        "APP_DATABASE_SECRET_ARN": arn,
+        "APP_DATABASE_SSLMODE": "prefer",
+        "AWS_LAMBDA_FUNCTION_NAME": "sign-up",
+        "AWS_LAMBDA_FUNCTION_VERSION": "7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield LambdaEnvironment(secrets_manager, postgres_server, arn, username)

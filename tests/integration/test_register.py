@@ -44,10 +44,10 @@ def test_stores_everything_that_belongs_to_a_sign_up(registrations: Registration
         (row["registration_id"], row["hash_key_id"], row["attempts"])
         for row in rows("SELECT * FROM verification_tokens")
     ]
-    assert [
+    assert [("newsletter", False, "app"), ("terms", True, "web")] == [
         (row["purpose"], row["granted"], row["source"])
         for row in rows("SELECT * FROM registration_consents ORDER BY purpose")
-    ] == [("newsletter", False, "app"), ("terms", True, "web")]
+    ]
     (event,) = rows("SELECT * FROM registration_events")
     assert (stored.id, 1, "registered", {"consents": ["terms", "newsletter"]}, "user") == (
         event["registration_id"],
@@ -104,7 +104,7 @@ def test_a_pending_mailbox_may_be_registered_again(sign_up: SignUp, rows: Rows) 
     first, second = sign_up("ada@example.com"), sign_up("ADA@example.com")
 
     assert first.registration.id != second.registration.id
-    assert rows("SELECT count(*) AS n FROM registrations WHERE email_key = 'ada@example.com'") == [{"n": 2}]
+    assert [{"n": 2}] == rows("SELECT count(*) AS n FROM registrations WHERE email_key = 'ada@example.com'")
 
 
 def test_tells_the_service_that_the_mailbox_is_proven(database: Database, sign_up: SignUp) -> None:
@@ -126,7 +126,7 @@ def test_the_same_submission_is_stored_once(registrations: RegistrationRepositor
     again = registrations.register(" ada@example.com", idempotency_key="k", **arguments)
 
     assert Replayed(first.registration, email_proven=False) == again
-    assert [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES] == [1, 1, 2, 1, 1]
+    assert [1, 1, 2, 1, 1] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_another_payload_under_the_same_key_is_refused(
         registrations.register(**payload | changed, idempotency_key="k")
 
     assert registrations.get(first.registration.id) == first.registration
-    assert [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES] == [1, 1, 1, 1, 1]
+    assert [1, 1, 1, 1, 1] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]
 
 
 def test_a_failed_unit_of_work_leaves_nothing(database: Database, rows: Rows) -> None:
@@ -154,7 +154,7 @@ def test_a_failed_unit_of_work_leaves_nothing(database: Database, rows: Rows) ->
         RegistrationRepository(session).register("ada@example.com", consents=[Consent("terms", "1")])
         raise RuntimeError("changed my mind")
 
-    assert [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES] == [0, 0, 0, 0, 0]
+    assert [0, 0, 0, 0, 0] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]
 
 
 DEEP: list[Any] = []
@@ -200,7 +200,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
         assert error is raised.type
         registrations.register("eve@example.com")
 
-    assert rows("SELECT email FROM registrations") == [{"email": "eve@example.com"}]
+    assert [{"email": "eve@example.com"}] == rows("SELECT email FROM registrations")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Protocol
 
+from registration_persistence.database.redaction import redact_logs
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import SecretMalformed, SecretUnavailable
 
@@ -134,6 +135,7 @@ class SecretsManagerCredentials:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
+        redact_logs()
         if self._client is None:
             config = Config(
                 connect_timeout=_SECRETS_MANAGER_CONNECT_TIMEOUT,

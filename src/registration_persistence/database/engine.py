@@ -18,6 +18,7 @@ from registration_persistence.database.failures import (
     transaction_is_aborted,
     without_detail,
 )
+from registration_persistence.database.redaction import ENGINE_LOGGING_NAME, redact_logs
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
@@ -71,10 +72,12 @@ def create_database_engine(
     The URL holds no user and no password: each new connection asks *credentials* for both. Errors of the driver reach
     the caller as the errors of this package where `failures` knows what they mean, and never quote parameters or rows.
     """
+    redact_logs()
     engine = create_engine(
         URL.create("postgresql+psycopg", host=settings.host, port=settings.port, database=settings.name),
         connect_args=connection_parameters(settings),
         hide_parameters=True,
+        logging_name=ENGINE_LOGGING_NAME,
         use_native_hstore=False,
         **_pool_arguments(settings),
     )

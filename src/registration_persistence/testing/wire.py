@@ -10,18 +10,22 @@ _CHUNK = 65_536
 
 
 class WireCounter:
-    """Stands between clients and a PostgreSQL server on this machine; use it as a context manager.
+    """Stands between clients and a PostgreSQL server; use it as a context manager.
 
     A round trip begins when the client sends something after it has heard from the server, and everything that it
     sends before it waits again belongs to the same one. The TCP handshake is not counted.
+
+    Args:
+        server_host: Where the server is.
+        server_port: The same.
 
     Attributes:
         port: Connect here, on 127.0.0.1, without TLS.
         connections: Connections that were opened.
     """
 
-    def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
+    def __init__(self, server_host: str, server_port: int) -> None:
+        self._server = (server_host, server_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
@@ -50,7 +54,7 @@ class WireCounter:
         with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
+                server = socket.create_connection(self._server)
                 self._open += [client, server]
                 self.connections += 1
                 conversation = _Conversation()

@@ -1,0 +1,156 @@
+"""`activate` and `cancel`."""
+
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from support import Rows, SignUp
+
+from registration_persistence import (
+    Cancelled,
+    Database,
+    IllegalTransition,
+    InvalidInput,
+    Registration,
+    RegistrationNotFound,
+    RegistrationRepository,
+    StaleVersion,
+    Status,
+)
+
+
+def test_activates_a_verified_registration(
+    registrations: RegistrationRepository, verified: Registration, rows: Rows
+) -> None:
+    """It becomes active, stays so without an end, and leaves an event and a message."""
+    active = registrations.activate(verified.id, expected_version=2)
+
+    assert (Status.ACTIVE, 3, None) == (active.status, active.version, active.expires_at)
+    assert active.activated_at is not None
+    assert registrations.get(verified.id) == active
+    assert ["registered", "verified", "activated"] == [
+        row["type"] for row in rows("SELECT type FROM registration_events ORDER BY seq")
+    ]
+    assert [{"n": 3}] == rows("SELECT count(*) AS n FROM outbox")
+
+
+def test_refuses_to_activate_what_is_not_verified(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """The error says how the registration stands."""
+    pending = sign_up().registration
+
+    with pytest.raises(IllegalTransition, match=f"{pending.id} is pending and cannot become active"):
+        registrations.activate(pending.id)
+
+    assert registrations.get(pending.id) == pending
+
+
+def test_refuses_to_activate_twice(registrations: RegistrationRepository, verified: Registration, rows: Rows) -> None:
+    """The second call raises and adds no event."""
+    registrations.activate(verified.id)
+
+    with pytest.raises(IllegalTransition, match="is active and cannot become active"):
+        registrations.activate(verified.id)
+
+    assert [{"n": 3}] == rows("SELECT count(*) AS n FROM registration_events")
+
+
+def test_refuses_to_activate_what_has_run_out(
+    database: Database, registrations: RegistrationRepository, verified: Registration
+) -> None:
+    """A verified registration whose time is over counts as expired before the sweep has come by."""
+    with database.session() as session:
+        session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
+
+    with pytest.raises(IllegalTransition, match="is expired and cannot become active"):
+        registrations.activate(verified.id)
+
+
+def test_refuses_a_decision_on_an_old_version(registrations: RegistrationRepository, verified: Registration) -> None:
+    """Both moves name the version that was expected and the one that is there, and change nothing."""
+    with pytest.raises(StaleVersion, match=f"{verified.id} is at version 2, not 1"):
+        registrations.activate(verified.id, expected_version=1)
+    with pytest.raises(StaleVersion) as raised:
+        registrations.cancel(verified.id, expected_version=7)
+
+    assert (verified.id, 7, 2) == (raised.value.registration_id, raised.value.expected, raised.value.actual)
+    assert registrations.get(verified.id) == verified
+
+
+def test_what_is_not_there_cannot_be_moved(registrations: RegistrationRepository) -> None:
+    """Both moves name the id that does not exist."""
+    unknown = uuid4()
+
+    with pytest.raises(RegistrationNotFound, match=str(unknown)):
+        registrations.activate(unknown)
+    with pytest.raises(RegistrationNotFound, match=str(unknown)):
+        registrations.cancel(unknown)
+
+
+@pytest.mark.parametrize("reason", ["user", "admin", "superseded"])
+def test_cancels_what_is_open(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, reason: str) -> None:
+    """A pending registration is closed with the reason, an event and a message."""
+    pending = sign_up().registration
+
+    outcome = registrations.cancel(pending.id, reason, expected_version=1)
+
+    assert outcome.changed
+    closed = outcome.registration
+    assert (Status.CANCELLED, 2, reason, None) == (
+        closed.status,
+        closed.version,
+        closed.close_reason,
+        closed.expires_at,
+    )
+    assert closed.closed_at is not None
+    assert registrations.get(pending.id) == closed
+    assert ["registration.registered", "registration.cancelled"] == [
+        row["type"] for row in rows("SELECT type FROM outbox ORDER BY event_id")
+    ]
+
+
+def test_cancels_what_is_verified(registrations: RegistrationRepository, verified: Registration) -> None:
+    """The mailbox is free again afterwards."""
+    registrations.cancel(verified.id)
+
+    assert registrations.find_by_email("ada@example.com") is None
+
+
+def test_cancelling_again_changes_nothing(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows) -> None:
+    """The repeat succeeds, says that nothing changed, and keeps the first reason."""
+    pending = sign_up().registration
+    first = registrations.cancel(pending.id, "user")
+
+    assert Cancelled(first.registration, changed=False) == registrations.cancel(pending.id, "admin", expected_version=1)
+    assert [{"n": 2}] == rows("SELECT count(*) AS n FROM registration_events")
+
+
+def test_refuses_to_cancel_what_is_active(registrations: RegistrationRepository, verified: Registration) -> None:
+    """Who is active leaves by erasure."""
+    active = registrations.activate(verified.id)
+
+    with pytest.raises(IllegalTransition, match="is active and cannot become cancelled"):
+        registrations.cancel(verified.id)
+
+    assert registrations.get(verified.id) == active
+
+
+def test_refuses_an_unknown_reason(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """The error lists the reasons there are."""
+    with pytest.raises(InvalidInput, match="expected user, admin or superseded"):
+        registrations.cancel(sign_up().registration.id, "ttl")
+
+
+def test_refuses_an_id_that_is_none(registrations: RegistrationRepository) -> None:
+    """A string in place of a UUID is refused before anything is sent."""
+    with pytest.raises(InvalidInput, match="a str: expected a uuid.UUID"):
+        registrations.activate(str(uuid4()))  # type: ignore[arg-type]  # the point
+
+
+def test_says_who_acted(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """The event trail names the actor and the trace."""
+    made = sign_up()
+    with database.session() as session:
+        RegistrationRepository(session, actor="admin:42", correlation_id="1-5759e988").cancel(made.registration.id)
+
+    (event,) = rows("SELECT * FROM registration_events WHERE seq = 2")
+    assert ("admin:42", "1-5759e988") == (event["actor"], event["correlation_id"])

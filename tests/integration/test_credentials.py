@@ -1,0 +1,203 @@
+"""Credentials from Secrets Manager: how often it is asked, and what happens when the secret is not as expected."""
+
+import socket
+import traceback
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from support import LambdaEnvironment
+
+from registration_persistence import (
+    CredentialsRejected,
+    Database,
+    DatabaseEvent,
+    DatabaseSettings,
+    RegistrationRepository,
+    SecretMalformed,
+    SecretUnavailable,
+)
+from registration_persistence.database.credentials import SecretsManagerCredentials
+from registration_persistence.local import LocalSecretsManager, PostgresAddress
+
+
+def test_a_warm_unit_of_work_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
+    """Two calls on the first connection, none in the hundred units that follow, on new connections too."""
+    database = Database(DatabaseSettings.from_env())
+    for number in range(100):
+        with database.session(autocommit=True) as session:
+            RegistrationRepository(session).register(f"ada{number}@example.com")
+        if number % 25 == 0:
+            database.dispose()
+    database.dispose()
+
+    assert {"DescribeSecret": 1, "GetSecretValue": 1} == lambda_environment.secrets_manager.calls
+
+
+def test_making_a_database_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
+    """No client, no call and no connection before the first use."""
+    database = Database(DatabaseSettings.from_env())
+
+    assert lambda_environment.secrets_manager.calls.total() == 0
+    assert database.events.count("connection opened") == 0
+
+
+def test_a_changed_password_is_found(lambda_environment: LambdaEnvironment) -> None:
+    """After a rotation, the next connection is refused once, the secret is read again, and the request succeeds."""
+    database = Database(DatabaseSettings.from_env())
+    seen: list[tuple[str, str]] = []
+    database.events.subscribe(lambda event: seen.append((event.name, event.cause)))
+    assert database.ping().writable
+
+    lambda_environment.rotate()
+    assert database.ping().writable, "an open connection survives a rotation"
+    database.dispose()
+    assert database.ping().writable
+    database.dispose()
+
+    assert [
+        ("secret read", "cold"),
+        ("connection opened", "cold"),
+        ("login rejected", "password"),
+        ("secret read", "rotation"),
+        ("connection opened", "rotation"),
+    ] == seen
+    assert {"DescribeSecret": 2, "GetSecretValue": 2} == lambda_environment.secrets_manager.calls
+
+
+def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres_server: PostgresAddress) -> None:
+    """Where the rotation alternates between two users, the name follows."""
+    database = Database(DatabaseSettings.from_env())
+    assert database.ping().writable
+    postgres_server.create_login(lambda_environment.username, "gone")
+    postgres_server.create_login("registration_app_clone", "new")
+    lambda_environment.store({"username": "registration_app_clone", "password": "new"})
+    database.dispose()
+
+    assert database.ping().writable
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT current_user").scalar() == "registration_app_clone"
+    database.dispose()
+
+
+def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnvironment) -> None:
+    """The secret is read once more, not for ever, and the error quotes no password."""
+    lambda_environment.store({"username": lambda_environment.username, "password": "wrong-for-good"})
+    database = Database(DatabaseSettings.from_env())
+
+    with pytest.raises(CredentialsRejected, match="password authentication failed") as raised:
+        database.ping()
+
+    assert not raised.value.retryable
+    assert lambda_environment.secrets_manager.calls.total() == 4
+    everything = traceback.TracebackException.from_exception(raised.value, capture_locals=True).format()
+    assert "wrong-for-good" not in "".join(everything)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (b"\x00\x01", "is binary"),
+        ("  ", "is empty"),
+        ("hunter2-not-json", "is not a JSON object"),
+        ('["hunter2"]', "is not a JSON object"),
+        ({"password": "hunter2"}, "has no key 'username'"),
+        ({"username": "app"}, "has no key 'password'"),
+        ({"username": "app", "password": ""}, "has a 'password' that is not a string with something in it"),
+        ({"username": 7, "password": "hunter2"}, "has a 'username' that is not a string"),
+        ({"username": "app", "password": "hunter2\0"}, "has a 'password' that is not"),
+    ],
+)
+def test_a_malformed_secret_is_one_clear_error(
+    lambda_environment: LambdaEnvironment, value: dict[str, Any] | str | bytes, problem: str
+) -> None:
+    """The error names the ARN and what is wrong, quotes nothing of the secret, and a mended secret is read."""
+    arn = lambda_environment.secrets_manager.create(f"malformed/{uuid4()}", value)
+    credentials = SecretsManagerCredentials(arn, region="eu-west-1")
+
+    with pytest.raises(SecretMalformed) as raised:
+        credentials.current()
+
+    assert f"the secret {arn} {problem}" in str(raised.value)
+    everything = "".join(traceback.TracebackException.from_exception(raised.value, capture_locals=True).format())
+    assert "hunter2" not in everything.replace(repr(value), "")
+    lambda_environment.secrets_manager.put(arn, {"username": "app", "password": "mended"})
+    assert SecretsManagerCredentials(arn, region="eu-west-1").current().password == "mended"
+
+
+def test_a_secret_that_is_not_there_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:
+    """The error names the ARN and what Secrets Manager said."""
+    arn = lambda_environment.arn + "x"
+    credentials = SecretsManagerCredentials(arn, region="eu-west-1")
+
+    with pytest.raises(SecretUnavailable, match="ResourceNotFoundException") as raised:
+        credentials.current()
+
+    assert arn in str(raised.value)
+
+
+def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens there: the error says so in seconds, and may be retried."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+        arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"
+        with pytest.raises(SecretUnavailable, match="Could not connect") as raised:
+            SecretsManagerCredentials(arn, region="eu-west-1").current()
+
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint"),
+    [
+        ("eu-west-1", "https://secretsmanager.eu-west-1.amazonaws.com"),
+        ("cn-north-1", "https://secretsmanager.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "https://secretsmanager.us-gov-west-1.amazonaws.com"),
+    ],
+)
+def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatch, region: str, endpoint: str) -> None:
+    """Region and partition come from the ARN, whatever the Lambda's own region is."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raising=False)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    partition = {"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}.get(region, "aws")
+    settings = DatabaseSettings(
+        host="db", name="app", secret_arn=f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
+    )
+    credentials = SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region)
+    credentials._new_cache()
+
+    assert endpoint == credentials._client.meta.endpoint_url
+    assert partition == credentials._client.meta.partition
+
+
+def test_a_subscriber_that_fails_fails_no_request(
+    lambda_environment: LambdaEnvironment, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a metrics hook raises is logged; the connection opens, and other hooks hear of it."""
+    database = Database(DatabaseSettings.from_env())
+    heard: list[DatabaseEvent] = []
+
+    def broken(event: DatabaseEvent) -> None:
+        raise RuntimeError(event.name)
+
+    database.events.subscribe(broken)
+    database.events.subscribe(heard.append)
+
+    assert database.ping().writable
+    database.dispose()
+
+    assert ["secret read", "connection opened"] == [event.name for event in heard]
+    assert "a subscriber to database events failed on connection opened" in caplog.text
+    assert lambda_environment.secrets_manager.calls.total() == 2
+
+
+def test_repr_shows_no_password(secrets_manager: LocalSecretsManager) -> None:
+    """Neither the source nor what it gives shows the password."""
+    arn = secrets_manager.create("repr", {"username": "app", "password": "hunter2"})
+    source = SecretsManagerCredentials(arn, region="eu-west-1")
+
+    assert "hunter2" not in f"{source!r} {source.current()!r} {source.current()}"

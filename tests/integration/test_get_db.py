@@ -1,0 +1,146 @@
+"""`get_db`, `session_scope` and `get_engine`: one database for the process, from the environment."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event, Thread
+
+import pytest
+from sqlalchemy import text
+from support import LambdaEnvironment
+
+from registration_persistence import (
+    ConfigurationError,
+    Database,
+    RegistrationRepository,
+    get_db,
+    get_engine,
+    session_scope,
+)
+from registration_persistence.database import session as session_module
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test finds the process as it is at its start."""
+    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    yield
+    if session_module._this_process._database is not None:
+        get_db().dispose()
+
+
+def test_the_whole_way(lambda_environment: LambdaEnvironment) -> None:
+    """With nothing but the environment, a sign-up goes through the secret and the engine into the table."""
+    with session_scope() as session:
+        made = RegistrationRepository(session).register("ada@example.com").registration
+
+    assert {"DescribeSecret": 1, "GetSecretValue": 1} == lambda_environment.secrets_manager.calls
+    with session_scope(read_only=True) as session:
+        assert RegistrationRepository(session).get(made.id) == made
+        assert session.scalar(text("SELECT current_user")) == lambda_environment.username
+        assert session.scalar(text("SHOW application_name")) == "sign-up:7"
+
+
+def test_is_always_the_same(lambda_environment: LambdaEnvironment) -> None:
+    """One object, one engine, one connection."""
+    assert get_db() is get_db()
+    assert get_engine() is get_db().engine
+    assert lambda_environment.secrets_manager.calls.total() == 0
+
+
+def test_is_made_once_by_many_threads(lambda_environment: LambdaEnvironment) -> None:
+    """Twenty threads that come at once get the same object, and the secret is read once."""
+    barrier = Barrier(20)
+
+    def use(number: int) -> tuple[Database, object]:
+        barrier.wait()
+        with session_scope(autocommit=True) as session:
+            return get_db(), RegistrationRepository(session).register(f"ada{number}@example.com")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("APP_DATABASE_POOL", "service")
+        with ThreadPoolExecutor(20) as threads:
+            results = list(threads.map(use, range(20)))
+
+    assert {get_db()} == {database for database, _ in results}
+    assert lambda_environment.secrets_manager.calls.total() == 2
+
+
+def test_a_wrong_environment_is_read_again(
+    lambda_environment: LambdaEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a wrong environment is not remembered."""
+    host = os.environ["APP_DATABASE_HOST"]
+    monkeypatch.delenv("APP_DATABASE_HOST")
+    with pytest.raises(ConfigurationError, match="APP_DATABASE_HOST is not set"):
+        get_db()
+
+    monkeypatch.setenv("APP_DATABASE_HOST", host)
+
+    assert get_db().ping().writable
+    assert lambda_environment.secrets_manager.calls.total() == 2
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Run *work* in a forked child, and raise here what it raised there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:  # the child must end here, whatever happens
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEnvironment) -> None:
+    """The child connects anew, reads the secret anew, and its end does not touch the parent's connection."""
+
+    def backend() -> int:
+        with session_scope() as session:
+            return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    parents = backend()
+
+    def work() -> None:
+        assert backend() != parents
+        assert get_db().events.count("connection opened") == 2
+        get_db().dispose()
+
+    in_child(work)
+
+    assert parents == backend()
+    assert lambda_environment.secrets_manager.calls.total() == 4
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+def test_a_fork_under_somebody_elses_locks_does_not_hang(lambda_environment: LambdaEnvironment) -> None:
+    """Locks that another thread holds at the moment of the fork are not held in the child."""
+    database = get_db()
+    holding, done = Event(), Event()
+
+    def hold() -> None:
+        credentials = database.credentials
+        with session_module._this_process._lock, credentials._lock, database.events._lock:  # type: ignore[attr-defined]  # on purpose
+            holding.set()
+            done.wait(20)
+
+    thread = Thread(target=hold)
+    thread.start()
+    holding.wait(20)
+
+    def work() -> None:
+        assert get_db().ping().writable
+
+    try:
+        in_child(work)
+    finally:
+        done.set()
+        thread.join()
+    assert lambda_environment.secrets_manager.calls.total() == 2

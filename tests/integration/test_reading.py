@@ -1,0 +1,136 @@
+"""`get`, `find_by_email` and `list_page`."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from support import SignUp
+
+from registration_persistence import (
+    Database,
+    InvalidCursor,
+    InvalidEmail,
+    InvalidInput,
+    Registration,
+    RegistrationRepository,
+    Status,
+)
+
+
+def test_there_may_be_none(registrations: RegistrationRepository) -> None:
+    """An unknown id and an unknown mailbox give `None`."""
+    assert registrations.get(uuid4()) is None
+    assert registrations.find_by_email("ada@example.com") is None
+
+
+def test_finds_a_mailbox_however_it_is_spelt(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """Case, width and Unicode form make no difference."""
+    made = sign_up("Zoë@Bücher.example").registration
+
+    for spelling in ("zoë@bücher.example", "ZOË@xn--bcher-kva.example", "zoe\u0308@BU\u0308CHER.example"):
+        assert made == registrations.find_by_email(spelling)
+
+
+def test_finds_the_proven_registration_first(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """A registration that is proven comes before newer ones that are not."""
+    first = sign_up()
+    registrations.verify_by_token(first.secret)
+    sign_up()
+
+    found = registrations.find_by_email("ada@example.com")
+
+    assert found is not None
+    assert (first.registration.id, Status.VERIFIED) == (found.id, found.status)
+
+
+def test_finds_the_newest_of_those_that_are_pending(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """Where nobody has proven the mailbox, the latest sign-up is found."""
+    sign_up()
+    newest = sign_up().registration
+
+    assert newest == registrations.find_by_email("ada@example.com")
+
+
+def test_does_not_find_what_has_run_out(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp
+) -> None:
+    """A pending registration whose time is over is not found by its mailbox, and is still there by its id."""
+    made = sign_up().registration
+    with database.session() as session:
+        session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
+
+    assert registrations.find_by_email("ada@example.com") is None
+    assert registrations.get(made.id) is not None
+
+
+def test_refuses_to_look_for_what_is_no_mailbox(registrations: RegistrationRepository) -> None:
+    """Looking for something that is no address raises as registering it does."""
+    with pytest.raises(InvalidEmail):
+        registrations.find_by_email("nobody")
+
+
+def test_pages_hold_every_registration_once(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """The pages one after the other are all registrations in the order of sign-up; the last has no cursor."""
+    made = [sign_up(f"ada{number}@example.com").registration for number in range(7)]
+
+    seen: list[Registration] = []
+    sizes, cursor = [], None
+    while True:
+        page = registrations.list_page(after=cursor, limit=3)
+        seen += page.items
+        sizes.append(len(page.items))
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert made == seen
+    assert [3, 3, 1] == sizes
+
+
+def test_a_full_last_page_has_no_cursor(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """As many registrations as fit on the page are not followed by an empty one."""
+    for number in range(3):
+        sign_up(f"ada{number}@example.com")
+
+    assert registrations.list_page(limit=3).next_cursor is None
+
+
+def test_a_page_can_be_of_one_status(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """Only registrations of that status are on it."""
+    first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
+    registrations.verify_by_token(second.secret)
+
+    assert [first.registration] == list(registrations.list_page(status="pending").items)
+    assert [second.registration.id] == [item.id for item in registrations.list_page(status=Status.VERIFIED).items]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"after": "edited"}, InvalidCursor),
+        ({"after": ""}, InvalidCursor),
+        ({"after": UUID(int=1)}, InvalidCursor),
+        ({"status": "gone"}, InvalidInput),
+        ({"limit": 0}, InvalidInput),
+        ({"limit": 1001}, InvalidInput),
+        ({"limit": "10"}, InvalidInput),
+        ({"limit": True}, InvalidInput),
+    ],
+)
+def test_refuses_what_is_no_page(
+    registrations: RegistrationRepository, arguments: dict[str, Any], error: type[InvalidInput]
+) -> None:
+    """A cursor that somebody edited, an unknown status and a limit out of bounds are each refused."""
+    with pytest.raises(error):
+        registrations.list_page(**arguments)
+
+
+def test_results_outlive_the_session(database: Database, sign_up: SignUp) -> None:
+    """What a repository returned can be read after the session has closed."""
+    made = sign_up(profile={"name": "Ada"}).registration
+    with database.session(read_only=True) as session:
+        found = RegistrationRepository(session).get(made.id)
+
+    assert found is not None
+    assert {"name": "Ada"} == found.profile

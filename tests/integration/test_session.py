@@ -1,0 +1,382 @@
+"""`Database.session`: when it commits, what it refuses, and what a lost connection means."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from threading import Thread
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, InternalError
+from sqlalchemy.orm import Session
+from support import Rows
+
+from registration_persistence import (
+    CommitOutcomeUnknown,
+    ConnectionInUse,
+    ConnectionLost,
+    Database,
+    DatabaseSettings,
+    LockTimeout,
+    RegistrationPersistenceError,
+    RegistrationRepository,
+    StatementTimeout,
+    TransactionAborted,
+    TransactionConflict,
+    WriterMoved,
+)
+from registration_persistence.registrations.models import OutboxMessage
+
+ADD = "INSERT INTO outbox (event_id, registration_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'test')"
+
+
+def added(rows: Rows) -> int:
+    """How many rows `ADD` left behind."""
+    count: int = rows("SELECT count(*) AS n FROM outbox")[0]["n"]
+    return count
+
+
+def test_commits_on_a_clean_exit(database: Database, rows: Rows) -> None:
+    """What the block wrote is there afterwards."""
+    with database.session() as session:
+        session.execute(text(ADD))
+        assert added(rows) == 0
+
+    assert added(rows) == 1
+
+
+def test_rolls_back_when_the_block_raises(database: Database, rows: Rows) -> None:
+    """The block's own exception comes out as it is, and nothing was written."""
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as raised, database.session() as session:
+        session.execute(text(ADD))
+        raise error
+
+    assert error is raised.value
+    assert added(rows) == 0
+
+
+def test_does_not_mask_the_error_of_the_block(database: Database) -> None:
+    """Where rolling back fails too, the first error is the one that comes out."""
+    with pytest.raises(ZeroDivisionError), database.session() as session:
+        kill(session)
+        _ = 1 / 0
+
+
+def test_autocommit_commits_each_statement(database: Database, rows: Rows) -> None:
+    """A later error takes nothing back."""
+    with pytest.raises(ZeroDivisionError), database.session(autocommit=True) as session:
+        session.execute(text(ADD))
+        _ = 1 / 0
+
+    assert added(rows) == 1
+
+
+def test_modes_do_not_stay_with_the_connection(database_settings: DatabaseSettings, rows: Rows) -> None:
+    """On the one connection of a Lambda, an autocommit or read-only session leaves no trace on the next."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    for options in ({"autocommit": True}, {"read_only": True}):
+        with database.session(**options) as session:
+            session.execute(text("SELECT 1"))
+        with pytest.raises(ZeroDivisionError), database.session() as session:
+            session.execute(text(ADD))
+            _ = 1 / 0
+    database.dispose()
+
+    assert added(rows) == 0
+
+
+def test_a_read_only_session_cannot_write(database: Database, rows: Rows) -> None:
+    """The server refuses, and the refusal is not mistaken for a writer that has moved."""
+    with pytest.raises(InternalError, match="read-only transaction"), database.session(read_only=True) as session:
+        session.execute(text(ADD))
+
+    assert added(rows) == 0
+
+
+def test_autocommit_and_read_only_exclude_each_other(database: Database) -> None:
+    """Asking for both is refused with the reason."""
+    with pytest.raises(ValueError, match="exclude each other"), database.session(autocommit=True, read_only=True):
+        pass
+
+
+def test_a_swallowed_error_does_not_pass_for_a_commit(database: Database, rows: Rows) -> None:
+    """PostgreSQL turns COMMIT into ROLLBACK after a failed statement; that is said instead of losing the work."""
+    with pytest.raises(TransactionAborted, match="nothing was kept"), database.session() as session:
+        session.execute(text(ADD))
+        with pytest.raises(Exception, match="division by zero"):
+            session.execute(text("SELECT 1 / 0"))
+
+    assert added(rows) == 0
+
+
+def test_plain_sqlalchemy_is_told_too(database: Database) -> None:
+    """The engine itself refuses to commit an aborted transaction."""
+    with database.engine.connect() as connection:
+        with pytest.raises(Exception, match="division by zero"):
+            connection.execute(text("SELECT 1 / 0"))
+        with pytest.raises(TransactionAborted):
+            connection.commit()
+
+
+def test_objects_stay_readable_after_the_session(database: Database, rows: Rows) -> None:
+    """Models loaded in a session can be read when it has closed."""
+    with database.session() as session:
+        session.execute(text(ADD))
+        message = session.query(OutboxMessage).one()
+
+    assert message.type == "test"
+    assert repr(message) == f"<OutboxMessage {message.event_id!r}>"
+    assert added(rows) == 1
+
+
+def kill(session: Session) -> None:
+    """End the server's side of *session*'s connection, as a crash or an administrator does."""
+    address = session.connection().connection.dbapi_connection
+    assert isinstance(address, psycopg.Connection)
+    with psycopg.connect(address.info.dsn, password=address.info.password, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [address.info.backend_pid])
+
+
+def test_a_connection_lost_before_commit_wrote_nothing(database: Database, rows: Rows) -> None:
+    """The error says that the work can be repeated, and the next session has another connection."""
+    with pytest.raises(ConnectionLost) as raised, database.session() as session:
+        session.execute(text(ADD))
+        kill(session)
+        session.execute(text(ADD))
+
+    assert raised.value.retryable
+    assert isinstance(raised.value.__cause__, psycopg.Error)
+    assert added(rows) == 0
+
+
+def test_a_connection_lost_in_commit_leaves_it_open(database: Database) -> None:
+    """Nobody can know whether the commit was kept, so the error does not invite to repeat it."""
+    with pytest.raises(CommitOutcomeUnknown) as raised, database.session() as session:
+        session.execute(text(ADD))
+        kill(session)
+
+    assert not raised.value.retryable
+    assert database.ping().writable
+
+
+def test_a_connection_lost_in_autocommit_leaves_it_open(database: Database) -> None:
+    """A statement that commits by itself may have done so before the answer was lost."""
+    with pytest.raises(CommitOutcomeUnknown), database.session(autocommit=True) as session:
+        session.execute(text("SELECT 1"))
+        kill(session)
+        session.execute(text(ADD))
+
+
+def test_a_failed_commit_is_no_unknown_outcome(database: Database) -> None:
+    """A constraint that is checked at COMMIT refuses it; that is certain, and comes out as what it is."""
+    with database.session() as session:
+        session.execute(text("CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
+    with pytest.raises(IntegrityError, match="duplicate key"), database.session() as session:
+        session.execute(text("INSERT INTO late VALUES (1), (1)"))
+
+    assert database.ping().writable
+
+
+@pytest.fixture
+def hasty(database_settings: DatabaseSettings) -> Iterator[Database]:
+    """A database whose limits are short."""
+    made = Database(dataclasses.replace(database_settings, statement_timeout=0.4, lock_timeout=0.2))
+    yield made
+    made.dispose()
+
+
+def test_a_statement_that_takes_too_long_is_ended(hasty: Database) -> None:
+    """The limit of the settings is the server's."""
+    with pytest.raises(StatementTimeout) as raised, hasty.session() as session:
+        session.execute(text("SELECT pg_sleep(20)"))
+
+    assert not raised.value.retryable
+
+
+def test_a_lock_that_is_not_given_up_is_not_awaited_for_ever(hasty: Database, database: Database) -> None:
+    """The wait ends with an error that invites to try again."""
+    with database.session() as holder:
+        holder.execute(text("LOCK TABLE outbox"))
+        with pytest.raises(LockTimeout) as raised, hasty.session() as session:
+            session.execute(text(ADD))
+
+    assert raised.value.retryable
+
+
+def test_a_forgotten_transaction_is_ended_by_the_server(database_settings: DatabaseSettings) -> None:
+    """A session that stays idle in a transaction loses its connection, and with it its locks."""
+    database = Database(dataclasses.replace(database_settings, idle_in_transaction_timeout=0.2))
+    with pytest.raises(ConnectionLost), database.session() as session:
+        session.execute(text(ADD))
+        with database.engine.connect() as other:
+            other.execute(text("SELECT pg_sleep(0.6)"))
+        session.execute(text(ADD))
+    database.dispose()
+
+
+def test_a_deadlock_can_be_retried(database: Database) -> None:
+    """The transaction that the server sacrifices hears so."""
+    with database.session() as session:
+        session.execute(text("CREATE TABLE pair (n int PRIMARY KEY, v int)"))
+        session.execute(text("INSERT INTO pair VALUES (1, 0), (2, 0)"))
+    outcomes: list[type[Exception] | None] = []
+
+    def cross(first: int, second: int) -> None:
+        try:
+            with database.session() as session:
+                session.execute(text(f"UPDATE pair SET v = v + 1 WHERE n = {first}"))
+                session.execute(text("SELECT pg_sleep(0.3)"))
+                session.execute(text(f"UPDATE pair SET v = v + 1 WHERE n = {second}"))
+            outcomes.append(None)
+        except RegistrationPersistenceError as error:
+            outcomes.append(type(error))
+
+    threads = [Thread(target=cross, args=order) for order in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {None, TransactionConflict} == set(outcomes)
+
+
+def test_a_writer_that_became_a_reader_is_left(database: Database, rows: Rows) -> None:
+    """A refused write on a demoted server says so, and the connection is not used again."""
+    with database.session() as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+    with pytest.raises(WriterMoved) as raised, database.session() as session:
+        assert first == session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text(ADD))
+
+    assert raised.value.retryable
+    with database.session() as session:
+        assert first != session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text(ADD))
+    assert added(rows) == 1
+
+
+def test_one_connection_is_not_handed_out_twice(database_settings: DatabaseSettings) -> None:
+    """In `lambda` mode a session inside a session is refused at once, with what to do instead."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    with database.session() as outer:
+        outer.execute(text("SELECT 1"))
+        with pytest.raises(ConnectionInUse, match="use the session that is open"), database.session() as inner:
+            inner.execute(text("SELECT 1"))
+        assert outer.scalar(text("SELECT 2")) == 2
+    database.dispose()
+
+
+def test_a_pool_that_is_exhausted_says_so(database_settings: DatabaseSettings) -> None:
+    """In `service` mode the error names the pool's size and the setting."""
+    database = Database(dataclasses.replace(database_settings, pool_size=2, connect_timeout=2))
+    with database.session() as first, database.session() as second:
+        first.execute(text("SELECT 1"))
+        second.execute(text("SELECT 1"))
+        with (
+            pytest.raises(ConnectionInUse, match="all 2 connections .* APP_DATABASE_POOL_SIZE"),
+            database.session() as third,
+        ):
+            third.execute(text("SELECT 1"))
+    database.dispose()
+
+
+def test_a_lambda_keeps_its_connection(database_settings: DatabaseSettings) -> None:
+    """Invocation after invocation, the backend is the same."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    backends = set()
+    for _ in range(5):
+        with database.session() as session:
+            backends.add(session.scalar(text("SELECT pg_backend_pid()")))
+    database.dispose()
+
+    assert len(backends) == 1
+
+
+def test_behind_a_pooler_nothing_is_kept(database_settings: DatabaseSettings) -> None:
+    """In `proxy` mode each session connects anew, prepares nothing, and sends no startup options."""
+    database = Database(dataclasses.replace(database_settings, pool="proxy", statement_timeout=1))
+    backends = set()
+    for _ in range(3):
+        with database.session() as session:
+            for _ in range(8):
+                backends.add(session.scalar(text("SELECT pg_backend_pid()")))
+            assert session.scalar(text("SELECT count(*) FROM pg_prepared_statements")) == 0
+            assert session.scalar(text("SHOW statement_timeout")) == "0"
+
+    assert len(backends) == 3
+
+
+SETTINGS: list[tuple[str, Callable[[DatabaseSettings], Any]]] = [
+    ("application_name", lambda settings: settings.application_name),
+    ("statement_timeout", lambda settings: f"{settings.statement_timeout:g}s"),
+    ("lock_timeout", lambda settings: f"{settings.lock_timeout:g}s"),
+    ("idle_in_transaction_session_timeout", lambda settings: f"{settings.idle_in_transaction_timeout:g}s"),
+]
+
+
+def test_the_server_knows_the_settings(database_settings: DatabaseSettings) -> None:
+    """Name and time limits reach every connection with its first packet."""
+    settings = dataclasses.replace(
+        database_settings,
+        application_name="sign-up:7",
+        statement_timeout=7,
+        lock_timeout=3,
+        idle_in_transaction_timeout=9,
+    )
+    database = Database(settings)
+    with database.session() as session:
+        assert [value(settings) for _, value in SETTINGS] == [
+            session.scalar(text(f"SHOW {name}")) for name, _ in SETTINGS
+        ]
+    database.dispose()
+
+
+def test_libpq_watches_over_the_network(database: Database) -> None:
+    """A dead peer is noticed: keepalives while idle, `tcp_user_timeout` while something is under way."""
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        given = driver.info.get_parameters()
+
+    expected = {
+        "keepalives_idle": "30",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "5000",
+    }
+    assert expected == {name: given.get(name) for name in expected}
+    assert given["target_session_attrs"] == "read-write"
+
+
+def test_ping_says_what_it_found(database: Database) -> None:
+    """The server's version, that it accepts writes, and whether TLS is in use."""
+    health = database.ping()
+
+    assert health.writable
+    assert not health.encrypted
+    assert health.server_version.startswith(("15.", "16."))
+
+
+def test_repr_names_the_database_and_nothing_else(database: Database) -> None:
+    """No user and no password."""
+    settings = database.settings
+    assert f"<Database {settings.name} at {settings.host}:{settings.port}>" == repr(database)
+    assert str(settings.password) not in f"{database.engine.url!r} {settings!r} {database.credentials!r}"
+
+
+def test_a_broken_constraint_does_not_quote_the_row(database: Database) -> None:
+    """The server's DETAIL holds the row, so the error's text goes without it; `diag` still has it."""
+    email = "ada@example.com"
+    with database.session() as session:
+        made = RegistrationRepository(session).register(email).registration
+    with pytest.raises(IntegrityError) as raised, database.session() as session:
+        session.execute(text("UPDATE registrations SET email_key = upper(email_key) WHERE id = :id"), {"id": made.id})
+
+    assert "ck_registrations_email_key_lower" in str(raised.value)
+    assert email not in str(raised.value).lower()
+    assert isinstance(raised.value.orig, psycopg.Error)
+    assert email.upper() in str(raised.value.orig.diag.message_detail)

@@ -1,0 +1,197 @@
+"""`verify_by_token` and `peek_token`."""
+
+from datetime import timedelta
+from threading import Thread
+
+import pytest
+from sqlalchemy import text
+from support import Rows, SignUp
+
+from registration_persistence import (
+    AlreadyVerified,
+    Database,
+    EmailTaken,
+    RegistrationRepository,
+    Status,
+    TokenExpired,
+    TokenUnknown,
+    TokenUsable,
+    TransactionConflict,
+    Verified,
+)
+
+
+def test_proves_the_mailbox(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows) -> None:
+    """The token moves its registration on, is used up, and leaves an event and a message."""
+    made = sign_up()
+
+    outcome = registrations.verify_by_token(made.secret, ttl=timedelta(days=3))
+
+    assert isinstance(outcome, Verified)
+    registration = outcome.registration
+    assert (made.registration.id, Status.VERIFIED, 2) == (registration.id, registration.status, registration.version)
+    assert registration.verified_at is not None
+    assert registration.expires_at == registration.verified_at + timedelta(days=3)
+    assert registrations.get(registration.id) == registration
+    assert [{"used": True}] == rows("SELECT used_at IS NOT NULL AS used FROM verification_tokens")
+    assert [(1, "registered"), (2, "verified")] == [
+        (row["seq"], row["type"]) for row in rows("SELECT * FROM registration_events ORDER BY seq")
+    ]
+    assert ["registration.registered", "registration.verified"] == [
+        row["type"] for row in rows("SELECT type FROM outbox ORDER BY event_id")
+    ]
+
+
+def test_opening_the_link_twice_is_a_success(
+    registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
+) -> None:
+    """A second use changes nothing and says that the mailbox is proven."""
+    secret = sign_up().secret
+    first = registrations.verify_by_token(secret)
+
+    second = registrations.verify_by_token(secret)
+
+    assert isinstance(first, Verified)
+    assert AlreadyVerified(first.registration) == second
+    assert [{"n": 2}] == rows("SELECT count(*) AS n FROM registration_events")
+
+
+def test_a_link_opened_after_activation_is_a_success(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """The token of an active registration still says that the mailbox is proven."""
+    made = sign_up()
+    registrations.verify_by_token(made.secret)
+    active = registrations.activate(made.registration.id)
+
+    assert AlreadyVerified(active) == registrations.verify_by_token(made.secret)
+
+
+def test_peeking_tells_and_changes_nothing(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """What a mail scanner sees when it opens the link leaves the token to the person."""
+    made = sign_up()
+
+    assert TokenUsable(made.registration) == registrations.peek_token(made.secret)
+    assert TokenUsable(made.registration) == registrations.peek_token(made.secret)
+    assert isinstance(registrations.verify_by_token(made.secret), Verified)
+    assert isinstance(registrations.peek_token(made.secret), AlreadyVerified)
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x", "x" * 43, "ä" * 43, "x" * 100_000, "\ud800" * 43, "a b" * 14 + "a"], ids=lambda token: token[:3]
+)
+def test_what_was_never_given_out_is_unknown(
+    registrations: RegistrationRepository, sign_up: SignUp, token: str
+) -> None:
+    """A token of any shape that nobody was sent is an outcome, not an error."""
+    sign_up()
+
+    assert TokenUnknown() == registrations.verify_by_token(token)
+    assert TokenUnknown() == registrations.peek_token(token)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE verification_tokens SET created_at = now() - interval '2 s', expires_at = now() - interval '1 s'",
+        "UPDATE registrations SET expires_at = now() - interval '1 s'",
+        "UPDATE registrations SET status = 'expired', expires_at = NULL, closed_at = now(), close_reason = 'ttl'",
+        "UPDATE registrations SET status = 'cancelled', expires_at = NULL, closed_at = now(), close_reason = 'user'",
+    ],
+    ids=["token", "registration", "swept", "cancelled"],
+)
+def test_a_token_whose_time_is_over_proves_nothing(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, sql: str
+) -> None:
+    """Neither an expired token, nor that of a registration that has ended, is used."""
+    secret = sign_up().secret
+    with database.session() as session:
+        session.execute(text(sql))
+
+    assert TokenExpired() == registrations.peek_token(secret)
+    assert TokenExpired() == registrations.verify_by_token(secret)
+    assert [{"used_at": None}] == rows("SELECT used_at FROM verification_tokens")
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registration_events")
+
+
+def test_only_one_registration_of_a_mailbox_can_be_proven(
+    registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
+) -> None:
+    """The second registration hears that the mailbox is taken, and keeps its token."""
+    first, second = sign_up("ada@example.com"), sign_up("Ada@Example.com")
+    registrations.verify_by_token(first.secret)
+
+    assert EmailTaken() == registrations.peek_token(second.secret)
+    assert EmailTaken() == registrations.verify_by_token(second.secret)
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NULL")
+
+
+class Race:
+    """Two registrations of one mailbox: one verified and not yet committed, the other waiting for it in a thread."""
+
+    def __init__(self, database: Database, sign_up: SignUp) -> None:
+        self._database = database
+        self.winner, self.loser = sign_up(), sign_up()
+
+    def lose(self, lose: "Thread") -> None:
+        """Run *lose*, whose verification must wait, and commit the winner's once it does."""
+        with self._database.session() as session:
+            assert isinstance(RegistrationRepository(session).verify_by_token(self.winner.secret), Verified)
+            lose.start()
+            self._wait_for_a_lock()
+        lose.join(timeout=20)
+        assert not lose.is_alive()
+
+    def _wait_for_a_lock(self) -> None:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for _ in range(2000):
+                if connection.scalar(text(waiting)):
+                    return
+                connection.execute(text("SELECT pg_sleep(0.005)"))
+        pytest.fail("the second verification never waited for the first")
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_losing_the_race_for_a_mailbox_is_an_outcome(
+    database: Database, sign_up: SignUp, rows: Rows, *, autocommit: bool
+) -> None:
+    """The loser hears `EmailTaken`, and its session goes on to work and to commit."""
+    race, heard = Race(database, sign_up), []
+
+    def lose() -> None:
+        with database.session(autocommit=autocommit) as session:
+            registrations = RegistrationRepository(session)
+            heard.append(registrations.verify_by_token(race.loser.secret))
+            registrations.register("eve@example.com")
+
+    race.lose(Thread(target=lose))
+
+    assert [EmailTaken()] == heard
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registrations WHERE email = 'eve@example.com'")
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registrations WHERE status = 'verified'")
+
+
+def test_losing_the_race_later_in_a_transaction_is_an_error_that_can_be_retried(
+    database: Database, sign_up: SignUp, rows: Rows
+) -> None:
+    """Where earlier work of the transaction is lost with the race, that is said, and repeating it succeeds."""
+    race, heard = Race(database, sign_up), []
+
+    def work() -> None:
+        with database.session() as session:
+            registrations = RegistrationRepository(session)
+            registrations.register("eve@example.com")
+            heard.append(registrations.verify_by_token(race.loser.secret))
+
+    def lose() -> None:
+        with pytest.raises(TransactionConflict) as raised:
+            work()
+        assert raised.value.retryable
+        heard.append(rows("SELECT count(*) AS n FROM registrations WHERE email = 'eve@example.com'"))
+        work()
+
+    race.lose(Thread(target=lose))
+
+    assert [[{"n": 0}], EmailTaken()] == heard
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registrations WHERE email = 'eve@example.com'")
