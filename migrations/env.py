@@ -6,15 +6,17 @@ import os
 import re
 import time
 from logging.config import fileConfig
+from typing import Any
 
 from alembic import context
+from psycopg import sql
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import postgresql
 
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.database.engine import create_database_engine
 from registration_persistence.errors import LockTimeout
-from registration_persistence.registrations.models import EVENT_PARTITION, Base
+from registration_persistence.registrations.base import Base
+from registration_persistence.registrations.models import EVENT_PARTITION
 
 # Any number will do, as long as no other program takes the same in this database.
 ADVISORY_LOCK = 7_265_676_973_747_261
@@ -26,7 +28,7 @@ WAIT_FOR_OTHER_DEPLOYMENT = 900.0
 config = context.config
 logger = logging.getLogger("registration_persistence.migrations")
 
-COMPARISON = {
+COMPARISON: dict[str, Any] = {
     "target_metadata": Base.metadata,
     "include_name": lambda name, kind, _: kind != "table" or not re.fullmatch(EVENT_PARTITION, name or ""),
     "compare_server_default": True,
@@ -38,7 +40,7 @@ def run_offline() -> None:
     """Print the SQL; needs no database and no environment."""
     context.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **COMPARISON)
     if set_role := set_role_statement():
-        context.execute(set_role)
+        context.execute(set_role.replace(":", r"\:"))
     with context.begin_transaction():
         context.run_migrations()
 
@@ -63,7 +65,7 @@ def run_online() -> None:
         with engine.connect() as connection:
             wait_for_other_deployments(connection)
             if set_role := set_role_statement():
-                connection.execute(text(set_role))
+                connection.exec_driver_sql(set_role)
                 connection.commit()
             with_patience(connection)
     finally:
@@ -109,7 +111,7 @@ def migrate(connection: Connection) -> None:
 def set_role_statement() -> str | None:
     """Return what makes the owner role the owner of everything that is created, where one is named."""
     role = config.attributes.get("owner_role") or os.environ.get("APP_DATABASE_OWNER_ROLE")
-    return f"SET ROLE {postgresql.dialect().identifier_preparer.quote_identifier(role)}" if role else None
+    return sql.SQL("SET ROLE {}").format(sql.Identifier(role)).as_string() if role else None
 
 
 if config.config_file_name is not None:

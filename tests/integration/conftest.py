@@ -66,7 +66,7 @@ def lambda_environment(
     database_settings: DatabaseSettings,
     secrets_manager: LocalSecretsManager,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[LambdaEnvironment]:
+) -> LambdaEnvironment:
     """What a Lambda named `sign-up`, version 7, finds when it starts; the login is the test's own."""
     username, password = f"lambda_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
     postgres_server.create_login(username, password)
@@ -84,4 +84,4 @@ def lambda_environment(
         "AWS_LAMBDA_FUNCTION_VERSION": "7",
     }.items():
         monkeypatch.setenv(name, value)
-    yield LambdaEnvironment(secrets_manager, postgres_server, arn, username)
+    return LambdaEnvironment(secrets_manager, postgres_server, arn, username)

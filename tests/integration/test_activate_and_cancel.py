@@ -142,7 +142,7 @@ def test_refuses_an_unknown_reason(registrations: RegistrationRepository, sign_u
 
 def test_refuses_an_id_that_is_none(registrations: RegistrationRepository) -> None:
     """A string in place of a UUID is refused before anything is sent."""
-    with pytest.raises(InvalidInput, match="a str: expected a uuid.UUID"):
+    with pytest.raises(InvalidInput, match=r"a str: expected a uuid\.UUID"):
         registrations.activate(str(uuid4()))  # type: ignore[arg-type]  # the point
 
 

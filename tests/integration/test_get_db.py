@@ -89,7 +89,7 @@ def in_child(work: Callable[[], None]) -> None:
     if pid == 0:
         try:
             work()
-        except BaseException:  # the child must end here, whatever happens
+        except BaseException:  # noqa: BLE001 the child must end here, whatever happens
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)

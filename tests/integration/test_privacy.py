@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
@@ -16,18 +16,18 @@ PASSWORD = "correct-horse-battery-staple"
 
 
 @pytest.fixture
-def everything_logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+def everything_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Every logger of this process at its chattiest."""
     caplog.set_level(logging.DEBUG)
     for name in ("registration_persistence", "sqlalchemy.engine", "sqlalchemy.pool", "psycopg", "alembic"):
         caplog.set_level(logging.DEBUG, logger=name)
-    yield caplog
+    return caplog
 
 
 def written(error: BaseException) -> str:
     """What an error tracker would send: the chain of errors, each frame of the package and below with its locals."""
     whole = traceback.TracebackException.from_exception(error, capture_locals=True)
-    pieces = []
+    pieces: list[str] = []
     link: traceback.TracebackException | None = whole
     while link is not None:
         pieces += link.format_exception_only()

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
@@ -56,9 +56,14 @@ def together(database: Database, *calls: Callable[[RegistrationRepository], T]) 
         return list(threads.map(make, calls))
 
 
-def kinds(outcomes: list[T | Exception]) -> Counter[type]:
+def kinds(outcomes: Sequence[object]) -> Counter[type]:
     """How many outcomes there are of each class."""
     return Counter(type(outcome) for outcome in outcomes)
+
+
+def verification(token: str) -> Callable[[RegistrationRepository], object]:
+    """The call that verifies *token*."""
+    return lambda registrations: registrations.verify_by_token(token)
 
 
 def assert_trails_are_whole(rows: Rows) -> None:
@@ -93,7 +98,7 @@ def test_the_same_token_eight_times(wide: Database, sign_up: SignUp, rows: Rows)
     for number in range(ROUNDS):
         secret = sign_up(f"ada{number}@example.com").secret
 
-        outcomes = together(wide, *[lambda registrations, secret=secret: registrations.verify_by_token(secret)] * WIDTH)
+        outcomes = together(wide, *[verification(secret)] * WIDTH)
 
         assert {Verified: 1, AlreadyVerified: WIDTH - 1} == kinds(outcomes)
     assert_trails_are_whole(rows)
@@ -104,9 +109,7 @@ def test_one_mailbox_proven_by_eight(wide: Database, sign_up: SignUp, rows: Rows
     for number in range(ROUNDS):
         secrets = [sign_up(f"ada{number}@example.com").secret for _ in range(WIDTH)]
 
-        outcomes = together(
-            wide, *[lambda registrations, secret=secret: registrations.verify_by_token(secret) for secret in secrets]
-        )
+        outcomes = together(wide, *map(verification, secrets))
 
         assert {Verified: 1, EmailTaken: WIDTH - 1} == kinds(outcomes)
     assert [{"n": ROUNDS}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NOT NULL")
@@ -119,13 +122,10 @@ def test_verify_against_cancel(wide: Database, sign_up: SignUp, rows: Rows) -> N
     for number in range(2 * ROUNDS):
         made = sign_up(f"ada{number}@example.com")
 
-        def verify(registrations: RegistrationRepository, made: Registered = made) -> object:
-            return registrations.verify_by_token(made.secret)
-
         def cancel(registrations: RegistrationRepository, made: Registered = made) -> object:
             return registrations.cancel(made.registration.id)
 
-        seen += kinds(together(wide, verify, cancel))
+        seen += kinds(together(wide, verification(made.secret), cancel))
 
     assert {Verified, TokenExpired, Cancelled} >= set(seen)
     assert seen[Cancelled] == 2 * ROUNDS
@@ -140,7 +140,7 @@ def test_one_activation_of_eight(wide: Database, sign_up: SignUp, rows: Rows) ->
     """With the version that all have read, one activates and the others hear that they are late."""
     for number in range(ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        together(wide, lambda registrations, made=made: registrations.verify_by_token(made.secret))
+        together(wide, verification(made.secret))
 
         def activate(registrations: RegistrationRepository, made: Registered = made) -> Registration:
             return registrations.activate(made.registration.id, expected_version=2)
@@ -153,7 +153,7 @@ def test_activate_against_cancel(wide: Database, sign_up: SignUp, rows: Rows) ->
     """One of the two happens; the other is refused."""
     for number in range(ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        together(wide, lambda registrations, made=made: registrations.verify_by_token(made.secret))
+        together(wide, verification(made.secret))
 
         def activate(registrations: RegistrationRepository, made: Registered = made) -> object:
             return registrations.activate(made.registration.id)

@@ -276,7 +276,7 @@ def test_a_pool_that_is_exhausted_says_so(database_settings: DatabaseSettings) -
         first.execute(text("SELECT 1"))
         second.execute(text("SELECT 1"))
         with (
-            pytest.raises(ConnectionInUse, match="all 2 connections .* APP_DATABASE_POOL_SIZE"),
+            pytest.raises(ConnectionInUse, match=r"all 2 connections .* APP_DATABASE_POOL_SIZE"),
             database.session() as third,
         ):
             third.execute(text("SELECT 1"))

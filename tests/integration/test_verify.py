@@ -176,7 +176,8 @@ def test_losing_the_race_later_in_a_transaction_is_an_error_that_can_be_retried(
     database: Database, sign_up: SignUp, rows: Rows
 ) -> None:
     """Where earlier work of the transaction is lost with the race, that is said, and repeating it succeeds."""
-    race, heard = Race(database, sign_up), []
+    race = Race(database, sign_up)
+    heard: list[object] = []
 
     def work() -> None:
         with database.session() as session:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -25,6 +26,9 @@ from registration_persistence.errors import IdempotencyConflict, InvalidInput, R
 from registration_persistence.local import LocalPostgres, LocalSecretsManager, embedded_binaries
 from registration_persistence.registrations import Registered, RegistrationRepository, Verified
 from registration_persistence.registrations.outcomes import RegisterOutcome
+
+if TYPE_CHECKING:
+    import _csv
 
 _DATABASE = "registration"
 _LOGIN = "registration_app"
@@ -157,7 +161,7 @@ def _verify(token: str, tally: Tally) -> None:
 class Rejections:
     """The file with the rows that could not be registered."""
 
-    def __init__(self, lines: "csv.Writer") -> None:
+    def __init__(self, lines: "_csv.Writer") -> None:
         self._lines = lines
 
     def add(self, row: SignupRow, reason: str) -> None:

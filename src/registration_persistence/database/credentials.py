@@ -74,6 +74,8 @@ class SecretsManagerCredentials:
         self._arn = arn
         self._region = region
         self._on_read = on_read
+        self._cache: Any = None
+        self._client: Any = None
         self.forget()
 
     def __repr__(self) -> str:
@@ -106,8 +108,7 @@ class SecretsManagerCredentials:
     def forget(self) -> None:
         """Drop the cached secret, the client and its sockets, and the lock that another thread may hold."""
         self._lock = RLock()
-        self._cache: Any = None
-        self._client: Any = None
+        self._cache = self._client = None
 
     def _read(self, cause: str) -> Credentials:
         started, fresh = time.monotonic(), self._cache is None

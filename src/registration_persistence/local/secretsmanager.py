@@ -35,7 +35,7 @@ class LocalSecretsManager:
 
     def __enter__(self) -> Self:
         from boto3.session import Session
-        from moto.server import DomainDispatcherApplication, create_backend_app
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs a line for each request

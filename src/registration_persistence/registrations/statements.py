@@ -7,6 +7,7 @@ one, because a prepared `SELECT *` fails once a migration adds a column.
 """
 
 import re
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import TypeEngine
 
-_TYPES: dict[str, TypeEngine[object]] = {
+_TYPES: dict[str, TypeEngine[Any]] = {
     "id": UUID(),
     "email": Text(),
     "email_key": Text(),

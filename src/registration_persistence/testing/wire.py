@@ -1,6 +1,7 @@
 """A TCP proxy that counts round trips on the wire."""
 
 import socket
+import time
 from contextlib import suppress
 from threading import Lock, Thread
 from types import TracebackType
@@ -18,13 +19,15 @@ class WireCounter:
     Args:
         server_host: Where the server is.
         server_port: The same.
+        latency: Seconds that what the client sends takes to reach the server, as on a network.
 
     Attributes:
         port: Connect here, on 127.0.0.1, without TLS.
         connections: Connections that were opened.
     """
 
-    def __init__(self, server_host: str, server_port: int) -> None:
+    def __init__(self, server_host: str, server_port: int, *, latency: float = 0.0) -> None:
+        self._latency = latency
         self._server = (server_host, server_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -74,6 +77,8 @@ class WireCounter:
                     if asks and not conversation.asked:
                         self._round_trips += 1
                     conversation.asked = asks
+                if asks and self._latency:
+                    time.sleep(self._latency)
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):

@@ -1,0 +1,154 @@
+"""The shape of the project: layers, public names, what importing costs, and documentation that repeats code."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import registration_persistence
+from registration_persistence import errors
+from registration_persistence.database import settings
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_imports_point_down_the_layers() -> None:
+    """import-linter finds no import against the layers, and every module has its place in them."""
+    run = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "0 broken" in run.stdout
+
+
+IMPORTING = """
+import json, sys
+
+def audit(event, args):
+    if event.startswith("socket.") and event != "socket.gethostname":
+        raise SystemExit(f"import did {event}")
+
+sys.addaudithook(audit)
+import registration_persistence
+registration_persistence.DatabaseSettings.from_env({ENVIRONMENT})
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_importing_costs_no_sdk_and_no_socket() -> None:
+    """In a fresh interpreter, the import loads no AWS SDK, Alembic, pydantic or test tool, and opens no socket."""
+    environment = {
+        "APP_DATABASE_HOST": "db",
+        "APP_DATABASE_NAME": "app",
+        "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf",
+    }
+    program = IMPORTING.replace("{ENVIRONMENT}", repr(environment))
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    loaded = {name.partition(".")[0] for name in json.loads(run.stdout)}
+    assert {"registration_persistence", "sqlalchemy", "psycopg"} <= loaded
+    assert set() == loaded & {
+        "alembic",
+        "aws_secretsmanager_caching",
+        "boto3",
+        "botocore",
+        "moto",
+        "pydantic",
+        "pytest",
+        "rich",
+        "urllib3",
+    }
+
+
+def test_the_contract_is_a_list_of_imports() -> None:
+    """`__init__` holds imports and `__all__`, and every name of the second comes from the first."""
+    source = ast.parse((ROOT / "src/registration_persistence/__init__.py").read_text())
+
+    docstring, *imports, names = source.body
+    assert isinstance(docstring, ast.Expr)
+    assert {ast.ImportFrom} == {type(node) for node in imports}
+    assert isinstance(names, ast.Assign)
+    imported = {alias.name for node in imports if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == set(registration_persistence.__all__)
+    assert sorted(imported) == registration_persistence.__all__
+
+
+def test_the_contract_has_every_error() -> None:
+    """A service can name every error that it may meet."""
+    leaves = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+
+    assert leaves <= set(registration_persistence.__all__)
+
+
+def test_the_readme_lists_every_variable() -> None:
+    """The README's table has the variables that `DatabaseSettings` reads, and no other."""
+    table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+
+    assert {*settings.VARIABLES.values(), "APP_DATABASE_OWNER_ROLE"} == table
+
+
+def test_the_architecture_shows_the_layers_that_are_checked() -> None:
+    """The diagrams of docs/architecture.md are the contracts of import-linter."""
+    shown = (ROOT / "docs/architecture.md").read_text()
+
+    for contract in PROJECT["tool"]["importlinter"]["contracts"]:
+        if contract["type"] == "layers":
+            assert "\n".join(contract["layers"]) in shown, contract["name"]
+
+
+def test_locks_hold_hashes_and_no_addresses() -> None:
+    """Each locked package has its version and hashes; no file names an index or a path."""
+    for name in ("runtime", "local", "dev"):
+        lock = (ROOT / f"requirements/{name}.txt").read_text()
+        assert "://" not in lock
+        assert "--index" not in lock
+        packages = re.findall(r"^[a-z0-9._-]+==", lock, re.MULTILINE)
+        assert len(packages) == len(re.findall(r"^[a-z0-9._-]+==.*\\\n    --hash=sha256:", lock, re.MULTILINE)) > 0
+
+
+def test_locks_satisfy_the_project() -> None:
+    """Every dependency and extra of pyproject.toml is in the lock that installs it."""
+    project = PROJECT["project"]
+    wanted = {
+        "runtime": project["dependencies"],
+        "local": project["optional-dependencies"]["local"],
+        "dev": [*project["optional-dependencies"]["test"], *project["optional-dependencies"]["dev"]],
+    }
+    for lock, requirements in wanted.items():
+        locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / f"requirements/{lock}.txt").read_text(), re.MULTILINE))
+        names = {re.split(r"[\[<>=]", requirement)[0] for requirement in requirements} - {"registration-persistence"}
+        assert names <= locked, lock
+
+
+def test_make_explains_every_target() -> None:
+    """`make help` has a line for every target that is not a file."""
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+
+    assert phony is not None
+    explained = set(re.findall(r"^([a-z]+):.*## \w", makefile, re.MULTILINE))
+    assert set(phony[1].split()) == explained
+
+
+def test_every_exception_to_a_rule_says_why() -> None:
+    """Each `noqa` and `type: ignore` is followed by its reason on the line."""
+    marks = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore(?:\[[^]]*\])?)(?P<reason>.*)$")
+    bare = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for folder in ("src", "tests", "migrations", "examples", "benchmarks", "infra")
+        for file in (ROOT / folder).rglob("*.py")
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if (mark := marks.search(line)) and not re.search(r"[a-z]{3}", mark["reason"])
+    ]
+
+    assert [] == bare

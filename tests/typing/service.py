@@ -1,0 +1,88 @@
+"""What a service writes; it must type-check, and never runs."""
+
+from typing import assert_never, assert_type
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from registration_persistence import (
+    AlreadyVerified,
+    Cancelled,
+    Consent,
+    Credentials,
+    CredentialSource,
+    Database,
+    DatabaseSettings,
+    EmailTaken,
+    Page,
+    Registered,
+    Registration,
+    RegistrationRepository,
+    Replayed,
+    StaticCredentials,
+    TokenExpired,
+    TokenUnknown,
+    Verified,
+    get_db,
+    get_engine,
+    session_scope,
+)
+
+
+def sign_up(email: str) -> str | None:
+    """Every outcome of `register` is handled."""
+    with session_scope(autocommit=True) as session:
+        assert_type(session, Session)
+        outcome = RegistrationRepository(session).register(
+            email, profile={"name": "Ada"}, consents=[Consent("terms", "2026-01")], idempotency_key="key"
+        )
+    match outcome:
+        case Registered():
+            return assert_type(outcome.secret, str)
+        case Replayed():
+            return None
+        case _:
+            assert_never(outcome)
+
+
+def verify(token: str) -> UUID | None:
+    """Every outcome of `verify_by_token` is handled."""
+    with session_scope() as session:
+        outcome = RegistrationRepository(session).verify_by_token(token)
+    match outcome:
+        case Verified() | AlreadyVerified():
+            return assert_type(outcome.registration.id, UUID)
+        case TokenUnknown() | TokenExpired() | EmailTaken():
+            return None
+        case _:
+            assert_never(outcome)
+
+
+class Vault:
+    """A source of credentials of the service's own."""
+
+    def current(self) -> Credentials:
+        """From a vault."""
+        return Credentials("app", "secret")
+
+    def replacement_for(self, rejected: Credentials) -> Credentials | None:
+        """None."""
+        return None if rejected == self.current() else self.current()
+
+    def forget(self) -> None:
+        """Nothing is cached."""
+
+
+def everything_else(registrations: RegistrationRepository, registration_id: UUID) -> None:
+    """The types of the other methods."""
+    source: CredentialSource = Vault()
+    assert_type(get_db(), Database)
+    assert_type(get_engine(), Engine)
+    assert_type(Database(DatabaseSettings.from_env(), source), Database)
+    assert_type(Database(DatabaseSettings.from_env(), StaticCredentials(Credentials("a", "b"))), Database)
+    assert_type(registrations.activate(registration_id, expected_version=2), Registration)
+    assert_type(registrations.cancel(registration_id), Cancelled)
+    assert_type(registrations.get(registration_id), Registration | None)
+    assert_type(registrations.find_by_email("ada@example.com"), Registration | None)
+    assert_type(registrations.list_page(status="pending"), Page)

@@ -1,0 +1,177 @@
+"""The normaliser: what is refused, what is the same mailbox, and what is not."""
+
+import pickle
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from registration_persistence import InvalidEmail
+from registration_persistence.registrations.email import normalise_email
+
+ASCII_LOCAL = st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}(\.[a-z0-9]{1,20})?", fullmatch=True)
+UNICODE_LOCAL = st.text(st.characters(categories=("Ll", "Lu", "Lo", "Nd", "Mn", "Lm")), min_size=1, max_size=16)
+
+
+def key(address: str) -> str:
+    """The comparison key of *address*."""
+    return normalise_email(address).key
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "ada@example.com",
+        "ADA@EXAMPLE.COM",
+        "  ada@example.com\n",
+        "\uff41da@example.com",
+        "ada@EXAMPLE\uff0ecom",
+        "\u00a0ada@example.com",
+    ],
+)
+def test_the_same_mailbox_has_the_same_key(spelling: str) -> None:
+    """Case, width and space around it make no difference."""
+    assert key(spelling) == "ada@example.com"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("zo\u00eb@example.com", "zoe\u0308@example.com"),
+        ("ada@b\u00fccher.example", "ada@xn--bcher-kva.example"),
+        ("ada@\u4f8b\u3048.example", "ada@xn--r8jz45g.example"),
+        ("\u00c9va@example.com", "\u00e9va@example.com"),
+    ],
+)
+def test_the_same_mailbox_in_unicode(one: str, other: str) -> None:
+    """Composed or not, as U-label or as A-label, it is the same."""
+    assert key(one) == key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a.da@example.com", "ada@example.com"),
+        ("ada+news@example.com", "ada@example.com"),
+        ("stra\u00dfe@example.com", "strasse@example.com"),
+        ("ada@example.com", "ada@example.org"),
+        ("\u0430da@example.com", "ada@example.com"),
+    ],
+    ids=["dot", "tag", "sharp s", "domain", "cyrillic"],
+)
+def test_different_mailboxes_stay_different(one: str, other: str) -> None:
+    """Nobody but the provider knows that two mailboxes are one."""
+    assert key(one) != key(other)
+
+
+def test_mail_goes_to_what_was_typed() -> None:
+    """The address keeps its spelling, without the space around it."""
+    assert normalise_email(" Ada.L@B\u00fccher.example ").address == "Ada.L@B\u00fccher.example"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ada",
+        "@example.com",
+        "ada@",
+        "ada@@example.com",
+        "ada@localhost",
+        "ada@example..com",
+        "ada..l@example.com",
+        '"ada l"@example.com',
+        "ada@[192.0.2.1]",
+        "Ada <ada@example.com>",
+        "ada lovelace@example.com",
+        "a\u202eda@example.com",
+        "a\u200bda@example.com",
+        "a\u034fda@example.com",
+        "a\u3164da@example.com",
+        "a\ufe0fda@example.com",
+        "a\0da@example.com",
+        "a\ue000da@example.com",
+        "a\u0378da@example.com",
+        "a\ud800da@example.com",
+        "\uff20da@example.com",
+        "a\u2024.da@example.com",
+        "x" * 65 + "@example.com",
+        "\u00e4" * 33 + "@example.com",
+        "\ufdfa" * 8 + "@example.com",
+        "ada@" + "x" * 64 + ".com",
+        "ada@" + "x." * 160 + "com",
+        "ada@" + "x" * 1_000_000,
+        "@" * 1_000_000,
+    ],
+    ids=lambda address: ascii(address)[:24],
+)
+def test_refuses_what_cannot_receive_mail_or_be_compared(address: str) -> None:
+    """Syntax, length in octets, invisible, unassigned and private characters, and what becomes special when folded."""
+    with pytest.raises(InvalidEmail):
+        normalise_email(address)
+
+
+@pytest.mark.parametrize("value", [None, 7, b"ada@example.com", ["ada@example.com"]])
+def test_refuses_what_is_no_string(value: object) -> None:
+    """The error says what came instead."""
+    with pytest.raises(InvalidEmail, match=f"is a {type(value).__name__}"):
+        normalise_email(value)  # type: ignore[arg-type]  # the point
+
+
+@given(st.text(max_size=60) | st.builds("{}@{}".format, st.text(max_size=20), st.text(max_size=20)))
+@example("\u0130@example.com")
+@example("\u2126@example.com")
+@example("\u03d3@example.com")
+@example("\u1e9e\u0345@example.com")
+def test_any_text_is_an_address_or_refused(text: str) -> None:
+    """Nothing but `InvalidEmail` is raised, and a key is its own key, in NFKC, lower case and within its length."""
+    try:
+        mailbox = normalise_email(text)
+    except InvalidEmail:
+        return
+    assert mailbox.key == key(mailbox.key)
+    assert mailbox.key == key(mailbox.address)
+    assert unicodedata.is_normalized("NFKC", mailbox.key)
+    assert not any("A" <= character <= "Z" for character in mailbox.key)
+    assert 3 <= len(mailbox.key.encode()) <= 320
+
+
+@given(UNICODE_LOCAL)
+def test_unicode_forms_agree(local: str) -> None:
+    """NFC, NFD and NFKC of a local part have one key, where all of them are allowed."""
+    keys = set()
+    for form in ("NFC", "NFD", "NFKC"):
+        try:
+            keys.add(key(f"{unicodedata.normalize(form, local)}@example.com"))
+        except InvalidEmail:
+            continue
+    assert len(keys) <= 1
+
+
+@given(ASCII_LOCAL, ASCII_LOCAL)
+def test_ascii_mailboxes_are_the_same_only_by_case(one: str, other: str) -> None:
+    """Two local parts of ASCII share a key if and only if they differ in case alone."""
+    assert (key(f"{one}@example.com") == key(f"{other.upper()}@example.com")) == (one == other)
+
+
+@given(st.text(min_size=6, max_size=40))
+def test_no_error_repeats_the_address(text: str) -> None:
+    """The message does not quote it, and no error of the validator, whose frames hold it, is chained."""
+    address = f"q{text}q"
+    try:
+        normalise_email(address)
+    except InvalidEmail as raised:
+        error = raised
+    else:
+        return
+    assert address not in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_repr_does_not_show_the_mailbox() -> None:
+    """Nor does `str`; pickling keeps it."""
+    mailbox = normalise_email("ada@example.com")
+
+    assert "ada" not in f"{mailbox!r} {mailbox}"
+    assert mailbox == pickle.loads(pickle.dumps(mailbox))  # noqa: S301 our own bytes

@@ -1,0 +1,55 @@
+"""The errors: one base, which may be retried, and that they survive pickling."""
+
+import inspect
+import pickle
+from uuid import UUID
+
+import pytest
+
+from registration_persistence import (
+    ConfigurationError,
+    IllegalTransition,
+    RegistrationNotFound,
+    RegistrationPersistenceError,
+    StaleVersion,
+    errors,
+)
+
+SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
+
+RETRYABLE = {
+    "ConnectionLost",
+    "DatabaseUnavailable",
+    "LockTimeout",
+    "SecretUnavailable",
+    "TooManyConnections",
+    "TransactionConflict",
+    "WriterMoved",
+}
+
+
+def test_what_may_be_retried() -> None:
+    """Exactly those errors after which the same work, repeated, can succeed and cannot be doubled."""
+    leaves = dict(inspect.getmembers(errors, inspect.isclass))
+
+    assert RETRYABLE == {name for name, leaf in leaves.items() if getattr(leaf, "retryable", False)}
+    assert all(
+        issubclass(leaf, RegistrationPersistenceError) for leaf in leaves.values() if issubclass(leaf, Exception)
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigurationError(["one", "two"]),
+        RegistrationNotFound(SOME_ID),
+        StaleVersion(SOME_ID, 1, 2),
+        IllegalTransition(SOME_ID, "pending", "active"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_survive_pickling(error: RegistrationPersistenceError) -> None:
+    """A process pool can hand them on with everything they hold."""
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 our own bytes
+
+    assert (type(error), str(error), vars(error)) == (type(copy), str(copy), vars(copy))
