@@ -65,7 +65,7 @@ def run_online() -> None:
         with engine.connect() as connection:
             wait_for_other_deployments(connection)
             if set_role := set_role_statement():
-                connection.exec_driver_sql(set_role)
+                connection.exec_driver_sql(set_role.replace("%", "%%"))
                 connection.commit()
             with_patience(connection)
     finally:

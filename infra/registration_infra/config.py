@@ -64,10 +64,11 @@ class AuroraConfig:
 
     @property
     def max_connections(self) -> int:
-        """The connections that an instance allows at least, after *max_capacity*, whatever its capacity is now.
+        """The connections that an instance allows at least by default, whatever its capacity is at the moment.
 
-        AWS lists the figure for some capacities and does not publish how it computes the others, so the next lower one
-        listed is taken. A minimum of 0 or 0.5 ACU caps it at 2000. A change shows after the instance is rebooted.
+        AWS derives them from *max_capacity* and lists some. Its formula counts memory that it does not publish, so
+        between two capacities that are listed the lower one is taken. A minimum of 0 or 0.5 ACU caps them at 2000. A
+        change of the capacity shows after the instance is rebooted.
 
         Source: "Maximum connections for Aurora Serverless v2" in the Aurora User Guide,
         https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-serverless-v2.setting-capacity.html

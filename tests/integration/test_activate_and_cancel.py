@@ -1,5 +1,6 @@
 """`activate` and `cancel`."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -154,3 +155,14 @@ def test_says_who_acted(database: Database, sign_up: SignUp, rows: Rows) -> None
 
     (event,) = rows("SELECT * FROM registration_events WHERE seq = 2")
     assert ("admin:42", "1-5759e988") == (event["actor"], event["correlation_id"])
+
+
+@pytest.mark.parametrize("version", ["2", True, 2.4, 0, -1, 2**31, float("nan"), [2]])
+def test_refuses_a_version_that_is_none(
+    registrations: RegistrationRepository, verified: Registration, version: Any
+) -> None:
+    """Nothing is rounded or converted on the way to the server."""
+    with pytest.raises(InvalidInput, match="expected_version"):
+        registrations.activate(verified.id, expected_version=version)
+
+    assert registrations.get(verified.id) == verified

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from support import LambdaEnvironment
 
 from registration_persistence import (
@@ -106,6 +107,8 @@ def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnviro
         ({"username": "app", "password": ""}, "has a 'password' that is not a string with something in it"),
         ({"username": 7, "password": "hunter2"}, "has a 'username' that is not a string"),
         ({"username": "app", "password": "hunter2\0"}, "has a 'password' that is not"),
+        ('{"username": "app", "password": "hunter2\\ud800"}', "has a 'password' that is not"),
+        ("[" * 50_000, "is not a JSON object"),
     ],
 )
 def test_a_malformed_secret_is_one_clear_error(
@@ -122,7 +125,7 @@ def test_a_malformed_secret_is_one_clear_error(
     everything = "".join(traceback.TracebackException.from_exception(raised.value, capture_locals=True).format())
     assert "hunter2" not in everything.replace(repr(value), "")
     lambda_environment.secrets_manager.put(arn, {"username": "app", "password": "mended"})
-    assert SecretsManagerCredentials(arn, region="eu-west-1").current().password == "mended"
+    assert credentials.current().password == "mended"
 
 
 def test_a_secret_that_is_not_there_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:
@@ -148,6 +151,38 @@ def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: py
             SecretsManagerCredentials(arn, region="eu-west-1").current()
 
     assert raised.value.retryable
+
+
+def test_secrets_manager_is_asked_again_after_it_was_away(
+    lambda_environment: LambdaEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure is not remembered: the next request after the outage succeeds."""
+    away = True
+    heard = []
+    real = SecretsManagerCredentials._new_cache
+
+    def cache(credentials: SecretsManagerCredentials) -> Any:
+        made = real(credentials)
+        if away:
+            credentials._client.meta.events.register("before-send.secrets-manager", refuse, unique_id="away")
+        else:
+            credentials._client.meta.events.unregister("before-send.secrets-manager", unique_id="away")
+        return made
+
+    def refuse(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="nowhere")
+
+    monkeypatch.setattr(SecretsManagerCredentials, "_new_cache", cache)
+    credentials = SecretsManagerCredentials(
+        lambda_environment.arn, region="eu-west-1", on_read=lambda cause, _seconds: heard.append(cause)
+    )
+    for _ in range(3):
+        with pytest.raises(SecretUnavailable):
+            credentials.current()
+    away = False
+
+    assert credentials.current().username == lambda_environment.username
+    assert heard == ["cold"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier, Event, Thread
 
 import pytest
@@ -117,6 +118,27 @@ def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEn
 
     assert parents == backend()
     assert lambda_environment.secrets_manager.calls.total() == 4
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+@pytest.mark.parametrize("leaves", ["cleanly", "with an error"])
+def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvironment, leaves: str) -> None:
+    """A child that leaves the session's block neither commits nor rolls back what its parent is doing."""
+    with session_scope() as session:
+        RegistrationRepository(session).register("ada@example.com")
+        pid = os.fork()
+        if pid == 0:
+            with suppress(Exception):  # what the child meets does not matter here, only what it does to the parent
+                session.commit() if leaves == "cleanly" else session.rollback()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        if leaves == "cleanly":
+            session.rollback()
+    with session_scope(read_only=True) as session:
+        kept = session.scalar(text("SELECT count(*) FROM registrations"))
+
+    assert kept == (0 if leaves == "cleanly" else 1)
+    assert lambda_environment.secrets_manager.calls.total() == 2
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose

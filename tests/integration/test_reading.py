@@ -112,6 +112,7 @@ def test_a_page_can_be_of_one_status(registrations: RegistrationRepository, sign
         ({"after": ""}, InvalidCursor),
         ({"after": UUID(int=1)}, InvalidCursor),
         ({"status": "gone"}, InvalidInput),
+        ({"status": []}, InvalidInput),
         ({"limit": 0}, InvalidInput),
         ({"limit": 1001}, InvalidInput),
         ({"limit": "10"}, InvalidInput),

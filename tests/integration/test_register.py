@@ -20,6 +20,7 @@ from registration_persistence import (
     Replayed,
     Status,
 )
+from registration_persistence.registrations.base import new_id
 
 TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 
@@ -174,7 +175,12 @@ for _ in range(100_000):
         ({"profile": {"x": "\ud800"}}, InvalidProfile),
         ({"profile": {"x": object()}}, InvalidProfile),
         ({"profile": {"x": DEEP}}, InvalidProfile),
+        ({"profile": []}, InvalidProfile),
+        ({"profile": {1: "a", "1": "b"}}, InvalidProfile),
+        ({"profile": {"x": ("a", "tuple")}}, InvalidProfile),
+        ({"profile": {"x": 10**5000}}, InvalidProfile),
         ({"profile": {"x": "y" * 8192}}, ProfileTooLarge),
+        ({"consents": None}, InvalidConsent),
         ({"consents": [("terms", "1")]}, InvalidConsent),
         ({"consents": [Consent("Terms of use", "1")]}, InvalidConsent),
         ({"consents": [Consent("terms", "")]}, InvalidConsent),
@@ -211,3 +217,36 @@ def test_a_profile_within_the_limits_is_stored_as_it_is(
 ) -> None:
     """What looks odd but is allowed comes back unchanged."""
     assert profile == registrations.register("ada@example.com", profile=profile).registration.profile
+
+
+@pytest.mark.parametrize("actor", ["root", "", None, 5, "admin:", "admin:x\n", "user\0", "\ud800", ["user"]])
+def test_an_actor_that_the_trail_cannot_hold_is_refused(database: Database, actor: Any) -> None:
+    """The repository refuses it when it is made."""
+    with database.session() as session, pytest.raises(InvalidInput, match="expected user, system or admin:<id>"):
+        RegistrationRepository(session, actor=actor)
+
+
+@pytest.mark.parametrize("correlation_id", ["", "x" * 129, "a\0", {}, "\ud800", "\u00e9"])
+def test_a_correlation_id_that_the_trail_cannot_hold_is_refused(database: Database, correlation_id: Any) -> None:
+    """The same for what ties the trail to a trace."""
+    with database.session() as session, pytest.raises(InvalidInput, match="correlation id"):
+        RegistrationRepository(session, correlation_id=correlation_id)
+
+
+def test_no_error_quotes_what_was_passed_in_the_wrong_place(registrations: RegistrationRepository) -> None:
+    """Arguments get mixed up; a mailbox that was passed as something else is not repeated."""
+    mailbox: Any = "ada@example.com"
+    for call in (
+        lambda: registrations.list_page(status=mailbox),
+        lambda: registrations.list_page(after=mailbox),
+        lambda: registrations.list_page(limit=mailbox),
+        lambda: registrations.register("eve@example.com", ttl=mailbox),
+        lambda: registrations.register("eve@example.com", consents=[Consent(mailbox, "1")]),
+        lambda: registrations.register("eve@example.com", consents=[Consent("terms", mailbox + "\n")]),
+        lambda: registrations.activate(mailbox),
+        lambda: registrations.cancel(new_id(), mailbox),
+        lambda: registrations.activate(new_id(), expected_version=mailbox),
+    ):
+        with pytest.raises(InvalidInput) as raised:
+            call()
+        assert "ada" not in str(raised.value)

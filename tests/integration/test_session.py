@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, InternalError
+from sqlalchemy.exc import IntegrityError, InternalError, InvalidRequestError
 from sqlalchemy.orm import Session
 from support import Rows
 
@@ -26,6 +26,7 @@ from registration_persistence import (
     TransactionConflict,
     WriterMoved,
 )
+from registration_persistence.local import PostgresAddress
 from registration_persistence.registrations.models import OutboxMessage
 
 ADD = "INSERT INTO outbox (event_id, registration_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'test')"
@@ -149,6 +150,92 @@ def test_a_connection_lost_before_commit_wrote_nothing(database: Database, rows:
     assert raised.value.retryable
     assert isinstance(raised.value.__cause__, psycopg.Error)
     assert added(rows) == 0
+
+
+def test_a_session_recovers_from_a_lost_connection(database: Database, rows: Rows) -> None:
+    """After rolling back, the same session goes on with another connection."""
+    with database.session() as session:
+        kill(session)
+        with pytest.raises(ConnectionLost):
+            session.execute(text(ADD))
+        session.rollback()
+        session.execute(text(ADD))
+
+    assert added(rows) == 1
+
+
+def test_a_swallowed_loss_does_not_pass_for_a_commit(database: Database, rows: Rows) -> None:
+    """A block that goes on after its connection was lost is told that nothing was kept."""
+    with pytest.raises(TransactionAborted, match="nothing was kept"), database.session() as session:
+        session.execute(text(ADD))
+        kill(session)
+        with pytest.raises(ConnectionLost):
+            session.execute(text(ADD))
+
+    assert added(rows) == 0
+
+
+def test_a_swallowed_error_in_a_savepoint_is_told(database: Database, rows: Rows) -> None:
+    """The statement after it is refused as one of a transaction that has ended."""
+    with pytest.raises(TransactionAborted), database.session() as session, session.begin_nested():
+        with pytest.raises(Exception, match="division by zero"):
+            session.execute(text("SELECT 1 / 0"))
+        session.execute(text(ADD))
+
+    assert added(rows) == 0
+
+
+def test_what_only_reads_has_no_unknown_outcome(
+    database_settings: DatabaseSettings, postgres_server: PostgresAddress
+) -> None:
+    """A ping, and a read-only session, that lose their connection may be repeated."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    with database.session() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    with postgres_server.connect() as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    with pytest.raises(ConnectionLost):
+        database.ping()
+    with pytest.raises(ConnectionLost), database.session(read_only=True) as session:
+        session.execute(text("SELECT 1"))
+        kill(session)
+
+    assert database.ping().writable
+    database.dispose()
+
+
+def test_a_transaction_that_was_idle_too_long_has_no_unknown_outcome(database_settings: DatabaseSettings) -> None:
+    """The server ended it before COMMIT was sent, so nothing was kept, and that is certain."""
+    database = Database(dataclasses.replace(database_settings, idle_in_transaction_timeout=0.2))
+    with pytest.raises(ConnectionLost), database.session() as session:
+        session.execute(text(ADD))
+        with database.engine.connect() as other:
+            other.execute(text("SELECT pg_sleep(0.6)"))
+    database.dispose()
+
+
+def test_a_session_that_has_ended_stays_so(database: Database) -> None:
+    """Using it after its block is an error, not a transaction that nobody will commit."""
+    with database.session() as session:
+        session.execute(text(ADD))
+
+    with pytest.raises(InvalidRequestError, match="closed"):
+        session.execute(text(ADD))
+
+
+def test_the_servers_habits_do_not_matter(
+    database: Database, postgres_server: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dates are read, and text is sent, whatever the role's date format and libpq's environment say."""
+    role, name = database.settings.user, database.settings.name
+    with postgres_server.connect() as connection:
+        connection.execute(f"ALTER ROLE {role} IN DATABASE {name} SET datestyle = 'German'")
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+
+    with database.session(autocommit=True) as session:
+        registrations = RegistrationRepository(session)
+        made = registrations.register("zo\u00eb@example.com").registration
+        assert made == registrations.get(made.id)
 
 
 def test_a_connection_lost_in_commit_leaves_it_open(database: Database) -> None:

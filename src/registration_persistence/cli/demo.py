@@ -66,6 +66,8 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
     """
     console = Console()
     rows = read_signups(signups)
+    if rejected.exists() and rejected.samefile(signups):
+        raise UnreadableFile(f"{rejected} is the file with the sign-ups: name another one for the rejected rows")
     with ExitStack() as stack:
         report = stack.enter_context(_rejections(rejected))
         console.print("Starting PostgreSQL and Secrets Manager on this machine ...")
@@ -81,6 +83,7 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
         for position, row in enumerate(_with_progress(console, rows)):
             if position == len(rows) // 2:
                 _rotate(server, secrets_manager, arn)
+                tally.counts["password changed"] += 1
             _handle(row, tally, report)
         tally.seconds = time.monotonic() - started
 
@@ -201,7 +204,7 @@ def _print_summary(
         ],
         [("rejected", reason, number) for reason, number in tally.rejected.most_common(_REASONS)],
         [
-            ("password changed", "halfway, with its secret", 1),
+            ("password changed", "halfway, with its secret", tally.counts["password changed"]),
             ("login rejected", "and repeated with the new password", get_db().events.count("login rejected")),
             ("Secrets Manager", "calls: " + ", ".join(sorted(calls)), calls.total()),
             ("failed", ", ".join(tally.failed) or "no request did", tally.failed.total()),

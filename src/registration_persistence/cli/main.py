@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from registration_persistence.database import get_db
 from registration_persistence.errors import ConfigurationError, RegistrationPersistenceError
@@ -20,15 +23,21 @@ WRONG_USE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code: 0 done, 1 failed, 2 wrong arguments, environment or file."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _exit)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
     try:
         code: int = options.run(options)
     except ConfigurationError as error:
         return _complain(error, WRONG_USE)
     except RegistrationPersistenceError as error:
         return _complain(error, getattr(error, "exit_code", FAILED))
+    except SQLAlchemyError as error:
+        return _complain(getattr(error, "orig", None) or error, FAILED)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
+        return 128 + signal.SIGPIPE
     return code
 
 
@@ -65,9 +74,11 @@ def _migrate(options: argparse.Namespace) -> int:
     from registration_persistence import schema
 
     if options.sql:
-        schema.upgrade_sql(options.revision)
+        print(schema.upgrade_sql(options.revision), end="", flush=True)
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for name in ("alembic", "registration_persistence.migrations"):
+        logging.getLogger(name).setLevel(logging.INFO)
     print(f"the database is at revision {schema.upgrade(get_db(), options.revision)}")
     return 0
 
@@ -107,7 +118,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _complain(error: Exception, code: int) -> int:
-    print(f"registration-persistence: {error}", file=sys.stderr)
+    print("registration-persistence:", str(error).strip(), file=sys.stderr)
     return code
 
 

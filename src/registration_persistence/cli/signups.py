@@ -99,7 +99,7 @@ def _rows(file: Path, text: str) -> Iterator[SignupRow]:
                 yield SignupRow(line, tuple(values))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UnreadableFile(f"{file}, line {reader.line_num}: not CSV: {error}") from error
+        raise UnreadableFile(f"{file}, line {line}: not CSV: {error}") from error
     if line == 1:
         _check_header(file, [])
 

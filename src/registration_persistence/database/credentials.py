@@ -8,8 +8,8 @@ from threading import RLock
 from typing import Any, Protocol
 
 from registration_persistence.database.redaction import redact_logs
-from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import SecretMalformed, SecretUnavailable
+from registration_persistence.database.settings import DatabaseSettings, is_text
+from registration_persistence.errors import RegistrationPersistenceError, SecretMalformed, SecretUnavailable
 
 # Seconds. With botocore's own defaults, 60 s each, a Lambda would be killed before it heard of a failure.
 _SECRETS_MANAGER_CONNECT_TIMEOUT = 2
@@ -114,9 +114,15 @@ class SecretsManagerCredentials:
         started, fresh = time.monotonic(), self._cache is None
         if fresh:
             self._cache = self._new_cache()
-        parsed = _parse(self._secret_string())
-        if isinstance(parsed, str):
-            raise SecretMalformed(f"the secret {self._arn} {parsed}: store a JSON object with username and password")
+        try:
+            parsed = _parse(self._secret_string())
+            if isinstance(parsed, str):
+                raise SecretMalformed(
+                    f"the secret {self._arn} {parsed}: store a JSON object with username and password"
+                )
+        except RegistrationPersistenceError:
+            self._cache = None  # it would hand out the failure, or what is malformed, after that has been mended
+            raise
         if fresh:
             self._on_read(cause, time.monotonic() - started)
         return parsed
@@ -127,7 +133,7 @@ class SecretsManagerCredentials:
         try:
             secret: str | None = self._cache.get_secret_string(self._arn, version_stage="AWSCURRENT")
         except (BotoCoreError, ClientError) as error:
-            raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error
+            raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
         return secret
 
     def _new_cache(self) -> Any:  # the library has no types
@@ -145,7 +151,7 @@ class SecretsManagerCredentials:
             )
             try:
                 self._client = Session(region_name=self._region).client("secretsmanager", config=config)
-            except BotoCoreError as error:
+            except (BotoCoreError, ValueError) as error:
                 raise SecretUnavailable(f"cannot make a client to read the secret {self._arn}: {error}") from error
         return SecretCache(client=self._client)
 
@@ -165,13 +171,13 @@ def _parse(secret: str | None) -> Credentials | str:
         return "is empty"
     try:
         value = json.loads(secret)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         return "is not a JSON object"
     for key in ("username", "password"):
         if key not in value:
             return f"has no key {key!r}"
-        if not isinstance(value[key], str) or not value[key] or "\0" in value[key]:
+        if not isinstance(value[key], str) or not is_text(value[key]):
             return f"has a {key!r} that is not a string with something in it"
     return Credentials(value["username"], value["password"])

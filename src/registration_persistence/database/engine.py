@@ -35,6 +35,9 @@ _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5,
 # network that drops packets it hung for more than 40 s without this, and failed after 4.4 s with 4000.
 _TCP_USER_TIMEOUT = 5_000
 
+READS_ONLY = "registration_persistence_reads_only"
+"""The execution option of a connection in autocommit on which a lost answer loses nothing."""
+
 _COMMITTING = "registration_persistence.committing"
 _UNUSABLE_AFTER = (CommitOutcomeUnknown, ConnectionLost, WriterMoved)
 
@@ -94,6 +97,7 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
     """Return psycopg's and libpq's parameters for every connection, the credentials apart."""
     parameters: dict[str, Any] = {
         "sslmode": settings.sslmode,
+        "client_encoding": "utf8",
         "gssencmode": "disable",
         "application_name": settings.application_name,
         "connect_timeout": int(settings.connect_timeout),
@@ -111,7 +115,9 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
         "lock_timeout": settings.lock_timeout,
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
     }
-    return parameters | {"options": " ".join(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())}
+    # psycopg reads dates in ISO alone, and a role or PGDATESTYLE may say otherwise.
+    options = ["-c datestyle=ISO", *(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())]
+    return parameters | {"options": " ".join(options)}
 
 
 def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
@@ -142,13 +148,13 @@ class _Connector:
         cause = "cold" if not self._events.count("connection opened") else "further"
         credentials = self._credentials.current()
         outcome = _attempt(parameters, credentials)
-        if isinstance(outcome, psycopg.Error) and login_was_rejected(outcome):
+        if isinstance(outcome, Exception) and login_was_rejected(outcome):
             self._report("login rejected", "password", started)
             replacement = self._credentials.replacement_for(credentials)
             if replacement is not None:
                 cause = "rotation"
                 outcome = _attempt(parameters, replacement)
-        if isinstance(outcome, psycopg.Error):
+        if isinstance(outcome, Exception):
             raise connect_failure(outcome, where=self._where)
         self._report("connection opened", cause, started)
         return outcome
@@ -157,16 +163,19 @@ class _Connector:
         self._events.emit(DatabaseEvent(name, cause, time.monotonic() - started))
 
 
-def _attempt(parameters: dict[str, Any], credentials: Credentials) -> psycopg.Connection[Any] | psycopg.Error:
+def _attempt(
+    parameters: dict[str, Any], credentials: Credentials
+) -> psycopg.Connection[Any] | psycopg.Error | UnicodeError:
     """Connect, and return the error instead of raising it: the frames it was raised in hold the password."""
     try:
         return psycopg.connect(**parameters, user=credentials.username, password=credentials.password)
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:
         return error
 
 
 def _forget_commit(connection: Connection) -> None:
-    connection.info.pop(_COMMITTING, None)
+    if not connection.invalidated:
+        connection.info.pop(_COMMITTING, None)
 
 
 def _refuse_aborted_commit(connection: Connection) -> None:
@@ -185,13 +194,10 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
         return None
     without_detail(error)
     driver = driver_connection(connection)
-    meaning = statement_failure(
-        error,
-        lost=context.is_disconnect,
-        # In autocommit the server commits before it answers, so a lost answer says nothing either.
-        committing=driver.autocommit or _COMMITTING in connection.info,
-        read_only=bool(driver.read_only),
-    )
+    read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
+    # In autocommit the server commits before it answers, so a lost answer says nothing either.
+    committing = not read_only and (driver.autocommit or _COMMITTING in connection.info)
+    meaning = statement_failure(error, lost=context.is_disconnect, committing=committing, read_only=read_only)
     if meaning is None:
         if context.sqlalchemy_exception is not None:
             context.sqlalchemy_exception.args = (f"({type(error).__name__}) {error}",)

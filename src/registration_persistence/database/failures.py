@@ -12,17 +12,28 @@ from registration_persistence import errors
 _CONNECT_FAILURES: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
     (re.compile(r"password authentication failed"), errors.CredentialsRejected),
     (re.compile(r"too many clients|remaining connection slots|too many connections"), errors.TooManyConnections),
-    (re.compile(r"database system is|starting up|shutting down|session is read-only"), errors.DatabaseUnavailable),
     (
         re.compile(
-            r"pg_hba\.conf|SSL|certificate|host name|does not exist|unsupported startup parameter|permission denied"
+            r"database system is|starting up|shutting down|session is read-only|could not translate host name"
+            r"|unexpected eof|SYSCALL|reset by peer|closed the connection"
+        ),
+        errors.DatabaseUnavailable,
+    ),
+    (
+        re.compile(
+            r"pg_hba\.conf|SSL|sslmode|certificate|host name|does not exist|permission denied"
+            r"|unsupported startup parameter|invalid value for parameter|authentication method"
         ),
         errors.ConnectionRefused,
     ),
 )
 
+# Hosts, users and databases are quoted, and may be called anything.
+_NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
+
 _BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
     "25006": errors.WriterMoved,
+    "25P02": errors.TransactionAborted,
     "40001": errors.TransactionConflict,
     "40P01": errors.TransactionConflict,
     "55P03": errors.LockTimeout,
@@ -34,23 +45,29 @@ _BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
 }
 
 
-def login_was_rejected(error: psycopg.Error) -> bool:
+# The server ended a session that was idle, so it had nothing of a COMMIT on its way.
+_ENDED_WHILE_IDLE = ("25P03", "57P05")
+
+
+def login_was_rejected(error: Exception) -> bool:
     """Tell whether the server refused the user or the password of an attempt to connect."""
-    return _connect_failure_class(error) is errors.CredentialsRejected
+    return isinstance(error, psycopg.Error) and _connect_failure_class(error) is errors.CredentialsRejected
 
 
-def connect_failure(error: psycopg.Error, *, where: str) -> errors.RegistrationPersistenceError:
+def connect_failure(error: psycopg.Error | UnicodeError, *, where: str) -> errors.RegistrationPersistenceError:
     """Return what a failed attempt to connect to *where* means to the caller; *error* becomes its cause.
 
     The driver's frames hold the password as a local variable, so neither error keeps them.
     """
-    meaning = _connect_failure_class(error)(f"cannot connect to {where}: {error}")
+    if isinstance(error, UnicodeError):  # it quotes what could not be encoded
+        return errors.ConnectionRefused(f"cannot connect to {where}: host, user or password cannot be encoded")
+    meaning = _connect_failure_class(error)(f"cannot connect to {where}: {' '.join(str(error).split())}")
     meaning.__cause__ = error.with_traceback(None)
     return meaning
 
 
 def _connect_failure_class(error: psycopg.Error) -> type[errors.RegistrationPersistenceError]:
-    message = str(error)
+    message = _NAMES.sub("", str(error))
     for pattern, meaning in _CONNECT_FAILURES:
         if pattern.search(message):
             return meaning
@@ -73,7 +90,7 @@ def statement_failure(
         return None
     if meaning is None and (lost or (error.sqlstate or "").startswith("08")):
         meaning = errors.ConnectionLost
-    if meaning is errors.ConnectionLost and committing:
+    if meaning is errors.ConnectionLost and committing and error.sqlstate not in _ENDED_WHILE_IDLE:
         meaning = errors.CommitOutcomeUnknown
     return None if meaning is None else meaning(f"{error.sqlstate or 'no SQLSTATE'}: {error}")
 

@@ -1,22 +1,26 @@
 """`Database`: sessions that commit on a clean exit; `get_db()`: the one database of this process."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+import psycopg
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 
 from registration_persistence.database.credentials import CredentialSource, credentials_for
-from registration_persistence.database.engine import create_database_engine, driver_connection
+from registration_persistence.database.engine import READS_ONLY, create_database_engine, driver_connection
 from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.database.runtime import reset_in_forked_children
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import RegistrationPersistenceError
+from registration_persistence.errors import RegistrationPersistenceError, TransactionAborted
 
 _PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
 
@@ -59,7 +63,9 @@ class Database:
         self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read_only = self.engine.execution_options(postgresql_readonly=True)
+        self._opened: WeakSet[psycopg.Connection[Any]] = WeakSet()
         self._inherited: list[Pool] = []
+        event.listen(self.engine, "connect", lambda connection, _record: self._opened.add(connection))
         reset_in_forked_children(self)
 
     def __repr__(self) -> str:
@@ -86,10 +92,12 @@ class Database:
         if autocommit and read_only:
             raise ValueError("autocommit and read_only exclude each other: a transaction is what is read-only")
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
-        session = Session(engine, expire_on_commit=False)
+        session = Session(engine, expire_on_commit=False, close_resets_only=False)
         try:
             yield session
             session.commit()
+        except PendingRollbackError as error:
+            raise TransactionAborted("the connection was lost earlier in this transaction; nothing was kept") from error
         except BaseException:
             with suppress(SQLAlchemyError, RegistrationPersistenceError):
                 session.rollback()
@@ -104,7 +112,7 @@ class Database:
             RegistrationPersistenceError: As for `session`.
         """
         started = time.monotonic()
-        with self._autocommit.connect() as connection:
+        with self._autocommit.connect().execution_options(**{READS_ONLY: True}) as connection:
             version, writable = connection.execute(_PING).one()
             encrypted = driver_connection(connection).pgconn.ssl_in_use
         return Health(version, writable, encrypted, time.monotonic() - started)
@@ -115,6 +123,14 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """Start without connections, leaving the parent's open; called in a forked child."""
+        # What the child would send on an inherited socket, a ROLLBACK of a session it unwinds say, the parent's server
+        # would obey.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for connection in self._opened:
+            if not connection.closed:
+                os.dup2(nowhere, connection.fileno())
+        os.close(nowhere)
+        self._opened.clear()
         # A pool that is collected warns about its open connections, and they are the parent's to close.
         self._inherited.append(self.engine.pool)
         self.events.after_fork_in_child()

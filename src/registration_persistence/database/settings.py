@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ _ENCRYPTING = SSL_MODES[SSL_MODES.index("require") :]
 _VERIFYING = SSL_MODES[SSL_MODES.index("verify-ca") :]
 
 _SECRET_ARN = re.compile(
-    r"arn:(?P<partition>aws|aws-cn|aws-us-gov):secretsmanager:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d):\d{12}:secret:[\w/+=.@-]+"
+    r"arn:(?P<partition>aws|aws-cn|aws-us-gov):secretsmanager:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d):\d{12}:secret:[\w/+=.@-]+",
+    re.ASCII,
 )
-_HOST = re.compile(r"[A-Za-z0-9_.:-]+")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 # PostgreSQL keeps a timeout as a 32-bit number of milliseconds.
 _LONGEST_TIMEOUT = (2**31 - 1) / 1000
+_SHORTEST_TIMEOUT = 0.001
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
 _LONGEST_NAME = 63
 _LARGEST_PORT = 65535
@@ -116,18 +120,10 @@ class DatabaseSettings:
         Raises:
             ConfigurationError: with every problem, each naming its variable. No password is ever printed.
         """
-        values: dict[str, Any] = {"pool": "lambda" if environ.get("AWS_LAMBDA_FUNCTION_NAME") else "service"}
-        problems = []
-        for name, variable in VARIABLES.items():
-            text = environ.get(variable, "")
-            parse, expected = _PARSERS.get(name, (str, ""))
-            try:
-                if text:
-                    values[name] = parse(text)
-            except ValueError:
-                problems.append(f"{variable} is {text!r}: expected {expected}")
+        values, problems = _parsed(environ)
         problems += _problems(values)
         if problems:
+            del environ, values  # an error tracker would send the password along
             raise ConfigurationError(problems)
         return cls(**values, application_name=_application_name(environ))
 
@@ -147,11 +143,31 @@ class DatabaseSettings:
         return Path(self.ssl_root_cert) if self.ssl_root_cert else root_certificate_for(self.host)
 
 
+def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings that are in *environ*, and what could not be read."""
+    values: dict[str, Any] = {"pool": "lambda" if environ.get("AWS_LAMBDA_FUNCTION_NAME") else "service"}
+    problems = []
+    for name, variable in VARIABLES.items():
+        text = environ.get(variable, "")
+        parse, expected = _PARSERS.get(name, (str, ""))
+        try:
+            if text:
+                values[name] = parse(text)
+        except ValueError:
+            problems.append(f"{variable} is {_quoted(text)}: expected {expected}")
+    return values, problems
+
+
+def _quoted(text: str) -> str:
+    """Return *text* for an error message, unless it looks like a URL or a secret, which may hold a password."""
+    return "not quoted, as it may hold a password" if re.search(r'@|://|[{"]', text) else repr(text)
+
+
 def _application_name(environ: Mapping[str, str]) -> str:
     function = environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if not function:
         return "registration_persistence"
-    version = ":" + environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+    version = ":" + (environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST")
     return function[: _LONGEST_NAME - len(version)] + version
 
 
@@ -175,14 +191,37 @@ def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[s
     elif host.startswith(("/", "@")):
         if not relaxed:
             yield f"APP_DATABASE_HOST is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
-    elif not _HOST.fullmatch(host):
-        yield f"APP_DATABASE_HOST is {host!r}: expected one host name or IP address"
+    elif not _is_host(host):
+        yield f"APP_DATABASE_HOST is {_quoted(host)}: expected one host name or IP address"
     if not 1 <= port <= _LARGEST_PORT:
         yield f"APP_DATABASE_PORT is {port}: expected 1 to {_LARGEST_PORT}"
     if not name:
         yield "APP_DATABASE_NAME is not set: expected the name of the database"
-    elif "\0" in name or len(name.encode(errors="replace")) > _LONGEST_NAME:
+    elif not is_text(name) or len(name.encode()) > _LONGEST_NAME:
         yield f"APP_DATABASE_NAME is longer than {_LONGEST_NAME} octets or holds NUL: expected the name of the database"
+
+
+def is_text(text: str) -> bool:
+    """Tell whether *text* has something in it and reaches the server as it is, which NUL and lone surrogates do not."""
+    try:
+        return b"\0" not in text.encode() and text != ""
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST_NAME.fullmatch(text) is not None
+    return True
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
@@ -196,11 +235,13 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
         yield "APP_DATABASE_SECRET_ARN and APP_DATABASE_USER or _PASSWORD are both set: expected one or the other"
     elif bool(user) != bool(password):
         yield f"APP_DATABASE_{'PASSWORD' if user else 'USER'} is not set: expected user and password together"
+    elif user and password and not (is_text(user) and is_text(password)):
+        yield "APP_DATABASE_USER or _PASSWORD holds NUL or is not UTF-8: expected text"
     elif not user and not arn:
         yield "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a secret with username and password"
     if arn and not _SECRET_ARN.fullmatch(arn):
         yield (
-            f"APP_DATABASE_SECRET_ARN is {arn!r}: "
+            f"APP_DATABASE_SECRET_ARN is {_quoted(arn)}: "
             "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
         )
 
@@ -214,7 +255,7 @@ def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
             f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
             "unless APP_ENVIRONMENT is test or local"
         )
-    if certificate and not Path(certificate).is_file():
+    if certificate and not _is_file(certificate):
         yield f"APP_DATABASE_SSL_ROOT_CERT is {certificate!r}, which is not a file: expected a PEM file"
     elif certificate and mode not in _VERIFYING:
         yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-full"
@@ -240,3 +281,5 @@ def _timeout_problems(values: Mapping[str, Any]) -> Iterator[str]:
         seconds = values.get(name, least)
         if not (math.isfinite(seconds) and least <= seconds <= _LONGEST_TIMEOUT):
             yield f"{VARIABLES[name]} is {seconds:g}: expected seconds, {least} or more"
+        elif 0 < seconds < _SHORTEST_TIMEOUT:
+            yield f"{VARIABLES[name]} is {seconds:g}: expected {_SHORTEST_TIMEOUT:g} s or more, or 0 for no limit"

@@ -107,22 +107,34 @@ class LocalPostgres:
         return self._binaries / "psql"
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="registration-postgres-"))
+        temporary = Path(tempfile.gettempdir())
+        if os.geteuid() == 0 and not _readable_by_all(temporary):
+            raise LocalServerError(
+                f"PostgreSQL does not run as root, and {temporary} is closed to others: set TMPDIR to an open folder"
+            )
+        self._folder = Path(tempfile.mkdtemp(prefix="registration-postgres-", dir=temporary))
         try:
             self._initialise()
             self._start_on_a_free_port()
         except BaseException:
-            self._remove()
+            self._end()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Stop the server, if it has come that far, and remove everything."""
+        assert self._folder is not None
         try:
-            self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+            if (self._data / "postmaster.pid").exists():
+                self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
         finally:
-            self._remove()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     @property
     def _data(self) -> Path:
@@ -168,7 +180,7 @@ class LocalPostgres:
             identity = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         with tempfile.TemporaryFile() as output:
             # Not a pipe: the server would hold it open for as long as it runs.
-            code = subprocess.call(
+            process = subprocess.Popen(
                 command,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -177,6 +189,11 @@ class LocalPostgres:
                 start_new_session=True,
                 **identity,
             )
+            try:
+                code = process.wait()
+            except BaseException:
+                process.wait()  # a server that is half made, or half started, can be neither stopped nor removed
+                raise
             if code:
                 output.seek(0)
                 log = self._data / "log"
@@ -193,11 +210,6 @@ class LocalPostgres:
     def _own(self, path: Path) -> None:
         if os.geteuid() == 0:
             os.chown(path, _NOBODY, _NOBODY)
-
-    def _remove(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
 
 def embedded_binaries() -> Path:

@@ -1,5 +1,6 @@
 """One normaliser: an address as it was typed → the key that it is compared by."""
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ KEY_REVISION = 1
 # RFC 5321, sections 4.5.3.1.1 and 4.5.3.1.3: a local part has 64 octets at most, and a path 256 with its brackets.
 _LONGEST_LOCAL_PART = 64
 _LONGEST_ADDRESS = 254
+
+# Where the validator's message goes on in IDNA's words, it quotes the domain.
+_QUOTATION = re.compile(r" \(.*'.*\)")
 
 # Controls, format characters (bidi controls among them), surrogates, private use, unassigned, and every separator.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
@@ -66,7 +70,7 @@ def _validated(address: str) -> ValidatedEmail:
     try:
         parts = validate_email(address, check_deliverability=False, strict=True)
     except EmailNotValidError as error:
-        reason = str(error)
+        reason = _QUOTATION.sub("", str(error))
     else:
         if len(parts.local_part.encode()) <= _LONGEST_LOCAL_PART:
             return parts

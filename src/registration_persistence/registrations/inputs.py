@@ -1,4 +1,7 @@
-"""What callers pass in, checked before anything is sent; each problem is one error that says what was expected."""
+"""What callers pass in, checked before anything is sent; each problem is one error that says what was expected.
+
+No error quotes a value: arguments get mixed up, and what was passed as a status may be a mailbox.
+"""
 
 import json
 import re
@@ -21,11 +24,17 @@ from registration_persistence.registrations.tokens import digest
 LARGEST_PROFILE = 8192
 """Octets of JSON that a profile may take."""
 
+_DEEPEST_PROFILE = 32
 _LONGEST_IDEMPOTENCY_KEY = 255
 _LONGEST_TTL = timedelta(days=3650)
+# PostgreSQL's integer.
+_GREATEST_VERSION = 2**31 - 1
 
+_ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_CONSENT_TEXT = re.compile(r"[\x20-\x7e]{1,64}")
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_LONGEST_CONSENT_TEXT = 64
+_LONGEST_CORRELATION_ID = 128
 # A NUL in JSON text: `\u0000` behind an even number of backslashes.
 _JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -36,14 +45,12 @@ def submission(
     """Return the hashes by which a repeated submission is known, and known to be the same."""
     if idempotency_key is None:
         return {"submit_key": None, "submit_digest": None}
-    if not isinstance(idempotency_key, str) or not idempotency_key:
-        raise InvalidInput("the idempotency key is empty or not a string")
     try:
-        key = idempotency_key.encode()
+        key = idempotency_key.encode() if isinstance(idempotency_key, str) else b""
     except UnicodeEncodeError:
         key = b""
     if not 1 <= len(key) <= _LONGEST_IDEMPOTENCY_KEY:
-        raise InvalidInput(f"the idempotency key takes {len(key)} octets of UTF-8: expected 1 to 255")
+        raise InvalidInput(f"the idempotency key is not text of 1 to {_LONGEST_IDEMPOTENCY_KEY} octets of UTF-8")
     agreed = sorted(
         [consent.purpose, consent.document_version, consent.granted, consent.source] for consent in consents
     )
@@ -52,42 +59,55 @@ def submission(
 
 
 def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *profile* as PostgreSQL will store it."""
+    """Return *profile* as it will be read back."""
     if not isinstance(profile, Mapping):
         raise InvalidProfile(f"the profile is a {type(profile).__name__}: expected an object")
-    copy = dict(profile)
-    problem = None
+    given = dict(profile)
+    if _deeper_than(_DEEPEST_PROFILE, given):
+        raise InvalidProfile(f"the profile is nested more than {_DEEPEST_PROFILE} levels deep")
+    encoded, stored, problem = "", None, ""
     try:
-        encoded = json.dumps(copy, allow_nan=False, ensure_ascii=False)
+        encoded = json.dumps(given, allow_nan=False, ensure_ascii=False)
         size = len(encoded.encode())
-    except (TypeError, ValueError, RecursionError) as error:
+        stored = json.loads(encoded) if size <= LARGEST_PROFILE else given
+    except (TypeError, ValueError) as error:
         problem = f"cannot be written as JSON ({type(error).__name__})"
-    else:
-        if size > LARGEST_PROFILE:
-            raise ProfileTooLarge(f"the profile takes {size} octets of JSON: expected at most {LARGEST_PROFILE}")
-        if _JSON_NUL.search(encoded):
-            problem = "holds NUL, which PostgreSQL cannot store"
-    if problem:
+    if problem:  # outside the `except`: the encoder's frames hold the profile
         raise InvalidProfile(f"the profile {problem}")
-    return copy
+    if size > LARGEST_PROFILE:
+        raise ProfileTooLarge(f"the profile takes {size} octets of JSON: expected at most {LARGEST_PROFILE}")
+    if stored != given:
+        raise InvalidProfile("the profile would not come back as it is: expected strings as keys, and lists")
+    if _JSON_NUL.search(encoded):
+        raise InvalidProfile("the profile holds NUL, which PostgreSQL cannot store")
+    return given
+
+
+def _deeper_than(levels: int, value: object) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper_than(levels - 1, child) for child in children)
 
 
 def checked_consents(consents: Iterable[Consent]) -> list[Consent]:
     """Return *consents*, at most one for each purpose."""
+    if not isinstance(consents, Iterable):
+        raise InvalidConsent(f"the consents are a {type(consents).__name__}: expected a list of Consent")
     checked = list(consents)
     for consent in checked:
         if not isinstance(consent, Consent):
             raise InvalidConsent(f"a consent is a {type(consent).__name__}: expected a Consent")
         if not isinstance(consent.purpose, str) or not _CONSENT_PURPOSE.fullmatch(consent.purpose):
-            raise InvalidConsent(f"the consent's purpose is {consent.purpose!r}: expected lower case, like 'terms'")
+            raise InvalidConsent("a consent's purpose is not of the form of terms or marketing_mail")
         for name in ("document_version", "source"):
-            value = getattr(consent, name)
-            if not isinstance(value, str) or not _CONSENT_TEXT.fullmatch(value):
+            if not _is_printable(getattr(consent, name), _LONGEST_CONSENT_TEXT):
                 raise InvalidConsent(
-                    f"the consent's {name} for {consent.purpose} is {value!r}: expected 1 to 64 of ASCII"
+                    f"the {name} of the consent to {consent.purpose} is not printable ASCII "
+                    f"of 1 to {_LONGEST_CONSENT_TEXT} characters"
                 )
         if not isinstance(consent.granted, bool):
-            raise InvalidConsent(f"the consent's granted for {consent.purpose} is {consent.granted!r}: expected a bool")
+            raise InvalidConsent(f"granted of the consent to {consent.purpose} is no bool")
     if len({consent.purpose for consent in checked}) < len(checked):
         raise InvalidConsent("two consents have the same purpose: expected one for each")
     return checked
@@ -96,7 +116,7 @@ def checked_consents(consents: Iterable[Consent]) -> list[Consent]:
 def checked_ttl(name: str, ttl: timedelta) -> timedelta:
     """Return *ttl*, the argument *name*, where it is a span of time that makes sense."""
     if not isinstance(ttl, timedelta) or not timedelta(0) < ttl <= _LONGEST_TTL:
-        raise InvalidInput(f"{name} is {ttl!r}: expected a timedelta of more than nothing, ten years at most")
+        raise InvalidInput(f"{name} is not a timedelta of more than nothing and ten years at most")
     return ttl
 
 
@@ -107,10 +127,17 @@ def checked_id(registration_id: UUID) -> UUID:
     return registration_id
 
 
+def checked_version(version: int | None) -> int | None:
+    """Return *version* where it is one, or `None`."""
+    if version is not None and (type(version) is not int or not 1 <= version <= _GREATEST_VERSION):
+        raise InvalidInput("expected_version is not a whole number from 1: pass the version of what was read")
+    return version
+
+
 def checked_status(status: Status | str) -> str:
     """Return the text that is stored for *status*."""
-    if status not in set(Status):
-        raise InvalidInput(f"the status is {status!r}: expected one of {', '.join(Status)}")
+    if not isinstance(status, str) or status not in set(Status):
+        raise InvalidInput(f"the status is unknown: expected one of {', '.join(Status)}")
     return str(status)
 
 
@@ -122,3 +149,21 @@ def checked_cursor(cursor: str | None) -> UUID:
         return UUID(hex=cursor)
     except (ValueError, AttributeError, TypeError):
         raise InvalidCursor("the cursor is not one that list_page gave out") from None
+
+
+def checked_actor(actor: str) -> str:
+    """Return *actor* where it has the form that the event trail holds."""
+    if not isinstance(actor, str) or not _ACTOR.fullmatch(actor):
+        raise InvalidInput("the actor is unknown: expected user, system or admin:<id>")
+    return actor
+
+
+def checked_correlation_id(correlation_id: str | None) -> str | None:
+    """Return *correlation_id* where it is one, or `None`."""
+    if correlation_id is not None and not _is_printable(correlation_id, _LONGEST_CORRELATION_ID):
+        raise InvalidInput(f"the correlation id is not printable ASCII of 1 to {_LONGEST_CORRELATION_ID} characters")
+    return correlation_id
+
+
+def _is_printable(value: object, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and _PRINTABLE.fullmatch(value) is not None

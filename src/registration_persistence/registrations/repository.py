@@ -23,12 +23,15 @@ from registration_persistence.registrations.base import Status, new_id
 from registration_persistence.registrations.confidential import confidential
 from registration_persistence.registrations.email import KEY_REVISION, normalise_email
 from registration_persistence.registrations.inputs import (
+    checked_actor,
     checked_consents,
+    checked_correlation_id,
     checked_cursor,
     checked_id,
     checked_profile,
     checked_status,
     checked_ttl,
+    checked_version,
     submission,
 )
 from registration_persistence.registrations.outcomes import (
@@ -68,7 +71,7 @@ class RegistrationRepository:
 
     def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:
         self._session = session
-        self._who = {"actor": actor, "correlation_id": correlation_id}
+        self._who = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
 
     @confidential
     def register(
@@ -102,7 +105,7 @@ class RegistrationRepository:
             IdempotencyConflict: The key was used before with another payload.
         """
         mailbox = normalise_email(email)
-        stored = checked_profile(profile or {})
+        stored = checked_profile({} if profile is None else profile)
         agreed = checked_consents(consents)
         token, identity = new_token(), new_id()
         keys = submission(idempotency_key, mailbox.address, stored, agreed)
@@ -164,11 +167,11 @@ class RegistrationRepository:
                 this transaction were lost with the attempt. Where this was its first statement, the outcome is
                 `EmailTaken` and the session stays usable.
         """
-        secret_hash = hash_token(token)
+        secret_hash, open_for = hash_token(token), checked_ttl("ttl", ttl)
         if secret_hash is None:
             return TokenUnknown()
         for _ in range(_VERIFY_ATTEMPTS):
-            row = self._verify(secret_hash, checked_ttl("ttl", ttl))
+            row = self._verify(secret_hash, open_for)
             if isinstance(row, EmailTaken):
                 return row
             if row is None:
@@ -192,7 +195,7 @@ class RegistrationRepository:
             RegistrationNotFound, StaleVersion: Nothing was changed.
             IllegalTransition: It is not verified, or its time to become active is over.
         """
-        row = self._move(statements.ACTIVATE, registration_id, expected_version=expected_version)
+        row = self._move(statements.ACTIVATE, registration_id, expected_version=checked_version(expected_version))
         if not row.changed:
             raise _refusal(row, expected_version, wanted=Status.ACTIVE)
         return _registration(row)
@@ -211,8 +214,10 @@ class RegistrationRepository:
             IllegalTransition: It is active, expired or erased.
         """
         if reason not in ("user", "admin", "superseded"):
-            raise InvalidInput(f"the reason is {reason!r}: expected user, admin or superseded")
-        row = self._move(statements.CANCEL, registration_id, expected_version=expected_version, reason=reason)
+            raise InvalidInput("the reason is unknown: expected user, admin or superseded")
+        row = self._move(
+            statements.CANCEL, registration_id, expected_version=checked_version(expected_version), reason=reason
+        )
         if not row.changed and row.status_now != Status.CANCELLED:
             raise _refusal(row, expected_version, wanted=Status.CANCELLED)
         return Cancelled(_registration(row), changed=row.changed)
@@ -246,7 +251,7 @@ class RegistrationRepository:
             InvalidCursor, InvalidInput: *after*, *status* or *limit* is not of that form.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LARGEST_PAGE:
-            raise InvalidInput(f"the limit is {limit!r}: expected 1 to {_LARGEST_PAGE}")
+            raise InvalidInput(f"the limit is not a number from 1 to {_LARGEST_PAGE}")
         wanted = None if status is None else checked_status(status)
         rows = self._session.execute(
             statements.LIST_PAGE, {"after": checked_cursor(after), "status": wanted, "limit": limit + 1}

@@ -92,11 +92,15 @@ def _engine_answers() -> bool:
     import docker
 
     try:
-        client = docker.from_env(timeout=2)
+        client = docker.DockerClient.from_env(timeout=2, version="1.41")  # named, so that making it asks nobody
     except docker.errors.DockerException:
         return False
-    client.close()
-    return True
+    try:
+        return bool(client.ping())
+    except docker.errors.DockerException:
+        return False
+    finally:
+        client.close()
 
 
 def missing(what: object) -> NoReturn:

@@ -1,0 +1,93 @@
+"""The examples run: those of the README, and the service in `examples/`."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from support import LambdaEnvironment, Rows
+
+from registration_persistence import get_db
+from registration_persistence.database import session as session_module
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnvironment) -> Iterator[None]:
+    """The process as a Lambda's is at its start."""
+    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    assert lambda_environment.arn
+    yield
+    get_db().dispose()
+
+
+def test_the_readmes_example(rows: Rows) -> None:
+    """The handler stores a sign-up once, mails the token, and answers the client's retry alike."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    mails: list[tuple[str, str]] = []
+    namespace: dict[str, Any] = {"send_mail": lambda address, link: mails.append((address, link))}
+    exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 it is our own README
+    event = {"email": "ada@example.com", "name": "Ada", "requestId": "1-67891233"}
+
+    answers = [namespace["handler"](event, None), namespace["handler"](event, None)]
+
+    assert [{"statusCode": 202}, {"statusCode": 202}] == answers
+    ((address, link),) = mails
+    assert address == "ada@example.com"
+    assert re.fullmatch(r"https://example\.com/verify\?token=[\w-]{43}", link)
+    assert [{"email": "ada@example.com", "profile": {"display_name": "Ada"}}] == rows(
+        "SELECT email, profile FROM registrations"
+    )
+
+
+@pytest.fixture
+def service() -> ModuleType:
+    """The module `examples/signup_service.py`."""
+    spec = importlib.util.spec_from_file_location("signup_service", ROOT / "examples/signup_service.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def post(key: str = "key", /, **body: object) -> dict[str, object]:
+    """An event of API Gateway."""
+    return {"headers": {"idempotency-key": key}, "body": json.dumps(body)}
+
+
+FORM: dict[str, Any] = {"email": "ada@example.com", "display_name": "Ada", "terms_version": "1", "newsletter": True}
+
+
+def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign up, retry, open the link twice, activate twice: each answer is the right one."""
+    mails: list[dict[str, Any]] = []
+    monkeypatch.setattr(service, "send_mail", lambda address, **mail: mails.append({"address": address, **mail}))
+
+    assert [202, 202] == [service.sign_up(post(**FORM), None)["statusCode"] for _ in range(2)]
+    (mail,) = mails
+    assert (FORM["email"], False) == (mail["address"], mail["known"])
+    verified = [service.verify(post(token=mail["token"]), None) for _ in range(2)]
+    assert [200, 200] == [answer["statusCode"] for answer in verified]
+    event = {"pathParameters": {"id": json.loads(verified[0]["body"])["id"]}}
+    assert [200, 409] == [service.activate(event, None)["statusCode"] for _ in range(2)]
+    assert service.sign_up(post("another", **FORM), None)["statusCode"] == 202
+    assert mails[1]["known"]
+
+
+def test_the_service_answers_mistakes(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad input is 400, a dead link 410, a database that is away 503."""
+    assert service.sign_up(post(**FORM | {"email": "nobody"}), None)["statusCode"] == 400
+    assert service.sign_up(post(**FORM), None)["statusCode"] == 202
+    assert service.sign_up(post(**FORM | {"display_name": "Eve"}), None)["statusCode"] == 400
+    assert service.verify(post(token="x" * 43), None)["statusCode"] == 410
+    get_db().dispose()
+    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    monkeypatch.setenv("APP_DATABASE_PORT", "1")
+    assert service.sign_up(post(**FORM), None)["statusCode"] == 503

@@ -1,0 +1,752 @@
+"""The migrations: from nothing to the schema of the models and back, beside other deployments and locks."""
+
+import ast
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import Connection, Engine, insert, text, update
+from sqlalchemy.exc import IntegrityError
+from support import TERMS
+
+from registration_persistence import Database, DatabaseSettings, Registered, RegistrationRepository, Verified, schema
+from registration_persistence.local import PostgresAddress, embedded_binaries
+from registration_persistence.registrations import models
+from registration_persistence.registrations.base import Status, new_id
+from registration_persistence.schema import SchemaDiffers
+from registration_persistence.testing.plugin import LOGIN
+
+ROOT = Path(__file__).parents[2]
+REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
+METADATA = models.Registration.metadata
+TABLES = frozenset(METADATA.tables)
+NOW = datetime.now(UTC)
+
+CATALOGUE = {
+    "tables": """
+        SELECT c.oid::regclass::text, c.relkind, c.reloptions::text, pg_get_partkeydef(c.oid),
+               pg_get_expr(c.relpartbound, c.oid)
+        FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relnamespace = 'public'::regnamespace""",
+    "columns": """
+        SELECT c.oid::regclass::text, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               a.attcollation::regcollation::text, pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace""",
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 't'""",
+    "indexes": """
+        SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid), i.indisvalid,
+               pg_get_expr(i.indpred, i.indrelid)
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid AND c.relnamespace = 'public'::regnamespace""",
+    "triggers": """
+        SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal""",
+    "functions": """
+        SELECT oid::regprocedure::text, pg_get_functiondef(oid)
+        FROM pg_proc WHERE pronamespace = 'public'::regnamespace""",
+}
+
+Catalogue = dict[str, set[tuple[Any, ...]]]
+NewDatabase = Callable[..., DatabaseSettings]
+
+
+@pytest.fixture
+def new_role(postgres_server: PostgresAddress) -> Iterator[Callable[[str], str]]:
+    """Creates a role that owns things and may not log in, and of which the login is a member."""
+    roles = []
+
+    def create(name: str) -> str:
+        with postgres_server.connect() as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
+            roles.append(name)
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(LOGIN)))
+        return name
+
+    yield create
+    with postgres_server.connect() as connection:
+        for role in roles:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.fixture
+def new_database(
+    postgres_server: PostgresAddress,
+    migrated_template: DatabaseSettings,
+    new_role: Callable[[str], str],  # noqa: ARG001 what it owns must go before the role
+) -> Iterator[NewDatabase]:
+    """Creates an empty database, owned by the login or by another role."""
+    names = []
+
+    def create(owner: str = LOGIN) -> DatabaseSettings:
+        names.append(f"migrations_{secrets.token_hex(8)}")
+        postgres_server.create_database(names[-1], owner=owner)
+        return replace(migrated_template, name=names[-1])
+
+    yield create
+    for name in names:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def empty(new_database: NewDatabase) -> Iterator[Database]:
+    """An empty database of the test's own."""
+    with opened(new_database()) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres_server: PostgresAddress, migrated_template: DatabaseSettings) -> Iterator[Engine]:
+    """A migrated database for all the tests that keep nothing in it."""
+    name = f"migrations_{secrets.token_hex(8)}"
+    postgres_server.create_database(name, owner=LOGIN, template=migrated_template.name)
+    with opened(replace(migrated_template, name=name)) as database:
+        yield database.engine
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def connection(migrated: Engine) -> Iterator[Connection]:
+    """A connection to a migrated database; what is done there is rolled back."""
+    with migrated.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def opened(settings: DatabaseSettings) -> Iterator[Database]:
+    """A `Database` that is closed at the end."""
+    database = Database(settings)
+    try:
+        yield database
+    finally:
+        database.engine.dispose()
+
+
+def environment(settings: DatabaseSettings) -> dict[str, str]:
+    """The variables that name a database."""
+    return {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": settings.host,
+        "APP_DATABASE_PORT": str(settings.port),
+        "APP_DATABASE_NAME": settings.name,
+        "APP_DATABASE_USER": settings.user or "",
+        "APP_DATABASE_PASSWORD": settings.password or "",
+        "APP_DATABASE_SSLMODE": settings.sslmode,
+    }
+
+
+def alembic(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `alembic` at the root of the repository, with nothing in its environment but PATH and *environ*."""
+    program = Path(sys.executable).with_name("alembic")
+    done = subprocess.run(
+        [program, *arguments],
+        cwd=ROOT,
+        env={"PATH": f"{program.parent}:/usr/bin:/bin", **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def psql(settings: DatabaseSettings, script: str) -> None:
+    """Run *script* as somebody would who was handed the SQL, to stop at the first error."""
+    done = subprocess.run(
+        [
+            *(embedded_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", settings.host),
+            *("-p", str(settings.port), "-U", str(settings.user), "-d", settings.name, "-f", "-"),
+        ],
+        input=script,
+        env={"PGPASSWORD": settings.password or ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def catalogue(database: Database) -> Catalogue:
+    """What PostgreSQL knows of the schema, by kind; each row begins with the table's or function's name."""
+    with database.engine.connect() as connection:
+        return {kind: {tuple(row) for row in connection.execute(text(query))} for kind, query in CATALOGUE.items()}
+
+
+def owners(database: Database) -> set[str]:
+    """Whom the tables, indexes and functions belong to."""
+    query = """
+        SELECT relowner::regrole::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        UNION SELECT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace"""
+    with database.engine.connect() as connection:
+        return set(connection.scalars(text(query)))
+
+
+def head() -> str | None:
+    """The newest revision, as the folder of the repository has it."""
+    return ScriptDirectory(ROOT / "migrations").get_current_head()
+
+
+def use_every_table(database: Database) -> None:
+    """Leave rows in every table and in every status that the repository can reach."""
+    with database.session() as session:
+        registrations = RegistrationRepository(session)
+        for name in ("ada", "eve", "bob", "cy"):
+            outcome = registrations.register(f"{name}@example.com", profile={"name": name}, consents=[TERMS])
+            assert isinstance(outcome, Registered)
+            if name == "bob":
+                registrations.cancel(outcome.registration.id)
+            elif name != "cy":
+                verified = registrations.verify_by_token(outcome.secret)
+                assert isinstance(verified, Verified)
+                if name == "ada":
+                    registrations.activate(verified.registration.id)
+
+
+# The commands
+
+
+def test_alembic_needs_nothing_but_the_name_of_the_database(new_database: NewDatabase) -> None:
+    """`alembic upgrade head` at the repository's root brings an empty database to the newest revision, and says so."""
+    settings = new_database()
+
+    done = alembic("upgrade", "head", environ=environment(settings))
+
+    assert f"Running upgrade  -> {head()}" in done.stderr
+    with opened(settings) as database:
+        assert head() == schema.current(database)
+        use_every_table(database)
+
+
+def test_offline_sql_makes_the_same_schema(new_database: NewDatabase) -> None:
+    """What `alembic upgrade head --sql` prints without any environment is the migration, to the last definition."""
+    with opened(new_database()) as online, opened(new_database()) as offline:
+        schema.upgrade(online)
+
+        psql(offline.settings, alembic("upgrade", "head", "--sql").stdout)
+
+        assert catalogue(online) == catalogue(offline)
+        assert head() == schema.current(offline)
+
+
+def test_up_down_up_with_rows_in_every_table(empty: Database) -> None:
+    """Going back to base removes everything that is ours, whatever the tables hold, and the way up is free again."""
+    schema.upgrade(empty)
+    use_every_table(empty)
+    with empty.engine.connect() as connection:
+        assert all(connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in TABLES)
+
+    schema.downgrade(empty, "base")
+
+    with empty.engine.connect() as connection:
+        left = connection.scalars(
+            text("""
+                SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+                UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typelem = 0""")
+        ).all()
+    assert {"alembic_version", "alembic_version_pkc"} == set(left)
+    assert schema.current(empty) is None
+    assert head() == schema.upgrade(empty)
+    use_every_table(empty)
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    """At the newest revision, `upgrade` does nothing."""
+    before = catalogue(database)
+
+    assert head() == schema.upgrade(database)
+
+    assert before == catalogue(database)
+
+
+def test_a_connection_that_is_handed_over_is_used(empty: Database) -> None:
+    """A program that has a connection can migrate on it, and decide itself whether to commit."""
+    with empty.engine.connect() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(ROOT / "migrations"))
+        config.set_main_option("path_separator", "os")
+        with connection.begin():
+            command.upgrade(config, "head")
+            assert connection.scalar(text("SELECT count(*) FROM registrations")) == 0
+
+    assert head() == schema.current(empty)
+
+
+# Other deployments, and locks
+
+
+def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: PostgresAddress, tmp_path: Path) -> None:
+    """Of two processes that migrate at once one waits, says that it does, and both succeed."""
+    outputs = [tmp_path / "first", tmp_path / "second"]
+
+    def said() -> str:
+        return "".join(output.read_text() for output in outputs)
+
+    with ExitStack() as stack:
+        files = [stack.enter_context(output.open("w")) for output in outputs]
+        with locked_version(postgres_server, empty):
+            processes = [
+                stack.enter_context(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "registration_persistence", "migrate"],
+                        env=environment(empty.settings),
+                        stdout=subprocess.PIPE,
+                        stderr=file,
+                        text=True,
+                    )
+                )
+                for file in files
+            ]
+            wait_until(lambda: "another deployment is migrating: waiting for it" in said())
+        printed = [process.communicate(timeout=60)[0] for process in processes]
+
+    assert [0, 0] == [process.returncode for process in processes], said()
+    assert [f"the database is at revision {head()}\n"] * 2 == printed
+    assert said().count("Running upgrade") == 1
+    use_every_table(empty)
+
+
+def test_a_locked_table_is_awaited(
+    empty: Database, postgres_server: PostgresAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where another session keeps a table locked, the migration gives way, says so, and succeeds later."""
+    with ThreadPoolExecutor(1) as pool, caplog.at_level("INFO", "registration_persistence.migrations"):
+        with locked_version(postgres_server, empty):
+            upgrade = pool.submit(schema.upgrade, empty)
+            wait_until(lambda: "a table is locked: attempt 1 of" in caplog.text or upgrade.done())
+            assert not upgrade.done()
+        assert head() == upgrade.result(timeout=60)
+
+    use_every_table(empty)
+
+
+@contextmanager
+def locked_version(postgres_server: PostgresAddress, database: Database) -> Iterator[None]:
+    """Keep the table that says how far the migrations are from everybody else."""
+    with database.engine.begin() as owner:
+        owner.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+    with closing(postgres_server.connect(database.settings.name)) as connection, connection.transaction():
+        connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait until it is *true*, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# The owner role
+
+
+@pytest.mark.parametrize("name", ['Odd "Owner"', "half 50%", "owner :of it", "Robert'); --"])
+def test_everything_belongs_to_the_owner_role(
+    new_database: NewDatabase, new_role: Callable[[str], str], name: str
+) -> None:
+    """With an owner role, whatever its name, each table, index and function is the role's, and the login can work."""
+    role = new_role(name)
+
+    with opened(new_database(role)) as database:
+        schema.upgrade(database, owner_role=role)
+
+        assert {quoted(role)} == owners(database)
+        use_every_table(database)
+        schema.downgrade(database, "base", owner_role=role)
+
+
+def test_the_environment_names_the_owner_role(new_database: NewDatabase, new_role: Callable[[str], str]) -> None:
+    """`APP_DATABASE_OWNER_ROLE` says to whom everything will belong, online and offline."""
+    role = new_role('Odd "Owner"')
+    with opened(new_database(role)) as online, opened(new_database(role)) as offline:
+        alembic("upgrade", "head", environ={"APP_DATABASE_OWNER_ROLE": role, **environment(online.settings)})
+        script = alembic("upgrade", "head", "--sql", environ={"APP_DATABASE_OWNER_ROLE": role}).stdout
+        psql(offline.settings, script)
+
+        assert [{quoted(role)}] * 2 == [owners(online), owners(offline)]
+
+
+def quoted(role: str) -> str:
+    """Return *role* as PostgreSQL prints it."""
+    return '"' + role.replace('"', '""') + '"'
+
+
+# Models, migrations and database are the same
+
+
+def test_check_finds_nothing_in_a_migrated_database(database: Database) -> None:
+    """The models are what the migrations make, as Alembic compares them."""
+    schema.check(database)
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        "ALTER TABLE registrations ADD COLUMN nickname text",
+        "ALTER TABLE registrations DROP COLUMN closed_at CASCADE",
+        "ALTER TABLE registrations ALTER COLUMN version TYPE bigint",
+        "ALTER TABLE registrations ALTER COLUMN version SET DEFAULT 2",
+        "ALTER TABLE registrations ALTER COLUMN status DROP NOT NULL",
+        "DROP INDEX uq_registrations_email_proven",
+        "CREATE INDEX mine ON registrations (created_at)",
+        "ALTER TABLE verification_tokens DROP CONSTRAINT fk_verification_tokens_registration_id",
+        "ALTER TABLE verification_tokens DROP CONSTRAINT uq_verification_tokens_secret_hash",
+        "CREATE TABLE mine (id integer)",
+        "DROP TABLE outbox",
+    ],
+)
+def test_check_finds_what_was_changed_by_hand(database: Database, drift: str) -> None:
+    """A database that somebody changed by hand does not pass."""
+    with database.engine.begin() as connection:
+        connection.execute(text(drift))
+
+    with pytest.raises(SchemaDiffers, match="differs from the models"):
+        schema.check(database)
+
+
+def test_check_finds_that_the_database_is_behind(database: Database) -> None:
+    """A database that is before the newest revision does not pass, and the error says what to run."""
+    with database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+
+    with pytest.raises(SchemaDiffers, match=f"is at revision None, the newest is {head()}: run"):
+        schema.check(database)
+
+
+def test_a_database_ahead_of_the_code_is_left_alone(database: Database) -> None:
+    """At a revision that nobody knows here, the check names it, and so does migrating, which changes nothing."""
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0123456789ab'"))
+
+    for command in (schema.check, schema.upgrade):
+        with pytest.raises(schema.UnknownRevision, match="0123456789ab"):
+            command(database)
+    assert schema.current(database) == "0123456789ab"
+
+
+def test_the_migrations_make_exactly_what_the_models_say(empty: Database, database: Database) -> None:
+    """Each name, type, default, CHECK, key, index and predicate is that of the models, also where `check` is blind."""
+    with empty.engine.begin() as connection:
+        METADATA.create_all(connection)
+    kinds = ("tables", "columns", "constraints", "indexes")
+
+    of_models = {kind: rows for kind, rows in catalogue(empty).items() if kind in kinds}
+
+    assert of_models == {
+        kind: {row for row in rows if row[0] in TABLES} for kind, rows in catalogue(database).items() if kind in kinds
+    }
+
+
+def test_every_name_follows_the_convention(empty: Database) -> None:
+    """Constraints and indexes are named by kind and table, so that a driver's error tells which rule was broken."""
+    schema.upgrade(empty)
+
+    found = catalogue(empty)
+
+    names = [(row[0], row[1]) for kind in ("constraints", "indexes") for row in found[kind] if row[0] in TABLES]
+    assert [] == [name for table, name in names if not re.fullmatch(rf"(pk|fk|uq|ix|ck)_{table}(_[a-z_]+)?", name)]
+
+
+# The revisions
+
+
+@pytest.mark.parametrize("file", REVISIONS, ids=lambda file: file.stem)
+def test_a_revision_says_when_and_what_it_does(file: Path) -> None:
+    """A revision's file name has the date, and whether it expands or contracts the schema."""
+    match = re.fullmatch(r"(\d{4})_(\d{2})_(\d{2})_(expand|contract)_[a-z0-9_]+\.py", file.name)
+
+    assert match
+    assert date(*map(int, match.groups()[:3])).year >= 2026
+
+
+@pytest.mark.parametrize("file", [*REVISIONS, ROOT / "migrations" / "script.py.mako"], ids=lambda file: file.stem)
+def test_a_revision_is_frozen(file: Path) -> None:
+    """A revision imports nothing of the package, so that it stays what it was when the models change."""
+    source = re.sub(r"\$\{.*?\}", "None", file.read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add("." * node.level + (node.module or ""))
+
+    assert {name.partition(".")[0] for name in imported} <= {"alembic", "sqlalchemy", ""} - {""}
+
+
+def test_the_history_is_a_line() -> None:
+    """There is one newest revision, and one base."""
+    script = ScriptDirectory(ROOT / "migrations")
+
+    assert (1, 1, len(REVISIONS)) == (
+        len(script.get_heads()),
+        len(script.get_bases()),
+        len(list(script.walk_revisions())),
+    )
+
+
+# What the schema refuses
+
+SHAPES: dict[Status, dict[str, Any]] = {
+    Status.PENDING: {"expires_at": NOW},
+    Status.VERIFIED: {"expires_at": NOW, "verified_at": NOW},
+    Status.ACTIVE: {"verified_at": NOW, "activated_at": NOW},
+    Status.EXPIRED: {"closed_at": NOW, "close_reason": "ttl"},
+    Status.CANCELLED: {"closed_at": NOW, "close_reason": "user"},
+    Status.ERASED: {"closed_at": NOW, "close_reason": "erasure", "email": None, "email_key": None, "profile": {}},
+}
+OPEN = {
+    "email": "Ada@example.com",
+    "email_key": "ada@example.com",
+    "profile": {"name": "Ada"},
+    "expires_at": None,
+    "verified_at": None,
+    "activated_at": None,
+    "closed_at": None,
+    "close_reason": None,
+}
+ALLOWED = {
+    Status.PENDING: {Status.VERIFIED, Status.EXPIRED, Status.CANCELLED, Status.ERASED},
+    Status.VERIFIED: {Status.ACTIVE, Status.EXPIRED, Status.CANCELLED, Status.ERASED},
+    Status.ACTIVE: {Status.ERASED},
+    Status.EXPIRED: {Status.ERASED},
+    Status.CANCELLED: {Status.ERASED},
+    Status.ERASED: set(),
+}
+
+
+def registration(status: Status, /, **changes: Any) -> dict[str, Any]:
+    """A row of `registrations` that has the shape of *status*, but for *changes*."""
+    return {"id": new_id(), "email_key_rev": 1, **OPEN, "status": status.value, **SHAPES[status], **changes}
+
+
+@pytest.mark.parametrize(("before", "after"), list(permutations(Status, 2)))
+def test_only_the_moves_of_the_design_are_possible(connection: Connection, before: Status, after: Status) -> None:
+    """A registration moves along the arrows of the design, and any other UPDATE of its status is refused."""
+    table = METADATA.tables["registrations"]
+    row = registration(before)
+    connection.execute(insert(table).values(row))
+    move = update(table).where(table.c.id == row["id"]).values(registration(after, id=row["id"]))
+
+    if after in ALLOWED[before]:
+        assert connection.execute(move).rowcount == 1
+    else:
+        assert broken_rule(connection, move) == "ck_registrations_move"
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_row_may_change_without_moving(connection: Connection, status: Status) -> None:
+    """Writing the status that a row has is no move."""
+    table = METADATA.tables["registrations"]
+    connection.execute(insert(table).values(registration(status)))
+
+    assert connection.execute(update(table).values(status=status.value, version=2)).rowcount == 1
+
+
+def test_one_mailbox_is_proven_once(connection: Connection) -> None:
+    """A mailbox may be pending any number of times, and proven by one registration only."""
+    table = METADATA.tables["registrations"]
+    for status in (Status.PENDING, Status.PENDING, Status.EXPIRED, Status.CANCELLED, Status.ERASED, Status.ACTIVE):
+        connection.execute(insert(table).values(registration(status)))
+
+    assert "uq_registrations_email_proven" == broken_rule(
+        connection, insert(table).values(registration(Status.VERIFIED))
+    )
+
+
+VALID: dict[str, dict[str, Any]] = {
+    "verification_tokens": {
+        "id": new_id(),
+        "registration_id": new_id(),
+        "purpose": "verify_email",
+        "secret_hash": b"h" * 32,
+        "hash_key_id": 0,
+        "expires_at": NOW + timedelta(days=1),
+    },
+    "registration_consents": {
+        "registration_id": new_id(),
+        "purpose": "terms",
+        "id": new_id(),
+        "document_version": "2026-01",
+        "granted": True,
+        "source": "web",
+    },
+    "registration_events": {
+        "registration_id": new_id(),
+        "seq": 1,
+        "id": new_id(),
+        "type": "registered",
+        "actor": "user",
+    },
+    "outbox": {"event_id": new_id(), "registration_id": new_id(), "type": "registration.registered"},
+}
+
+REFUSED_REGISTRATIONS: list[tuple[str, Status, dict[str, Any]]] = [
+    ("status", Status.PENDING, {"status": "unknown", "expires_at": None}),
+    ("open_expires", Status.PENDING, {"expires_at": None}),
+    ("open_expires", Status.VERIFIED, {"expires_at": None}),
+    ("open_expires", Status.ACTIVE, {"expires_at": NOW}),
+    ("closed_at", Status.EXPIRED, {"closed_at": None, "close_reason": None}),
+    ("closed_at", Status.PENDING, {"closed_at": NOW, "close_reason": "user"}),
+    ("close_reason_when_closed", Status.CANCELLED, {"close_reason": None}),
+    ("close_reason_when_closed", Status.PENDING, {"close_reason": "user"}),
+    ("close_reason", Status.CANCELLED, {"close_reason": "bored"}),
+    ("verified_at", Status.VERIFIED, {"verified_at": None}),
+    ("verified_at", Status.ACTIVE, {"verified_at": None}),
+    ("activated_at", Status.ACTIVE, {"activated_at": None}),
+    ("email_key_until_erased", Status.ERASED, {"email_key": "ada@example.com"}),
+    ("email_key_until_erased", Status.PENDING, {"email_key": None}),
+    ("email_until_erased", Status.ERASED, {"email": "ada@example.com"}),
+    ("email_until_erased", Status.CANCELLED, {"email": None}),
+    ("profile_until_erased", Status.ERASED, {"profile": {"name": "Ada"}}),
+    ("profile", Status.PENDING, {"profile": ["Ada"]}),
+    ("profile", Status.PENDING, {"profile": "Ada"}),
+    ("profile", Status.PENDING, {"profile": {"name": "A" * 65_536}}),
+    ("email_length", Status.PENDING, {"email": "é" * 160 + "@"}),
+    ("email_key_length", Status.PENDING, {"email_key": "a@"}),
+    ("email_key_length", Status.PENDING, {"email_key": "é" * 160 + "@"}),
+    ("email_key_lower", Status.PENDING, {"email_key": "Ada@example.com"}),
+    ("email_key_lower", Status.PENDING, {"email_key": "ada@Example.com"}),
+    ("email_key_normalized", Status.PENDING, {"email_key": "e\u0301va@example.com"}),
+    ("email_key_normalized", Status.PENDING, {"email_key": "\uff41da@example.com"}),
+    ("email_key_normalized", Status.PENDING, {"email_key": "\ufb01@example.com"}),
+    ("submit_pair", Status.PENDING, {"submit_key": b"k" * 32}),
+    ("submit_pair", Status.PENDING, {"submit_digest": b"d" * 32}),
+    ("submit_length", Status.PENDING, {"submit_key": b"k" * 31, "submit_digest": b"d" * 32}),
+    ("submit_length", Status.PENDING, {"submit_key": b"k" * 32, "submit_digest": b"d" * 33}),
+    ("counters", Status.PENDING, {"version": 0}),
+    ("counters", Status.PENDING, {"tokens_issued": -1}),
+]
+REFUSED_ELSEWHERE: list[tuple[str, str, dict[str, Any]]] = [
+    ("verification_tokens", "purpose", {"purpose": "reset_password"}),
+    ("verification_tokens", "secret_hash", {"secret_hash": b"h" * 31}),
+    ("verification_tokens", "counters", {"attempts": -1}),
+    ("verification_tokens", "counters", {"hash_key_id": -1}),
+    ("verification_tokens", "expires_at", {"created_at": NOW, "expires_at": NOW}),
+    ("registration_consents", "purpose", {"purpose": "Terms"}),
+    ("registration_consents", "purpose", {"purpose": "t" * 64}),
+    ("registration_consents", "document_version", {"document_version": ""}),
+    ("registration_consents", "document_version", {"document_version": "v" * 65}),
+    ("registration_consents", "source", {"source": ""}),
+    ("registration_consents", "source", {"source": "s" * 65}),
+    ("registration_events", "seq", {"seq": 0}),
+    ("registration_events", "actor", {"actor": "admin:"}),
+    ("registration_events", "actor", {"actor": "admin:ada@example.com"}),
+    ("registration_events", "actor", {"actor": "users"}),
+    ("registration_events", "correlation_id", {"correlation_id": "c" * 129}),
+    ("outbox", "attempts", {"attempts": -1}),
+]
+REFUSED = [
+    *(("registrations", rule, registration(status, **changes)) for rule, status, changes in REFUSED_REGISTRATIONS),
+    *((table, rule, VALID[table] | changes) for table, rule, changes in REFUSED_ELSEWHERE),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "rule", "row"), REFUSED, ids=[f"{number}-{rule}" for number, (_, rule, _) in enumerate(REFUSED)]
+)
+def test_a_row_that_breaks_a_rule_is_refused(
+    connection: Connection, table: str, rule: str, row: dict[str, Any]
+) -> None:
+    """Each CHECK refuses what it is there for, and the driver's error names it."""
+    assert f"ck_{table}_{rule}" == broken_rule(connection, insert(METADATA.tables[table]).values(row))
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_row_that_breaks_no_rule_is_stored(connection: Connection, status: Status) -> None:
+    """A row of each status, with a token, consent, event and message, passes every CHECK."""
+    row = registration(status, submit_key=b"k" * 32, submit_digest=b"d" * 32)
+    connection.execute(insert(METADATA.tables["registrations"]).values(row))
+
+    for table, valid in VALID.items():
+        connection.execute(insert(METADATA.tables[table]).values({**valid, "registration_id": row["id"]}))
+
+
+def test_every_check_is_tried(connection: Connection) -> None:
+    """There is no CHECK in the database for which the tests above have no row that breaks it."""
+    query = """
+        SELECT conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid AND NOT relispartition
+        WHERE contype = 'c' AND connamespace = 'public'::regnamespace"""
+
+    assert {f"ck_{table}_{rule}" for table, rule, _ in REFUSED} == set(connection.scalars(text(query)))
+
+
+def broken_rule(connection: Connection, statement: Any) -> str | None:
+    """Return the name of the constraint that refuses *statement*."""
+    with pytest.raises(IntegrityError) as refused:
+        connection.execute(statement)
+    diagnostics: Any = refused.value.orig
+    return str(diagnostics.diag.constraint_name)
+
+
+# The partitions of the events
+
+
+def test_events_lie_in_the_partition_of_their_month(
+    new_database: NewDatabase, postgres_server: PostgresAddress
+) -> None:
+    """Each event of this month and a year ahead is in its month's partition, in UTC, whatever the server's zone."""
+    settings = new_database()
+    with postgres_server.connect() as administrator:
+        for setting in ("timezone = 'Pacific/Auckland'", "datestyle = 'German'"):
+            administrator.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(sql.Identifier(settings.name)))
+    with opened(settings) as database:
+        schema.upgrade(database)
+        with database.engine.begin() as connection:
+            found = connection.execute(
+                text("""
+                    WITH month AS (
+                      SELECT generate_series(this, this + interval '12 months', interval '1 month') AS start
+                      FROM date_trunc('month', now() AT TIME ZONE 'UTC') AS this
+                    ), moment AS (
+                      SELECT now() AS at
+                      UNION ALL SELECT start AT TIME ZONE 'UTC' FROM month
+                      UNION ALL SELECT (start + interval '1 month' - interval '1 microsecond') AT TIME ZONE 'UTC'
+                                FROM month
+                    )
+                    INSERT INTO registration_events (registration_id, seq, occurred_at, id, type, actor)
+                    SELECT gen_random_uuid(), 1, at, gen_random_uuid(), 'registered', 'user' FROM moment
+                    RETURNING to_char(occurred_at AT TIME ZONE 'UTC', '"registration_events_y"YYYY"m"MM') AS month,
+                              tableoid::regclass::text AS partition""")
+            ).all()
+
+    assert len(found) == 27
+    assert [row.month for row in found] == [row.partition for row in found]
+
+
+@pytest.mark.parametrize("moment", ["2100-01-01", "2020-01-01", "infinity"])
+def test_events_of_other_times_lie_in_the_default_partition(connection: Connection, moment: str) -> None:
+    """An event for whose month there is no partition is kept all the same."""
+    partition = connection.scalar(
+        text("""
+            INSERT INTO registration_events (registration_id, seq, occurred_at, id, type, actor)
+            VALUES (gen_random_uuid(), 1, CAST(:moment AS timestamptz), gen_random_uuid(), 'registered', 'user')
+            RETURNING tableoid::regclass::text"""),
+        {"moment": moment},
+    )
+
+    assert partition == "registration_events_default"
+
+
+def test_partitions_reach_a_year_ahead(connection: Connection) -> None:
+    """There are fourteen partitions: this month's, those of the next twelve, and the default."""
+    query = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'registration_events'::regclass"
+
+    assert connection.scalar(text(query)) == 14

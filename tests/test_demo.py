@@ -1,0 +1,324 @@
+"""`registration-persistence demo`, from the file to the rows, and what is left of it afterwards."""
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEADER = "email,display_name,locale,source,terms_version,newsletter"
+# Line 1 is the header; the first person's name takes lines 2 and 3, and line 6 is empty.
+SIGNUPS = f'''{HEADER}
+ada@example.com,"Ada
+Lovelace",en-GB,web,2026-01,yes
+eve@example.com,Eve,fr,ios,2026-01,no
+eve@example.com,Eve,fr,ios,2026-01,no
+
+ ADA@EXAMPLE.COM ,Ada,en-GB,web,2026-01,Yes
+nobody at home,"Nobody, ""at home""",en-GB,web,2026-01,yes
+bob@example.com,Bob,English,web,2026-01,yes
+bob@example.com,Bob,en-GB,web,2026-01
+bob@example.com,"Bob
+the
+Builder",en-GB,web,2026-01,perhaps
+bob@example.com,Bob,en-GB,w\u00e9b,2026-01,yes
+bob@example.com,B\0b,en-GB,web,2026-01,yes
+mario@b\u00fccher.example,M\u00e1rio,pt-BR,android,2026-01,1
+'''
+REJECTED = [
+    (8, "has a space", ["nobody at home", 'Nobody, "at home"', "en-GB", "web", "2026-01", "yes"]),
+    (9, "locale", ["bob@example.com", "Bob", "English", "web", "2026-01", "yes"]),
+    (10, "5 fields", ["bob@example.com", "Bob", "en-GB", "web", "2026-01"]),
+    (11, "newsletter", ["bob@example.com", "Bob\nthe\nBuilder", "en-GB", "web", "2026-01", "perhaps"]),
+    (14, "source", ["bob@example.com", "Bob", "en-GB", "w\u00e9b", "2026-01", "yes"]),
+    (15, "NUL", ["bob@example.com", "B\0b", "en-GB", "web", "2026-01", "yes"]),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder to run the demo in, and a folder for what it makes for the time being."""
+
+    folder: Path
+    scratch: Path
+
+    def write(self, content: str | bytes, name: str = "people.csv") -> str:
+        """Write a file of sign-ups and return its name."""
+        (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return name
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of the demo."""
+        return [sys.executable, "-m", "registration_persistence", "demo", *arguments]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the demo finds in its environment; no variable names a database."""
+        return {"PATH": os.defpath, "TMPDIR": str(self.scratch), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the demo to its end, which must be *code*, and see that it cleans up."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert code == done.returncode, done.stderr
+        assert "Traceback" not in done.stderr
+        assert [] == list(self.scratch.iterdir())
+        return done
+
+    def complaint(self, *arguments: str) -> str:
+        """Return the one line that the demo says when the file cannot be used."""
+        (line,) = self.run(*arguments, code=2).stderr.splitlines()
+        return line.removeprefix("registration-persistence: ")
+
+    @contextmanager
+    def kept(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start the demo with `--keep`; whatever the test does, it is over afterwards."""
+        with subprocess.Popen(
+            self.command("--keep", *arguments),
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+
+    def server(self) -> int:
+        """Return the process id of the PostgreSQL that is running."""
+        (file,) = self.scratch.glob("registration-postgres-*/data/postmaster.pid")
+        return int(file.read_text().split()[0])
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a demo with `--keep` printed and left, when somebody looked at the rows and pressed Enter."""
+
+    desk: Desk
+    printed: str
+    command: str
+    shown: str
+    server: int
+    code: int
+
+
+@contextmanager
+def desk_in(folder: Path) -> Iterator[Desk]:
+    """Make a desk whose scratch folder can be entered by the user that runs the server."""
+    scratch = Path(tempfile.mkdtemp(prefix="demo-"))
+    scratch.chmod(0o755)
+    yield Desk(folder, scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A desk of the test's own."""
+    with desk_in(tmp_path) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
+    """A demo with `SIGNUPS`, for all the tests that look at what one does."""
+    with desk_in(tmp_path_factory.mktemp("desk")) as desk, desk.kept(desk.write(SIGNUPS)) as process:
+        assert process.stdout
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if "Press Enter" in line:
+                break
+        command = next(line for line in printed if "PGPASSFILE=" in line)
+        shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 as people do
+        server = desk.server()
+        process.communicate("\n", timeout=30)
+        yield Looked(desk, "".join(printed), command, shown.stdout, server, process.returncode)
+
+
+def summary(output: str) -> dict[str, str]:
+    """Return the numbers of the table that the demo prints, by outcome, those of rejected rows left out."""
+    lines = re.findall(r"^ +(\w[\w ]*?)  +\S.*?  +(\d+) *$", output, re.MULTILINE)
+    return {outcome: number for outcome, number in lines if outcome != "rejected"}
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether there is such a process, and it is not over."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    status = Path(f"/proc/{pid}/stat")
+    # Where nobody reaps what was orphaned, as in a bare container, it stays as a zombie.
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_every_row_of_the_file_is_counted(looked: Looked) -> None:
+    """The summary says what became of the rows; the login is repeated after the password changed, nobody is lost."""
+    assert "11 sign-ups in " in looked.printed
+    assert {
+        "registered": "4",
+        "replayed": "1",
+        "verified": "3",
+        "mailbox taken": "1",
+        "activated": "3",
+        "password changed": "1",
+        "login rejected": "1",
+        "failed": "0",
+    }.items() <= summary(looked.printed).items()
+    assert "6 rows, with line and reason, are in people.rejected.csv" in looked.printed
+
+
+def test_rejected_rows_are_kept(looked: Looked) -> None:
+    """Exactly the rows that could not be registered are in a file, with line, reason and their content as it was."""
+    with (looked.desk.folder / "people.rejected.csv").open(encoding="utf-8", newline="") as file:
+        header, *rejected = csv.reader(file)
+
+    assert ["line", "reason", *HEADER.split(",")] == header
+    assert [(line, values) for line, _, values in REJECTED] == [(int(row[0]), row[2:]) for row in rejected]
+    for (_, reason, _), row in zip(REJECTED, rejected, strict=True):
+        assert reason in row[1]
+
+
+def test_the_rows_can_be_looked_at(looked: Looked) -> None:
+    """With `--keep` the server runs on, and the command that is printed shows the rows without naming a password."""
+    assert {"pending": 1, "active": 3} == {
+        status: int(number) for status, number in re.findall(r"(\w+) +\| +(\d+)", looked.shown)
+    }
+    assert "PGPASSWORD" not in looked.command
+
+
+def test_enter_ends_it(looked: Looked) -> None:
+    """After Enter the demo ends well, and no server and no folder of it is left."""
+    assert looked.code == 0
+    assert not is_running(looked.server)
+    assert [] == list(looked.desk.scratch.iterdir())
+
+
+def test_a_file_without_people_is_fine(desk: Desk) -> None:
+    """A header alone is a file of nobody: nothing is registered, and the password is not said to have changed."""
+    done = desk.run(desk.write(f"{HEADER}\n"), "--rejected", "refused.csv")
+
+    assert "0 sign-ups in " in done.stdout
+    numbers = summary(done.stdout)
+    assert {"registered": "0", "failed": "0"}.items() <= numbers.items()
+    assert [f"line,reason,{HEADER}"] == (desk.folder / "refused.csv").read_text().splitlines()
+    assert numbers.get("password changed", "0") == "0"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "people.csv, line 1: the header is 'nothing': expected email,display_name,locale,"),
+        (b"name,email\nAda,ada@example.com\n", "people.csv, line 1: the header is 'name,email': expected email,"),
+        (f"{HEADER}\na@example.com,J\xfcrgen,de,web,1,no\n".encode("latin-1"), "people.csv, line 2: not UTF-8"),
+        (f'{HEADER}\na@example.com,"Ada,en,web,1,no\nb@example.com,Bob,en,web,1,no\n', "people.csv, line 2: not CSV: "),
+        (f'{HEADER}\na@example.com,"Ada"x,en,web,1,no\n', "people.csv, line 2: not CSV: "),
+    ],
+    ids=["empty", "header", "latin-1", "quote", "after-quote"],
+)
+def test_a_file_that_cannot_be_read_is_one_line(desk: Desk, content: str | bytes, said: str) -> None:
+    """What is no file of sign-ups ends with 2 and one line that names file, line and fix, before a server starts."""
+    assert desk.complaint(desk.write(content)).startswith(said)
+
+
+def test_a_file_that_is_not_there_is_one_line(desk: Desk) -> None:
+    """A missing file and a folder end with 2 and one line."""
+    assert desk.complaint("nowhere.csv") == "cannot read nowhere.csv: No such file or directory"
+    assert desk.complaint(".") == "cannot read .: Is a directory"
+
+
+def test_a_file_that_cannot_be_written_is_one_line(desk: Desk) -> None:
+    """Where rejected rows could not be kept, nothing is started."""
+    name = desk.write(SIGNUPS)
+
+    said = desk.complaint(name, "--rejected", "nowhere/refused.csv")
+
+    assert said == "cannot write nowhere/refused.csv: No such file or directory"
+
+
+def test_the_file_of_sign_ups_is_never_overwritten(desk: Desk) -> None:
+    """The rejected rows do not go over the file that they come from, however it is called."""
+    name = desk.write(SIGNUPS)
+    (desk.folder / "link.csv").symlink_to(name)
+
+    for rejected in (name, f"./{name}", "link.csv"):
+        desk.complaint(name, "--rejected", rejected)
+
+    assert SIGNUPS.encode() == (desk.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("initialising", signal.SIGTERM),
+        ("starting", signal.SIGINT),
+        ("waiting", signal.SIGINT),
+        ("waiting", signal.SIGTERM),
+    ],
+)
+def test_a_signal_leaves_nothing_behind(desk: Desk, moment: str, number: signal.Signals) -> None:
+    """Stopping the demo, at whatever moment, stops the server, removes its folder and prints no traceback."""
+    with desk.kept(desk.write(SIGNUPS)) as process:
+        if moment == "waiting":
+            assert process.stdout
+            assert any("Press Enter" in line for line in process.stdout)
+        else:
+            appears = {"initialising": "data/base/1/*", "starting": "data/log"}[moment]
+            deadline = time.monotonic() + 30
+            while not any(desk.scratch.glob(f"registration-postgres-*/{appears}")):
+                assert time.monotonic() < deadline
+        process.send_signal(number)
+        said = process.communicate(timeout=30)[1]
+
+    assert 128 + number == process.returncode
+    assert "Traceback" not in said
+    assert [] == servers_under(desk.scratch)
+    assert [] == list(desk.scratch.iterdir())
+
+
+def servers_under(folder: Path) -> list[str]:
+    """Return the command lines of the PostgreSQL servers whose data is in *folder*; stop those there should not be."""
+    found = []
+    time.sleep(0.3)  # a server that was being started is one now
+    for line in subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        pid, _, arguments = line.strip().partition(" ")
+        if f" -D {folder}" in arguments:
+            found.append(arguments)
+            os.kill(int(pid), signal.SIGQUIT)
+    return found
+
+
+def test_the_example_is_what_its_script_writes() -> None:
+    """`examples/make_signups.py` prints `examples/signups.csv`, octet for octet."""
+    written = subprocess.run(
+        [sys.executable, ROOT / "examples" / "make_signups.py"], env={}, capture_output=True, check=True
+    ).stdout
+
+    assert (ROOT / "examples" / "signups.csv").read_bytes() == written
