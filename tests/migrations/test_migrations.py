@@ -436,9 +436,9 @@ def test_a_database_ahead_of_the_code_is_left_alone(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0123456789ab'"))
 
-    for command in (schema.check, schema.upgrade):
+    for call in (schema.check, schema.upgrade):
         with pytest.raises(schema.UnknownRevision, match="0123456789ab"):
-            command(database)
+            call(database)
     assert schema.current(database) == "0123456789ab"
 
 

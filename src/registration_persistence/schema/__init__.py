@@ -95,9 +95,7 @@ def check(database: Database) -> None:
     if at != head:
         with _alembic():
             ScriptDirectory.from_config(_config()).get_revision(at or "base")
-        raise SchemaDiffers(
-            f"the database is at revision {at}, the newest is {head}: run registration-persistence migrate"
-        )
+        raise SchemaDiffers(f"the database is at revision {at}, the newest is {head}: run the migrations")
     with _alembic():
         command.check(_config(database))
 
