@@ -84,8 +84,8 @@ def newest() -> str | None:
 def check(database: Database) -> None:
     """Compare the database with the newest revision, and with the models as far as Alembic does.
 
-    That is tables, columns with their type, default and NOT NULL, indexes and their columns, unique and foreign keys. It
-    does not look at CHECKs, triggers, partitions, collations, or the predicates of partial indexes.
+    That is tables, columns with their type, default and NOT NULL, indexes and their columns, unique and foreign keys.
+    It does not look at CHECKs, triggers, partitions, collations, or the predicates of partial indexes.
 
     Raises:
         UnknownRevision: The database is at a revision that this version does not know.
