@@ -10,7 +10,7 @@ from pathlib import Path
 
 import registration_persistence
 from registration_persistence import errors
-from registration_persistence.database import settings
+from registration_persistence.database import policy
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -94,7 +94,7 @@ def test_the_readme_lists_every_variable() -> None:
     """The README's table has the variables that `DatabaseSettings` reads, and no other."""
     table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
 
-    assert {*settings.VARIABLES.values(), "APP_DATABASE_OWNER_ROLE"} == table
+    assert {*policy.VARIABLES.values(), "APP_DATABASE_OWNER_ROLE"} == table
 
 
 def test_the_architecture_shows_the_layers_that_are_checked() -> None:

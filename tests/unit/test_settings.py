@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from registration_persistence import ConfigurationError, DatabaseSettings
 from registration_persistence.database import certificates
-from registration_persistence.database.settings import VARIABLES
+from registration_persistence.database.policy import VARIABLES
 
 SHIPPED = Path(certificates.__file__).parent
 PASSWORD = "hunter2-%-\\-'-\"-é"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Protocol
 
+from registration_persistence.database.policy import is_text
 from registration_persistence.database.redaction import redact_logs
-from registration_persistence.database.settings import DatabaseSettings, is_text
+from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import RegistrationPersistenceError, SecretMalformed, SecretUnavailable
 
 # Seconds. With botocore's own defaults, 60 s each, a Lambda would be killed before it heard of a failure.

@@ -115,7 +115,7 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
         "lock_timeout": settings.lock_timeout,
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
     }
-    # psycopg reads dates in ISO alone, and a role or PGDATESTYLE may say otherwise.
+    # psycopg reads dates in ISO alone, and a role or database may be set to another style.
     options = ["-c datestyle=ISO", *(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())]
     return parameters | {"options": " ".join(options)}
 
