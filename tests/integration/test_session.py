@@ -284,7 +284,7 @@ def test_a_lock_that_is_not_given_up_is_not_awaited_for_ever(hasty: Database, da
 
 @pytest.mark.parametrize("next_step", ["statement", "COMMIT"])
 def test_a_forgotten_transaction_is_ended_by_the_server(database_settings: DatabaseSettings, next_step: str) -> None:
-    """A session that stays idle in a transaction loses its connection and its locks; that nothing was kept is certain."""
+    """A session that stays idle in a transaction loses its connection and locks, and certainly wrote nothing."""
     database = Database(dataclasses.replace(database_settings, idle_in_transaction_timeout=0.2))
     with pytest.raises(ConnectionLost), database.session() as session:
         session.execute(text(ADD))
