@@ -37,7 +37,7 @@ types: $(VENV)/.installed-dev ## Type-check the package and the tests
 layers: $(VENV)/.installed-dev ## Check that imports point down the layers
 	@$(BIN)/lint-imports
 
-check: lint types layers test ## Everything that CI checks
+check: lint types layers test ## Everything that must hold before a change lands
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 	@$(BIN)/hatchling build

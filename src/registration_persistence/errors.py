@@ -89,6 +89,10 @@ class WriterMoved(RegistrationPersistenceError):
     retryable = True
 
 
+class SchemaOutdated(RegistrationPersistenceError):
+    """A table or a column is not there: run `registration-persistence migrate`."""
+
+
 class StatementTimeout(RegistrationPersistenceError):
     """A statement took longer than `APP_DATABASE_STATEMENT_TIMEOUT`, or was cancelled."""
 

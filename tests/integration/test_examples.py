@@ -33,7 +33,7 @@ def test_the_readmes_example(rows: Rows) -> None:
     mails: list[tuple[str, str]] = []
     namespace: dict[str, Any] = {"send_mail": lambda address, link: mails.append((address, link))}
     exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 it is our own README
-    event = {"email": "ada@example.com", "name": "Ada", "requestId": "1-67891233"}
+    event = {"email": "ada@example.com", "name": "Ada", "idempotencyKey": "1-67891233"}
 
     answers = [namespace["handler"](event, None), namespace["handler"](event, None)]
 

@@ -1,6 +1,7 @@
 """`Database.session`: when it commits, what it refuses, and what a lost connection means."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
@@ -437,7 +438,7 @@ def test_ping_says_what_it_found(database: Database) -> None:
 
     assert health.writable
     assert not health.encrypted
-    assert health.server_version.startswith(("15.", "16."))
+    assert re.match(r"\d+\.\d+", health.server_version)
 
 
 def test_repr_names_the_database_and_nothing_else(database: Database) -> None:

@@ -43,7 +43,8 @@ def test_what_a_failed_connect_means(said: str, meaning: type[RegistrationPersis
 
     failure = connect_failure(error, where="registration at db:5432")
 
-    assert (meaning, error) == (type(failure), failure.__cause__)
+    assert (meaning, psycopg.OperationalError, said) == (type(failure), type(failure.__cause__), str(failure.__cause__))
+    assert getattr(failure.__cause__, "pgconn", None) is None
     assert str(failure).startswith("cannot connect to registration at db:5432: ")
     assert "\n" not in str(failure)
     assert login_was_rejected(error) == (meaning is CredentialsRejected)

@@ -3,10 +3,8 @@
 import hashlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from registration_persistence.registrations.tokens import digest, hash_token, new_token
+from registration_persistence.registrations.tokens import hash_token, new_token
 
 
 def test_tokens_are_random_and_fit_into_a_link() -> None:
@@ -31,9 +29,3 @@ def test_a_token_is_stored_as_its_sha_256() -> None:
 def test_what_is_no_token_has_no_hash(token: object) -> None:
     """Length, alphabet and type are checked before anything is hashed."""
     assert hash_token(token) is None  # type: ignore[arg-type]  # the point
-
-
-@given(st.lists(st.binary(max_size=4)), st.lists(st.binary(max_size=4)))
-def test_digests_tell_lists_of_parts_apart(one: list[bytes], other: list[bytes]) -> None:
-    """Moving octets from one part to the next makes another digest."""
-    assert (digest(*one) == digest(*other)) == (one == other)

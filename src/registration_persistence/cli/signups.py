@@ -45,10 +45,10 @@ class SignupRow:
             raise InvalidInput(f"the row has {len(self.values)} fields: expected {len(HEADER)}")
         row = dict(zip(HEADER, (value.strip() for value in self.values), strict=True))
         if not _LOCALE.fullmatch(row["locale"]):
-            raise InvalidInput(f"the locale is {row['locale']!r}: expected a language tag, like en-GB")
+            raise InvalidInput("the locale is not a language tag, like en-GB")
         newsletter = _YES_OR_NO.get(row["newsletter"].lower())
         if newsletter is None:
-            raise InvalidInput(f"newsletter is {row['newsletter']!r}: expected yes or no")
+            raise InvalidInput("newsletter is neither yes nor no")
         return Signup(
             email=row["email"],
             profile={"display_name": row["display_name"], "locale": row["locale"]},
@@ -106,5 +106,4 @@ def _rows(file: Path, text: str) -> Iterator[SignupRow]:
 
 def _check_header(file: Path, values: list[str]) -> None:
     if tuple(value.strip() for value in values) != HEADER:
-        found = ",".join(values)[:80] or "nothing"
-        raise UnreadableFile(f"{file}, line 1: the header is {found!r}: expected {','.join(HEADER)}")
+        raise UnreadableFile(f"{file}, line 1: not the header that is expected: {','.join(HEADER)}")

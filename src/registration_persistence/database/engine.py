@@ -1,5 +1,6 @@
 """A SQLAlchemy engine for Aurora: who logs in, over which TLS, with which time limits and how many connections."""
 
+import math
 import time
 from typing import Any
 
@@ -70,7 +71,9 @@ class BoundedPool(QueuePool):
 def create_database_engine(
     settings: DatabaseSettings, credentials: CredentialSource, events: Events | None = None
 ) -> Engine:
-    """Return an engine that reaches the database of *settings*; reads no environment and opens no connection.
+    """Return an engine that reaches the database of *settings*; opens no connection.
+
+    It reads no environment itself; libpq still reads the PG* variables whose parameters are not given here.
 
     The URL holds no user and no password: each new connection asks *credentials* for both. Errors of the driver reach
     the caller as the errors of this package where `failures` knows what they mean, and never quote parameters or rows.
@@ -100,7 +103,7 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
         "client_encoding": "utf8",
         "gssencmode": "disable",
         "application_name": settings.application_name,
-        "connect_timeout": int(settings.connect_timeout),
+        "connect_timeout": math.ceil(settings.connect_timeout),  # libpq takes whole seconds
         "tcp_user_timeout": _TCP_USER_TIMEOUT,
         "target_session_attrs": "read-write",
         **_KEEPALIVES,

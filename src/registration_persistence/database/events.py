@@ -15,7 +15,8 @@ class DatabaseEvent:
 
     Args:
         name: `connection opened`, `login rejected` or `secret read`.
-        cause: Why, for example `cold` or `rotation`.
+        cause: Of a connection: `cold` (the first of this process), `rotation` (with a secret read afresh) or `further`.
+            Of a secret: `cold` or `rotation`. Of a rejected login: `password`.
         seconds: How long it took.
     """
 

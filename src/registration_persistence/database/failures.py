@@ -22,7 +22,7 @@ _CONNECT_FAILURES: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersiste
     (
         re.compile(
             r"pg_hba\.conf|SSL|sslmode|certificate|host name|does not exist|permission denied"
-            r"|unsupported startup parameter|invalid value for parameter|authentication method"
+            r"|unsupported startup parameter|not permitted to log in|invalid value for parameter|authentication method"
         ),
         errors.ConnectionRefused,
     ),
@@ -34,6 +34,8 @@ _NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
 _BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
     "25006": errors.WriterMoved,
     "25P02": errors.TransactionAborted,
+    "42703": errors.SchemaOutdated,
+    "42P01": errors.SchemaOutdated,
     "40001": errors.TransactionConflict,
     "40P01": errors.TransactionConflict,
     "55P03": errors.LockTimeout,
@@ -57,12 +59,13 @@ def login_was_rejected(error: Exception) -> bool:
 def connect_failure(error: psycopg.Error | UnicodeError, *, where: str) -> errors.RegistrationPersistenceError:
     """Return what a failed attempt to connect to *where* means to the caller; *error* becomes its cause.
 
-    The driver's frames hold the password as a local variable, so neither error keeps them.
+    The driver's frames and its connection hold the password, so neither error keeps them.
     """
     if isinstance(error, UnicodeError):  # it quotes what could not be encoded
         return errors.ConnectionRefused(f"cannot connect to {where}: host, user or password cannot be encoded")
     meaning = _connect_failure_class(error)(f"cannot connect to {where}: {' '.join(str(error).split())}")
-    meaning.__cause__ = error.with_traceback(None)
+    # A copy, because the driver's own error leads to the connection's parameters.
+    meaning.__cause__ = type(error)(str(error))
     return meaning
 
 

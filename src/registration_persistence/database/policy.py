@@ -119,11 +119,21 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
         yield "APP_DATABASE_USER or _PASSWORD holds NUL or is not UTF-8: expected text"
     elif not user and not arn:
         yield "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a secret with username and password"
-    if arn and not SECRET_ARN.fullmatch(arn):
+    match = SECRET_ARN.fullmatch(arn or "")
+    if match and match["partition"] != _partition_of(match["region"]):
+        yield (
+            f"APP_DATABASE_SECRET_ARN names the partition {match['partition']} and the region {match['region']}: "
+            f"expected {_partition_of(match['region'])}"
+        )
+    elif arn and not match:
         yield (
             f"APP_DATABASE_SECRET_ARN is {quoted(arn)}: "
             "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
         )
+
+
+def _partition_of(region: str) -> str:
+    return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rsplit("-", 2)[0], "aws")
 
 
 def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:

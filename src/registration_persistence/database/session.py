@@ -20,7 +20,7 @@ from registration_persistence.database.engine import READS_ONLY, create_database
 from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.database.runtime import reset_in_forked_children
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import RegistrationPersistenceError, TransactionAborted
+from registration_persistence.errors import CommitOutcomeUnknown, RegistrationPersistenceError, TransactionAborted
 
 _PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
 
@@ -88,6 +88,7 @@ class Database:
             CommitOutcomeUnknown: The connection broke in COMMIT, or in a statement under *autocommit*.
             TransactionAborted: A statement failed, its error was swallowed, and the block ended as if all were well.
             RegistrationPersistenceError: What else connecting or a statement may meet; see `errors`.
+            sqlalchemy.exc.SQLAlchemyError: A statement of the service's own is wrong, or breaks a constraint.
         """
         if autocommit and read_only:
             raise ValueError("autocommit and read_only exclude each other: a transaction is what is read-only")
@@ -97,7 +98,15 @@ class Database:
             yield session
             session.commit()
         except PendingRollbackError as error:
-            raise TransactionAborted("the connection was lost earlier in this transaction; nothing was kept") from error
+            if autocommit:
+                raise CommitOutcomeUnknown(
+                    "the connection was lost in a statement of this session, which may or may not have been kept; "
+                    "the statements before it were"
+                ) from error
+            raise TransactionAborted(
+                "an error earlier in this session ended its transaction, so nothing was kept: "
+                "let the error out of the session, or roll back and repeat the work"
+            ) from error
         except BaseException:
             with suppress(SQLAlchemyError, RegistrationPersistenceError):
                 session.rollback()

@@ -226,10 +226,10 @@ def embedded_binaries() -> Path:
 
 
 def system_binaries() -> Path | None:
-    """Return the folder with the newest PostgreSQL server that the system has, with TLS, or `None`."""
-    folders = [file.parent for file in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    """Return the folder with the newest PostgreSQL server that the system has, or `None`."""
+    folders = [file.parent for file in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")]
     if folders:
-        return max(folders, key=lambda folder: int(folder.parent.name))
+        return max(folders, key=lambda folder: (len(folder.parent.name), folder.parent.name))
     found = shutil.which("initdb")
     return Path(found).resolve().parent if found else None
 

@@ -9,13 +9,15 @@ from types import TracebackType
 from typing import Any, Self
 
 _REGION = "eu-west-1"
+# Marks the calls of this module's own client.
+_OURS = "registration-persistence-local"
 
 
 class LocalSecretsManager:
     """A Secrets Manager that forgets everything at the end; use it as a context manager.
 
     Attributes:
-        calls: How often each operation was called, by name, those of `create` and `put` left out.
+        calls: How often each operation was called, by name; what `create` and `put` call is left out.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class LocalSecretsManager:
 
     def __enter__(self) -> Self:
         from boto3.session import Session
+        from botocore.config import Config
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
@@ -47,7 +50,11 @@ class LocalSecretsManager:
             region_name=_REGION,
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        ).client("secretsmanager", endpoint_url=environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"])
+        ).client(
+            "secretsmanager",
+            endpoint_url=environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
+            config=Config(user_agent_extra=_OURS),
+        )
         return self
 
     def __exit__(
@@ -67,11 +74,9 @@ class LocalSecretsManager:
         self._client.put_secret_value(SecretId=arn, **_stored(value))
 
     def _counting(self, application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-        reads = {"DescribeSecret", "GetSecretValue"}
-
         def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
-            if operation in reads:
+            if _OURS not in environ.get("HTTP_USER_AGENT", ""):
                 self.calls[operation] += 1
             return application(environ, start_response)
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
@@ -36,8 +36,8 @@ class EmailAddress:
         key: What two spellings of the same mailbox share: local part NFKC and lower case, domain as IDNA A-labels.
     """
 
-    address: str = field()
-    key: str = field()
+    address: str
+    key: str
 
 
 def normalise_email(address: str) -> EmailAddress:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,6 @@ from registration_persistence.errors import (
 )
 from registration_persistence.registrations.base import Status
 from registration_persistence.registrations.outcomes import Consent
-from registration_persistence.registrations.tokens import digest
 
 LARGEST_PROFILE = 8192
 """Octets of JSON that a profile may take."""
@@ -55,7 +55,7 @@ def submission(
         [consent.purpose, consent.document_version, consent.granted, consent.source] for consent in consents
     )
     payload = json.dumps([address, profile, agreed], sort_keys=True, ensure_ascii=False)
-    return {"submit_key": digest(key), "submit_digest": digest(payload.encode())}
+    return {"submit_key": sha256(key).digest(), "submit_digest": sha256(payload.encode()).digest()}
 
 
 def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:

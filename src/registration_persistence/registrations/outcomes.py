@@ -32,7 +32,7 @@ class Registration:
 
     Args:
         id: UUIDv7; its first 48 bits tell when the person signed up.
-        status: Where it stands.
+        status: Where it stands. `pending` and `verified` end at *expires_at*, also where nothing has noted it yet.
         version: Goes up by one with each change; pass it back as `expected_version`.
         email: As typed, for sending mail; `None` when erased.
         email_key: What mailboxes are compared by; `None` when erased.
@@ -79,7 +79,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The registration that an earlier call with the same idempotency key and payload made; nothing was written.
+    """The registration that an earlier call with the same idempotency key and payload made; nothing has changed.
 
     Args:
         registration: As it stands now.
@@ -92,7 +92,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The mailbox is proven now."""
+    """The mailbox is proven now; a registration that had proven it and run out is expired."""
 
     registration: Registration
 

@@ -202,7 +202,7 @@ class RegistrationRepository:
 
     @confidential
     def cancel(self, registration_id: UUID, reason: str = "user", *, expected_version: int | None = None) -> Cancelled:
-        """End a registration that is pending or verified; repeating it changes nothing.
+        """End a registration that is pending or verified, its time over or not; repeating it changes nothing.
 
         Args:
             registration_id: Which one.
@@ -240,7 +240,9 @@ class RegistrationRepository:
 
     @confidential
     def list_page(self, *, status: Status | str | None = None, after: str | None = None, limit: int = 50) -> Page:
-        """Return registrations in the order of their ids, which is that of their sign-up; costs the same on every page.
+        """Return registrations in the order of their ids, which is that of their sign-up.
+
+        Every page costs the same; with a *status* that few have, finding them means looking through the others.
 
         Args:
             status: Only these.
@@ -275,7 +277,9 @@ class RegistrationRepository:
         driver: Any = self._session.connection().connection.dbapi_connection
         alone = driver.info.transaction_status == TransactionStatus.IDLE
         try:
-            return self._one(statements.VERIFY, secret_hash=secret_hash, ttl=ttl, **self._event())
+            return self._one(
+                statements.VERIFY, secret_hash=secret_hash, ttl=ttl, lapsed_event_id=new_id(), **self._event()
+            )
         except IntegrityError as error:
             diagnostics = getattr(error.orig, "diag", None)
             if getattr(diagnostics, "constraint_name", None) != "uq_registrations_email_proven":

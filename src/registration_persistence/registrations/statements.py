@@ -42,6 +42,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "consent_granted": ARRAY(Boolean()),
     "consent_sources": ARRAY(Text()),
     "event_id": UUID(),
+    "lapsed_event_id": UUID(),
     "actor": Text(),
     "correlation_id": Text(),
     "expected_version": BigInteger(),
@@ -71,6 +72,10 @@ def _columns(table: str) -> str:
 # What has passed its time counts as expired, whether or not the sweep has come by.
 _STATUS_NOW = """CASE WHEN r.status IN ('pending', 'verified') AND r.expires_at <= statement_timestamp()
                  THEN 'expired' ELSE r.status END"""
+
+
+# A mailbox is proven by a registration whose time is not over.
+_PROVEN = "{0}.status IN ('verified', 'active') AND ({0}.expires_at IS NULL OR {0}.expires_at > statement_timestamp())"
 
 
 def _recorded(event: str, *, of: str, data: str = "CAST('{}' AS jsonb)", where: str = "true") -> str:
@@ -130,7 +135,7 @@ WITH registration AS (
 ), {_recorded("registered", of="registration", data=_PURPOSES, where="created")}
 SELECT {_columns("registration")}, submit_digest, created,
        EXISTS (SELECT FROM registrations other
-               WHERE other.email_key = :email_key AND other.status IN ('verified', 'active')) AS email_proven
+               WHERE other.email_key = :email_key AND {_PROVEN.format("other")}) AS email_proven
 FROM registration
 """)
 
@@ -138,7 +143,7 @@ _TOKEN_STATE = f"""
   SELECT {_columns("r")}, {_STATUS_NOW} AS status_now,
          t.used_at IS NULL AND t.expires_at > statement_timestamp() AS live,
          EXISTS (SELECT FROM registrations other
-                 WHERE other.email_key = r.email_key AND other.status IN ('verified', 'active')) AS email_proven
+                 WHERE other.email_key = r.email_key AND {_PROVEN.format("other")}) AS email_proven
   FROM verification_tokens t JOIN registrations r ON r.id = t.registration_id
   WHERE t.secret_hash = :secret_hash AND t.purpose = 'verify_email' AND t.hash_key_id = 0
 """
@@ -153,11 +158,25 @@ WITH found AS ({_TOKEN_STATE} FOR NO KEY UPDATE OF r
   WHERE t.secret_hash = :secret_hash AND t.used_at IS NULL AND t.expires_at > statement_timestamp()
     AND found.status_now = 'pending' AND NOT found.email_proven
   RETURNING t.registration_id
+), lapsed AS (
+  UPDATE registrations other
+  SET status = 'expired', version = other.version + 1, updated_at = statement_timestamp(),
+      closed_at = statement_timestamp(), close_reason = 'ttl', expires_at = NULL
+  FROM used JOIN found ON found.id = used.registration_id
+  WHERE other.email_key = found.email_key AND other.status = 'verified' AND other.expires_at <= statement_timestamp()
+  RETURNING other.id, other.version
+), lapsed_event AS (
+  INSERT INTO registration_events (registration_id, seq, id, type, actor)
+  SELECT id, version, :lapsed_event_id, 'expired', 'system' FROM lapsed
+), lapsed_message AS (
+  INSERT INTO outbox (event_id, registration_id, type)
+  SELECT :lapsed_event_id, id, 'registration.expired' FROM lapsed
 ), moved AS (
   UPDATE registrations r
   SET status = 'verified', version = r.version + 1, updated_at = statement_timestamp(),
       verified_at = statement_timestamp(), expires_at = statement_timestamp() + :ttl
-  FROM used WHERE r.id = used.registration_id
+  FROM used, (SELECT count(*) FROM lapsed) AS after_lapsed  -- or the unique index would see both
+  WHERE r.id = used.registration_id
   RETURNING {_columns("r")}
 ), {_recorded("verified", of="moved")}
 SELECT found.status_now, found.live, found.email_proven, moved.id IS NOT NULL AS changed,
@@ -178,7 +197,7 @@ CANCEL = _statement(
     _moved(
         "cancelled",
         to="cancelled",
-        allowed="found.status_now IN ('pending', 'verified')",
+        allowed="found.status IN ('pending', 'verified')",
         assignments="closed_at = statement_timestamp(), close_reason = :reason, expires_at = NULL",
     )
 )
@@ -188,7 +207,7 @@ GET = _statement(f"SELECT {_columns('r')} FROM registrations r WHERE r.id = :id"
 FIND_BY_EMAIL = _statement(f"""
 SELECT * FROM (
   SELECT 1 AS rank, {_columns("r")} FROM registrations r
-  WHERE r.email_key = :email_key AND r.status IN ('verified', 'active')
+  WHERE r.email_key = :email_key AND {_PROVEN.format("r")}
   UNION ALL (
     SELECT 2 AS rank, {_columns("r")} FROM registrations r
     WHERE r.email_key = :email_key AND r.status = 'pending' AND r.expires_at > statement_timestamp()

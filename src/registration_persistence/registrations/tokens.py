@@ -4,9 +4,6 @@ import hashlib
 import re
 import secrets
 
-SHA_256 = 0
-"""`hash_key_id` of a secret that is random enough to be hashed without a key."""
-
 # 256 random bits, as 43 characters that need no escaping in a URL.
 _OCTETS = 32
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -25,11 +22,3 @@ def hash_token(token: str) -> bytes | None:
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         return None
     return hashlib.sha256(token.encode()).digest()
-
-
-def digest(*parts: bytes) -> bytes:
-    """Return the SHA-256 of *parts*, each with its length before it, so that no two lists of parts collide."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(len(part).to_bytes(8) + part)
-    return total.digest()

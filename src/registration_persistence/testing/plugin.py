@@ -11,8 +11,10 @@ from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.local import LocalSecretsManager, PostgresAddress
 from registration_persistence.testing.servers import open_server
 
-LOGIN = "registration_app"
-_TEMPLATE = "registration_template"
+# Of this run alone: the server may be shared, and may have roles that others use.
+_RUN = secrets.token_hex(4)
+LOGIN = f"registration_app_{_RUN}"
+_TEMPLATE = f"registration_template_{_RUN}"
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,6 @@ def migrated_template(postgres_server: PostgresAddress) -> Iterator[DatabaseSett
     """A database that the real migrations made, for others to be copied from."""
     password = secrets.token_urlsafe(16)
     postgres_server.create_login(LOGIN, password)
-    postgres_server.drop_database(_TEMPLATE)
     postgres_server.create_database(_TEMPLATE, owner=LOGIN)
     settings = DatabaseSettings(
         environment="test",
@@ -43,6 +44,8 @@ def migrated_template(postgres_server: PostgresAddress) -> Iterator[DatabaseSett
     database.dispose()
     yield settings
     postgres_server.drop_database(_TEMPLATE)
+    with postgres_server.connect() as connection:
+        connection.execute(f"DROP ROLE {LOGIN}")
 
 
 @pytest.fixture
