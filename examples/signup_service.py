@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from registration_persistence import (
     AlreadyVerified,
     Consent,
     IdempotencyConflict,
+    IllegalTransition,
     InvalidInput,
     Registered,
     RegistrationNotFound,
     RegistrationPersistenceError,
     RegistrationRepository,
-    StaleVersion,
     Verified,
     session_scope,
 )
@@ -39,19 +41,47 @@ def response(code: int, **body: str) -> Response:
     return {"statusCode": code, "body": json.dumps(body)}
 
 
+class BadRequest(Exception):
+    """The request lacks something; the message says what."""
+
+
+def form_of(event: Event, *fields: str) -> dict[str, Any]:
+    """Return the body of *event*, which must be an object with *fields*."""
+    try:
+        form = json.loads(event.get("body") or "")
+    except ValueError:
+        form = None
+    if not isinstance(form, dict) or not set(fields) <= set(form):
+        raise BadRequest(f"expected a JSON object with {', '.join(fields)}")
+    return form
+
+
+def header_of(event: Event, name: str) -> str:
+    """Return a header of *event*; HTTP does not care about its case, API Gateway passes on what came."""
+    for key, value in event.get("headers", {}).items():
+        if key.lower() == name:
+            return str(value)
+    raise BadRequest(f"expected the header {name}")
+
+
 def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[Event, object], Response]:
-    """Answer 400 to what the caller did wrong, 503 to what may be repeated, 500 to the rest."""
+    """Answer 400 to what is wrong, 409 to what cannot be done now, 503 to what may be repeated, 500 to the rest."""
 
     def answer(event: Event, context: object) -> Response:
         try:
             return handler(event, context)
-        except (InvalidInput, IdempotencyConflict) as error:
+        except (BadRequest, InvalidInput) as error:
             return response(400, problem=str(error))
+        except IdempotencyConflict:
+            return response(409, problem="this idempotency key was used for another form")
         except RegistrationNotFound:
             return response(404, problem="there is no such registration")
-        except RegistrationPersistenceError as error:
+        except IllegalTransition:
+            return response(409, problem="the mailbox is not proven, or that was too long ago")
+        except (RegistrationPersistenceError, SQLAlchemyError) as error:
             logger.exception("the database failed")
-            return response(503 if error.retryable else 500, problem="please try again later")
+            retryable = isinstance(error, RegistrationPersistenceError) and error.retryable
+            return response(503 if retryable else 500, problem="please try again later")
 
     return answer
 
@@ -59,13 +89,13 @@ def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[
 @answering_errors
 def sign_up(event: Event, _: object) -> Response:
     """POST /registrations: the same answer for a new and for a known mailbox."""
-    form = json.loads(event["body"])
+    form = form_of(event, "email", "display_name", "terms_version", "newsletter")
     with session_scope(autocommit=True) as session:
         outcome = RegistrationRepository(session).register(
             form["email"],
             profile={"display_name": form["display_name"]},
             consents=[Consent("terms", form["terms_version"]), Consent("newsletter", "1", granted=form["newsletter"])],
-            idempotency_key=event["headers"]["idempotency-key"],
+            idempotency_key=header_of(event, "idempotency-key"),
         )
     if isinstance(outcome, Registered):
         send_mail(outcome.registration.email or "", known=outcome.email_proven, token=outcome.secret)
@@ -76,7 +106,7 @@ def sign_up(event: Event, _: object) -> Response:
 def verify(event: Event, _: object) -> Response:
     """POST /verifications: a link that is opened twice is no error."""
     with session_scope(autocommit=True) as session:
-        outcome = RegistrationRepository(session).verify_by_token(json.loads(event["body"])["token"])
+        outcome = RegistrationRepository(session).verify_by_token(form_of(event, "token")["token"])
     match outcome:
         case Verified(registration) | AlreadyVerified(registration):
             return response(200, id=str(registration.id), status=registration.status)
@@ -86,14 +116,11 @@ def verify(event: Event, _: object) -> Response:
 
 @answering_errors
 def activate(event: Event, _: object) -> Response:
-    """POST /registrations/{id}/activation: two statements in one transaction."""
-    with session_scope() as session:
-        registrations = RegistrationRepository(session, actor="system")
-        registration = registrations.get(UUID(event["pathParameters"]["id"]))
-        if registration is None or registration.status != "verified":
-            return response(409, problem="the mailbox is not proven")
-        try:
-            active = registrations.activate(registration.id, expected_version=registration.version)
-        except StaleVersion:
-            return response(409, problem="somebody else changed it: please read it again")
+    """POST /registrations/{id}/activation."""
+    try:
+        registration_id = UUID(event["pathParameters"]["id"])
+    except ValueError:
+        raise BadRequest("expected the id of a registration") from None
+    with session_scope(autocommit=True) as session:
+        active = RegistrationRepository(session, actor="system").activate(registration_id)
     return response(200, id=str(active.id), status=active.status)

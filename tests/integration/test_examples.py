@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from support import LambdaEnvironment, Rows
@@ -82,10 +83,15 @@ def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, m
 
 
 def test_the_service_answers_mistakes(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bad input is 400, a dead link 410, a database that is away 503."""
+    """Bad input is 400, a key used twice 409, a dead link 410, a database that is away 503."""
     assert service.sign_up(post(**FORM | {"email": "nobody"}), None)["statusCode"] == 400
     assert service.sign_up(post(**FORM), None)["statusCode"] == 202
-    assert service.sign_up(post(**FORM | {"display_name": "Eve"}), None)["statusCode"] == 400
+    assert service.sign_up(post(**FORM | {"display_name": "Eve"}), None)["statusCode"] == 409
+    for request in ({}, post(), {"body": "{"}, {"body": json.dumps(FORM)}, {"headers": {}, "body": json.dumps(FORM)}):
+        assert service.sign_up(request, None)["statusCode"] == 400
+    assert service.sign_up({**post(**FORM), "headers": {"Idempotency-Key": "key"}}, None)["statusCode"] == 202
+    assert service.activate({"pathParameters": {"id": "nonsense"}}, None)["statusCode"] == 400
+    assert service.activate({"pathParameters": {"id": str(uuid4())}}, None)["statusCode"] == 404
     assert service.verify(post(token="x" * 43), None)["statusCode"] == 410
     get_db().dispose()
     monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())

@@ -4,6 +4,7 @@ import logging
 import traceback
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from support import LambdaEnvironment
@@ -140,7 +141,10 @@ def test_no_refused_login_gives_the_password_away(
     with pytest.raises(Exception, match="password authentication failed") as raised:
         database.ping()
 
+    cause = raised.value.__cause__
+    assert isinstance(cause, psycopg.OperationalError)
     assert_silent(written(raised.value), PASSWORD)
+    assert_silent(repr([getattr(cause, name) for name in dir(cause)]), PASSWORD)
     assert_silent(everything_logged.text, PASSWORD)
 
 

@@ -8,6 +8,7 @@ from threading import Barrier
 from typing import TypeVar
 
 import pytest
+from sqlalchemy import text
 from support import TERMS, Rows, SignUp
 
 from registration_persistence import (
@@ -163,4 +164,24 @@ def test_activate_against_cancel(wide: Database, sign_up: SignUp, rows: Rows) ->
 
         outcomes = kinds(together(wide, activate, cancel))
         assert outcomes in ({Registration: 1, IllegalTransition: 1}, {Cancelled: 1, IllegalTransition: 1})
+    assert_trails_are_whole(rows)
+
+
+def test_an_overdue_mailbox_proven_by_eight(wide: Database, sign_up: SignUp, rows: Rows) -> None:
+    """One of eight gets the mailbox of somebody who has run out, who is expired once."""
+    for number in range(ROUNDS):
+        address = f"ada{number}@example.com"
+        together(wide, verification(sign_up(address).secret))
+        with wide.session() as session:
+            session.execute(
+                text("UPDATE registrations SET expires_at = now() - interval '1 s' WHERE status = 'verified'")
+            )
+        secrets = [sign_up(address).secret for _ in range(WIDTH)]
+
+        assert {Verified: 1, EmailTaken: WIDTH - 1} == kinds(together(wide, *map(verification, secrets)))
+        with wide.session() as session:
+            session.execute(
+                text("UPDATE registrations SET expires_at = now() + interval '1 h' WHERE status = 'verified'")
+            )
+    assert [{"n": ROUNDS}] == rows("SELECT count(*) AS n FROM registration_events WHERE type = 'expired'")
     assert_trails_are_whole(rows)

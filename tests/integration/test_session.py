@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from registration_persistence import (
     LockTimeout,
     RegistrationPersistenceError,
     RegistrationRepository,
+    SchemaOutdated,
     StatementTimeout,
     TransactionAborted,
     TransactionConflict,
@@ -174,6 +176,42 @@ def test_a_swallowed_loss_does_not_pass_for_a_commit(database: Database, rows: R
             session.execute(text(ADD))
 
     assert added(rows) == 0
+
+
+def test_a_swallowed_loss_in_autocommit_does_not_claim_that_nothing_was_kept(database: Database, rows: Rows) -> None:
+    """The statements before the one that was lost are there, and the error says so."""
+    with pytest.raises(CommitOutcomeUnknown, match="before it were"), database.session(autocommit=True) as session:
+        session.execute(text(ADD))
+        kill(session)
+        with pytest.raises(CommitOutcomeUnknown):
+            session.execute(text(ADD))
+
+    assert added(rows) == 1
+
+
+def test_a_swallowed_flush_error_is_told(database: Database, rows: Rows) -> None:
+    """The ORM's own roll-back after a failed flush does not pass for a commit either."""
+    message = {"event_id": uuid4(), "registration_id": uuid4(), "type": "test", "attempts": -1}
+    with pytest.raises(TransactionAborted, match="nothing was kept"), database.session() as session:
+        session.execute(text(ADD))
+        session.add(OutboxMessage(**message))
+        with pytest.raises(IntegrityError):
+            session.flush()
+
+    assert added(rows) == 0
+
+
+def test_a_database_that_was_not_migrated_says_what_to_run(
+    database: Database, postgres_server: PostgresAddress
+) -> None:
+    """A missing table or column is an error of its own."""
+    empty = f"empty_{uuid4().hex}"
+    postgres_server.create_database(empty, owner=database.settings.user)
+    stranger = Database(dataclasses.replace(database.settings, name=empty))
+    with pytest.raises(SchemaOutdated, match="does not exist"), stranger.session() as session:
+        RegistrationRepository(session).register("ada@example.com")
+    stranger.dispose()
+    postgres_server.drop_database(empty)
 
 
 def test_a_swallowed_error_in_a_savepoint_is_told(database: Database, rows: Rows) -> None:

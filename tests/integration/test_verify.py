@@ -124,6 +124,48 @@ def test_only_one_registration_of_a_mailbox_can_be_proven(
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NULL")
 
 
+OVERDUE = "UPDATE registrations SET expires_at = now() - interval '1 s' WHERE status = 'verified'"
+
+
+def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
+) -> None:
+    """Who proved a mailbox and never became active does not keep it; the next to prove it expires them."""
+    first = sign_up()
+    registrations.verify_by_token(first.secret)
+    with database.session() as session:
+        session.execute(text(OVERDUE))
+
+    assert registrations.find_by_email("ada@example.com") is None
+    second = sign_up()
+    assert not second.email_proven
+    assert isinstance(registrations.peek_token(second.secret), TokenUsable)
+    assert isinstance(registrations.verify_by_token(second.secret), Verified)
+
+    lapsed = registrations.get(first.registration.id)
+    assert lapsed is not None
+    assert (Status.EXPIRED, 3, "ttl") == (lapsed.status, lapsed.version, lapsed.close_reason)
+    assert [(1, "registered", "user"), (2, "verified", "user"), (3, "expired", "system")] == [
+        (row["seq"], row["type"], row["actor"])
+        for row in rows(f"SELECT * FROM registration_events WHERE registration_id = '{lapsed.id}' ORDER BY seq")
+    ]
+    assert [{"n": 5}] == rows("SELECT count(*) AS n FROM outbox")
+    assert TokenExpired() == registrations.verify_by_token(first.secret)
+
+
+def test_what_has_run_out_can_still_be_cancelled(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp
+) -> None:
+    """Neither a pending nor a verified registration is stuck between its time and whoever notes that it is over."""
+    first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
+    registrations.verify_by_token(first.secret)
+    with database.session() as session:
+        session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
+
+    for made in (first, second):
+        assert registrations.cancel(made.registration.id).changed
+
+
 class Race:
     """Two registrations of one mailbox: one verified and not yet committed, the other waiting for it in a thread."""
 

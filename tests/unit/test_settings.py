@@ -603,3 +603,17 @@ def test_any_environment_gives_settings_or_a_configuration_error(base: dict[str,
     else:
         assert outcome == replace(outcome)
         assert outcome.environment in {"test", "local"} or outcome.sslmode not in {"disable", "allow", "prefer"}
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "expected"),
+    [("aws", "cn-north-1", "aws-cn"), ("aws-cn", "eu-west-1", "aws"), ("aws", "us-gov-west-1", "aws-us-gov")],
+)
+def test_the_arns_partition_is_that_of_its_region(partition: str, region: str, expected: str) -> None:
+    """An ARN that mixes the two was put together by hand, and is refused."""
+    (problem,) = problems_of(
+        PRODUCTION
+        | {"APP_DATABASE_SECRET_ARN": f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"}
+    )
+
+    assert problem.endswith(f"the region {region}: expected {expected}")

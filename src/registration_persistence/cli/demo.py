@@ -18,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from registration_persistence import schema
 from registration_persistence.cli.signups import HEADER, Signup, SignupRow, UnreadableFile, read_signups
@@ -136,9 +137,9 @@ def _handle(row: SignupRow, tally: Tally, report: "Rejections") -> None:
     except (InvalidInput, IdempotencyConflict) as error:
         tally.rejected[str(error)] += 1
         report.add(row, str(error))
-    except RegistrationPersistenceError as error:
+    except (RegistrationPersistenceError, SQLAlchemyError) as error:
         tally.failed[type(error).__name__] += 1
-        report.add(row, str(error))
+        report.add(row, f"failed: {error}")
 
 
 def _register(signup: Signup) -> RegisterOutcome:
@@ -197,7 +198,7 @@ def _print_summary(
     sections: tuple[list[tuple[str, str, int | str]], ...] = (
         [
             ("registered", "new, one statement each", tally.counts["registered"]),
-            ("replayed", "the same form sent again: nothing written", tally.counts["replayed"]),
+            ("replayed", "the same form sent again: nothing changed", tally.counts["replayed"]),
             ("verified", "mailbox proven by the token", tally.counts["verified"]),
             ("mailbox taken", "somebody else had proven it", tally.counts["mailbox taken"]),
             ("activated", "the whole way", tally.counts["activated"]),
