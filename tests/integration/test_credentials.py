@@ -6,7 +6,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
 from support import LambdaEnvironment
 
 from registration_persistence import (
@@ -153,33 +152,19 @@ def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: py
     assert raised.value.retryable
 
 
-def test_secrets_manager_is_asked_again_after_it_was_away(
-    lambda_environment: LambdaEnvironment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failure is not remembered: the next request after the outage succeeds."""
-    away = True
-    heard = []
-    real = SecretsManagerCredentials._new_cache
-
-    def cache(credentials: SecretsManagerCredentials) -> Any:
-        made = real(credentials)
-        if away:
-            credentials._client.meta.events.register("before-send.secrets-manager", refuse, unique_id="away")
-        else:
-            credentials._client.meta.events.unregister("before-send.secrets-manager", unique_id="away")
-        return made
-
-    def refuse(**_: object) -> None:
-        raise EndpointConnectionError(endpoint_url="nowhere")
-
-    monkeypatch.setattr(SecretsManagerCredentials, "_new_cache", cache)
+def test_secrets_manager_is_asked_again_after_it_was_away(lambda_environment: LambdaEnvironment) -> None:
+    """A failure is not remembered: the first request after the outage succeeds."""
+    heard: list[str] = []
     credentials = SecretsManagerCredentials(
         lambda_environment.arn, region="eu-west-1", on_read=lambda cause, _seconds: heard.append(cause)
     )
-    for _ in range(3):
-        with pytest.raises(SecretUnavailable):
-            credentials.current()
-    away = False
+    lambda_environment.secrets_manager.down = True
+    try:
+        for _ in range(3):
+            with pytest.raises(SecretUnavailable, match="InternalServiceError"):
+                credentials.current()
+    finally:
+        lambda_environment.secrets_manager.down = False
 
     assert credentials.current().username == lambda_environment.username
     assert heard == ["cold"]

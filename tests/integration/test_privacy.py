@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -55,12 +56,16 @@ def test_the_whole_way_is_silent(
     database = Database(DatabaseSettings.from_env())
     with database.session() as session:
         registrations = RegistrationRepository(session)
-        arguments = {"profile": {"name": NAME}, "consents": [Consent("terms", "1")], "idempotency_key": "key-of-ada"}
-        made = registrations.register(MAILBOX, **arguments)  # type: ignore[arg-type]  # three types in one dictionary
+        arguments: dict[str, Any] = {
+            "profile": {"name": NAME},
+            "consents": [Consent("terms", "1")],
+            "idempotency_key": "key-of-ada",
+        }
+        made = registrations.register(MAILBOX, **arguments)
         assert isinstance(made, Registered)
         results = [
             made,
-            registrations.register(MAILBOX, **arguments),  # type: ignore[arg-type]  # as above
+            registrations.register(MAILBOX, **arguments),
             registrations.peek_token(made.secret),
             registrations.verify_by_token(made.secret),
             registrations.activate(made.registration.id),

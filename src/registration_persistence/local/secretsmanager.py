@@ -17,10 +17,12 @@ class LocalSecretsManager:
     """A Secrets Manager that forgets everything at the end; use it as a context manager.
 
     Attributes:
+        down: Set it, and every call is answered with 503 until it is taken back.
         calls: How often each operation was called, by name; what `create` and `put` call is left out.
     """
 
     def __init__(self) -> None:
+        self.down = False
         self.calls: Counter[str] = Counter()
         self._server: Any = None
         self._client: Any = None
@@ -78,6 +80,9 @@ class LocalSecretsManager:
             operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
             if _OURS not in environ.get("HTTP_USER_AGENT", ""):
                 self.calls[operation] += 1
+            if self.down:
+                start_response("503 Service Unavailable", [("Content-Type", "application/x-amz-json-1.1")])
+                return [b'{"__type": "InternalServiceError", "message": "down"}']
             return application(environ, start_response)
 
         return counted
