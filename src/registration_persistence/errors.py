@@ -116,7 +116,7 @@ class InvalidProfile(InvalidInput):
 
 
 class ProfileTooLarge(InvalidProfile):
-    """The profile takes more octets than allowed."""
+    """The profile takes more octets than allowed, or would with this patch; nothing was changed."""
 
 
 class InvalidConsent(InvalidInput):
@@ -157,11 +157,25 @@ class StaleVersion(RegistrationPersistenceError):
 
 
 class IllegalTransition(RegistrationPersistenceError):
-    """The registration's status does not allow this move."""
+    """The registration's status does not allow this move, or this change."""
 
-    def __init__(self, registration_id: UUID, current: str, wanted: str) -> None:
+    def __init__(self, registration_id: UUID, current: str, wanted: str | None = None) -> None:
         self.registration_id, self.current, self.wanted = registration_id, current, wanted
         super().__init__(registration_id, current, wanted)
 
     def __str__(self) -> str:
-        return f"registration {self.registration_id} is {self.current} and cannot become {self.wanted}"
+        consequence = f"cannot become {self.wanted}" if self.wanted else "cannot be changed any more"
+        return f"registration {self.registration_id} is {self.current} and {consequence}"
+
+
+class Undeliverable(RegistrationPersistenceError):
+    """Raised by the function that an `OutboxWorker` calls: the message can never be delivered, so do not try again.
+
+    Args:
+        reason: For the operator, stored with the message: letters, digits and `_.:-`, for example `smtp:550`. Not a
+            sentence, because those of mail servers quote mailboxes.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -58,7 +58,7 @@ def test_stores_everything_that_belongs_to_a_sign_up(registrations: Registration
         event["actor"],
     )
     (message,) = rows("SELECT * FROM outbox")
-    assert (event["id"], stored.id, "registration.registered", {}) == (
+    assert (event["id"], stored.id, "registration.registered", {"seq": 1}) == (
         message["event_id"],
         message["registration_id"],
         message["type"],

@@ -651,7 +651,10 @@ REFUSED_ELSEWHERE: list[tuple[str, str, dict[str, Any]]] = [
     ("registration_events", "actor", {"actor": "admin:ada@example.com"}),
     ("registration_events", "actor", {"actor": "users"}),
     ("registration_events", "correlation_id", {"correlation_id": "c" * 129}),
+    ("registration_consents", "seq", {"seq": 0}),
     ("outbox", "attempts", {"attempts": -1}),
+    ("outbox", "last_error", {"last_error": "550 ada@example.com"}),
+    ("outbox", "last_error", {"last_error": ""}),
 ]
 REFUSED = [
     *(("registrations", rule, registration(status, **changes)) for rule, status, changes in REFUSED_REGISTRATIONS),

@@ -1,8 +1,11 @@
 """The metadata with its naming convention, and the vocabulary that the models' columns are written in."""
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from sqlalchemy import DateTime, LargeBinary, MetaData, SmallInteger, Text, text
@@ -20,6 +23,31 @@ class Status(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of status that is allowed.
+
+    Args:
+        sources: The statuses that it may start from.
+        target: The status that it leads to.
+    """
+
+    sources: tuple[Status, ...]
+    target: Status
+
+
+MOVES: Mapping[str, Move] = MappingProxyType(
+    {
+        "verified": Move((Status.PENDING,), Status.VERIFIED),
+        "activated": Move((Status.VERIFIED,), Status.ACTIVE),
+        "cancelled": Move((Status.PENDING, Status.VERIFIED), Status.CANCELLED),
+        "expired": Move((Status.PENDING, Status.VERIFIED), Status.EXPIRED),
+        "erased": Move(tuple(status for status in Status if status != Status.ERASED), Status.ERASED),
+    }
+)
+"""The moves by the type of their event; a trigger of the schema refuses all others."""
 
 
 def new_id() -> uuid.UUID:

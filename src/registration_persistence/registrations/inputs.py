@@ -5,8 +5,8 @@ No error quotes a value: arguments get mixed up, and what was passed as a status
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from registration_persistence.errors import (
     InvalidProfile,
     ProfileTooLarge,
 )
-from registration_persistence.registrations.base import Status
+from registration_persistence.registrations.base import Status, new_id
 from registration_persistence.registrations.outcomes import Consent
 
 LARGEST_PROFILE = 8192
@@ -32,7 +32,10 @@ _GREATEST_VERSION = 2**31 - 1
 
 _ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+# No @, because what is checked with it outlives an erasure.
+_PRINTABLE = re.compile(r"[\x20-\x3f\x41-\x7e]+")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _LONGEST_CONSENT_TEXT = 64
 _LONGEST_CORRELATION_ID = 128
 # A NUL in JSON text: `\u0000` behind an even number of backslashes.
@@ -90,8 +93,28 @@ def _deeper_than(levels: int, value: object) -> bool:
     return levels == 0 or any(_deeper_than(levels - 1, child) for child in children)
 
 
-def checked_consents(consents: Iterable[Consent]) -> list[Consent]:
-    """Return *consents*, at most one for each purpose."""
+def checked_patch(patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *patch* as what is to be set, what is to be removed, and the names that the trail may hold."""
+    given = checked_profile(patch)
+    return {
+        "patch": {name: value for name, value in given.items() if value is not None},
+        "removed": [name for name, value in given.items() if value is None],
+        "fields": [name for name in given if _FIELD.fullmatch(name)],
+        "largest": LARGEST_PROFILE,
+    }
+
+
+def checked_purposes(purposes: Collection[str] | None) -> frozenset[str] | None:
+    """Return the purposes of consents that are known; `None` where any is."""
+    if purposes is None:
+        return None
+    if isinstance(purposes, str) or not all(isinstance(p, str) and _CONSENT_PURPOSE.fullmatch(p) for p in purposes):
+        raise InvalidInput("the purposes are not a collection of names of the form of terms or marketing_mail")
+    return frozenset(purposes)
+
+
+def checked_consents(consents: Iterable[Consent], known: frozenset[str] | None = None) -> list[Consent]:
+    """Return *consents*, at most one for each purpose, and each for one of those that are *known*."""
     if not isinstance(consents, Iterable):
         raise InvalidConsent(f"the consents are a {type(consents).__name__}: expected a list of Consent")
     checked = list(consents)
@@ -100,11 +123,13 @@ def checked_consents(consents: Iterable[Consent]) -> list[Consent]:
             raise InvalidConsent(f"a consent is a {type(consent).__name__}: expected a Consent")
         if not isinstance(consent.purpose, str) or not _CONSENT_PURPOSE.fullmatch(consent.purpose):
             raise InvalidConsent("a consent's purpose is not of the form of terms or marketing_mail")
+        if known is not None and consent.purpose not in known:
+            raise InvalidConsent(f"a consent's purpose is unknown: expected one of {', '.join(sorted(known))}")
         for name in ("document_version", "source"):
             if not _is_printable(getattr(consent, name), _LONGEST_CONSENT_TEXT):
                 raise InvalidConsent(
                     f"the {name} of the consent to {consent.purpose} is not printable ASCII "
-                    f"of 1 to {_LONGEST_CONSENT_TEXT} characters"
+                    f"of 1 to {_LONGEST_CONSENT_TEXT} characters without @"
                 )
         if not isinstance(consent.granted, bool):
             raise InvalidConsent(f"granted of the consent to {consent.purpose} is no bool")
@@ -161,8 +186,49 @@ def checked_actor(actor: str) -> str:
 def checked_correlation_id(correlation_id: str | None) -> str | None:
     """Return *correlation_id* where it is one, or `None`."""
     if correlation_id is not None and not _is_printable(correlation_id, _LONGEST_CORRELATION_ID):
-        raise InvalidInput(f"the correlation id is not printable ASCII of 1 to {_LONGEST_CORRELATION_ID} characters")
+        raise InvalidInput(
+            f"the correlation id is not printable ASCII of 1 to {_LONGEST_CORRELATION_ID} characters without @"
+        )
     return correlation_id
+
+
+def consent_parameters(consents: list[Consent]) -> dict[str, list[Any]]:
+    """Return *consents* as the columns that a statement takes."""
+    return {
+        "consent_ids": [new_id() for _ in consents],
+        "consent_purposes": [consent.purpose for consent in consents],
+        "consent_versions": [consent.document_version for consent in consents],
+        "consent_granted": [consent.granted for consent in consents],
+        "consent_sources": [consent.source for consent in consents],
+    }
+
+
+def checked_number(name: str, number: int, least: int, greatest: int) -> int:
+    """Return *number*, the argument *name*, where it is a whole number in that range."""
+    if type(number) is not int or not least <= number <= greatest:
+        raise InvalidInput(f"{name} is not a whole number from {least} to {greatest}")
+    return number
+
+
+def checked_gap(name: str, gap: timedelta) -> timedelta:
+    """Return *gap*, the argument *name*, where it is a span of time that makes sense, or none."""
+    return gap if gap == timedelta(0) else checked_ttl(name, gap)
+
+
+def checked_moment(name: str, moment: datetime) -> datetime:
+    """Return *moment*, the argument *name*, where it says in which time zone it is meant."""
+    if not isinstance(moment, datetime) or moment.tzinfo is None or moment.utcoffset() is None:
+        raise InvalidInput(f"{name} is not a datetime with a time zone: use datetime.now(UTC), for example")
+    return moment
+
+
+def checked_reason(reason: str) -> str:
+    """Return *reason*, why a message was not delivered, where it has the form that is stored."""
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+        raise InvalidInput(
+            "the reason is not 1 to 200 letters, digits and _.:-, like smtp:550: a sentence could quote a mailbox"
+        )
+    return reason
 
 
 def _is_printable(value: object, longest: int) -> bool:

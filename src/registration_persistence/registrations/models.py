@@ -80,6 +80,9 @@ class Registration(Base):
         ),
         Index("ix_registrations_closed", "closed_at", postgresql_where=text("status IN ('expired', 'cancelled')")),
         Index(
+            "ix_registrations_email_closed", "email_key", postgresql_where=text("status IN ('expired', 'cancelled')")
+        ),
+        Index(
             "uq_registrations_submit_key", "submit_key", unique=True, postgresql_where=text("submit_key IS NOT NULL")
         ),
         {"postgresql_with": {"fillfactor": 90}},
@@ -100,6 +103,7 @@ class VerificationToken(Base):
     created_at: Mapped[MomentNow]
     expires_at: Mapped[Moment]
     used_at: Mapped[Moment | None]
+    replaced_at: Mapped[Moment | None]
 
     __table_args__ = (
         CheckConstraint("purpose IN ('verify_email')", "purpose"),
@@ -124,11 +128,13 @@ class RegistrationConsent(Base):
     granted: Mapped[bool]
     source: Mapped[String]
     recorded_at: Mapped[MomentNow]
+    seq: Mapped[int] = mapped_column(Integer, server_default=text("1"))
 
     __table_args__ = (
         CheckConstraint("purpose ~ '^[a-z][a-z0-9_]{0,62}$'", "purpose"),
         CheckConstraint("octet_length(document_version) BETWEEN 1 AND 64", "document_version"),
         CheckConstraint("octet_length(source) BETWEEN 1 AND 64", "source"),
+        CheckConstraint("seq >= 1", "seq"),
     )
 
 
@@ -171,6 +177,8 @@ class OutboxMessage(Base):
 
     __table_args__ = (
         CheckConstraint("attempts >= 0", "attempts"),
+        CheckConstraint("last_error ~ '^[A-Za-z0-9_.:-]{1,200}$'", "last_error"),
         Index("ix_outbox_available_at_event_id", "available_at", "event_id", postgresql_where=text("dead_at IS NULL")),
+        Index("ix_outbox_dead_at_event_id", "dead_at", "event_id", postgresql_where=text("dead_at IS NOT NULL")),
         {"postgresql_with": {"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_threshold": 1000}},
     )

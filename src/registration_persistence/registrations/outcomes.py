@@ -62,6 +62,78 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentRecord:
+    """A consent as it was recorded.
+
+    Args:
+        purpose: As in `Consent`, as are the next three.
+        document_version: Which version of the text was shown.
+        granted: Whether the person agreed.
+        source: Where the decision was made.
+        recorded_at: When, by the database's clock.
+        seq: The event of the trail that recorded it; orders the history.
+    """
+
+    purpose: str
+    document_version: str
+    granted: bool
+    source: str
+    recorded_at: datetime
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to a registration; holds no personal data.
+
+    Args:
+        id: UUIDv7; the outbox message of the event has the same.
+        registration_id: Which registration.
+        seq: 1 for the first, without gaps; the registration's version after it.
+        type: `registered`, `imported`, `verified`, `activated`, `profile_updated`, `consents_recorded`, `cancelled`,
+            `expired` or `erased`.
+        data: For example the names of the fields that were changed.
+        actor: `user`, `system` or `admin:<id>`.
+        correlation_id: As it was given to the repository.
+        occurred_at: When, by the database's clock.
+    """
+
+    id: UUID
+    registration_id: UUID
+    seq: int
+    type: str
+    data: Mapping[str, Any]
+    actor: str
+    correlation_id: str | None
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """A message that is to be delivered; holds no personal data.
+
+    Args:
+        event_id: The event that it tells of; the same in each delivery, so that a receiver can know it again.
+        registration_id: Which registration.
+        type: `registration.` and the event's type.
+        seq: The event's; a receiver that has seen a higher one may ignore it.
+        attempts: How often it was claimed, this time included.
+        last_error: What the last attempt that failed was given as its reason.
+        available_at: Until when it is leased, or when it will be tried again.
+        dead_at: When it was given up; `None` unless it was.
+    """
+
+    event_id: UUID
+    registration_id: UUID
+    type: str
+    seq: int | None
+    attempts: int
+    last_error: str | None
+    available_at: datetime
+    dead_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """A new registration.
 
@@ -88,6 +160,44 @@ class Replayed:
 
     registration: Registration
     email_proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token or code; those that were issued before are no good any more.
+
+    Args:
+        registration: Pending. Mail goes to its `email`, never to an address that was typed now.
+        secret: The token for the link, or the six digits; stored nowhere.
+        expires_at: Until when it can be used.
+    """
+
+    registration: Registration
+    secret: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Nothing was issued, because it is too soon or was too often.
+
+    Args:
+        retry_at: When it will be allowed, by the database's clock; `None` where `max_issued` is reached, and only a
+            new registration helps.
+    """
+
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotPending:
+    """Nothing was issued, because there is nothing to prove.
+
+    Args:
+        status: Where the registration stands; `expired` also where nothing has noted yet that its time is over.
+    """
+
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +228,26 @@ class TokenUnknown:
 
 @dataclass(frozen=True, slots=True)
 class TokenExpired:
-    """The token's time is over, a newer one replaced it, or its registration has expired or was cancelled."""
+    """The token's or code's time is over, a newer one replaced it, or its registration has expired or was cancelled.
+
+    Also where no code was issued, or its pepper is gone.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class WrongCode:
+    """The code is another one. Commit: the attempt counts only then.
+
+    Args:
+        left: How many more wrong codes will be judged.
+    """
+
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockedOut:
+    """Too many wrong codes were tried, so that not even the right one counts; a new code has new attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +269,59 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Erased:
+    """Nothing is left of the person but the registration's id, its times, its consents and its trail.
+
+    Args:
+        registration: As it stands now.
+        changed: Whether this call did it; false where it was erased before.
+    """
+
+    registration: Registration
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """Somebody who registered elsewhere.
+
+    Args:
+        email: As the person typed it.
+        status: `pending`, `verified` or `active`.
+        profile: As for `RegistrationRepository.register`.
+        consents: The same.
+        idempotency_key: What makes the row known when it is imported again; pending registrations need one, the
+            others are known by their mailbox.
+        registered_at: When the person signed up, with a time zone; by default now. Also stored as the time of
+            verification and activation, as the status has it.
+    """
+
+    email: str = field(repr=False)
+    status: Status | str = Status.ACTIVE
+    profile: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    consents: tuple[Consent, ...] = ()
+    idempotency_key: str | None = field(default=None, repr=False)
+    registered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    Args:
+        inserted: Rows that are registrations now.
+        duplicates: Rows whose mailbox was proven already, or whose idempotency key was used before.
+        rejected: Rows that cannot be stored.
+        reasons: How many rows were rejected for each reason; no reason quotes a row.
+    """
+
+    inserted: int
+    duplicates: int
+    rejected: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of registrations, oldest first.
 
@@ -154,4 +336,6 @@ class Page:
 
 RegisterOutcome = Registered | Replayed
 VerifyOutcome = Verified | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken
+CodeOutcome = VerifyOutcome | WrongCode | LockedOut
+IssueOutcome = Issued | Throttled | NotPending
 PeekOutcome = TokenUsable | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken

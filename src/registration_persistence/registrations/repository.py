@@ -1,6 +1,6 @@
-"""`RegistrationRepository`: register, verify, activate, cancel, and read registrations."""
+"""`RegistrationRepository`: register, verify, activate, change, cancel, and read registrations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,66 +12,92 @@ from sqlalchemy.orm import Session
 
 from registration_persistence.errors import (
     IdempotencyConflict,
-    IllegalTransition,
     InvalidInput,
+    ProfileTooLarge,
     RegistrationNotFound,
-    StaleVersion,
     TransactionConflict,
 )
 from registration_persistence.registrations import statements
 from registration_persistence.registrations.base import Status, new_id
+from registration_persistence.registrations.codes import Peppers, new_code
 from registration_persistence.registrations.confidential import confidential
 from registration_persistence.registrations.email import KEY_REVISION, normalise_email
 from registration_persistence.registrations.inputs import (
-    checked_actor,
+    LARGEST_PROFILE,
     checked_consents,
-    checked_correlation_id,
     checked_cursor,
+    checked_gap,
     checked_id,
+    checked_number,
+    checked_patch,
     checked_profile,
+    checked_purposes,
     checked_status,
     checked_ttl,
     checked_version,
+    consent_parameters,
     submission,
 )
 from registration_persistence.registrations.outcomes import (
     AlreadyVerified,
     Cancelled,
+    CodeOutcome,
     Consent,
     EmailTaken,
+    Issued,
+    IssueOutcome,
+    LockedOut,
+    NotPending,
     Page,
     PeekOutcome,
     Registered,
     RegisterOutcome,
     Registration,
     Replayed,
+    Throttled,
     TokenExpired,
     TokenUnknown,
     TokenUsable,
     Verified,
     VerifyOutcome,
+    WrongCode,
 )
+from registration_persistence.registrations.repository_base import ATTEMPTS, Repository, refusal, registration_of
 from registration_persistence.registrations.tokens import hash_token, new_token
 
 _LARGEST_PAGE = 1000
-_VERIFY_ATTEMPTS = 3
+_MOST_TOKENS = 1000
+_MOST_ATTEMPTS = 100
+_OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
-class RegistrationRepository:
+class RegistrationRepository(Repository):
     """Registrations, in the transaction of the session it is given; never commits.
 
-    Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
-    `Database.session` lists them.
+    Each method is one statement: one round trip in an `autocommit` session, also where the answer is no. What it did
+    is kept when the session commits, which `Database.session` does on a clean exit. Errors of the connection are
+    raised as `Database.session` lists them.
 
     Args:
         session: A session of `Database.session`.
         actor: Who acts, for the event trail: `user`, `system` or `admin:<id>`.
         correlation_id: What ties the event trail to a trace or request; not personal data.
+        peppers: What short codes are hashed with; only `issue_code` and `verify_by_code` need them.
+        purposes: The purposes of consents that there are; by default any of the right form.
     """
 
-    def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:
-        self._session = session
-        self._who = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
+    def __init__(
+        self,
+        session: Session,
+        *,
+        actor: str = "user",
+        correlation_id: str | None = None,
+        peppers: Peppers | None = None,
+        purposes: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(session, actor=actor, correlation_id=correlation_id)
+        self._peppers = peppers
+        self._purposes = checked_purposes(purposes)
 
     @confidential
     def register(
@@ -106,7 +132,7 @@ class RegistrationRepository:
         """
         mailbox = normalise_email(email)
         stored = checked_profile({} if profile is None else profile)
-        agreed = checked_consents(consents)
+        agreed = checked_consents(consents, self._purposes)
         token, identity = new_token(), new_id()
         keys = submission(idempotency_key, mailbox.address, stored, agreed)
         row = self._session.execute(
@@ -121,16 +147,12 @@ class RegistrationRepository:
                 "token_ttl": checked_ttl("token_ttl", token_ttl),
                 "token_id": new_id(),
                 "secret_hash": hash_token(token),
-                "consent_ids": [new_id() for _ in agreed],
-                "consent_purposes": [consent.purpose for consent in agreed],
-                "consent_versions": [consent.document_version for consent in agreed],
-                "consent_granted": [consent.granted for consent in agreed],
-                "consent_sources": [consent.source for consent in agreed],
+                **consent_parameters(agreed),
                 **keys,
                 **self._event(),
             },
         ).one()
-        registration = _registration(row)
+        registration = registration_of(row)
         if row.created:
             return Registered(registration, token, row.email_proven)
         if row.submit_digest != keys["submit_digest"]:
@@ -170,18 +192,123 @@ class RegistrationRepository:
         secret_hash, open_for = hash_token(token), checked_ttl("ttl", ttl)
         if secret_hash is None:
             return TokenUnknown()
-        for _ in range(_VERIFY_ATTEMPTS):
-            row = self._verify(secret_hash, open_for)
+        for _ in range(ATTEMPTS):
+            row = self._prove(statements.VERIFY, secret_hash=secret_hash, ttl=open_for)
             if isinstance(row, EmailTaken):
                 return row
             if row is None:
                 return TokenUnknown()
             if row.changed:
-                return Verified(_registration(row))
+                return Verified(registration_of(row))
             outcome = _token_outcome(row)
             if not isinstance(outcome, TokenUsable):
                 return outcome
-        raise TransactionConflict("other transactions kept changing the registration: repeat the unit of work")
+        raise _kept_changing()
+
+    @confidential
+    def issue_token(
+        self,
+        registration_id: UUID,
+        *,
+        min_gap: timedelta = timedelta(minutes=1),
+        max_issued: int = 5,
+        ttl: timedelta = timedelta(days=1),
+    ) -> IssueOutcome:
+        """Make a new secret for a verification link, in place of the one before.
+
+        The limits hold exactly, however many ask at once. Commit before the mail is sent.
+
+        Args:
+            registration_id: Which one.
+            min_gap: Time that must have passed since the last token or code, the one of `register` included.
+            max_issued: Tokens and codes that a registration may have in all, the one of `register` included; 1 to
+                1000.
+            ttl: How long the token can be used.
+
+        Returns:
+            `Issued`; `Throttled`, when it is too soon or was too often; `NotPending`. Only `Issued` changes anything.
+
+        Raises:
+            RegistrationNotFound: There is none with this id.
+            InvalidInput: Nothing was sent.
+            TransactionConflict: Others kept issuing at the same moment; nothing was changed.
+        """
+        limits = _limits(min_gap, max_issued, ttl)
+        for _ in range(ATTEMPTS):
+            token = new_token()
+            outcome = self._issue(registration_id, token, hash_token(token) or b"", 0, limits)
+            if outcome is not None:
+                return outcome
+        raise _kept_changing()
+
+    @confidential
+    def issue_code(
+        self,
+        registration_id: UUID,
+        *,
+        min_gap: timedelta = timedelta(minutes=1),
+        max_issued: int = 5,
+        ttl: timedelta = timedelta(minutes=10),
+    ) -> IssueOutcome:
+        """Make six digits for people to type, in place of the token or code before; needs *peppers*.
+
+        Args, outcomes and errors are those of `issue_token`.
+        """
+        limits, peppers = _limits(min_gap, max_issued, ttl), self._known_peppers()
+        for _ in range(ATTEMPTS):
+            code = new_code()
+            secret_hash = peppers.hashes(checked_id(registration_id), code)[peppers.newest]
+            outcome = self._issue(registration_id, code, secret_hash, peppers.newest, limits)
+            if outcome is not None:
+                return outcome
+        raise _kept_changing()
+
+    @confidential
+    def verify_by_code(
+        self, registration_id: UUID, code: str, *, max_attempts: int = 5, ttl: timedelta = timedelta(days=30)
+    ) -> CodeOutcome:
+        """Prove the mailbox that *code* was sent to; needs *peppers*.
+
+        **Commit whatever the outcome is**: a wrong code is counted in the transaction, so rolling back gives the
+        attempt back. At most *max_attempts* wrong codes are judged, however many arrive at once. One round trip; one
+        or two more where another transaction changed the registration at the same moment.
+
+        Args:
+            registration_id: Which one.
+            code: As it was typed; white space does not matter, and what is not six digits is a wrong code.
+            max_attempts: Wrong codes that are judged, 1 to 100, before not even the right one counts.
+            ttl: As for `verify_by_token`.
+
+        Returns:
+            `Verified`; `AlreadyVerified` for the code that proved it, sent again; `WrongCode`; `LockedOut`;
+            `TokenExpired`, also where no code was issued; `EmailTaken`, to the right code only; `TokenUnknown`
+            where the person was erased.
+
+        Raises:
+            RegistrationNotFound: There is none with this id.
+            InvalidInput: Nothing was sent.
+            TransactionConflict: As for `verify_by_token`.
+        """
+        if not isinstance(code, str):
+            raise InvalidInput(f"the code is a {type(code).__name__}: expected a string")
+        hashes = self._known_peppers().hashes(checked_id(registration_id), code)
+        parameters = {
+            "id": registration_id,
+            "code_key_ids": list(hashes),
+            "code_hashes": list(hashes.values()),
+            "max_attempts": checked_number("max_attempts", max_attempts, 1, _MOST_ATTEMPTS),
+            "ttl": checked_ttl("ttl", ttl),
+        }
+        for _ in range(ATTEMPTS):
+            row = self._prove(statements.VERIFY_CODE, **parameters)
+            if isinstance(row, EmailTaken):
+                return row
+            if row is None:
+                raise RegistrationNotFound(registration_id)
+            outcome = _code_outcome(row, max_attempts)
+            if outcome is not None:
+                return outcome
+        raise _kept_changing()
 
     @confidential
     def activate(self, registration_id: UUID, *, expected_version: int | None = None) -> Registration:
@@ -195,10 +322,45 @@ class RegistrationRepository:
             RegistrationNotFound, StaleVersion: Nothing was changed.
             IllegalTransition: It is not verified, or its time to become active is over.
         """
-        row = self._move(statements.ACTIVATE, registration_id, expected_version=checked_version(expected_version))
+        row = self._change(statements.ACTIVATE, registration_id, expected_version=checked_version(expected_version))
         if not row.changed:
-            raise _refusal(row, expected_version, wanted=Status.ACTIVE)
-        return _registration(row)
+            raise refusal(row, expected_version=expected_version, wanted=Status.ACTIVE)
+        return registration_of(row)
+
+    @confidential
+    def update_profile(
+        self, registration_id: UUID, patch: Mapping[str, Any], *, expected_version: int | None = None
+    ) -> Registration:
+        """Replace the fields that *patch* names, and remove those that it gives as `None`.
+
+        The event trail gets the names of the fields that changed, as far as they look like names. A patch that changes
+        nothing writes nothing.
+
+        Args:
+            registration_id: Which one; pending, verified or active.
+            patch: Fields of the profile's first level with their new values.
+            expected_version: As for `activate`.
+
+        Raises:
+            InvalidProfile, InvalidInput: Nothing was sent.
+            ProfileTooLarge: The profile would take more than 8192 octets of JSON.
+            RegistrationNotFound, StaleVersion: Nothing was changed.
+            IllegalTransition: It is closed, or its time is over.
+        """
+        row = self._change(
+            statements.UPDATE_PROFILE,
+            registration_id,
+            expected_version=checked_version(expected_version),
+            **checked_patch(patch),
+        )
+        stale = expected_version is not None and row.found_version != expected_version
+        if not row.changed and (stale or row.status_now not in _OPEN_OR_ACTIVE):
+            raise refusal(row, expected_version=expected_version)
+        if not row.changed and row.merged_size > LARGEST_PROFILE:
+            raise ProfileTooLarge(
+                f"the profile would take {row.merged_size} octets of JSON: expected at most {LARGEST_PROFILE}"
+            )
+        return registration_of(row)
 
     @confidential
     def cancel(self, registration_id: UUID, reason: str = "user", *, expected_version: int | None = None) -> Cancelled:
@@ -215,18 +377,18 @@ class RegistrationRepository:
         """
         if reason not in ("user", "admin", "superseded"):
             raise InvalidInput("the reason is unknown: expected user, admin or superseded")
-        row = self._move(
+        row = self._change(
             statements.CANCEL, registration_id, expected_version=checked_version(expected_version), reason=reason
         )
         if not row.changed and row.status_now != Status.CANCELLED:
-            raise _refusal(row, expected_version, wanted=Status.CANCELLED)
-        return Cancelled(_registration(row), changed=row.changed)
+            raise refusal(row, expected_version=expected_version, wanted=Status.CANCELLED)
+        return Cancelled(registration_of(row), changed=row.changed)
 
     @confidential
     def get(self, registration_id: UUID) -> Registration | None:
         """Return the registration with this id, or `None`."""
         row = self._one(statements.GET, id=checked_id(registration_id))
-        return None if row is None else _registration(row)
+        return None if row is None else registration_of(row)
 
     @confidential
     def find_by_email(self, email: str) -> Registration | None:
@@ -236,7 +398,7 @@ class RegistrationRepository:
             InvalidEmail: As for `register`.
         """
         row = self._one(statements.FIND_BY_EMAIL, email_key=normalise_email(email).key)
-        return None if row is None else _registration(row)
+        return None if row is None else registration_of(row)
 
     @confidential
     def list_page(self, *, status: Status | str | None = None, after: str | None = None, limit: int = 50) -> Page:
@@ -252,34 +414,41 @@ class RegistrationRepository:
         Raises:
             InvalidCursor, InvalidInput: *after*, *status* or *limit* is not of that form.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _LARGEST_PAGE:
-            raise InvalidInput(f"the limit is not a number from 1 to {_LARGEST_PAGE}")
+        checked_number("the limit", limit, 1, _LARGEST_PAGE)
         wanted = None if status is None else checked_status(status)
         rows = self._session.execute(
             statements.LIST_PAGE, {"after": checked_cursor(after), "status": wanted, "limit": limit + 1}
         ).all()
-        items = tuple(_registration(row) for row in rows[:limit])
+        items = tuple(registration_of(row) for row in rows[:limit])
         return Page(items, next_cursor=items[-1].id.hex if len(rows) > limit else None)
 
-    def _one(self, statement: TextClause, **parameters: Any) -> Row[Any] | None:
-        return self._session.execute(statement, parameters).one_or_none()
-
-    def _event(self) -> dict[str, Any]:
-        return {"event_id": new_id(), **self._who}
-
-    def _move(self, statement: TextClause, registration_id: UUID, **parameters: Any) -> Row[Any]:
-        row = self._one(statement, id=checked_id(registration_id), **parameters, **self._event())
+    def _issue(
+        self, registration_id: UUID, secret: str, secret_hash: bytes, hash_key_id: int, limits: Mapping[str, Any]
+    ) -> IssueOutcome | None:
+        """Issue *secret*; `None` where others got in the way."""
+        row = self._one(
+            statements.ISSUE,
+            id=checked_id(registration_id),
+            token_id=new_id(),
+            secret_hash=secret_hash,
+            hash_key_id=hash_key_id,
+            **limits,
+        )
         if row is None:
             raise RegistrationNotFound(registration_id)
-        return row
+        if row.token_expires_at is not None:
+            return Issued(registration_of(row), secret, row.token_expires_at)
+        if row.status_now != Status.PENDING:
+            return NotPending(Status(row.status_now))
+        if row.exhausted or row.retry_at:
+            return Throttled(None if row.exhausted else row.retry_at)
+        return None
 
-    def _verify(self, secret_hash: bytes, ttl: timedelta) -> Row[Any] | EmailTaken | None:
+    def _prove(self, statement: TextClause, **parameters: Any) -> Row[Any] | EmailTaken | None:
         driver: Any = self._session.connection().connection.dbapi_connection
         alone = driver.info.transaction_status == TransactionStatus.IDLE
         try:
-            return self._one(
-                statements.VERIFY, secret_hash=secret_hash, ttl=ttl, lapsed_event_id=new_id(), **self._event()
-            )
+            return self._one(statement, lapsed_event_id=new_id(), **parameters, **self._event())
         except IntegrityError as error:
             diagnostics = getattr(error.orig, "diag", None)
             if getattr(diagnostics, "constraint_name", None) != "uq_registrations_email_proven":
@@ -292,38 +461,46 @@ class RegistrationRepository:
         driver.rollback()
         return EmailTaken()
 
-
-def _registration(row: Row[Any]) -> Registration:
-    return Registration(
-        id=row.id,
-        status=Status(row.status),
-        version=row.version,
-        email=row.email,
-        email_key=row.email_key,
-        profile=row.profile,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        expires_at=row.expires_at,
-        verified_at=row.verified_at,
-        activated_at=row.activated_at,
-        closed_at=row.closed_at,
-        close_reason=row.close_reason,
-    )
+    def _known_peppers(self) -> Peppers:
+        if self._peppers is None:
+            raise InvalidInput("codes need peppers: RegistrationRepository(session, peppers=Peppers({1: ...}))")
+        return self._peppers
 
 
 def _token_outcome(row: Row[Any]) -> PeekOutcome:
     match row.status_now:
         case Status.VERIFIED | Status.ACTIVE:
-            return AlreadyVerified(_registration(row))
+            return AlreadyVerified(registration_of(row))
         case Status.PENDING if row.email_proven:
             return EmailTaken()
         case Status.PENDING if row.live:
-            return TokenUsable(_registration(row))
+            return TokenUsable(registration_of(row))
         case _:
             return TokenExpired()
 
 
-def _refusal(row: Row[Any], expected_version: int | None, *, wanted: Status) -> StaleVersion | IllegalTransition:
-    if expected_version is not None and row.found_version != expected_version:
-        return StaleVersion(row.id, expected_version, row.found_version)
-    return IllegalTransition(row.id, row.status_now, wanted.value)
+def _code_outcome(row: Row[Any], max_attempts: int) -> CodeOutcome | None:
+    """Return what became of a code; `None` where it was not judged because others got in the way."""
+    if row.changed:
+        return Verified(registration_of(row))
+    if row.status_now == Status.ERASED:
+        return TokenUnknown()
+    if row.matched is False:
+        return WrongCode(left=max_attempts - row.attempts)
+    if row.matched:
+        return EmailTaken() if row.status_now == Status.PENDING else AlreadyVerified(registration_of(row))
+    if row.status_now not in _OPEN_OR_ACTIVE or row.attempts_before is None:
+        return TokenExpired()
+    return LockedOut() if row.attempts_before >= max_attempts else None
+
+
+def _limits(min_gap: timedelta, max_issued: int, ttl: timedelta) -> dict[str, Any]:
+    return {
+        "min_gap": checked_gap("min_gap", min_gap),
+        "max_issued": checked_number("max_issued", max_issued, 1, _MOST_TOKENS),
+        "token_ttl": checked_ttl("ttl", ttl),
+    }
+
+
+def _kept_changing() -> TransactionConflict:
+    return TransactionConflict("other transactions kept changing the registration: repeat the unit of work")

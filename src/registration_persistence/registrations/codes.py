@@ -1,0 +1,78 @@
+"""Six-digit codes, and the keyed hashes that are stored in their place."""
+
+import base64
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from uuid import UUID
+
+from registration_persistence.errors import InvalidInput
+
+_DIGITS = 6
+_CODE = re.compile(r"[0-9]{6}")
+_SHORTEST_PEPPER = 32
+# PostgreSQL's smallint; 0 marks the plain hash of a token.
+_GREATEST_KEY_ID = 2**15 - 1
+
+
+class Peppers:
+    """The keys that codes are hashed with: a million codes are soon tried, so a hash without a key would hide nothing.
+
+    To change the pepper, add one with a higher id; new codes use it, and those that were sent before stay good. Drop
+    the old one when the last of them has expired.
+
+    Args:
+        keys: At least 32 random octets for each id from 1 to 32767. The highest id is used for new codes.
+
+    Raises:
+        InvalidInput: There is none, an id is out of range, or a key is too short.
+    """
+
+    def __init__(self, keys: Mapping[int, bytes]) -> None:
+        problems = []
+        if not keys:
+            problems.append("there is no pepper: expected one at least")
+        for key_id, key in keys.items():
+            if type(key_id) is not int or not 1 <= key_id <= _GREATEST_KEY_ID:
+                problems.append(f"a pepper's id is not a whole number from 1 to {_GREATEST_KEY_ID}")
+            elif not isinstance(key, bytes) or len(key) < _SHORTEST_PEPPER:
+                problems.append(f"pepper {key_id} is not {_SHORTEST_PEPPER} octets or more: make it with os.urandom")
+        if problems:
+            raise InvalidInput("; ".join(problems))
+        self._keys = dict(keys)
+        self.newest = max(keys)
+
+    def __repr__(self) -> str:
+        return f"<Peppers {', '.join(map(str, sorted(self._keys)))}>"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Peppers":
+        """Return the peppers of *text*, for example a secret's value: `{"1": "…", "2": "…"}` with keys in base64.
+
+        Raises:
+            InvalidInput: It is not of that form. The message does not quote it.
+        """
+        keys: dict[int, bytes] = {}
+        with suppress(ValueError, TypeError, AttributeError):
+            keys = {int(key_id): base64.b64decode(key, validate=True) for key_id, key in json.loads(text).items()}
+        if not keys:  # outside the `suppress`: the decoder's frames hold the peppers
+            raise InvalidInput('the peppers are not of the form {"1": "<base64>"}')
+        return cls(keys)
+
+    def hashes(self, registration_id: UUID, code: str) -> dict[int, bytes]:
+        """Return what is stored for *code*, by the id of the pepper; empty hashes for what is no code."""
+        digits = "".join(code.split())
+        return {
+            key_id: hmac.digest(key, registration_id.bytes + digits.encode(), "sha256")
+            if _CODE.fullmatch(digits)
+            else b""
+            for key_id, key in self._keys.items()
+        }
+
+
+def new_code() -> str:
+    """Return six random digits."""
+    return f"{secrets.randbelow(10**_DIGITS):0{_DIGITS}}"

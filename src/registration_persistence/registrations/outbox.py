@@ -1,0 +1,177 @@
+"""`OutboxRepository`: messages that are to be delivered at least once."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, TextClause
+
+from registration_persistence.errors import InvalidInput
+from registration_persistence.registrations.confidential import confidential
+from registration_persistence.registrations.inputs import checked_gap, checked_number, checked_reason, checked_ttl
+from registration_persistence.registrations.outcomes import OutboxMessage
+from registration_persistence.registrations.repository_base import Repository
+from registration_persistence.registrations.sql import statement
+
+_MOST_MESSAGES = 1000
+
+
+_COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS integer) AS seq, o.attempts,
+          o.last_error, o.available_at, o.dead_at"""
+
+_CLAIM = statement(f"""
+WITH due AS (
+  SELECT event_id FROM outbox
+  WHERE dead_at IS NULL AND available_at <= statement_timestamp()
+  ORDER BY available_at, event_id LIMIT :limit
+  FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox o SET available_at = statement_timestamp() + :lease, attempts = o.attempts + 1
+FROM due WHERE o.event_id = due.event_id
+RETURNING {_COLUMNS}
+""")
+
+# Whoever claimed the message last has the highest number of attempts; the others are late.
+_CLAIMED = """o.event_id = claimed.event_id AND o.attempts = claimed.attempts AND o.dead_at IS NULL"""
+_GIVEN = """unnest(:ids, :attempts_of) AS claimed (event_id, attempts)"""
+
+_ACK = statement("DELETE FROM outbox WHERE event_id = ANY(:ids)")
+
+_RETRY = statement(f"""
+UPDATE outbox o SET available_at = statement_timestamp() + :delay, last_error = :error
+FROM {_GIVEN} WHERE {_CLAIMED}
+""")
+
+_RELEASE = statement(f"""
+UPDATE outbox o SET available_at = statement_timestamp(), attempts = o.attempts - 1
+FROM {_GIVEN} WHERE {_CLAIMED}
+""")
+
+_BURY = statement(f"""
+UPDATE outbox o SET dead_at = statement_timestamp(), last_error = :error
+FROM {_GIVEN} WHERE {_CLAIMED}
+""")
+
+_DEAD = statement(f"""
+SELECT {_COLUMNS} FROM outbox o WHERE o.dead_at IS NOT NULL ORDER BY o.dead_at, o.event_id LIMIT :limit
+""")
+
+_REVIVE = statement("""
+UPDATE outbox SET dead_at = NULL, attempts = 0, available_at = statement_timestamp()
+WHERE event_id = ANY(:ids) AND dead_at IS NOT NULL
+""")
+
+
+class OutboxRepository(Repository):
+    """The queue of messages, one for each event, deleted when it was delivered; never commits.
+
+    A message that was claimed is leased: nobody else gets it until the lease is over, no transaction stays open
+    meanwhile, and a worker that dies loses nothing. So a message is delivered at least once, sometimes twice, and not
+    in the order of the events; `OutboxMessage.seq` tells the order. Claim in one session and commit, then deliver.
+
+    Each method is one statement: one round trip in an `autocommit` session, which is what it is made for.
+    """
+
+    @confidential
+    def claim(self, limit: int = 10, lease: timedelta = timedelta(minutes=1)) -> tuple[OutboxMessage, ...]:
+        """Lease messages that are due, the oldest first; any number of workers may ask at once.
+
+        Args:
+            limit: Messages at most, 1 to 1000.
+            lease: How long they are kept from others; longer than delivering all of them takes.
+
+        Raises:
+            InvalidInput: Nothing was sent.
+        """
+        claimed = self._read(
+            _CLAIM,
+            limit=checked_number("the limit", limit, 1, _MOST_MESSAGES),
+            lease=checked_ttl("the lease", lease),
+        )
+        return tuple(sorted(claimed, key=lambda message: message.event_id))
+
+    @confidential
+    def ack(self, messages: Iterable[OutboxMessage]) -> int:
+        """Remove messages that were delivered; return how many were still there."""
+        return self._write(_ACK, ids=[message.event_id for message in _checked(messages)])
+
+    @confidential
+    def retry(self, message: OutboxMessage, reason: str, delay: timedelta) -> bool:
+        """Give a message back, to be tried again after *delay*.
+
+        Args:
+            message: As `claim` gave it.
+            reason: Why it was not delivered, in letters, digits and `_.:-`, for example `smtp:421`.
+            delay: How long to wait, 0 included.
+
+        Returns:
+            False where the lease was over and somebody else has claimed, delivered or buried it; nothing is done.
+
+        Raises:
+            InvalidInput: Nothing was sent.
+        """
+        parameters = {"error": checked_reason(reason), "delay": checked_gap("the delay", delay)}
+        return self._write_claimed(_RETRY, [message], **parameters) == 1
+
+    @confidential
+    def release(self, messages: Iterable[OutboxMessage]) -> int:
+        """Give messages back that were not tried, as if they had not been claimed; return how many were still ours."""
+        return self._write_claimed(_RELEASE, messages)
+
+    @confidential
+    def bury(self, message: OutboxMessage, reason: str) -> bool:
+        """Give a message up: it stays, for `dead` to find, until it is revived.
+
+        Args, result and errors are those of `retry`.
+        """
+        return self._write_claimed(_BURY, [message], error=checked_reason(reason)) == 1
+
+    @confidential
+    def dead(self, limit: int = 100) -> tuple[OutboxMessage, ...]:
+        """Return messages that were given up, the oldest first; 1 to 1000."""
+        return self._read(_DEAD, limit=checked_number("the limit", limit, 1, _MOST_MESSAGES))
+
+    @confidential
+    def revive(self, event_ids: Iterable[UUID]) -> int:
+        """Make messages due that were given up, with all their attempts anew; return how many there were.
+
+        Raises:
+            InvalidInput: Nothing was sent.
+        """
+        ids = list(event_ids)
+        if not all(isinstance(event_id, UUID) for event_id in ids):
+            raise InvalidInput("the event ids are not all of them a uuid.UUID")
+        return self._write(_REVIVE, ids=ids)
+
+    def _read(self, statement: TextClause, **parameters: Any) -> tuple[OutboxMessage, ...]:
+        return tuple(_message(row) for row in self._session.execute(statement, parameters))
+
+    def _write(self, statement: TextClause, **parameters: Any) -> int:
+        result: Any = self._session.execute(statement, parameters)
+        return int(result.rowcount)
+
+    def _write_claimed(self, statement: TextClause, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
+        claimed = _checked(messages)
+        ids, attempts = [message.event_id for message in claimed], [message.attempts for message in claimed]
+        return self._write(statement, ids=ids, attempts_of=attempts, **parameters)
+
+
+def _checked(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
+    given = list(messages) if isinstance(messages, Iterable) else [messages]
+    if not all(isinstance(message, OutboxMessage) for message in given):
+        raise InvalidInput("the messages are not all of them an OutboxMessage, as claim gave it")
+    return given
+
+
+def _message(row: Row[Any]) -> OutboxMessage:
+    return OutboxMessage(
+        event_id=row.event_id,
+        registration_id=row.registration_id,
+        type=row.type,
+        seq=row.seq,
+        attempts=row.attempts,
+        last_error=row.last_error,
+        available_at=row.available_at,
+        dead_at=row.dead_at,
+    )
