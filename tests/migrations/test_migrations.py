@@ -228,7 +228,7 @@ def test_alembic_needs_nothing_but_the_name_of_the_database(new_database: NewDat
 
     done = alembic("upgrade", "head", environ=environment(settings))
 
-    assert f"Running upgrade  -> {head()}" in done.stderr
+    assert re.search(rf"Running upgrade \w* -> {head()}", done.stderr)
     with opened(settings) as database:
         assert head() == schema.current(database)
         use_every_table(database)
@@ -319,7 +319,7 @@ def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: P
 
     assert [0, 0] == [process.returncode for process in processes], said()
     assert [f"the database is at revision {head()}\n"] * 2 == printed
-    assert said().count("Running upgrade") == 1
+    assert said().count("Running upgrade") == len(REVISIONS)
     use_every_table(empty)
 
 

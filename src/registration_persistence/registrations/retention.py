@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
-from registration_persistence.errors import RegistrationNotFound, TransactionConflict
+from registration_persistence.errors import InvalidInput, RegistrationNotFound, TransactionConflict
 from registration_persistence.registrations.base import Status, new_id
 from registration_persistence.registrations.confidential import confidential
 from registration_persistence.registrations.email import normalise_email
@@ -292,13 +292,15 @@ class Retention(Repository):
         One round trip, and one for each partition. The login must own the table.
 
         Args:
-            before: With a time zone; the month that it is in stays.
+            before: With a time zone and not in the future; the month that it is in stays.
 
         Raises:
             InvalidInput: Nothing was sent.
             LockTimeout: As for `ensure_event_partitions`.
         """
-        month = checked_moment("before", before).astimezone(UTC)
+        if checked_moment("before", before) > datetime.now(UTC):
+            raise InvalidInput("before is in the future: the events of this month are still being written")
+        month = before.astimezone(UTC)
         first_to_stay = f"registration_events_y{month.year:04}m{month.month:02}"
         names = self._session.scalars(_PARTITIONS).all()
         old = tuple(name for name in names if name < first_to_stay)

@@ -1,0 +1,78 @@
+"""`erase` and `export`: what one person can ask for."""
+
+import json
+import sys
+from collections.abc import Sequence
+from uuid import UUID
+
+from registration_persistence.database import session_scope
+from registration_persistence.errors import InvalidInput
+from registration_persistence.registrations import Retention
+
+
+def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: str) -> bool:
+    """Erase registrations; tell whether it was done.
+
+    Args:
+        ids: Which ones.
+        ask_for_email: Whether to read a mailbox from standard input, and erase everything that holds it too.
+        confirmed: Whether not to ask.
+        actor: Who acts, for the event trail.
+
+    Raises:
+        InvalidInput: There is nobody to ask.
+        RegistrationNotFound: One of *ids* is unknown; those before it are erased.
+    """
+    chosen = _chosen(ids, ask_for_email=ask_for_email)
+    for registration_id in chosen:
+        print(registration_id)
+    if not chosen:
+        print("nothing holds this mailbox")
+        return True
+    if not confirmed and not _is_sure(len(chosen)):
+        print("nothing was erased")
+        return False
+    erased = 0
+    for registration_id in chosen:
+        with session_scope(autocommit=True) as session:
+            erased += Retention(session, actor=actor).erase(registration_id).changed
+    print(f"erased {erased} of {len(chosen)}" + (", the others were erased before" if erased < len(chosen) else ""))
+    return True
+
+
+def export(ids: Sequence[UUID], *, ask_for_email: bool) -> None:
+    """Print everything that is held about registrations, as a JSON array.
+
+    Args:
+        ids: Which ones.
+        ask_for_email: As for `erase`.
+
+    Raises:
+        RegistrationNotFound: One of *ids* is unknown; nothing is printed.
+    """
+    chosen = _chosen(ids, ask_for_email=ask_for_email)
+    with session_scope(read_only=True) as session:
+        held = [Retention(session).export_subject(registration_id) for registration_id in chosen]
+    print(json.dumps(held, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+def _chosen(ids: Sequence[UUID], *, ask_for_email: bool) -> list[UUID]:
+    """Return *ids*, and what holds the mailbox that is read; a command line would show it to the whole machine."""
+    if not ask_for_email:
+        return list(ids)
+    address = _answer("e-mail address: ")
+    with session_scope(read_only=True) as session:
+        return list(dict.fromkeys([*ids, *Retention(session).registrations_of(address)]))
+
+
+def _is_sure(number: int) -> bool:
+    if not sys.stdin.isatty():
+        raise InvalidInput("erasing cannot be undone: say --yes where nobody can be asked")
+    return _answer(f"erase {number} for good? [y/N] ").lower() in ("y", "yes")
+
+
+def _answer(question: str) -> str:
+    """Return a line of standard input; nobody is asked where it is no terminal."""
+    if sys.stdin.isatty():
+        print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
