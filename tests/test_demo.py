@@ -186,6 +186,10 @@ def test_every_row_of_the_file_is_counted(looked: Looked) -> None:
         "verified": "3",
         "mailbox taken": "1",
         "activated": "3",
+        "erased": "0",
+        "resend throttled": "1",
+        "wrong code": "1",
+        "delivered": "10",
         "password changed": "1",
         "login rejected": "1",
         "failed": "0",
@@ -217,6 +221,16 @@ def test_enter_ends_it(looked: Looked) -> None:
     assert looked.code == 0
     assert not is_running(looked.server)
     assert [] == list(looked.desk.scratch.iterdir())
+
+
+def test_every_part_of_a_life_is_shown(desk: Desk) -> None:
+    """With some more people, somebody asks for a mail too soon, mistypes a code, and leaves for good."""
+    people = "".join(f"person{number}@example.com,Person,en,web,1,no\n" for number in range(24))
+
+    numbers = summary(desk.run(desk.write(f"{HEADER}\n{people}")).stdout)
+
+    assert {"registered": "24", "activated": "21", "erased": "1"}.items() <= numbers.items()
+    assert {"resend throttled": "6", "wrong code": "8", "failed": "0"}.items() <= numbers.items()
 
 
 def test_a_file_without_people_is_fine(desk: Desk) -> None:

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -25,19 +27,35 @@ from registration_persistence.cli.signups import HEADER, Signup, SignupRow, Unre
 from registration_persistence.database import get_db, session_scope
 from registration_persistence.errors import IdempotencyConflict, InvalidInput, RegistrationPersistenceError
 from registration_persistence.local import LocalPostgres, LocalSecretsManager, embedded_binaries
-from registration_persistence.registrations import Registered, RegistrationRepository, Verified
-from registration_persistence.registrations.outcomes import RegisterOutcome
+from registration_persistence.registrations import (
+    Issued,
+    Peppers,
+    Registered,
+    Registration,
+    RegistrationRepository,
+    Retention,
+    Throttled,
+    Verified,
+    WrongCode,
+)
+from registration_persistence.registrations.outcomes import CodeOutcome, RegisterOutcome
+from registration_persistence.worker import OutboxWorker
 
 if TYPE_CHECKING:
     import _csv
 
 _DATABASE = "registration"
 _LOGIN = "registration_app"
-# One in so many never opens the link, and one in so many stops before the last step, as people do.
+# One in so many never opens the link, asks for another mail at once, gets a code and mistypes it, stops before the last
+# step, or leaves for good, as people do.
 _NEVER_VERIFIES = 10
+_ASKS_AGAIN = 4
+_TYPES_A_CODE = 3
 _NEVER_ACTIVATES = 15
+_LEAVES = 20
 # Reasons for rejection that the summary lists; the file has them all.
 _REASONS = 12
+_PEPPERS = Peppers({1: secrets.token_bytes(32)})
 _QUESTION = "SELECT status, count(*) FROM registrations GROUP BY status"
 
 
@@ -87,6 +105,7 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
                 tally.counts["password changed"] += 1
             _handle(row, tally, report)
         tally.seconds = time.monotonic() - started
+        tally.counts["delivered"] = _deliver()
 
         _print_summary(console, len(rows), tally, secrets_manager, rejected)
         if keep:
@@ -116,6 +135,14 @@ def _set_up(server: LocalPostgres, secrets_manager: LocalSecretsManager) -> str:
     return arn
 
 
+def _deliver() -> int:
+    """Hand the messages of the outbox to a service that does nothing with them; return how many there were."""
+    worker = OutboxWorker(get_db(), lambda _message: None, batch=100)
+    while worker.run_once():
+        pass
+    return worker.counts["delivered"]
+
+
 def _rotate(server: LocalPostgres, secrets_manager: LocalSecretsManager, arn: str) -> None:
     """Change the password and the secret, as every 30 days, and close the connection, as when a Lambda is recycled."""
     password = secrets.token_urlsafe(24)
@@ -132,8 +159,12 @@ def _handle(row: SignupRow, tally: Tally, report: "Rejections") -> None:
             tally.counts["replayed"] += 1
             return
         tally.counts["registered"] += 1
-        if tally.counts["registered"] % _NEVER_VERIFIES:
-            _verify(outcome.secret, tally)
+        number = tally.counts["registered"]
+        if number % _ASKS_AGAIN == 0:
+            _ask_again(outcome.registration.id, tally)
+        if number % _NEVER_VERIFIES:
+            proven = _prove_by_code if number % _TYPES_A_CODE == 0 else _prove_by_link
+            _finish(proven(outcome, tally), tally)
     except (InvalidInput, IdempotencyConflict) as error:
         tally.rejected[str(error)] += 1
         report.add(row, str(error))
@@ -149,17 +180,45 @@ def _register(signup: Signup) -> RegisterOutcome:
         )
 
 
-def _verify(token: str, tally: Tally) -> None:
-    with session_scope() as session:
-        registrations = RegistrationRepository(session)
-        outcome = registrations.verify_by_token(token)
-        if not isinstance(outcome, Verified):
-            tally.counts["mailbox taken"] += 1
-            return
-        tally.counts["verified"] += 1
-        if tally.counts["verified"] % _NEVER_ACTIVATES:
-            registrations.activate(outcome.registration.id, expected_version=outcome.registration.version)
-            tally.counts["activated"] += 1
+def _ask_again(registration_id: UUID, tally: Tally) -> None:
+    with session_scope(autocommit=True) as session:
+        outcome = RegistrationRepository(session).issue_token(registration_id)
+    tally.counts["resend throttled"] += isinstance(outcome, Throttled)
+
+
+def _prove_by_link(registered: Registered, tally: Tally) -> Registration | None:
+    with session_scope(autocommit=True) as session:
+        return _proven(RegistrationRepository(session).verify_by_token(registered.secret), tally)
+
+
+def _prove_by_code(registered: Registered, tally: Tally) -> Registration | None:
+    """Type a wrong code, then the right one; the repository counts the first in a transaction of its own."""
+    identity = registered.registration.id
+    with session_scope(autocommit=True) as session:
+        registrations = RegistrationRepository(session, peppers=_PEPPERS)
+        issued = registrations.issue_code(identity, min_gap=timedelta(0))
+        assert isinstance(issued, Issued)
+        mistyped = issued.secret[:-1] + str((int(issued.secret[-1]) + 1) % 10)
+        tally.counts["wrong code"] += isinstance(registrations.verify_by_code(identity, mistyped), WrongCode)
+        return _proven(registrations.verify_by_code(identity, issued.secret), tally)
+
+
+def _proven(outcome: CodeOutcome, tally: Tally) -> Registration | None:
+    if not isinstance(outcome, Verified):
+        tally.counts["mailbox taken"] += 1
+        return None
+    tally.counts["verified"] += 1
+    return outcome.registration
+
+
+def _finish(registration: Registration | None, tally: Tally) -> None:
+    if registration is None or tally.counts["verified"] % _NEVER_ACTIVATES == 0:
+        return
+    with session_scope(autocommit=True) as session:
+        RegistrationRepository(session).activate(registration.id, expected_version=registration.version)
+        tally.counts["activated"] += 1
+        if tally.counts["activated"] % _LEAVES == 0:
+            tally.counts["erased"] += Retention(session).erase(registration.id).changed
 
 
 class Rejections:
@@ -199,9 +258,15 @@ def _print_summary(
         [
             ("registered", "new, one statement each", tally.counts["registered"]),
             ("replayed", "the same form sent again: nothing changed", tally.counts["replayed"]),
-            ("verified", "mailbox proven by the token", tally.counts["verified"]),
+            ("verified", "mailbox proven, by the link or by a code", tally.counts["verified"]),
             ("mailbox taken", "somebody else had proven it", tally.counts["mailbox taken"]),
             ("activated", "the whole way", tally.counts["activated"]),
+            ("erased", "left: nothing of the person is held any more", tally.counts["erased"]),
+        ],
+        [
+            ("resend throttled", "asked for another mail within a minute", tally.counts["resend throttled"]),
+            ("wrong code", "counted, and the right one taken afterwards", tally.counts["wrong code"]),
+            ("delivered", "messages of the outbox, each one then removed", tally.counts["delivered"]),
         ],
         [("rejected", reason, number) for reason, number in tally.rejected.most_common(_REASONS)],
         [
