@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers check lock dist benchmark clean
+.PHONY: help demo test lint types layers check lock dist benchmark diagrams clean
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
@@ -44,6 +44,9 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 
 benchmark: $(VENV)/.installed-dev ## Measure what the README claims
 	@$(BIN)/python benchmarks/register_in_one_statement.py
+
+diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
+	@$(BIN)/python docs/make_diagrams.py
 
 lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock

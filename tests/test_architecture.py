@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -106,6 +107,13 @@ def test_the_architecture_shows_the_layers_that_are_checked() -> None:
             assert "\n".join(contract["layers"]) in shown, contract["name"]
 
 
+def test_the_diagrams_are_those_of_the_code() -> None:
+    """docs/diagrams.md is what `make diagrams` writes today."""
+    made = runpy.run_path(str(ROOT / "docs/make_diagrams.py"))["text"]()
+
+    assert made == (ROOT / "docs/diagrams.md").read_text()
+
+
 def test_locks_hold_hashes_and_no_addresses() -> None:
     """Each locked package has its version and hashes; no file names an index or a path."""
     for name in ("runtime", "local", "dev"):
@@ -145,7 +153,7 @@ def test_every_exception_to_a_rule_says_why() -> None:
     marks = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore(?:\[[^]]*\])?)(?P<reason>.*)$")
     bare = [
         f"{file.relative_to(ROOT)}:{number}"
-        for folder in ("src", "tests", "migrations", "examples", "benchmarks", "infra")
+        for folder in ("src", "tests", "migrations", "examples", "benchmarks", "docs", "infra")
         for file in (ROOT / folder).rglob("*.py")
         for number, line in enumerate(file.read_text().splitlines(), 1)
         if (mark := marks.search(line)) and not re.search(r"[a-z]{3}", mark["reason"])

@@ -50,6 +50,12 @@ MOVES: Mapping[str, Move] = MappingProxyType(
 """The moves by the type of their event; a trigger of the schema refuses all others."""
 
 
+BEGINNINGS: Mapping[str, tuple[Status, ...]] = MappingProxyType(
+    {"registered": (Status.PENDING,), "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE)}
+)
+"""The statuses that a registration may begin with, by the type of its first event."""
+
+
 def new_id() -> uuid.UUID:
     """Return a UUIDv7: ordered by time, and within the same millisecond too (RFC 9562, section 6.2)."""
     return uuid7()

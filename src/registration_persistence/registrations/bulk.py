@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registration_persistence.errors import InvalidInput
-from registration_persistence.registrations.base import Status, new_id
+from registration_persistence.registrations.base import BEGINNINGS, new_id
 from registration_persistence.registrations.confidential import confidential
 from registration_persistence.registrations.email import KEY_REVISION, normalise_email
 from registration_persistence.registrations.inputs import (
@@ -30,7 +30,7 @@ DUPLICATE = "duplicate: the mailbox is proven already, or the idempotency key wa
 """Why a row was skipped that could have been stored."""
 
 _LARGEST_BATCH = 10_000
-_IMPORTABLE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
+_IMPORTABLE = BEGINNINGS["imported"]
 
 # One parameter of JSON, because it takes PostgreSQL less to read than Python to send a column of each field. Keys are
 # taken in their order, so that two imports that meet wait for each other and not in a circle.
