@@ -15,7 +15,9 @@ from registration_persistence import (
     Registration,
     RegistrationRepository,
     Verified,
+    get_db,
 )
+from registration_persistence.database import session as session_module
 from registration_persistence.local import LocalSecretsManager, PostgresAddress
 from registration_persistence.testing.plugin import LOGIN
 
@@ -85,3 +87,12 @@ def lambda_environment(
     }.items():
         monkeypatch.setenv(name, value)
     return LambdaEnvironment(secrets_manager, postgres_server, arn, username)
+
+
+@pytest.fixture
+def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnvironment) -> Iterator[None]:
+    """The process as a Lambda's is at its start."""
+    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    assert lambda_environment.arn
+    yield
+    get_db().dispose()

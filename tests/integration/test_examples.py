@@ -3,28 +3,20 @@
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from support import LambdaEnvironment, Rows
+from support import Rows
 
 from registration_persistence import get_db
 from registration_persistence.database import session as session_module
 
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(autouse=True)
-def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnvironment) -> Iterator[None]:
-    """The process as a Lambda's is at its start."""
-    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
-    assert lambda_environment.arn
-    yield
-    get_db().dispose()
+pytestmark = pytest.mark.usefixtures("fresh_process")
 
 
 def test_the_readmes_example(rows: Rows) -> None:

@@ -1,0 +1,176 @@
+"""The how-tos are true: their Python runs, and does what they say."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from support import Rows
+
+from registration_persistence import Database, OutboxRepository, get_db
+
+HOWTO = Path(__file__).parents[2] / "docs/howto"
+PEPPER = base64.b64encode(b"p" * 32).decode()
+
+pytestmark = pytest.mark.usefixtures("fresh_process")
+
+
+class MailboxUnknown(Exception):
+    """What a mail server says."""
+
+
+class Guide:
+    """A how-to with its Python run, and the mails that it sent."""
+
+    def __init__(self, name: str, *others: str) -> None:
+        self.mails: list[tuple[str, str]] = []
+        self.namespace: dict[str, Any] = {
+            "send_link": lambda address, secret, *, known: self.mails.append((address, secret)),  # noqa: ARG005 as called
+            "send_code": lambda address, code: self.mails.append((address, code)),
+            "MailboxUnknown": MailboxUnknown,
+        }
+        for file in (name, *others):
+            for block in re.findall(r"```python\n(.*?)```", (HOWTO / file).read_text(encoding="utf-8"), re.DOTALL):
+                exec(compile(block, file, "exec"), self.namespace)  # noqa: S102 our own documentation
+
+    def __getattr__(self, name: str) -> Any:
+        return self.namespace[name]
+
+    def sign_up_form(self, email: str = "ada@example.com") -> str:
+        """Sign somebody up, and return the secret that was mailed."""
+        self.sign_up({"email": email, "name": "Ada", "newsletter": False}, f"key of {email}")
+        return self.mails[-1][1]
+
+
+def test_sign_up_flow(rows: Rows) -> None:
+    """A form, a link that is opened twice, the last step, and what is refused on the way."""
+    guide = Guide("sign-up-flow.md")
+    secret, other = guide.sign_up_form(), guide.sign_up_form("ADA@example.com")
+
+    code, registration_id = guide.open_link(secret)
+    assert (200, registration_id) == (code, guide.open_link(secret)[1])
+    assert [409, 410] == [guide.open_link(token)[0] for token in (other, "nonsense")]
+    assert guide.complete(registration_id, {"city": "London", "version": 1})[0] == 409
+    assert (200, 4) == guide.complete(registration_id, {"city": "London", "version": 2})
+    assert (409, "somebody else changed this meanwhile: load it again") == guide.complete(
+        registration_id, {"city": "London", "version": 2}
+    )
+    assert [{"profile": {"display_name": "Ada", "city": "London"}}] == rows(
+        "SELECT profile FROM registrations WHERE status = 'active'"
+    )
+
+
+def test_resend(database: Database, rows: Rows) -> None:
+    """Too soon, then again, then no more; and nothing for who is verified."""
+    guide = Guide("sign-up-flow.md", "resend.md")
+    first = guide.sign_up_form()
+    registration_id = rows("SELECT id FROM registrations")[0]["id"]
+
+    assert guide.resend(registration_id)[0] == 429
+    with database.session() as session:
+        session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '1 hour'"))
+    assert (202, None) == guide.resend(registration_id)
+    assert [410, 200] == [guide.open_link(token)[0] for token in (first, guide.mails[-1][1])]
+    assert (409, "nothing to prove: this registration is verified") == guide.resend(registration_id)
+
+
+def test_resend_ends(database: Database, rows: Rows) -> None:
+    """The fifth mail is the last."""
+    guide = Guide("sign-up-flow.md", "resend.md")
+    guide.sign_up_form()
+    registration_id = rows("SELECT id FROM registrations")[0]["id"]
+    codes = []
+    for _ in range(5):
+        with database.session() as session:
+            session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '1 hour'"))
+        codes.append(guide.resend(registration_id)[0])
+
+    assert [202, 202, 202, 202, 429] == codes
+
+
+def test_short_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong code, the right one, the right one again; and five wrong ones."""
+    monkeypatch.setenv("CODE_PEPPERS", json.dumps({"1": PEPPER}))
+    guide = Guide("short-codes.md")
+    ada, eve = guide.sign_up_with_code("ada@example.com"), guide.sign_up_with_code("eve@example.com")
+    code = guide.mails[0][1]
+
+    assert [(422, "wrong code, 4 more tries"), (200, ada), (200, ada)] == [
+        guide.type_code(ada, typed) for typed in ("wrong", code, f"{code[:3]} {code[3:]}")
+    ]
+    assert [422, 422, 422, 422, 422, 429] == [guide.type_code(eve, "wrong")[0] for _ in range(6)]
+    assert guide.type_code(eve, guide.mails[1][1])[0] == 429
+
+
+def test_erase_a_person(rows: Rows) -> None:
+    """Every registration of the mailbox, once."""
+    guide = Guide("sign-up-flow.md", "erase-a-person.md")
+    guide.sign_up_form()
+    guide.sign_up_form("Ada@Example.com")
+    guide.sign_up_form("eve@example.com")
+
+    assert [[True, True], []] == [guide.forget("ada@example.com", "kim") for _ in range(2)]
+    assert {"eve@example.com", None} == {row["email_key"] for row in rows("SELECT email_key FROM registrations")}
+    assert {"admin:kim"} == {
+        row["actor"] for row in rows("SELECT actor FROM registration_events WHERE type = 'erased'")
+    }
+
+
+def test_import() -> None:
+    """A stream of people, and what was not stored."""
+    guide = Guide("import.md")
+
+    report, problems = guide.bring_in(
+        {"mail": mail, "name": "A"} for mail in ("a@example.com", "A@example.com", "nobody")
+    )
+
+    assert (1, 1, 1) == (report.inserted, report.duplicates, report.rejected)
+    assert {2, 3} == {number for number, _ in problems}
+
+
+@pytest.mark.parametrize("fenced", ["csv", "json"])
+def test_the_files_that_are_shown_can_be_imported(fenced: str, tmp_path: Path, rows: Rows) -> None:
+    """The examples of the page about importing are files that the command takes."""
+    from registration_persistence.cli import main
+
+    found = re.search(rf"```{fenced}\n(.*?)```", (HOWTO / "import.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    file = tmp_path / ("people.csv" if fenced == "csv" else "people.jsonl")
+    file.write_text(found[1], encoding="utf-8")
+
+    assert main(["import", str(file), "--rejected", str(tmp_path / "rejected.csv")]) == 0
+
+    assert len(found[1].splitlines()) - (fenced == "csv") == len(rows("SELECT id FROM registrations"))
+
+
+def test_deliver_the_outbox(rows: Rows) -> None:
+    """The worker mails a link that works, gives up a mailbox that is none, and leaves purged people alone."""
+    guide = Guide("sign-up-flow.md", "deliver-the-outbox.md")
+    guide.sign_up_form()
+
+    assert {"delivered": 1} == guide.handler(None, Context())
+    assert guide.open_link(guide.mails[-1][1])[0] == 200
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MailboxUnknown
+
+    guide.sign_up_form("eve@example.com")
+    guide.namespace["send_link"] = refuse
+    assert {"delivered": 1, "buried": 1} == guide.handler(None, Context())
+    with get_db().session() as session:
+        (dead,) = OutboxRepository(session).dead()
+    assert "smtp:550" == dead.last_error
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM outbox")
+    assert isinstance(dead.registration_id, UUID)
+
+
+class Context:
+    """What Lambda hands over."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Half a minute."""
+        return 30_000
