@@ -107,6 +107,23 @@ def test_the_architecture_shows_the_layers_that_are_checked() -> None:
             assert "\n".join(contract["layers"]) in shown, contract["name"]
 
 
+def test_every_method_has_its_line() -> None:
+    """docs/methods.md has a table for each repository, with each of its public methods."""
+    page = (ROOT / "docs/methods.md").read_text()
+
+    for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        name, _, body = section.partition("\n")
+        listed = re.findall(r"^\| `(\w+)` \|", body, re.MULTILINE)
+        if name == "Functions":
+            assert ["bulk_import"] == listed
+        else:
+            described = getattr(registration_persistence, name)
+            assert sorted(method for method in dir(described) if not method.startswith("_")) == sorted(listed), name
+    assert {f"## {name}" for name in ("RegistrationRepository", "ConsentRepository", "EventRepository")} <= set(
+        page.splitlines()
+    )
+
+
 def test_the_diagrams_are_those_of_the_code() -> None:
     """docs/diagrams.md is what `make diagrams` writes today."""
     made = runpy.run_path(str(ROOT / "docs/make_diagrams.py"))["text"]()
