@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from registration_persistence.local import PostgresAddress
 from registration_persistence.testing import ServerMissing, missing, open_server
 
+settings.register_profile("nightly", print_blob=True)
 pytest_plugins = ["registration_persistence.testing.plugin"]
 
 
