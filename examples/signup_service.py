@@ -1,4 +1,4 @@
-"""Three Lambda handlers of a registration service behind API Gateway, as a user of the package writes them.
+"""Four Lambda handlers of a registration service behind API Gateway, as a user of the package writes them.
 
 Deploy them with `APP_DATABASE_*` set. How mail is sent is for `send_mail`.
 """
@@ -17,10 +17,13 @@ from registration_persistence import (
     IdempotencyConflict,
     IllegalTransition,
     InvalidInput,
+    Issued,
+    NotPending,
     Registered,
     RegistrationNotFound,
     RegistrationPersistenceError,
     RegistrationRepository,
+    Throttled,
     Verified,
     session_scope,
 )
@@ -114,13 +117,32 @@ def verify(event: Event, _: object) -> Response:
             return response(410, problem="the link is not valid any more: please sign up again")
 
 
+def id_of(event: Event) -> UUID:
+    """Return the registration's id, from the path of *event*."""
+    try:
+        return UUID(event["pathParameters"]["id"])
+    except ValueError:
+        raise BadRequest("expected the id of a registration") from None
+
+
+@answering_errors
+def resend(event: Event, _: object) -> Response:
+    """POST /registrations/{id}/mails: another link, once a minute, five in all; the one before is dead then."""
+    with session_scope(autocommit=True) as session:
+        outcome = RegistrationRepository(session).issue_token(id_of(event))
+    match outcome:
+        case Issued(registration, secret):
+            send_mail(registration.email or "", known=False, token=secret)
+            return response(202, status="check your mail")
+        case Throttled(retry_at):
+            return response(429, problem=f"not before {retry_at.isoformat()}" if retry_at else "no more mails")
+        case NotPending(status):
+            return response(409, problem=f"this registration is {status}")
+
+
 @answering_errors
 def activate(event: Event, _: object) -> Response:
     """POST /registrations/{id}/activation."""
-    try:
-        registration_id = UUID(event["pathParameters"]["id"])
-    except ValueError:
-        raise BadRequest("expected the id of a registration") from None
     with session_scope(autocommit=True) as session:
-        active = RegistrationRepository(session, actor="system").activate(registration_id)
+        active = RegistrationRepository(session, actor="system").activate(id_of(event))
     return response(200, id=str(active.id), status=active.status)

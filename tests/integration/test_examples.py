@@ -9,9 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 from support import Rows
 
-from registration_persistence import get_db
+from registration_persistence import Database, get_db
 from registration_persistence.database import session as session_module
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,24 @@ def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, m
     assert [200, 409] == [service.activate(event, None)["statusCode"] for _ in range(2)]
     assert service.sign_up(post("another", **FORM), None)["statusCode"] == 202
     assert mails[1]["known"]
+
+
+def test_the_service_sends_another_link(
+    service: ModuleType, monkeypatch: pytest.MonkeyPatch, database: Database, rows: Rows
+) -> None:
+    """Too soon is 429, a minute later 202 with a link that works in place of the first, and then there is no need."""
+    mails: list[str] = []
+    monkeypatch.setattr(service, "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
+    service.sign_up(post(**FORM), None)
+    event = {"pathParameters": {"id": str(rows("SELECT id FROM registrations")[0]["id"])}}
+
+    assert service.resend(event, None)["statusCode"] == 429
+    with database.session() as session:
+        session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '1 minute'"))
+    assert service.resend(event, None)["statusCode"] == 202
+    assert [410, 200] == [service.verify(post(token=token), None)["statusCode"] for token in mails]
+    assert service.resend(event, None)["statusCode"] == 409
+    assert service.resend({"pathParameters": {"id": str(uuid4())}}, None)["statusCode"] == 404
 
 
 def test_the_service_answers_mistakes(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,8 @@ def load(name: str) -> Deliver:
         sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise NoSuchFunction(f"--deliver {name}: {error}") from error
+    except Exception as error:
+        raise NoSuchFunction(f"--deliver {name}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise NoSuchFunction(f"--deliver {name}: {attribute} cannot be called")
     deliver: Deliver = found
