@@ -28,7 +28,7 @@ WITH due AS (
   FOR UPDATE SKIP LOCKED
 )
 UPDATE outbox o SET available_at = statement_timestamp() + :lease, attempts = o.attempts + 1
-FROM due WHERE o.event_id = due.event_id
+WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
 RETURNING {_COLUMNS}
 """)
 

@@ -19,6 +19,7 @@ from registration_persistence.registrations.sql import changed, sources, stateme
 _LARGEST_BATCH = 10_000
 _MOST_MONTHS = 120
 
+# The arrays of the batches below, and not joins, because PostgreSQL may plan a join as a scan of the whole table.
 _EXPIRE_DUE = statement(f"""
 WITH due AS (
   SELECT id FROM registrations
@@ -29,7 +30,7 @@ WITH due AS (
   UPDATE registrations r
   SET status = 'expired', version = r.version + 1, updated_at = statement_timestamp(),
       closed_at = statement_timestamp(), close_reason = 'ttl', expires_at = NULL
-  FROM due WHERE r.id = due.id
+  WHERE r.id = ANY(ARRAY(SELECT id FROM due))
   RETURNING r.id, r.version
 ), numbered AS (
   SELECT id, version, (:event_ids)[row_number() OVER ()] AS event_id FROM moved
@@ -51,7 +52,7 @@ WITH old AS (
   ORDER BY closed_at LIMIT :limit
   FOR UPDATE SKIP LOCKED
 ), gone AS (
-  DELETE FROM registrations r USING old WHERE r.id = old.id RETURNING r.id
+  DELETE FROM registrations r WHERE r.id = ANY(ARRAY(SELECT id FROM old)) RETURNING r.id
 )
 SELECT count(*) AS number FROM gone
 """)
@@ -63,7 +64,7 @@ WITH old AS (
   ORDER BY expires_at LIMIT :limit
   FOR UPDATE SKIP LOCKED
 ), gone AS (
-  DELETE FROM verification_tokens t USING old WHERE t.id = old.id RETURNING t.id
+  DELETE FROM verification_tokens t WHERE t.id = ANY(ARRAY(SELECT id FROM old)) RETURNING t.id
 )
 SELECT count(*) AS number FROM gone
 """)
