@@ -3,24 +3,19 @@
 import re
 import secrets
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
+from command_line import COMMAND, LOGIN, one_line, open_command_server, run, variables
 
 from registration_persistence.local import PostgresAddress
-from registration_persistence.testing import open_server
-
-PASSWORD = "correct-horse-battery-staple"
-LOGIN = "command_line"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresAddress]:
-    """The embedded server: one is enough for what the command adds."""
-    with open_server("embedded") as address:
-        address.create_login(LOGIN, PASSWORD)
+    """A server for all of these tests."""
+    with open_command_server() as address:
         yield address
 
 
@@ -31,42 +26,6 @@ def environ(server: PostgresAddress) -> Iterator[dict[str, str]]:
     server.create_database(name, owner=LOGIN)
     yield variables(server.port, name)
     server.drop_database(name)
-
-
-def variables(port: int, name: str = "registration") -> dict[str, str]:
-    """The variables that name a database on this machine."""
-    return {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": "127.0.0.1",
-        "APP_DATABASE_PORT": str(port),
-        "APP_DATABASE_NAME": name,
-        "APP_DATABASE_USER": LOGIN,
-        "APP_DATABASE_PASSWORD": PASSWORD,
-        "APP_DATABASE_SSLMODE": "disable",
-    }
-
-
-def run(*arguments: str, environ: Mapping[str, str] | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command with nothing in its environment but *environ*; it must end with *code* and tell no secret."""
-    done = subprocess.run(
-        [sys.executable, "-m", "registration_persistence", *arguments],
-        env={"COLUMNS": "120", **(environ or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert code == done.returncode, done.stderr
-    assert "Traceback" not in done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
-    return done
-
-
-def one_line(output: str) -> str:
-    """Return the one line that *output* has."""
-    (line,) = output.splitlines()
-    return line
 
 
 def test_the_way_of_a_new_database(environ: dict[str, str]) -> None:
@@ -170,7 +129,7 @@ def test_an_owner_role_that_is_not_granted_is_told(environ: dict[str, str]) -> N
 def test_the_reader_of_the_sql_may_go_away() -> None:
     """`migrate --sql | head` ends quietly."""
     with subprocess.Popen(
-        [sys.executable, "-m", "registration_persistence", "migrate", "--sql"],
+        [*COMMAND, "migrate", "--sql"],
         env={},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

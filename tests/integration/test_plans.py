@@ -1,64 +1,202 @@
-"""No statement of a repository reads a whole table, also when PostgreSQL plans it without looking at the values."""
+"""No statement of the package reads a whole table, also when PostgreSQL plans it without looking at the values."""
 
 import dataclasses
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import ParamSpec, TypeVar
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
-from registration_persistence import Database, DatabaseSettings, Registered, RegistrationRepository
+from registration_persistence import (
+    Consent,
+    ConsentRepository,
+    Database,
+    DatabaseSettings,
+    EventRepository,
+    ImportRow,
+    Issued,
+    OutboxRepository,
+    Peppers,
+    Registered,
+    RegistrationRepository,
+    Retention,
+    bulk_import,
+)
+from registration_persistence.local import PostgresAddress
+from registration_persistence.testing.plugin import LOGIN
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Enough that reading it all costs more than any index.
-CROWD = """
+CROWD = (
+    """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, verified_at, activated_at,
-                           submit_key, submit_digest)
-SELECT gen_random_uuid(), n || '@example.org', n || '@example.org', 1,
-       CASE WHEN n % 5 = 0 THEN 'pending' ELSE 'active' END,
-       CASE WHEN n % 5 = 0 THEN now() + interval '1 day' END, now(), now(), sha256(n::text::bytea), sha256('')
-FROM generate_series(1, 20000) AS n
+                           closed_at, close_reason, submit_key, submit_digest)
+SELECT gen_random_uuid(), n || '@example.org', n || '@example.org', 1, status,
+       CASE WHEN status IN ('pending', 'verified') THEN now() + (n - 5000) * interval '1 min' END,
+       now(), now(), CASE WHEN status IN ('expired', 'cancelled') THEN now() - n * interval '1 min' END,
+       CASE WHEN status IN ('expired', 'cancelled') THEN 'user' END, sha256(n::text::bytea), sha256('')
+FROM generate_series(1, 100000) AS n,
+     LATERAL (SELECT ('{pending,verified,active,expired,cancelled}'::text[])[n % 5 + 1] AS status) AS chosen
+""",
+    """
+INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)
+SELECT gen_random_uuid(), id, 'verify_email', sha256(id::text::bytea), 0, now() - interval '9 days',
+       now() + (random() * 8 - 4) * interval '1 day'
+FROM registrations
+""",
+    """
+INSERT INTO registration_consents (registration_id, purpose, id, document_version, granted, source)
+SELECT id, 'terms', gen_random_uuid(), '1', true, 'web' FROM registrations
+""",
+    """
+INSERT INTO registration_events (registration_id, seq, id, type, actor)
+SELECT id, 1, gen_random_uuid(), 'registered', 'user' FROM registrations
+""",
+    """
+INSERT INTO outbox (event_id, registration_id, type, payload, attempts, available_at, dead_at)
+SELECT gen_random_uuid(), id, 'registration.registered', '{"seq": 1}', 1,
+       now() + (random() - 0.1) * interval '1 h', CASE WHEN random() < 0.05 THEN now() END
+FROM registrations LIMIT 20000
+""",
+    "ANALYZE",
+)
+FILLED = 1000
+SCANS = f"""
+SELECT relname, seq_scan FROM pg_stat_xact_user_tables JOIN pg_class USING (relname)
+WHERE seq_scan > 0 AND reltuples > {FILLED}
 """
-TOKENS = """
-INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at)
-SELECT gen_random_uuid(), id, 'verify_email', sha256(id::text::bytea), 0, now() + interval '1 day' FROM registrations
-"""
+DDL = {"Retention.ensure_event_partitions", "Retention.drop_event_partitions"}
+EVERYTHING = {"bulk_import"} | {
+    getattr(repository, name).__qualname__
+    for repository in (RegistrationRepository, ConsentRepository, EventRepository, OutboxRepository, Retention)
+    for name in dir(repository)
+    if not name.startswith("_")
+}
 
 
-@pytest.mark.parametrize("plan", ["force_generic_plan", "force_custom_plan"])
-def test_no_statement_reads_a_whole_table(database: Database, plan: str) -> None:
-    """With 20,000 registrations, none of the methods makes PostgreSQL scan a table from end to end."""
-    settings: DatabaseSettings = dataclasses.replace(database.settings, pool="lambda")
+@pytest.fixture(scope="module")
+def crowded(postgres_server: PostgresAddress, migrated_template: DatabaseSettings) -> Iterator[DatabaseSettings]:
+    """The settings of a database with 100,000 registrations, where nothing is to be kept."""
+    settings = dataclasses.replace(migrated_template, name=f"crowded_{secrets.token_hex(8)}", pool="lambda")
+    postgres_server.create_database(settings.name, owner=LOGIN, template=migrated_template.name)
+    database = Database(settings)
     with database.session() as session:
-        for statement in (CROWD, TOKENS, "ANALYZE registrations", "ANALYZE verification_tokens"):
+        for statement in CROWD:
             session.execute(text(statement))
-    planned = Database(settings)
-    event.listen(planned.engine, "connect", lambda connection, _: setattr(connection, "prepare_threshold", 0))
-    with planned.session() as session:
-        session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
-        registrations = RegistrationRepository(session)
-        made = registrations.register("ada@example.com", idempotency_key="key")
-        assert isinstance(made, Registered)
-        registrations.register("ada@example.com", idempotency_key="key")
-        registrations.peek_token(made.secret)
-        registrations.verify_by_token(made.secret)
-        registrations.find_by_email("77@example.org")
-        registrations.find_by_email("nobody@example.org")
-        registrations.get(made.registration.id)
-        registrations.activate(made.registration.id)
-        other = registrations.register("eve@example.com")
-        registrations.cancel(other.registration.id)
-        page = registrations.list_page(limit=100)
-        registrations.list_page(after=page.next_cursor, limit=100, status="active")
-        scanned = session.execute(
-            text(
-                "SELECT relname, seq_scan FROM pg_stat_xact_user_tables"
-                " WHERE seq_scan > 0 AND relname IN ('registrations', 'verification_tokens')"
-            )
-        ).all()
-        prepared = session.scalar(text("SELECT count(*) FROM pg_prepared_statements"))
-        session.execute(text("SELECT count(*) FROM registrations WHERE profile <> '{}'"))
-        noticed = session.scalar(text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'registrations'"))
-    planned.dispose()
+    database.dispose()
+    yield settings
+    postgres_server.drop_database(settings.name)
 
-    assert [] == scanned
-    assert prepared is not None
-    assert prepared >= 8, "the plans that are meant are those of prepared statements"
-    assert noticed == 1, "a scan would have been noticed"
+
+class Watch:
+    """Makes calls, and notes which of the tables that are filled each has read from end to end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.scanned: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make *call*."""
+        before = self.scans()
+        outcome = call(*args, **kwargs)
+        self.scanned[call.__qualname__] += self.scans() - before
+        return outcome
+
+    def scans(self) -> Counter[str]:
+        """How often each table has been read in this transaction."""
+        return Counter({row.relname: row.seq_scan for row in self._session.execute(text(SCANS))})
+
+
+@pytest.mark.parametrize(
+    ("plan", "counter"), [("force_generic_plan", "generic_plans"), ("force_custom_plan", "custom_plans")]
+)
+def test_no_statement_reads_a_whole_table(crowded: DatabaseSettings, plan: str, counter: str) -> None:
+    """With 100,000 registrations, no method of any repository makes PostgreSQL scan a table from end to end."""
+    database = Database(crowded)
+    event.listen(database.engine, "connect", lambda connection, _: setattr(connection, "prepare_threshold", 0))
+    with database.session() as session:
+        session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+        watch = Watch(session)
+        sign_up_and_prove(session, watch)
+        deliver(session, watch)
+        keep_and_forget(session, watch)
+        planned = session.scalar(text(f"SELECT count(*) FROM pg_prepared_statements WHERE {counter} > 0"))
+        before = watch.scans()
+        session.execute(text("SELECT count(*) FROM registrations WHERE profile <> '{}'"))
+        noticed = watch.scans() - before
+        session.rollback()
+    database.dispose()
+
+    print(plan, planned)
+    assert EVERYTHING - DDL == set(watch.scanned)
+    assert {} == {method: tables for method, tables in watch.scanned.items() if tables}
+    assert planned is not None
+    assert planned >= 25, "the plans that are meant are those of prepared statements"
+    assert {"registrations": 1} == noticed, "a scan would have been noticed"
+
+
+def sign_up_and_prove(session: Session, watch: Watch) -> None:
+    """Call what services call for people."""
+    registrations = RegistrationRepository(session, peppers=Peppers({1: bytes(32)}))
+    made = watch(registrations.register, "ada@example.com", idempotency_key="key")
+    assert isinstance(made, Registered)
+    ada = made.registration.id
+    watch(registrations.register, "ada@example.com", idempotency_key="key")
+    watch(registrations.issue_token, ada)
+    issued = watch(registrations.issue_token, ada, min_gap=timedelta(0))
+    assert isinstance(issued, Issued)
+    watch(registrations.peek_token, issued.secret)
+    watch(registrations.verify_by_token, issued.secret)
+    watch(registrations.verify_by_token, issued.secret)
+    other = watch(registrations.register, "eve@example.com", consents=[Consent("terms", "1")])
+    eve = other.registration.id
+    code = watch(registrations.issue_code, eve, min_gap=timedelta(0))
+    assert isinstance(code, Issued)
+    watch(registrations.verify_by_code, eve, "nonsense")
+    watch(registrations.verify_by_code, eve, code.secret)
+    watch(registrations.verify_by_code, eve, code.secret)
+    watch(registrations.find_by_email, "77@example.org")
+    watch(registrations.find_by_email, "nobody@example.org")
+    watch(registrations.get, ada)
+    watch(registrations.update_profile, ada, {"name": "Ada"})
+    watch(registrations.activate, ada)
+    watch(registrations.cancel, eve)
+    page = watch(registrations.list_page, limit=100)
+    watch(registrations.list_page, after=page.next_cursor, limit=100, status="active")
+    consents = ConsentRepository(session)
+    watch(consents.record, ada, [Consent("terms", "2"), Consent("newsletter", "1", granted=False)])
+    watch(consents.current, ada)
+    watch(consents.history, ada)
+    trail = watch(EventRepository(session).trail, ada, limit=2)
+    watch(EventRepository(session).trail, ada, after=trail[-1].seq)
+
+
+def deliver(session: Session, watch: Watch) -> None:
+    """Call what the worker and its operator call."""
+    outbox = OutboxRepository(session)
+    delivered, failed, hopeless, *left = watch(outbox.claim, 20)
+    watch(outbox.ack, [delivered])
+    watch(outbox.retry, failed, "smtp:421", timedelta(minutes=1))
+    watch(outbox.bury, hopeless, "smtp:550")
+    watch(outbox.release, left)
+    dead = watch(outbox.dead)
+    watch(outbox.revive, [message.event_id for message in dead])
+
+
+def keep_and_forget(session: Session, watch: Watch) -> None:
+    """Call what sweeps, imports and answers to people call."""
+    retention, now = Retention(session), datetime.now(UTC)
+    people = [ImportRow(f"{number}@example.net", consents=(Consent("terms", "1"),)) for number in range(1000)]
+    watch(bulk_import, session, people, announce=True)
+    (ada,) = watch(retention.registrations_of, "0@example.net")
+    watch(retention.export_subject, ada)
+    watch(retention.erase, ada)
+    assert watch(retention.expire_due) == 1000
+    assert watch(retention.purge_closed, now) == 1000
+    assert watch(retention.purge_tokens, now) == 1000

@@ -8,10 +8,32 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registration_persistence import InvalidEmail
-from registration_persistence.registrations.email import normalise_email
+from registration_persistence.registrations.email import _carefully_normalised, normalise_email
 
 ASCII_LOCAL = st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}(\.[a-z0-9]{1,20})?", fullmatch=True)
 UNICODE_LOCAL = st.text(st.characters(categories=("Ll", "Lu", "Lo", "Nd", "Mn", "Lm")), min_size=1, max_size=16)
+
+PLAIN_LOCAL = st.one_of(
+    st.from_regex(r"[A-Za-z0-9_+-]{1,8}(\.[A-Za-z0-9_+-]{1,4})?", fullmatch=True),
+    st.from_regex(r"[A-Z0-9._+-]{1,8}", fullmatch=True),
+    st.sampled_from(["x" * 64, "x" * 65, "x" * 63 + "."]),
+)
+PLAIN_LABEL = st.one_of(
+    st.from_regex(r"[A-Za-z0-9]{1,8}", fullmatch=True),
+    st.from_regex(r"[a-z]-?-?[A-Z0-9]", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9-]{1,4}", fullmatch=True),
+    st.sampled_from(["xn--bcher-kva", "XN--BCHER-KVA", "xn--STRAE-oqa", "xn--", "XN--a", "x" * 63, "x" * 64, ""]),
+    st.text(st.characters(min_codepoint=0xA1, max_codepoint=0x9FFF), min_size=1, max_size=4).map(
+        lambda label: f"xn--{label.encode('punycode').decode()}"
+    ),
+)
+PLAIN_DOMAIN = st.builds(
+    lambda labels, top: ".".join([*labels, top]),
+    st.lists(PLAIN_LABEL, max_size=2) | st.just(["x" * 60] * 3),
+    st.sampled_from(["com", "COM", "example", "xn--fiqs8s", "com."])
+    | st.sampled_from(["test", "LOCAL", "localhost", "invalid", "onion", "arpa", "alt", "123", "0x7f", "c-", "-m"])
+    | PLAIN_LABEL,
+)
 
 
 def key(address: str) -> str:
@@ -135,6 +157,25 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     assert unicodedata.is_normalized("NFKC", mailbox.key)
     assert not any("A" <= character <= "Z" for character in mailbox.key)
     assert 3 <= len(mailbox.key.encode()) <= 320
+
+
+@given(PLAIN_LOCAL, PLAIN_DOMAIN)
+@example("ada", "xn--bcher-kva.example.com")
+@example("Ada.L+news_1-2", "EXAMPLE.com")
+@example("ada.", "example.com")
+@example("ada", "example.test")
+@example("ada", "127.0.0.1")
+@example("a" * 64, ".".join(["x" * 60] * 3) + ".comm")
+@example("a" * 64, ".".join(["x" * 60] * 3) + ".commm")
+def test_the_short_cut_leads_to_the_same(local: str, domain: str) -> None:
+    """A plain address has the key, or the refusal, that it would have if it were looked at in full."""
+    outcomes = []
+    for normalise in (normalise_email, _carefully_normalised):
+        try:
+            outcomes.append(normalise(f"{local}@{domain}").key)
+        except InvalidEmail:
+            outcomes.append("")
+    assert outcomes[0] == outcomes[1]
 
 
 @given(UNICODE_LOCAL)

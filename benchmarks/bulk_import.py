@@ -1,0 +1,209 @@
+"""`bulk_import` against `Session.add_all` of the same rows, side by side, on this machine.
+
+Each runs in a process and a database of its own, so that its memory can be told apart. Both make the same checks; what
+conflicts is not given to `add_all`, which cannot skip it.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registration_persistence import Consent, Database, DatabaseSettings, ImportRow, bulk_import, schema
+from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries
+from registration_persistence.registrations.base import new_id
+from registration_persistence.registrations.email import KEY_REVISION, normalise_email
+from registration_persistence.registrations.inputs import checked_consents, checked_profile
+from registration_persistence.registrations.models import Registration, RegistrationConsent, RegistrationEvent
+
+ROWS = 100_000
+# The fastest for `add_all` of 100 to 10,000.
+FLUSHED_TOGETHER = 200
+# Of forty rows, one has a mailbox that was proven before, and one that of the row in front of it.
+CYCLE, PROVEN, REPEATED = 40, 0, 20
+DOMAINS = 50
+FIRST = datetime(2020, 1, 1, tzinfo=UTC)
+KILOBYTES = 1024
+
+PROVEN_BEFORE = """
+INSERT INTO registrations (id, email, email_key, email_key_rev, status, verified_at, activated_at)
+SELECT gen_random_uuid(), address, address, 1, 'active', now(), now()
+FROM generate_series(CAST(:first AS bigint), :rows - 1, :step) AS number,
+     LATERAL (SELECT 'proven.' || number || '@example.com' AS address) AS made
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What one run came to.
+
+    Args:
+        stored: Registrations that it added.
+        seconds: How long it took.
+        megabytes: How much more memory was resident at its peak than before; `None` where the system does not tell.
+    """
+
+    stored: int
+    seconds: float
+    megabytes: float | None
+
+
+def people(rows: int) -> Iterator[tuple[ImportRow, bool]]:
+    """Make people up, and say of each whether the mailbox is taken."""
+    for number in range(rows):
+        place = number % CYCLE
+        who = number - 1 if place == REPEATED else number
+        address = f"proven.{who}@example.com" if place == PROVEN else f"person.{who}@example{who % DOMAINS}.com"
+        row = ImportRow(
+            address,
+            profile={"display_name": f"Person {number}", "language": "en"},
+            consents=(Consent("terms", "2026-01", source="import"),),
+            registered_at=FIRST + timedelta(minutes=number),
+        )
+        yield row, place in {PROVEN, REPEATED}
+
+
+def by_bulk_import(session: Session, rows: int) -> int:
+    """What the package does."""
+    return bulk_import(session, (row for row, _ in people(rows))).inserted
+
+
+def by_add_all(session: Session, rows: int) -> int:
+    """The same rows as objects."""
+    stored = 0
+    given = (row for row, taken in people(rows) if not taken)
+    while chunk := list(islice(given, FLUSHED_TOGETHER)):
+        session.add_all(thing for row in chunk for thing in objects(row))
+        session.flush()
+        session.expunge_all()
+        stored += len(chunk)
+    return stored
+
+
+def objects(row: ImportRow) -> Iterator[Registration | RegistrationConsent | RegistrationEvent]:
+    """Check *row*, and make the objects of what the import stores of it."""
+    mailbox, profile = normalise_email(row.email), checked_profile(row.profile)
+    consents, identity = checked_consents(row.consents), new_id()
+    yield Registration(
+        id=identity,
+        email=mailbox.address,
+        email_key=mailbox.key,
+        email_key_rev=KEY_REVISION,
+        status=str(row.status),
+        profile=profile,
+        created_at=row.registered_at,
+        verified_at=row.registered_at,
+        activated_at=row.registered_at,
+    )
+    for consent in consents:
+        yield RegistrationConsent(
+            id=new_id(), registration_id=identity, recorded_at=row.registered_at, **dataclasses.asdict(consent)
+        )
+    yield RegistrationEvent(
+        registration_id=identity,
+        seq=1,
+        id=new_id(),
+        type="imported",
+        data={"status": str(row.status), "consents": [consent.purpose for consent in consents]},
+        actor="system",
+    )
+
+
+VARIANTS: dict[str, Callable[[Session, int], int]] = {"import": by_bulk_import, "add_all": by_add_all}
+
+
+def run(name: str, rows: int, settings: DatabaseSettings) -> Result:
+    """Run one variant in this process, in one transaction."""
+    database = Database(settings)
+    with database.session() as session:
+        session.connection()
+        before = resident("VmRSS")
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # VmHWM, the peak, begins anew
+        started = time.perf_counter()
+        stored = VARIANTS[name](session, rows)
+        session.commit()
+        seconds = time.perf_counter() - started
+        peak = resident("VmHWM")
+    database.dispose()
+    return Result(stored, seconds, None if before is None or peak is None else peak - before)
+
+
+def resident(name: str) -> float | None:
+    """Return a figure of this process's memory in MB."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) / KILOBYTES
+    return None
+
+
+def migrated(address: PostgresAddress, name: str, rows: int) -> DatabaseSettings:
+    """Make a database in which some mailboxes are proven, and return its settings."""
+    address.create_database(name)
+    settings = DatabaseSettings(
+        environment="local",
+        host=address.host,
+        port=address.port,
+        name=name,
+        user=address.user,
+        password=address.password,
+        sslmode="disable",
+        pool="lambda",
+    )
+    database = Database(settings)
+    schema.upgrade(database)
+    with database.session() as session:
+        session.execute(text(PROVEN_BEFORE), {"first": PROVEN, "rows": rows, "step": CYCLE})
+    database.dispose()
+    return settings
+
+
+def measure(address: PostgresAddress, template: DatabaseSettings, order: list[str], rows: int) -> None:
+    """Print rows per second and memory of each variant, and how much faster the import is."""
+    results: dict[str, list[Result]] = {name: [] for name in order}
+    context = get_context("spawn")
+    for number, name in enumerate(order):
+        settings = dataclasses.replace(template, name=f"run_{number}")
+        address.create_database(settings.name, template=template.name)
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            results[name].append(process.submit(run, name, rows, settings).result())
+        address.drop_database(settings.name)
+    rates = {name: statistics.mean(done.stored / done.seconds for done in runs) for name, runs in results.items()}
+    print(
+        f"{f'{rows:,} rows':<30}{'stored':>12}{'rows/s':>12}{'extra MB':>10}{'ratio':>8}   in turns: {', '.join(order)}"
+    )
+    for name, runs in results.items():
+        known = [done.megabytes for done in runs if done.megabytes is not None]
+        memory = f"{max(known):.1f}" if known else "unknown"
+        ratio = f"{rates[name] / rates['add_all']:.1f}" if "add_all" in rates else ""
+        print(f"{name:<30}{runs[0].stored:>12,}{rates[name]:>12,.0f}{memory:>10}{ratio:>8}")
+
+
+def main() -> int:
+    """Start a server, migrate, measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
+    parser.add_argument("--only", choices=VARIANTS, help="measure one alone")
+    arguments = parser.parse_args()
+    # `add_all` takes so long that once must do.
+    order = [arguments.only] if arguments.only else ["import", "add_all", "import"]
+    with LocalPostgres(embedded_binaries()) as server:
+        template = migrated(server.address, "template", arguments.rows)
+        measure(server.address, template, order, arguments.rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Expiring and purging registrations in batches against separate statements for each row, on this machine."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, insert, select, text, update
+
+from registration_persistence import Database, DatabaseSettings, Retention, schema
+from registration_persistence.local import LocalPostgres, embedded_binaries
+from registration_persistence.registrations.base import new_id
+from registration_persistence.registrations.models import OutboxMessage, Registration, RegistrationEvent
+
+ROWS = 100_000
+ROWS_ONE_BY_ONE = 2000
+BATCH = 1000
+
+OVERDUE = (
+    """
+INSERT INTO registrations (id, email, email_key, email_key_rev, status, tokens_issued, created_at, expires_at)
+SELECT gen_random_uuid(), number || '@example.com', number || '@example.com', 1, 'pending', 1,
+       now() - interval '8 days', now() - number * interval '1 s'
+FROM generate_series(1, :rows) AS number
+""",
+    """
+INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)
+SELECT gen_random_uuid(), id, 'verify_email', sha256(uuid_send(id)), 0, created_at, created_at + interval '1 day'
+FROM registrations
+""",
+    """
+INSERT INTO registration_consents (registration_id, purpose, id, document_version, granted, source)
+SELECT id, 'terms', gen_random_uuid(), '2026-01', true, 'web' FROM registrations
+""",
+    """
+INSERT INTO registration_events (registration_id, seq, id, type, actor, occurred_at)
+SELECT id, 1, gen_random_uuid(), 'registered', 'user', created_at FROM registrations
+""",
+    "ANALYZE registrations, verification_tokens, registration_consents, registration_events, outbox",
+)
+
+
+def expire_in_batches(database: Database) -> int:
+    """What the package does: one statement for each batch."""
+    return until_done(database, lambda retention: retention.expire_due(BATCH))
+
+
+def purge_in_batches(database: Database) -> int:
+    """Delete what has expired, with tokens and consents."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    return until_done(database, lambda retention: retention.purge_closed(soon, BATCH))
+
+
+def until_done(database: Database, work: Callable[[Retention], int]) -> int:
+    """Do batch after batch."""
+    done = 0
+    with database.session(autocommit=True) as session:
+        while number := work(Retention(session)):
+            done += number
+    return done
+
+
+def expire_one_by_one(database: Database) -> int:
+    """The same rows, a statement for each table and registration, a transaction for each batch."""
+    done = 0
+    while number := _one_by_one(database):
+        done += number
+    return done
+
+
+def _one_by_one(database: Database) -> int:
+    now = func.statement_timestamp()
+    with database.session() as session:
+        due = session.execute(
+            select(Registration.id, Registration.version)
+            .where(Registration.status.in_(["pending", "verified"]), Registration.expires_at <= now)
+            .order_by(Registration.expires_at)
+            .limit(BATCH)
+            .with_for_update(key_share=True, skip_locked=True)
+        ).all()
+        for identity, version in due:
+            event = new_id()
+            session.execute(
+                update(Registration)
+                .where(Registration.id == identity)
+                .values(
+                    status="expired",
+                    version=version + 1,
+                    updated_at=now,
+                    closed_at=now,
+                    close_reason="ttl",
+                    expires_at=None,
+                )
+                .execution_options(synchronize_session=False)
+            )
+            session.execute(
+                insert(RegistrationEvent).values(
+                    registration_id=identity, seq=version + 1, id=event, type="expired", actor="system"
+                )
+            )
+            session.execute(
+                insert(OutboxMessage).values(
+                    event_id=event,
+                    registration_id=identity,
+                    type="registration.expired",
+                    payload={"seq": version + 1},
+                )
+            )
+    return len(due)
+
+
+def rate(database: Database, rows: int, *works: Callable[[Database], int]) -> list[float]:
+    """Make *rows* registrations that are overdue, and return how many a second each of *works* gets done."""
+    with database.session() as session:
+        session.execute(text("TRUNCATE registrations, registration_events, outbox CASCADE"))
+        for statement in OVERDUE:
+            session.execute(text(statement), {"rows": rows} if ":rows" in statement else {})
+    rates = []
+    for work in works:
+        started = time.perf_counter()
+        done = work(database)
+        rates.append(done / (time.perf_counter() - started))
+        if done != rows:
+            raise RuntimeError(f"{done} of {rows} rows were done")
+    return rates
+
+
+def measure(database: Database, rows: int) -> None:
+    """Print rows per second, and how much faster expiring is in batches."""
+    (alone,) = rate(database, ROWS_ONE_BY_ONE, expire_one_by_one)
+    expiring, purging = rate(database, rows, expire_in_batches, purge_in_batches)
+    print(f"{f'batches of {BATCH:,}':<30}{'rows':>12}{'rows/s':>12}{'ratio':>8}   one round of each")
+    print(f"{'expire':<30}{rows:>12,}{expiring:>12,.0f}{expiring / alone:>8.1f}   with events and messages")
+    print(f"{'expire in separate statements':<30}{ROWS_ONE_BY_ONE:>12,}{alone:>12,.0f}{1:>8.1f}   the same")
+    print(f"{'purge':<30}{rows:>12,}{purging:>12,.0f}{'':>8}   with tokens and consents")
+
+
+def main() -> int:
+    """Start a server, migrate, measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
+    rows: int = parser.parse_args().rows
+    with LocalPostgres(embedded_binaries()) as server:
+        address = server.address
+        database = Database(
+            DatabaseSettings(
+                environment="local",
+                host=address.host,
+                port=address.port,
+                name="postgres",
+                user=address.user,
+                password=address.password,
+                sslmode="disable",
+                pool="lambda",
+            )
+        )
+        schema.upgrade(database)
+        measure(database, rows)
+        database.dispose()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

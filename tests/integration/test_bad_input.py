@@ -1,0 +1,324 @@
+"""What cannot be stored, and what is no question: each has its own error, before anything is written."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from support import TERMS, Rows, SignUp
+
+from registration_persistence import (
+    Consent,
+    ConsentRepository,
+    Database,
+    EventRepository,
+    IdempotencyConflict,
+    ImportRow,
+    InvalidConsent,
+    InvalidCursor,
+    InvalidEmail,
+    InvalidInput,
+    InvalidProfile,
+    Peppers,
+    ProfileTooLarge,
+    Registered,
+    RegistrationPersistenceError,
+    RegistrationRepository,
+    Retention,
+    TokenUnknown,
+    bulk_import,
+)
+
+TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
+KEY = "a key that was used"
+NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 the point
+PEPPERS = Peppers({1: b"p" * 32})
+UNPRINTABLE = "^the e-mail address has a space, or a character that is invisible or unassigned$"
+
+Call = Callable[[Session, Registered], object]
+
+
+def everything(session: Session) -> list[Sequence[Any]]:
+    """All that is stored, as *session* sees it."""
+    return [session.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2")).all() for table in TABLES]
+
+
+def registering(**arguments: Any) -> Call:
+    """Register Bob with *arguments*."""
+    return lambda session, _: RegistrationRepository(session, purposes=["terms"]).register(
+        **{"email": "bob@example.com", **arguments}
+    )
+
+
+def addressing(address: Any) -> list[Call]:
+    """Pass *address* to every method that takes one."""
+    return [
+        registering(email=address),
+        lambda session, _: RegistrationRepository(session).find_by_email(address),
+        lambda session, _: Retention(session).registrations_of(address),
+    ]
+
+
+def describing(profile: Any) -> list[Call]:
+    """Pass *profile* to every method that takes one."""
+    return [
+        registering(profile=profile),
+        lambda session, made: RegistrationRepository(session).update_profile(made.registration.id, profile),
+    ]
+
+
+def agreeing(consent: Consent) -> list[Call]:
+    """Pass *consent* to every method that takes one."""
+    return [
+        registering(consents=[consent]),
+        lambda session, made: ConsentRepository(session, purposes=["terms"]).record(made.registration.id, [consent]),
+    ]
+
+
+def limiting(moment: Any) -> list[Call]:
+    """Pass *moment* to every method that takes one."""
+    return [
+        lambda session, _: Retention(session).purge_closed(moment),
+        lambda session, _: Retention(session).purge_tokens(moment),
+        lambda session, _: Retention(session).drop_event_partitions(moment),
+    ]
+
+
+def paging(edit: Callable[[str], Any]) -> list[Call]:
+    """Ask for the page after a cursor that was given out and that *edit* has changed."""
+
+    def ask(session: Session, _: Registered) -> object:
+        registrations = RegistrationRepository(session)
+        cursor = registrations.list_page(limit=1).next_cursor
+        assert cursor is not None
+        return registrations.list_page(after=edit(cursor))
+
+    return [ask]
+
+
+BY_ID: dict[str, Callable[[Session, Any], object]] = {
+    "get": lambda session, identity: RegistrationRepository(session).get(identity),
+    "issue_token": lambda session, identity: RegistrationRepository(session).issue_token(identity),
+    "issue_code": lambda session, identity: RegistrationRepository(session, peppers=PEPPERS).issue_code(identity),
+    "verify_by_code": lambda session, identity: RegistrationRepository(session, peppers=PEPPERS).verify_by_code(
+        identity, "123456"
+    ),
+    "activate": lambda session, identity: RegistrationRepository(session).activate(identity),
+    "update_profile": lambda session, identity: RegistrationRepository(session).update_profile(identity, {"x": 1}),
+    "cancel": lambda session, identity: RegistrationRepository(session).cancel(identity),
+    "record": lambda session, identity: ConsentRepository(session).record(identity, [TERMS]),
+    "current": lambda session, identity: ConsentRepository(session).current(identity),
+    "history": lambda session, identity: ConsentRepository(session).history(identity),
+    "trail": lambda session, identity: EventRepository(session).trail(identity),
+    "erase": lambda session, identity: Retention(session).erase(identity),
+    "export_subject": lambda session, identity: Retention(session).export_subject(identity),
+}
+
+
+def identifying(convert: Callable[[Any], Any]) -> list[Call]:
+    """Pass what *convert* makes of an id that is there to every method that takes one."""
+
+    def calling(method: Callable[[Session, Any], object]) -> Call:
+        return lambda session, made: method(session, convert(made.registration.id))
+
+    return [calling(method) for method in BY_ID.values()]
+
+
+def test_every_method_that_takes_an_id_is_tried() -> None:
+    """The list above has all of them."""
+    assert set(BY_ID) == {
+        name
+        for repository in (RegistrationRepository, ConsentRepository, EventRepository, Retention)
+        for name, method in inspect.getmembers(repository, inspect.isfunction)
+        if not name.startswith("_") and "registration_id" in inspect.signature(method).parameters
+    }
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "message", "value"),
+    [
+        pytest.param(
+            addressing(f"lovelace@{'x.' * 160}com"),
+            InvalidEmail,
+            "longer than 254 octets$",
+            "lovelace",
+            id="long address",
+        ),
+        pytest.param(
+            addressing(f"lovelace@{'ä.' * 85}com"),
+            InvalidEmail,
+            "longer than 254 octets$",
+            "lovelace",
+            id="long in octets",
+        ),
+        pytest.param(addressing("a.\x07lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="control"),
+        pytest.param(addressing("a.\0lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="NUL"),
+        pytest.param(addressing("a.\u202elovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="bidi"),
+        pytest.param(
+            addressing("a.\u0378lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="unassigned"
+        ),
+        pytest.param(addressing("a.\ud800lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="surrogate"),
+        pytest.param(
+            addressing("lovelace@"),
+            InvalidEmail,
+            "There must be something after the @-sign",
+            "lovelace",
+            id="no domain",
+        ),
+        pytest.param(addressing("lovelace"), InvalidEmail, "must have an @-sign", "lovelace", id="no @"),
+        pytest.param(
+            addressing(["lovelace@example.com"]),
+            InvalidEmail,
+            "is a list: expected a string",
+            "lovelace",
+            id="no string",
+        ),
+        pytest.param(
+            describing(["lovelace"]), InvalidProfile, "is a list: expected an object$", "lovelace", id="no object"
+        ),
+        pytest.param(
+            describing({"x": "lovelace" * 1024}),
+            ProfileTooLarge,
+            "^the profile takes 8201 octets of JSON: expected at most 8192$",
+            "lovelace",
+            id="large profile",
+        ),
+        pytest.param(describing({"x": "love\0lace"}), InvalidProfile, "holds NUL, which", "lace", id="NUL in a value"),
+        pytest.param(describing({"love\0lace": 1}), InvalidProfile, "holds NUL, which", "lace", id="NUL in a key"),
+        pytest.param(
+            describing({"x": [{"y": ["love\\\0lace"]}]}), InvalidProfile, "holds NUL, which", "lace", id="NUL deep down"
+        ),
+        pytest.param(
+            describing({"lovelace": float("nan")}), InvalidProfile, "cannot be written as JSON", "lovelace", id="NaN"
+        ),
+        pytest.param(
+            describing({"lovelace": [float("inf")]}),
+            InvalidProfile,
+            "cannot be written as JSON",
+            "lovelace",
+            id="infinite",
+        ),
+        pytest.param(
+            agreeing(Consent("lovelace", "1")),
+            InvalidConsent,
+            "^a consent's purpose is unknown: expected one of terms$",
+            "lovelace",
+            id="unknown purpose",
+        ),
+        pytest.param(limiting(NAIVE), InvalidInput, "^before is not a datetime with a time zone", "2026", id="naive"),
+        pytest.param(
+            limiting("2026-01-02T03:04:05Z"), InvalidInput, "^before is not a datetime with", "2026", id="no datetime"
+        ),
+        *(
+            pytest.param(
+                paging(edit),
+                InvalidCursor,
+                "^the cursor is not one that list_page gave out$",
+                "zz",
+                id=f"cursor {name}",
+            )
+            for name, edit in {
+                "made up": lambda _: "zz",
+                "edited": lambda cursor: cursor[:7] + "x" + cursor[8:],
+                "cut": lambda cursor: cursor[:-1],
+                "longer": lambda cursor: cursor + "0",
+                "empty": lambda _: "",
+                "in octets": lambda cursor: cursor.encode(),
+                "surrogate": lambda cursor: cursor[:-1] + "\ud800",
+            }.items()
+        ),
+        *(
+            pytest.param(
+                [registering(idempotency_key=KEY, **payload)],
+                IdempotencyConflict,
+                r"^the idempotency key belongs to registration [0-9a-f-]{36}, .* another payload: use a new key",
+                quoted,
+                id=f"key of another {name}",
+            )
+            for name, payload, quoted in (
+                ("address", {"email": "lovelace@example.com", "consents": [TERMS]}, "lovelace"),
+                ("profile", {"email": "ada@example.com", "consents": [TERMS], "profile": {"x": 1}}, KEY),
+                ("consent", {"email": "ada@example.com"}, "ada@"),
+            )
+        ),
+        *(
+            pytest.param(
+                [registering(idempotency_key=key)],
+                InvalidInput,
+                "^the idempotency key is not text of 1 to 255 octets of UTF-8$",
+                "lovelace",
+                id=f"key {name}",
+            )
+            for name, key in {
+                "empty": "",
+                "long": "lovelace" * 32,
+                "long in octets": "lovelace" + "é" * 124,
+                "in octets": b"lovelace",
+                "surrogate": "lovelace\ud800",
+            }.items()
+        ),
+        *(
+            pytest.param(identifying(convert), InvalidInput, message, "-", id=f"id {name}")
+            for name, convert, message in (
+                ("text", str, r"^the registration's id is a str: expected a uuid\.UUID$"),
+                ("number", int, r"^the registration's id is a int: expected a uuid\.UUID$"),
+                ("none", lambda _: None, r"^the registration's id is a NoneType: expected a uuid\.UUID$"),
+            )
+        ),
+    ],
+)
+def test_bad_input_has_its_own_error_and_writes_nothing(
+    database: Database,
+    sign_up: SignUp,
+    rows: Rows,
+    *,
+    calls: list[Call],
+    error: type[RegistrationPersistenceError],
+    message: str,
+    value: str,
+) -> None:
+    """The message says what is wrong and does not quote the value, and the transaction goes on and commits."""
+    made = sign_up(idempotency_key=KEY)
+    sign_up("bob@example.com")
+    with database.session() as session:
+        before = everything(session)
+        for call in calls:
+            with pytest.raises(error, match=message) as raised:
+                call(session, made)
+            assert error is raised.type
+            assert value not in str(raised.value)
+        assert before == everything(session)
+        RegistrationRepository(session).register("eve@example.com")
+
+    assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registrations WHERE email = 'eve@example.com'")
+
+
+def test_a_token_that_means_nothing_is_unknown(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """Too short, not ASCII, of somebody who was erased: one outcome for all, and nothing is written."""
+    made, erased = sign_up("ada@example.com"), sign_up("eve@example.com")
+    with database.session() as session:
+        Retention(session).erase(erased.registration.id)
+    with database.session() as session:
+        registrations = RegistrationRepository(session)
+        before = everything(session)
+        for token in (made.secret[:-1], "é" + made.secret[1:], made.secret + "=", erased.secret):
+            assert TokenUnknown() == registrations.verify_by_token(token)
+            assert TokenUnknown() == registrations.peek_token(token)
+        assert before == everything(session)
+        registrations.verify_by_token(made.secret)
+
+    assert [{"email": "ada@example.com"}] == rows("SELECT email FROM registrations WHERE status = 'verified'")
+
+
+def test_a_row_whose_time_has_no_zone_is_rejected(database: Database, rows: Rows) -> None:
+    """The report counts it, with a reason that does not quote it, and the other rows are imported."""
+    moment = NAIVE.replace(tzinfo=UTC)
+    with database.session() as session:
+        report = bulk_import(session, [ImportRow("ada@example.com", registered_at=at) for at in (NAIVE, moment, NAIVE)])
+
+    assert (1, 0, 2) == (report.inserted, report.duplicates, report.rejected)
+    assert {"registered_at is not a datetime with a time zone: use datetime.now(UTC), for example": 2} == report.reasons
+    assert [{"created_at": moment}] == rows("SELECT created_at FROM registrations")

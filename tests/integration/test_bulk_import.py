@@ -1,0 +1,404 @@
+"""`bulk_import`: what is stored of people who registered elsewhere, what is skipped, and how the stream is read."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from threading import Barrier
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+from support import TERMS, Rows, SignUp
+
+from registration_persistence import (
+    Consent,
+    Database,
+    ImportReport,
+    ImportRow,
+    InvalidInput,
+    Issued,
+    Registration,
+    RegistrationRepository,
+    Retention,
+    Status,
+    Verified,
+    bulk_import,
+)
+from registration_persistence.registrations.bulk import DUPLICATE
+
+EVERYTHING = (
+    "SELECT (SELECT jsonb_agg(r ORDER BY id) FROM registrations r) AS registrations,"
+    " (SELECT jsonb_agg(c ORDER BY id) FROM registration_consents c) AS consents,"
+    " (SELECT jsonb_agg(e ORDER BY id) FROM registration_events e) AS events,"
+    " (SELECT jsonb_agg(o ORDER BY event_id) FROM outbox o) AS outbox"
+)
+LONG_AGO = datetime(2019, 5, 4, 3, 2, 1, tzinfo=timezone(timedelta(hours=2)))
+
+Load = Callable[..., ImportReport]
+
+
+@pytest.fixture
+def load(database: Database) -> Load:
+    """Imports rows, each batch by itself."""
+
+    def run(*rows: ImportRow, **arguments: Any) -> ImportReport:
+        with database.session(autocommit=True) as session:
+            return bulk_import(session, rows, **arguments)
+
+    return run
+
+
+@pytest.fixture
+def statements(database: Database) -> Iterator[list[str]]:
+    """What the engine has sent to the server."""
+    sent: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        sent.append(arguments[2])
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+def people(number: int) -> list[ImportRow]:
+    """So many active people."""
+    return [ImportRow(f"ada{n}@example.com") for n in range(number)]
+
+
+def test_tells_what_became_of_each_row(load: Load, rows: Rows) -> None:
+    """The report has the counts and the reasons, the callback the numbers; neither has a mailbox."""
+    skipped: list[tuple[int, str]] = []
+    report = load(
+        ImportRow("ada@example.com"),
+        ImportRow("nobody at home"),
+        ImportRow("ADA@example.com"),
+        ImportRow("eve@example.com", "erased"),
+        ImportRow("bob@example.com"),
+        ImportRow("nobody here"),
+        on_skipped=lambda number, reason: skipped.append((number, reason)),
+    )
+
+    assert (2, 1, 3) == (report.inserted, report.duplicates, report.rejected)
+    email, status = report.reasons
+    assert {email: 2, status: 1} == report.reasons
+    assert [(2, email), (3, DUPLICATE), (4, status), (6, email)] == sorted(skipped)
+    assert "invisible" in email
+    assert "expected one of pending, verified, active" in status
+    assert ["ada@example.com", "bob@example.com"] == [
+        row["email"] for row in rows("SELECT email FROM registrations ORDER BY id")
+    ]
+
+
+@pytest.mark.parametrize("registered_at", [None, LONG_AGO])
+@pytest.mark.parametrize("status", ["pending", Status.VERIFIED, "active"])
+def test_stores_each_status_with_its_times(
+    database: Database, load: Load, rows: Rows, status: str, registered_at: datetime | None
+) -> None:
+    """When the person signed up counts as proven and activated too; what is open stays so from now on."""
+    ttl = timedelta(days=3)
+    before, after = _around(
+        rows, lambda: load(ImportRow(" Ada@Example.com", status, {"name": "Ada"}, registered_at=registered_at), ttl=ttl)
+    )
+
+    with database.session() as session:
+        (stored,) = RegistrationRepository(session).list_page().items
+    assert (status, 1, "Ada@Example.com", "ada@example.com", {"name": "Ada"}) == (
+        stored.status,
+        stored.version,
+        stored.email,
+        stored.email_key,
+        stored.profile,
+    )
+    assert registered_at in (None, stored.created_at)
+    if registered_at is None:
+        assert before <= stored.created_at <= after
+    assert (None if status == "pending" else stored.created_at) == stored.verified_at
+    assert (stored.created_at if status == "active" else None) == stored.activated_at
+    assert (status == "active") == (stored.expires_at is None)
+    if stored.expires_at:
+        assert before <= stored.expires_at - ttl <= after
+    assert (None, None) == (stored.closed_at, stored.close_reason)
+
+
+def _around(rows: Rows, work: Callable[[], object]) -> tuple[datetime, datetime]:
+    """Do *work*, and return the server's clock before and after."""
+    clock = "SELECT clock_timestamp() AS now"
+    before = rows(clock)[0]["now"]
+    work()
+    return before, rows(clock)[0]["now"]
+
+
+def test_stores_consents_and_an_event(load: Load, rows: Rows) -> None:
+    """Consents are of the time of the sign-up, the event of now, without the person in it; there is no token."""
+    consents = (TERMS, Consent("newsletter", "3", granted=False, source="app"))
+    before, after = _around(
+        rows,
+        lambda: load(
+            ImportRow("ada@example.com", "pending", consents=consents, registered_at=LONG_AGO),
+            ImportRow("eve@example.com"),
+            actor="admin:42",
+            correlation_id="1-5759e988",
+        ),
+    )
+
+    ada, eve = (row["id"] for row in rows("SELECT id FROM registrations ORDER BY id"))
+    assert [
+        (ada, "newsletter", "3", False, "app", LONG_AGO, 1),
+        (ada, "terms", TERMS.document_version, True, "web", LONG_AGO, 1),
+    ] == [
+        tuple(row.values())
+        for row in rows(
+            "SELECT registration_id, purpose, document_version, granted, source, recorded_at, seq"
+            " FROM registration_consents ORDER BY purpose"
+        )
+    ]
+    events = rows("SELECT * FROM registration_events ORDER BY registration_id")
+    assert [
+        (ada, 1, "imported", {"status": "pending", "consents": ["terms", "newsletter"]}),
+        (eve, 1, "imported", {"status": "active", "consents": []}),
+    ] == [(row["registration_id"], row["seq"], row["type"], row["data"]) for row in events]
+    assert {("admin:42", "1-5759e988")} == {(row["actor"], row["correlation_id"]) for row in events}
+    assert all(before <= row["occurred_at"] <= after for row in events)
+    assert [] == rows("SELECT * FROM verification_tokens")
+
+
+def test_consents_without_a_date_are_of_now(load: Load, rows: Rows) -> None:
+    """Where nobody says when the person signed up, the consents are as old as the registration."""
+    load(ImportRow("ada@example.com", consents=(TERMS,)))
+
+    assert rows("SELECT created_at AS at FROM registrations") == rows(
+        "SELECT recorded_at AS at FROM registration_consents"
+    )
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_announces_where_it_is_asked_to(load: Load, rows: Rows, *, announce: bool) -> None:
+    """Each row that is stored has one message with the id of its event; by default none has."""
+    load(*people(2), ImportRow("ada0@example.com"), **({"announce": True} if announce else {}))
+
+    announced = rows("SELECT event_id, registration_id, type, payload FROM outbox ORDER BY event_id")
+    expected = rows(
+        "SELECT id AS event_id, registration_id, 'registration.imported' AS type, '{\"seq\": 1}'::jsonb AS payload"
+        " FROM registration_events ORDER BY id"
+    )
+    assert len(expected) == 2
+    assert (expected if announce else []) == announced
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (ImportRow("ada"), "the e-mail address is not valid"),
+        (ImportRow(None), "the e-mail address is a NoneType"),  # type: ignore[arg-type]  # the point
+        (ImportRow("ada@example.com", "expired"), "the status cannot be imported"),
+        (ImportRow("ada@example.com", Status.CANCELLED), "the status cannot be imported"),
+        (ImportRow("ada@example.com", "erased"), "the status cannot be imported"),
+        (ImportRow("ada@example.com", "Active"), "the status cannot be imported"),
+        (ImportRow("ada@example.com", None), "the status cannot be imported"),  # type: ignore[arg-type]  # the point
+        (ImportRow("ada@example.com", profile={"name": "A\0"}), "the profile holds NUL"),
+        (ImportRow("ada@example.com", profile={"name": "x" * 8192}), "the profile takes 8204 octets"),
+        (ImportRow("ada@example.com", profile=[]), "the profile is a list"),  # type: ignore[arg-type]  # the point
+        (ImportRow("ada@example.com", consents=(TERMS, TERMS)), "two consents have the same purpose"),
+        (ImportRow("ada@example.com", consents=(Consent("Terms", "1"),)), "a consent's purpose"),
+        (ImportRow("ada@example.com", idempotency_key=""), "the idempotency key"),
+        (ImportRow("ada@example.com", idempotency_key="x" * 256), "the idempotency key"),
+        (ImportRow("ada@example.com", registered_at=datetime(2019, 5, 4)), "registered_at is not a datetime with"),  # noqa: DTZ001 the point
+        (
+            ImportRow("ada@example.com", registered_at=datetime(9999, 1, 1, tzinfo=UTC)),
+            "registered_at is in the future",
+        ),
+        ({"email": "ada@example.com"}, "the row is a dict"),
+        ("ada@example.com", "the row is a str"),
+        (None, "the row is a NoneType"),
+    ],
+)
+def test_rejects_what_cannot_be_stored(row: Any, reason: str) -> None:
+    """Such a row is counted under a reason that does not quote it, and nothing of it is sent."""
+    skipped = []
+    report = bulk_import(Session(), [row], on_skipped=lambda *arguments: skipped.append(arguments))
+
+    assert (0, 0, 1) == (report.inserted, report.duplicates, report.rejected)
+    ((given, count),) = report.reasons.items()
+    assert given.startswith(reason)
+    assert count == 1
+    assert [(1, given)] == skipped
+    assert "ada" not in given
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_skips_what_comes_twice(load: Load, rows: Rows, batch: int) -> None:
+    """In one batch or in several: a mailbox that is proven, in whatever spelling, and a key that was used."""
+    skipped: list[int] = []
+    report = load(
+        ImportRow("ada@example.com"),
+        ImportRow(" ADA@Example.COM", "verified"),
+        ImportRow("eve@example.com", "pending", idempotency_key="key"),
+        ImportRow("fay@example.com", idempotency_key="key"),
+        ImportRow("ada@example.com", "pending"),
+        ImportRow("ada@example.com", "pending"),
+        batch=batch,
+        on_skipped=lambda number, reason: skipped.append(number) if reason == DUPLICATE else None,
+    )
+
+    assert ImportReport(inserted=4, duplicates=2, rejected=0, reasons={}) == report
+    assert [2, 4] == skipped
+    assert [("ada@example.com", "active"), ("eve@example.com", "pending"), *[("ada@example.com", "pending")] * 2] == [
+        (row["email"], row["status"]) for row in rows("SELECT * FROM registrations ORDER BY id")
+    ]
+
+
+def test_skips_what_is_there(
+    registrations: RegistrationRepository, verified: Registration, sign_up: SignUp, load: Load
+) -> None:
+    """A mailbox that was proven here and a key that was used here stay as they are; a pending one is no obstacle."""
+    keyed = sign_up("eve@example.com", idempotency_key="key").registration
+    sign_up("bob@example.com")
+
+    report = load(
+        ImportRow("\uff21da@EXAMPLE.com"),
+        ImportRow("fay@example.com", idempotency_key="key"),
+        ImportRow("bob@example.com"),
+    )
+
+    assert (1, 2) == (report.inserted, report.duplicates)
+    assert verified == registrations.get(verified.id)
+    assert keyed == registrations.get(keyed.id)
+
+
+@pytest.mark.parametrize("end", ["cancel", "erase"])
+def test_takes_a_mailbox_that_is_free_again(database: Database, verified: Registration, load: Load, end: str) -> None:
+    """What is closed is no obstacle."""
+    with database.session() as session:
+        if end == "cancel":
+            RegistrationRepository(session).cancel(verified.id)
+        else:
+            Retention(session).erase(verified.id)
+
+    assert load(ImportRow("ada@example.com")).inserted == 1
+
+
+def test_importing_again_stores_nothing(load: Load, rows: Rows) -> None:
+    """Active rows are known by their mailbox, pending ones by their key; nothing changes, and nothing is announced."""
+    file = [
+        *people(3),
+        *(ImportRow("eve@example.com", "pending", consents=(TERMS,), idempotency_key=f"key {n}") for n in range(2)),
+    ]
+    first = load(*file, announce=True)
+    before = rows(EVERYTHING)
+
+    second = load(*file, announce=True)
+
+    assert (5, 0) == (first.inserted, first.duplicates)
+    assert (0, 5) == (second.inserted, second.duplicates)
+    assert before == rows(EVERYTHING)
+
+
+def test_in_a_transaction_it_is_all_or_nothing(database: Database, rows: Rows) -> None:
+    """What is rolled back leaves nothing, of no batch."""
+    before = rows(EVERYTHING)
+
+    with pytest.raises(RuntimeError, match="no"), database.session() as session:
+        assert bulk_import(session, people(5), announce=True, batch=2).inserted == 5
+        raise RuntimeError("no")
+
+    assert before == rows(EVERYTHING)
+
+
+@pytest.mark.parametrize(("autocommit", "kept"), [(True, 1000), (False, 0)])
+def test_a_stream_that_breaks_off(database: Database, rows: Rows, *, autocommit: bool, kept: int) -> None:
+    """In autocommit the batches before are kept, and importing again goes on; in a transaction nothing is kept."""
+
+    def broken() -> Iterator[ImportRow]:
+        yield from people(1500)
+        raise OSError("the file ends here")
+
+    with pytest.raises(OSError, match="ends here"), database.session(autocommit=autocommit) as session:
+        bulk_import(session, broken(), batch=1000)
+
+    assert [{"n": kept}] == rows("SELECT count(*) AS n FROM registrations")
+    assert [{"n": kept}] == rows("SELECT count(*) AS n FROM registration_events")
+    with database.session(autocommit=autocommit) as session:
+        report = bulk_import(session, people(1500))
+    assert (1500 - kept, kept) == (report.inserted, report.duplicates)
+
+
+def test_reads_the_stream_as_it_needs_it(database: Database, statements: list[str]) -> None:
+    """Never more than a batch ahead of what has been sent, one statement for each batch, and none for nothing."""
+
+    def stream() -> Iterator[ImportRow]:
+        for number, row in enumerate(people(10)):
+            assert number // 4 == len(statements)
+            yield row
+
+    with database.session(autocommit=True) as session:
+        assert bulk_import(session, stream(), batch=4).inserted == 10
+        assert len(statements) == 3
+        assert bulk_import(session, []).inserted == 0
+        assert len(statements) == 3
+
+
+def test_what_is_imported_goes_on_from_there(
+    database: Database, registrations: RegistrationRepository, load: Load
+) -> None:
+    """A pending person can be sent a token and prove the mailbox, a verified one activated, an active one erased."""
+    load(
+        ImportRow("ada@example.com", "pending"),
+        ImportRow("eve@example.com", "verified"),
+        ImportRow("bob@example.com", "active"),
+    )
+    ada, eve, bob = registrations.list_page().items
+
+    issued = registrations.issue_token(ada.id)
+    assert isinstance(issued, Issued)
+    assert isinstance(registrations.verify_by_token(issued.secret), Verified)
+    for registration in (ada, eve):
+        assert registrations.activate(registration.id).status == Status.ACTIVE
+    with database.session() as session:
+        assert Retention(session).erase(bob.id).changed
+
+
+def test_imports_that_meet_do_not_block_each_other(database: Database, rows: Rows) -> None:
+    """Two that bring the same mailboxes in opposite order, at the same moment, store each once between them."""
+    rounds, size = 4, 300
+    barrier = Barrier(2)
+
+    def run(file: list[ImportRow]) -> ImportReport:
+        with database.session(autocommit=True) as session:
+            session.connection()
+            barrier.wait(20)
+            return bulk_import(session, file)
+
+    for number in range(rounds):
+        file = [ImportRow(f"ada{n}@{number}.example.com") for n in range(size)]
+        with ThreadPoolExecutor(2) as threads:
+            one, other = threads.map(run, [file, file[::-1]])
+        assert (size, size) == (one.inserted + other.inserted, one.duplicates + other.duplicates)
+
+    assert [{"n": rounds * size, "mailboxes": rounds * size}] == rows(
+        "SELECT count(*) AS n, count(DISTINCT email_key) AS mailboxes FROM registrations"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"batch": 0}, "batch"),
+        ({"batch": 10_001}, "batch"),
+        ({"batch": True}, "batch"),
+        ({"ttl": timedelta(0)}, "ttl"),
+        ({"ttl": timedelta(days=3651)}, "ttl"),
+        ({"ttl": 30}, "ttl"),
+        ({"actor": "ada"}, "the actor"),
+        ({"correlation_id": "ada@example.com"}, "the correlation id"),
+    ],
+)
+def test_refuses_other_arguments(arguments: dict[str, Any], problem: str) -> None:
+    """They are checked before the stream is touched."""
+    stream = iter(people(1))
+
+    with pytest.raises(InvalidInput, match=problem):
+        bulk_import(Session(), stream, **arguments)
+
+    assert next(stream).email == "ada0@example.com"

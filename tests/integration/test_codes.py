@@ -1,0 +1,412 @@
+"""`issue_code` and `verify_by_code`."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from support import Rows, SignUp
+
+from registration_persistence import (
+    AlreadyVerified,
+    Database,
+    EmailTaken,
+    InvalidInput,
+    Issued,
+    LockedOut,
+    Peppers,
+    RegistrationNotFound,
+    RegistrationRepository,
+    Retention,
+    Status,
+    TokenExpired,
+    TokenUnknown,
+    Verified,
+    WrongCode,
+)
+
+FIRST, SECOND = b"1" * 32, b"2" * 32
+PEPPERS = Peppers({1: FIRST})
+TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
+CODE = "SELECT * FROM verification_tokens WHERE hash_key_id > 0 ORDER BY id DESC LIMIT 1"
+
+
+@pytest.fixture
+def registrations(database: Database) -> Iterator[RegistrationRepository]:
+    """A repository that knows a pepper, and whose every call commits by itself."""
+    with database.session(autocommit=True) as session:
+        yield RegistrationRepository(session, peppers=PEPPERS)
+
+
+Issue = Callable[[UUID], str]
+
+
+@pytest.fixture
+def issue(registrations: RegistrationRepository) -> Issue:
+    """Gives a registration a new code, and returns the digits."""
+
+    def code_for(registration_id: UUID) -> str:
+        outcome = registrations.issue_code(registration_id, min_gap=timedelta(0), max_issued=1000)
+        assert isinstance(outcome, Issued)
+        return outcome.secret
+
+    return code_for
+
+
+@pytest.fixture
+def change(database: Database) -> Callable[[str], None]:
+    """Changes rows behind the repository's back."""
+
+    def execute(sql: str) -> None:
+        with database.session() as session:
+            session.execute(text(sql))
+
+    return execute
+
+
+Change = Callable[[str], None]
+
+
+def other_than(code: str) -> str:
+    """Six digits that are not *code*."""
+    return f"{(int(code) + 1) % 10**6:06}"
+
+
+def everything(rows: Rows) -> list[list[dict[str, Any]]]:
+    """All that is stored."""
+    return [rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
+
+
+def test_the_right_code_proves_the_mailbox(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+) -> None:
+    """The code moves its registration on, is used up without an attempt, and leaves an event and a message."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+
+    outcome = registrations.verify_by_code(pending.id, code, ttl=timedelta(days=3))
+
+    assert isinstance(outcome, Verified)
+    registration = outcome.registration
+    assert (pending.id, Status.VERIFIED, 2) == (registration.id, registration.status, registration.version)
+    assert registration.verified_at is not None
+    assert registration.expires_at == registration.verified_at + timedelta(days=3)
+    assert registrations.get(pending.id) == registration
+    assert [(0, registration.verified_at)] == [(row["attempts"], row["used_at"]) for row in rows(CODE)]
+    (event,) = rows("SELECT * FROM registration_events WHERE seq = 2")
+    assert ("verified", "user", pending.id) == (event["type"], event["actor"], event["registration_id"])
+    assert [("registration.verified", {"seq": 2})] == [
+        (row["type"], row["payload"]) for row in rows(f"SELECT * FROM outbox WHERE event_id = '{event['id']}'")
+    ]
+
+
+def test_only_the_code_that_proved_it_says_so_again(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+) -> None:
+    """A form that is sent twice succeeds twice; another code on a proven mailbox is wrong, and locks in the end."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+    first = registrations.verify_by_code(pending.id, code)
+    assert isinstance(first, Verified)
+    before = everything(rows)
+
+    assert AlreadyVerified(first.registration) == registrations.verify_by_code(pending.id, code)
+    assert before == everything(rows)
+    assert WrongCode(1) == registrations.verify_by_code(pending.id, other_than(code), max_attempts=2)
+    active = registrations.activate(pending.id)
+    assert AlreadyVerified(active) == registrations.verify_by_code(pending.id, code, max_attempts=2)
+    assert WrongCode(0) == registrations.verify_by_code(pending.id, other_than(code), max_attempts=2)
+    assert LockedOut() == registrations.verify_by_code(pending.id, other_than(code), max_attempts=2)
+
+
+def test_five_wrong_codes_are_judged(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+) -> None:
+    """Each says how many are left; then not even the right one counts, until a new code has new attempts."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+
+    for left in (4, 3, 2, 1, 0):
+        assert WrongCode(left) == registrations.verify_by_code(pending.id, other_than(code))
+    before = everything(rows)
+    for locked_out in (code, other_than(code)):
+        assert LockedOut() == registrations.verify_by_code(pending.id, locked_out)
+    assert before == everything(rows)
+    assert pending == registrations.get(pending.id)
+
+    newer = issue(pending.id)
+    assert WrongCode(4) == registrations.verify_by_code(pending.id, other_than(newer))
+    assert isinstance(registrations.verify_by_code(pending.id, newer), Verified)
+
+
+def test_an_attempt_counts_when_it_is_committed(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+) -> None:
+    """What the caller rolls back gives the attempt back, and what the caller commits is kept."""
+    pending = sign_up().registration
+    wrong = other_than(issue(pending.id))
+
+    with database.session() as session:
+        assert WrongCode(4) == RegistrationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
+        session.rollback()
+    with database.session() as session:
+        assert WrongCode(4) == RegistrationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
+
+    assert WrongCode(3) == registrations.verify_by_code(pending.id, wrong)
+
+
+def test_white_space_in_a_code_does_not_matter(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+) -> None:
+    """People copy codes with the space around and in them."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+
+    outcomes = [
+        registrations.verify_by_code(pending.id, spelling)
+        for spelling in (f"  {code}\n", f"{code[:3]} {code[3:]}", f"{code[:3]}\u00a0{code[3:]}", "\t".join(code))
+    ]
+
+    assert [Verified, AlreadyVerified, AlreadyVerified, AlreadyVerified] == [type(outcome) for outcome in outcomes]
+
+
+def test_what_is_not_six_digits_is_a_wrong_code(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+) -> None:
+    """Letters, other digits than ASCII's, and any other length cost an attempt each, and are no error."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+    full_width = "".join(chr(0xFF10 + int(digit)) for digit in code)
+    wrong = ["", "abcdef", code[:5], code + "0", full_width, f"-{code}", f"{code}\0", "\ud800" * 6, code * 100_000]
+
+    outcomes = [registrations.verify_by_code(pending.id, typed, max_attempts=100) for typed in wrong]
+
+    assert [WrongCode(99 - number) for number in range(len(wrong))] == outcomes
+    assert isinstance(registrations.verify_by_code(pending.id, code, max_attempts=100), Verified)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"code": 123456}, "the code is a int: expected a string"),
+        ({"code": None}, "the code is a NoneType: expected a string"),
+        ({"code": b"123456"}, "the code is a bytes: expected a string"),
+        ({"registration_id": "1"}, "the registration's id is a str"),
+        ({"max_attempts": 0}, "max_attempts is not a whole number from 1 to 100"),
+        ({"max_attempts": 101}, "max_attempts is not a whole number from 1 to 100"),
+        ({"max_attempts": True}, "max_attempts is not a whole number from 1 to 100"),
+        ({"ttl": 60}, "ttl is not a timedelta"),
+        ({"ttl": timedelta(0)}, "ttl is not a timedelta"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    database: Database, sign_up: SignUp, issue: Issue, arguments: dict[str, Any], message: str
+) -> None:
+    """The error names the argument, no attempt is counted, and the transaction goes on to verify and to commit."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+    with database.session() as session:
+        registrations = RegistrationRepository(session, peppers=PEPPERS)
+        with pytest.raises(InvalidInput, match=message):
+            registrations.verify_by_code(**{"registration_id": pending.id, "code": code, **arguments})
+        assert WrongCode(4) == registrations.verify_by_code(pending.id, other_than(code))
+        assert isinstance(registrations.verify_by_code(pending.id, code), Verified)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE verification_tokens SET created_at = now() - interval '2 s', expires_at = now() - interval '1 s'",
+        "UPDATE registrations SET expires_at = now() - interval '1 s'",
+        "UPDATE registrations SET status = 'expired', expires_at = NULL, closed_at = now(), close_reason = 'ttl'",
+        "UPDATE registrations SET status = 'cancelled', expires_at = NULL, closed_at = now(), close_reason = 'user'",
+        "UPDATE verification_tokens SET replaced_at = now()",
+        "DELETE FROM verification_tokens",
+    ],
+    ids=["code", "registration", "swept", "cancelled", "replaced", "purged"],
+)
+def test_a_code_whose_time_is_over_proves_nothing(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows, *, sql: str
+) -> None:
+    """The right code and a wrong one hear the same, and no attempt is counted."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+    change(sql)
+    before = everything(rows)
+
+    assert TokenExpired() == registrations.verify_by_code(pending.id, code)
+    assert TokenExpired() == registrations.verify_by_code(pending.id, other_than(code))
+    assert before == everything(rows)
+
+
+def test_a_newer_code_or_link_replaces_a_code(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+) -> None:
+    """Beside a newer code the old one is wrong, behind a link it is over, and a link is over behind a code."""
+    made = sign_up()
+    identity = made.registration.id
+    assert TokenExpired() == registrations.verify_by_code(identity, "123456")
+    first = issue(identity)
+    assert TokenExpired() == registrations.verify_by_token(made.secret)
+    second = issue(identity)
+
+    assert WrongCode(4) == registrations.verify_by_code(identity, first)
+    link = registrations.issue_token(identity, min_gap=timedelta(0), max_issued=1000)
+    assert TokenExpired() == registrations.verify_by_code(identity, second)
+    assert isinstance(link, Issued)
+    assert isinstance(registrations.verify_by_token(link.secret), Verified)
+    assert TokenExpired() == registrations.verify_by_code(identity, second)
+
+
+def test_the_code_of_somebody_who_was_erased_is_unknown(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+) -> None:
+    """Nothing tells whether there was a code."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+    with database.session() as session:
+        Retention(session).erase(pending.id)
+
+    assert TokenUnknown() == registrations.verify_by_code(pending.id, code)
+    assert TokenUnknown() == registrations.verify_by_code(pending.id, other_than(code))
+
+
+def test_a_code_is_good_for_its_registration_alone(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+) -> None:
+    """On another registration it is a wrong code, and where there is no registration the error names the id."""
+    first, second = sign_up("ada@example.com").registration, sign_up("eve@example.com").registration
+    code, unknown = issue(first.id), uuid4()
+    while issue(second.id) == code:
+        pass
+    before = rows(f"SELECT * FROM verification_tokens WHERE registration_id = '{first.id}' ORDER BY id")
+
+    assert WrongCode(4) == registrations.verify_by_code(second.id, code)
+    with pytest.raises(RegistrationNotFound, match=str(unknown)):
+        registrations.verify_by_code(unknown, code)
+    assert before == rows(f"SELECT * FROM verification_tokens WHERE registration_id = '{first.id}' ORDER BY id")
+    assert isinstance(registrations.verify_by_code(first.id, code), Verified)
+
+
+def test_only_the_right_code_hears_that_the_mailbox_is_taken(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+) -> None:
+    """Guessing tells nothing about who holds the mailbox, and the right code is not used up."""
+    holder, second = sign_up("ada@example.com"), sign_up("Ada@Example.com").registration
+    code = issue(second.id)
+    registrations.verify_by_token(holder.secret)
+
+    assert WrongCode(4) == registrations.verify_by_code(second.id, other_than(code))
+    assert EmailTaken() == registrations.verify_by_code(second.id, code)
+    assert [(1, None)] == [(row["attempts"], row["used_at"]) for row in rows(CODE)]
+    assert second == registrations.get(second.id)
+    registrations.cancel(holder.registration.id)
+    assert isinstance(registrations.verify_by_code(second.id, code), Verified)
+
+
+def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows
+) -> None:
+    """Who types the right code expires whoever proved the mailbox and never became active."""
+    first = sign_up()
+    registrations.verify_by_token(first.secret)
+    change("UPDATE registrations SET expires_at = now() - interval '1 s'")
+    second = sign_up().registration
+    code = issue(second.id)
+
+    assert WrongCode(4) == registrations.verify_by_code(second.id, other_than(code))
+    assert [] == rows("SELECT * FROM registrations WHERE status = 'expired'")
+    assert isinstance(registrations.verify_by_code(second.id, code), Verified)
+
+    lapsed = registrations.get(first.registration.id)
+    assert lapsed is not None
+    assert (Status.EXPIRED, 3, "ttl") == (lapsed.status, lapsed.version, lapsed.close_reason)
+    (event,) = rows("SELECT * FROM registration_events WHERE type = 'expired'")
+    assert (lapsed.id, 3, "system") == (event["registration_id"], event["seq"], event["actor"])
+    assert [(event["id"], lapsed.id, {"seq": 3})] == [
+        (row["event_id"], row["registration_id"], row["payload"])
+        for row in rows("SELECT * FROM outbox WHERE type = 'registration.expired'")
+    ]
+
+
+def test_a_pepper_is_changed_without_a_code_lost(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+) -> None:
+    """Old codes stay good while both peppers are known, new codes use the newest, and a dropped one judges nothing."""
+    first, second, third = (sign_up(f"{name}@example.com").registration.id for name in ("ada", "bob", "eve"))
+    old, forgotten = issue(first), issue(second)
+    assert [1] == [row["hash_key_id"] for row in rows(CODE)]
+    with database.session(autocommit=True) as session:
+        both = RegistrationRepository(session, peppers=Peppers({1: FIRST, 2: SECOND}))
+        assert WrongCode(4) == both.verify_by_code(first, other_than(old))
+        assert isinstance(both.verify_by_code(first, old), Verified)
+        new = both.issue_code(third, min_gap=timedelta(0))
+        assert isinstance(new, Issued)
+        assert [2] == [row["hash_key_id"] for row in rows(CODE)]
+        before = everything(rows)
+
+        newest = RegistrationRepository(session, peppers=Peppers({2: SECOND}))
+        assert TokenExpired() == newest.verify_by_code(second, forgotten)
+        assert TokenExpired() == newest.verify_by_code(second, other_than(forgotten))
+        assert before == everything(rows)
+        assert TokenExpired() == registrations.verify_by_code(third, new.secret)
+        assert isinstance(newest.verify_by_code(third, new.secret), Verified)
+
+
+def test_another_pepper_of_the_same_id_judges_the_code_wrong(database: Database, sign_up: SignUp, issue: Issue) -> None:
+    """Who has the database and not the pepper cannot tell the right code."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+
+    with database.session() as session:
+        guesser = RegistrationRepository(session, peppers=Peppers({1: SECOND}))
+        assert WrongCode(4) == guesser.verify_by_code(pending.id, code)
+
+
+def test_codes_need_a_pepper(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """A repository without one says how to give it, and writes nothing."""
+    pending = sign_up().registration
+    before = everything(rows)
+
+    with database.session() as session:
+        registrations = RegistrationRepository(session)
+        with pytest.raises(InvalidInput, match="codes need peppers"):
+            registrations.issue_code(pending.id, min_gap=timedelta(0))
+        with pytest.raises(InvalidInput, match="codes need peppers"):
+            registrations.verify_by_code(pending.id, "123456")
+
+    assert before == everything(rows)
+
+
+def test_a_code_is_stored_as_a_keyed_hash(sign_up: SignUp, issue: Issue, rows: Rows) -> None:
+    """The row holds HMAC-SHA256 of the registration's id and the digits, and no table holds the digits."""
+    identity = sign_up().registration.id
+    code = issue(identity)
+
+    assert [hmac.new(FIRST, identity.bytes + code.encode(), hashlib.sha256).digest()] == [
+        row["secret_hash"] for row in rows(CODE)
+    ]
+    by_chance = (UUID, datetime)
+    stored = [v for table in everything(rows) for row in table for v in row.values() if not isinstance(v, by_chance)]
+    assert code not in str([value.decode("latin-1") if isinstance(value, bytes) else value for value in stored])
+
+
+def test_a_link_is_no_code_and_a_code_is_no_link(
+    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, change: Change
+) -> None:
+    """Neither is taken where the other is expected, not even with a hash that would fit."""
+    first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
+    code = issue(second.registration.id)
+
+    assert TokenExpired() == registrations.verify_by_code(first.registration.id, first.secret)
+    assert TokenUnknown() == registrations.verify_by_token(code)
+    assert TokenUnknown() == registrations.peek_token(code)
+    assert WrongCode(4) == registrations.verify_by_code(second.registration.id, second.secret)
+    change("UPDATE verification_tokens SET hash_key_id = 1 - hash_key_id WHERE replaced_at IS NULL")
+    assert TokenUnknown() == registrations.verify_by_token(first.secret)
+    assert TokenUnknown() == registrations.peek_token(first.secret)
+    assert TokenExpired() == registrations.verify_by_code(second.registration.id, code)

@@ -1,0 +1,336 @@
+"""`ConsentRepository`, and the purposes that it and `register` know."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from support import TERMS, Rows, SignUp
+
+from registration_persistence import (
+    Consent,
+    ConsentRecord,
+    ConsentRepository,
+    Database,
+    IllegalTransition,
+    InvalidConsent,
+    InvalidInput,
+    Registered,
+    Registration,
+    RegistrationNotFound,
+    RegistrationRepository,
+    Retention,
+    Status,
+)
+
+TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
+NEWS = Consent("news", "7", source="app")
+
+
+@pytest.fixture
+def consents(database: Database) -> Iterator[ConsentRepository]:
+    """A repository whose every call commits by itself."""
+    with database.session(autocommit=True) as session:
+        yield ConsentRepository(session)
+
+
+def everything(rows: Rows) -> list[list[dict[str, Any]]]:
+    """All that is stored."""
+    return [rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
+
+
+def decisions(records: tuple[ConsentRecord, ...]) -> list[tuple[str, str, bool, str, int]]:
+    """*records* without their times."""
+    return [(r.purpose, r.document_version, r.granted, r.source, r.seq) for r in records]
+
+
+def test_a_sign_up_begins_the_history(
+    registrations: RegistrationRepository, consents: ConsentRepository, rows: Rows
+) -> None:
+    """What was agreed to and declined at first is of the first event, and is current."""
+    given = [TERMS, Consent("news", "7", granted=False, source="app")]
+    made = registrations.register("ada@example.com", consents=given).registration
+
+    history = consents.history(made.id)
+
+    assert [("news", "7", False, "app", 1), ("terms", "2026-01", True, "web", 1)] == decisions(history)
+    assert history == consents.current(made.id)
+    assert {record.recorded_at for record in history} == {
+        row["recorded_at"] for row in rows("SELECT recorded_at FROM registration_consents")
+    }
+
+
+def test_a_withdrawal_is_one_more_decision(
+    database: Database, consents: ConsentRepository, sign_up: SignUp, rows: Rows
+) -> None:
+    """Nothing is overwritten; the newest decision for each purpose is current; event and message tell of it."""
+    made = sign_up().registration
+    before = rows("SELECT * FROM registration_consents")
+    with database.session() as session:
+        updated = ConsentRepository(session, actor="admin:7", correlation_id="1-5759e988").record(
+            made.id, [Consent("terms", "2026-02", granted=False), NEWS, Consent("ads", "1", granted=False)]
+        )
+
+    assert (made.id, Status.PENDING, 2) == (updated.id, updated.status, updated.version)
+    assert (made.profile, made.created_at, made.expires_at) == (updated.profile, updated.created_at, updated.expires_at)
+    assert made.updated_at < updated.updated_at
+    assert before == rows("SELECT * FROM registration_consents WHERE seq = 1")
+    now = [("ads", "1", False, "web", 2), ("news", "7", True, "app", 2), ("terms", "2026-02", False, "web", 2)]
+    assert now == decisions(consents.current(made.id))
+    assert [("terms", "2026-01", True, "web", 1), *now] == decisions(consents.history(made.id))
+    (event,) = rows("SELECT * FROM registration_events WHERE seq = 2")
+    assert (made.id, "consents_recorded", {"granted": ["news"], "withdrawn": ["ads", "terms"]}) == (
+        event["registration_id"],
+        event["type"],
+        event["data"],
+    )
+    assert ("admin:7", "1-5759e988") == (event["actor"], event["correlation_id"])
+    assert [(made.id, "registration.consents_recorded", {"seq": 2})] == [
+        (row["registration_id"], row["type"], row["payload"])
+        for row in rows(f"SELECT * FROM outbox WHERE event_id = '{event['id']}'")
+    ]
+
+
+def test_the_same_decision_again_is_recorded_again(consents: ConsentRepository, sign_up: SignUp, rows: Rows) -> None:
+    """Each time counts, as somebody was asked each time, and a name of no decision is missing from the event."""
+    made = sign_up().registration
+
+    for version in (2, 3):
+        assert version == consents.record(made.id, [TERMS]).version
+
+    assert [1, 2, 3] == [record.seq for record in consents.history(made.id)]
+    assert [3] == [record.seq for record in consents.current(made.id)]
+    assert [{"granted": ["terms"], "withdrawn": []}] * 2 == [
+        row["data"] for row in rows("SELECT data FROM registration_events WHERE seq > 1")
+    ]
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example has a registration of its own
+)
+@given(
+    steps=st.lists(
+        st.dictionaries(
+            st.sampled_from(["terms", "news", "ads"]),
+            st.tuples(st.sampled_from(["1", "2"]), st.booleans(), st.sampled_from(["web", "app"])),
+            min_size=1,
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_what_is_current_follows_from_the_history(
+    consents: ConsentRepository, sign_up: SignUp, steps: list[dict[str, tuple[str, bool, str]]]
+) -> None:
+    """Whatever is decided, the history holds it in order, and its last decision for each purpose is current."""
+    registration_id = sign_up().registration.id
+    expected = [("terms", "2026-01", True, "web", 1)]
+    for seq, step in enumerate(steps, 2):
+        given = [Consent(purpose, version, granted, source) for purpose, (version, granted, source) in step.items()]
+        assert seq == consents.record(registration_id, given).version
+        expected += sorted((c.purpose, c.document_version, c.granted, c.source, seq) for c in given)
+
+    history = consents.history(registration_id)
+
+    assert expected == decisions(history)
+    newest = {record.purpose: record for record in history}
+    assert [newest[purpose] for purpose in sorted(newest)] == list(consents.current(registration_id))
+
+
+def test_neither_clocks_nor_ids_order_the_history(
+    database: Database, consents: ConsentRepository, sign_up: SignUp
+) -> None:
+    """The order is that of the trail, also after a failover to a server whose clock is behind."""
+    made = sign_up().registration
+    consents.record(made.id, [Consent("terms", "2"), NEWS])
+    consents.record(made.id, [Consent("terms", "3", granted=False)])
+    with database.session() as session:
+        session.execute(
+            text(
+                "UPDATE registration_consents SET recorded_at = now() - seq * interval '1 day',"
+                " id = CAST(lpad(to_hex(100 - seq), 32, '0') AS uuid)"
+            )
+        )
+
+    history, current = consents.history(made.id), consents.current(made.id)
+
+    assert [("terms", 1), ("news", 2), ("terms", 2), ("terms", 3)] == [(r.purpose, r.seq) for r in history]
+    assert [("news", 2), ("terms", 3)] == [(r.purpose, r.seq) for r in current]
+    assert history[0].recorded_at == history[-1].recorded_at + timedelta(days=2)
+    assert [history[1], history[-1]] == list(current)
+
+
+def test_what_is_recorded_is_kept_with_the_transaction(
+    database: Database, consents: ConsentRepository, sign_up: SignUp, rows: Rows
+) -> None:
+    """Rolling back takes decision, event and message away together."""
+    made = sign_up().registration
+    before = everything(rows)
+
+    with database.session() as session:
+        assert 2 == ConsentRepository(session).record(made.id, [NEWS]).version
+        session.rollback()
+
+    assert before == everything(rows)
+    assert ["terms"] == [record.purpose for record in consents.current(made.id)]
+
+
+Step = Callable[[Session, Registered], object]
+RUN_OUT = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [lambda s, made: RegistrationRepository(s).verify_by_token(made.secret)],
+        [lambda s, made: RegistrationRepository(s).cancel(made.registration.id)],
+        [lambda s, _: s.execute(RUN_OUT)],
+        [lambda s, _: s.execute(RUN_OUT), lambda s, _: Retention(s).expire_due()],
+    ],
+    ids=["pending", "verified", "cancelled", "overdue", "swept"],
+)
+def test_withdrawing_is_possible_as_long_as_there_is_a_person(
+    database: Database,
+    registrations: RegistrationRepository,
+    consents: ConsentRepository,
+    sign_up: SignUp,
+    steps: list[Step],
+) -> None:
+    """Whatever became of the registration, its status and times stay as they are."""
+    made = sign_up()
+    with database.session() as session:
+        for step in steps:
+            step(session, made)
+    before = registrations.get(made.registration.id)
+    assert before is not None
+
+    updated = consents.record(before.id, [Consent("terms", "2026-01", granted=False)])
+
+    assert (before.status, before.version + 1, before.expires_at, before.closed_at, before.close_reason) == (
+        updated.status,
+        updated.version,
+        updated.expires_at,
+        updated.closed_at,
+        updated.close_reason,
+    )
+    assert [(False, updated.version)] == [(record.granted, record.seq) for record in consents.current(before.id)]
+
+
+def test_nothing_is_recorded_of_somebody_who_was_erased(
+    database: Database, consents: ConsentRepository, sign_up: SignUp, rows: Rows
+) -> None:
+    """The error says so, nothing is written, and what was agreed to before can still be read."""
+    made = sign_up().registration
+    with database.session() as session:
+        Retention(session).erase(made.id)
+    before = everything(rows)
+
+    with pytest.raises(IllegalTransition, match=f"{made.id} is erased and cannot be changed any more"):
+        consents.record(made.id, [NEWS])
+
+    assert before == everything(rows)
+    assert ["terms"] == [record.purpose for record in consents.history(made.id)]
+
+
+def test_there_may_be_no_registration(consents: ConsentRepository, sign_up: SignUp, rows: Rows) -> None:
+    """Recording names the id that does not exist, and reading it gives nothing, of no one else either."""
+    sign_up()
+    before, unknown = everything(rows), uuid4()
+
+    with pytest.raises(RegistrationNotFound, match=str(unknown)):
+        consents.record(unknown, [NEWS])
+
+    assert before == everything(rows)
+    assert ((), ()) == (consents.current(unknown), consents.history(unknown))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "there is no consent to record: expected one at least"),
+        (None, "the consents are a NoneType: expected a list of Consent"),
+        (TERMS, "the consents are a Consent: expected a list of Consent"),
+        ([("terms", "1")], "a consent is a tuple: expected a Consent"),
+        ([TERMS, Consent("terms", "2", granted=False)], "two consents have the same purpose"),
+        ([Consent("ada@example.com", "1")], "a consent's purpose is not of the form"),
+        ([Consent("Terms", "1")], "a consent's purpose is not of the form"),
+        ([Consent("x" * 64, "1")], "a consent's purpose is not of the form"),
+        ([Consent("terms\n", "1")], "a consent's purpose is not of the form"),
+        ([Consent(None, "1")], "a consent's purpose is not of the form"),  # type: ignore[arg-type]  # the point
+        ([Consent("terms", "ada@example.com")], "the document_version of the consent to terms is not printable ASCII"),
+        ([Consent("terms", "")], "the document_version of the consent to terms is not printable ASCII"),
+        ([Consent("terms", "1" * 65)], "the document_version of the consent to terms is not printable ASCII"),
+        ([Consent("terms", 1)], "the document_version of the consent to terms is not printable"),  # type: ignore[arg-type]  # the point
+        ([Consent("terms", "1", source="ada@example.com")], "the source of the consent to terms is not printable"),
+        ([Consent("terms", "1", source="caf\u00e9")], "the source of the consent to terms is not printable ASCII"),
+        ([Consent("terms", "1", source="a\0")], "the source of the consent to terms is not printable ASCII"),
+        ([Consent("terms", "1", granted="no")], "granted of the consent to terms is no bool"),  # type: ignore[arg-type]  # the point
+        ([NEWS, Consent("terms", "1", granted=1)], "granted of the consent to terms is no bool"),  # type: ignore[arg-type]  # the point
+    ],
+)
+def test_a_decision_that_cannot_be_stored_is_refused(
+    database: Database, sign_up: SignUp, rows: Rows, given: Any, message: str
+) -> None:
+    """The error says what is wrong and quotes no address, nothing is sent, and the transaction goes on and commits."""
+    made = sign_up().registration
+    with database.session() as session:
+        repository = ConsentRepository(session)
+        with pytest.raises(InvalidConsent, match=f"^{message}") as raised:
+            repository.record(made.id, given)
+        assert "ada@" not in str(raised.value)
+        assert ["terms"] == [record.purpose for record in repository.history(made.id)]
+        repository.record(made.id, [NEWS])
+
+    assert [("terms", 1), ("news", 2)] == [
+        (row["purpose"], row["seq"]) for row in rows("SELECT * FROM registration_consents ORDER BY seq")
+    ]
+
+
+Record = Callable[[Session, UUID, list[Consent]], Registration]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda s, identity, given: ConsentRepository(s, purposes=["terms", "news"]).record(identity, given),
+        lambda s, _, given: (
+            RegistrationRepository(s, purposes={"terms", "news"})
+            .register("eve@example.com", consents=given)
+            .registration
+        ),
+    ],
+    ids=["record", "register"],
+)
+def test_a_purpose_that_the_service_does_not_know_is_refused(
+    database: Database, sign_up: SignUp, rows: Rows, record: Record
+) -> None:
+    """The error names those that there are and not the one that was given; a known one is recorded."""
+    made = sign_up().registration
+    with database.session() as session:
+        with pytest.raises(InvalidConsent, match=r"unknown: expected one of news, terms$") as raised:
+            record(session, made.id, [TERMS, Consent("ada_example", "1")])
+        assert "ada" not in str(raised.value)
+        recorded = record(session, made.id, [NEWS])
+
+    assert [recorded.id] == [
+        row["registration_id"] for row in rows("SELECT * FROM registration_consents WHERE purpose <> 'terms'")
+    ]
+
+
+@pytest.mark.parametrize("repository", [ConsentRepository, RegistrationRepository])
+@pytest.mark.parametrize("purposes", ["terms", ["Terms"], ["terms", "ada@example.com"], [""], [None], {"x" * 64: 1}])
+def test_purposes_must_be_names(repository: type[ConsentRepository | RegistrationRepository], purposes: Any) -> None:
+    """A repository refuses what cannot be one when it is made, and does not quote it."""
+    with pytest.raises(InvalidInput, match="the purposes are not a collection of names of the form of terms") as raised:
+        repository(Session(), purposes=purposes)
+
+    assert "ada" not in str(raised.value)

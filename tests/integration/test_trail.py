@@ -1,0 +1,220 @@
+"""`EventRepository`: the trail of a registration."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from support import TERMS, Rows, SignUp
+
+from registration_persistence import (
+    Consent,
+    ConsentRepository,
+    Database,
+    Event,
+    EventRepository,
+    ImportRow,
+    InvalidInput,
+    Registered,
+    RegistrationRepository,
+    Retention,
+    bulk_import,
+)
+
+
+@pytest.fixture
+def trail(database: Database) -> Callable[..., tuple[Event, ...]]:
+    """`EventRepository.trail`, in a session that can only read."""
+
+    def read(registration_id: UUID, **arguments: Any) -> tuple[Event, ...]:
+        with database.session(read_only=True) as session:
+            return EventRepository(session).trail(registration_id, **arguments)
+
+    return read
+
+
+Trail = Callable[..., tuple[Event, ...]]
+
+
+def told(events: tuple[Event, ...]) -> list[tuple[int, str, str, str | None]]:
+    """Number, type, actor and trace of each event."""
+    return [(event.seq, event.type, event.actor, event.correlation_id) for event in events]
+
+
+def test_the_trail_tells_a_whole_life(database: Database, sign_up: SignUp, trail: Trail, rows: Rows) -> None:
+    """Each change is one event, in order and without a gap, with who did it and in which request."""
+    sign_up("eve@example.com")
+    with database.session() as session:
+
+        def by(actor: str, request: str | None) -> RegistrationRepository:
+            return RegistrationRepository(session, actor=actor, correlation_id=request)
+
+        made = by("user", "r-1").register("ada@example.com", consents=[TERMS])
+        assert isinstance(made, Registered)
+        who = made.registration.id
+        by("user", "r-2").verify_by_token(made.secret)
+        by("admin:42", "r-3").activate(who)
+        by("system", None).update_profile(who, {"name": "Ada", "city": "London"})
+        ConsentRepository(session, actor="user", correlation_id="r-4").record(who, [Consent("news", "7")])
+        Retention(session, correlation_id="r-5").erase(who)
+
+    events = trail(who)
+
+    assert [
+        (1, "registered", "user", "r-1"),
+        (2, "verified", "user", "r-2"),
+        (3, "activated", "admin:42", "r-3"),
+        (4, "profile_updated", "system", None),
+        (5, "consents_recorded", "user", "r-4"),
+        (6, "erased", "system", "r-5"),
+    ] == told(events)
+    assert [
+        {"consents": ["terms"]},
+        {},
+        {},
+        {"fields": ["city", "name"]},
+        {"granted": ["news"], "withdrawn": []},
+        {},
+    ] == [event.data for event in events]
+    stored = rows(f"SELECT * FROM registration_events WHERE registration_id = '{who}' ORDER BY seq")
+    assert [Event(**row) for row in stored] == list(events)
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (
+            lambda session, made: RegistrationRepository(session, actor="admin:1").cancel(made.registration.id),
+            (2, "cancelled", "admin:1", None),
+        ),
+        (
+            lambda session, _: (
+                session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'")),
+                Retention(session, correlation_id="nightly").expire_due(),
+            ),
+            (2, "expired", "system", "nightly"),
+        ),
+    ],
+    ids=["cancelled", "expired"],
+)
+def test_the_trail_outlives_its_registration(
+    database: Database,
+    sign_up: SignUp,
+    trail: Trail,
+    end: Callable[[Session, Registered], object],
+    expected: tuple[Any, ...],
+) -> None:
+    """What was purged can still be accounted for."""
+    made = sign_up()
+    with database.session() as session:
+        end(session, made)
+    before = trail(made.registration.id)
+    with database.session() as session:
+        assert 1 == Retention(session).purge_closed(datetime.now(UTC) + timedelta(days=1))
+        assert RegistrationRepository(session).get(made.registration.id) is None
+
+    assert [(1, "registered", "user", None), expected] == told(before)
+    assert before == trail(made.registration.id)
+
+
+def test_the_trail_of_an_import_begins_with_it(database: Database, trail: Trail) -> None:
+    """The first event says as what somebody was imported, and by whom."""
+    with database.session() as session:
+        bulk_import(
+            session, [ImportRow("ada@example.com", consents=(TERMS,))], actor="admin:1", correlation_id="file.csv"
+        )
+        (imported,) = RegistrationRepository(session).list_page().items
+
+    (event,) = trail(imported.id)
+
+    assert (1, "imported", "admin:1", "file.csv") == (event.seq, event.type, event.actor, event.correlation_id)
+    assert {"status": "active", "consents": ["terms"]} == event.data
+
+
+def test_a_long_trail_is_read_in_pieces(registrations: RegistrationRepository, sign_up: SignUp, trail: Trail) -> None:
+    """Going on after the last event of a piece reads each event once."""
+    made = sign_up().registration
+    for number in range(4):
+        registrations.update_profile(made.id, {"number": number})
+    whole = trail(made.id)
+    assert [1, 2, 3, 4, 5] == [event.seq for event in whole]
+
+    assert whole[:2] == trail(made.id, limit=2)
+    assert whole[2:4] == trail(made.id, after=2, limit=2)
+    assert whole[4:] == trail(made.id, after=4, limit=2)
+    assert () == trail(made.id, after=5)
+    assert whole == trail(made.id, after=0, limit=1000)
+    assert () == trail(made.id, after=2**31 - 1)
+
+
+def test_there_may_be_no_trail(sign_up: SignUp, trail: Trail) -> None:
+    """An unknown id has no events, and not those of anybody else."""
+    sign_up()
+
+    assert () == trail(uuid4())
+
+
+def test_the_order_is_that_of_the_changes(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, trail: Trail
+) -> None:
+    """A clock that went back, and events whose month has no partition, change neither order nor number."""
+    made = sign_up().registration
+    for number in range(3):
+        registrations.update_profile(made.id, {"number": number})
+    with database.session() as session:
+        session.execute(text("UPDATE registration_events SET occurred_at = now() - seq * interval '40 days'"))
+
+    events = trail(made.id)
+
+    assert [1, 2, 3, 4] == [event.seq for event in events]
+    assert sorted((event.occurred_at for event in events), reverse=True) == [event.occurred_at for event in events]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"registration_id": "ada@example.com"}, "the registration's id is a str: expected a uuid.UUID"),
+        ({"registration_id": None}, "the registration's id is a NoneType: expected a uuid.UUID"),
+        ({"after": -1}, "after is not a whole number from 0 to 2147483647"),
+        ({"after": 2**31}, "after is not a whole number from 0 to 2147483647"),
+        ({"after": None}, "after is not a whole number from 0 to 2147483647"),
+        ({"after": True}, "after is not a whole number from 0 to 2147483647"),
+        ({"after": 1.0}, "after is not a whole number from 0 to 2147483647"),
+        ({"after": "ada@example.com"}, "after is not a whole number from 0 to 2147483647"),
+        ({"limit": 0}, "the limit is not a whole number from 1 to 1000"),
+        ({"limit": 1001}, "the limit is not a whole number from 1 to 1000"),
+        ({"limit": True}, "the limit is not a whole number from 1 to 1000"),
+        ({"limit": "ada@example.com"}, "the limit is not a whole number from 1 to 1000"),
+    ],
+)
+def test_refuses_what_is_no_piece_of_a_trail(arguments: dict[str, Any], message: str) -> None:
+    """The error names the argument and the range, and nothing is sent: this session knows no server."""
+    with pytest.raises(InvalidInput) as raised:
+        EventRepository(Session()).trail(**{"registration_id": uuid4(), **arguments})
+
+    assert message == str(raised.value)
+
+
+@pytest.mark.parametrize("repository", [RegistrationRepository, ConsentRepository, EventRepository, Retention])
+@pytest.mark.parametrize(
+    ("who", "message"),
+    [
+        ({"correlation_id": "ada@example.com"}, "the correlation id is not printable ASCII"),
+        ({"correlation_id": "@"}, "the correlation id is not printable ASCII"),
+        ({"actor": "ada@example.com"}, "the actor is unknown"),
+        ({"actor": "admin:ada@example.com"}, "the actor is unknown"),
+    ],
+)
+def test_no_address_gets_into_the_trail(
+    repository: type[RegistrationRepository | ConsentRepository | EventRepository | Retention],
+    who: dict[str, Any],
+    message: str,
+) -> None:
+    """What outlives an erasure cannot hold a mailbox, and the error does not quote it."""
+    with pytest.raises(InvalidInput, match=f"^{message}") as raised:
+        repository(Session(), **who)
+
+    assert "ada" not in str(raised.value)
