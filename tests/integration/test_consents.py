@@ -327,7 +327,9 @@ def test_a_purpose_that_the_service_does_not_know_is_refused(
 
 
 @pytest.mark.parametrize("repository", [ConsentRepository, RegistrationRepository])
-@pytest.mark.parametrize("purposes", ["terms", ["Terms"], ["terms", "ada@example.com"], [""], [None], {"x" * 64: 1}])
+@pytest.mark.parametrize(
+    "purposes", ["terms", ["Terms"], ["terms", "ada@example.com"], [""], [None], {"x" * 64: 1}, 5, iter(["terms"])]
+)
 def test_purposes_must_be_names(repository: type[ConsentRepository | RegistrationRepository], purposes: Any) -> None:
     """A repository refuses what cannot be one when it is made, and does not quote it."""
     with pytest.raises(InvalidInput, match="the purposes are not a collection of names of the form of terms") as raised:

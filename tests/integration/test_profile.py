@@ -236,6 +236,18 @@ for _ in range(40):
     DEEP = [DEEP]
 
 
+def test_a_profile_that_is_too_large_already_may_shrink(database: Database, sign_up: SignUp) -> None:
+    """Who has more than is allowed now can remove something, change nothing, and not grow."""
+    made = sign_up().registration
+    with database.session() as session:
+        session.execute(text("UPDATE registrations SET profile = jsonb_build_object('a', repeat('x', 9000), 'b', 1)"))
+        registrations = RegistrationRepository(session)
+        assert made.version == registrations.update_profile(made.id, {}).version
+        with pytest.raises(ProfileTooLarge):
+            registrations.update_profile(made.id, {"c": 1})
+        assert ["a"] == list(registrations.update_profile(made.id, {"b": None}).profile)
+
+
 def test_a_profile_may_grow_to_its_limit_and_no_further(database: Database, sign_up: SignUp, rows: Rows) -> None:
     """What is too large after merging is refused with its size, and the transaction goes on and commits."""
     made = sign_up(profile={"a": FULL["a"]}).registration

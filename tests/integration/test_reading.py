@@ -109,6 +109,8 @@ def test_a_page_can_be_of_one_status(registrations: RegistrationRepository, sign
     ("arguments", "error"),
     [
         ({"after": "edited"}, InvalidCursor),
+        ({"after": "+" + "1" * 31}, InvalidCursor),
+        ({"after": "1_" * 15 + "11"}, InvalidCursor),
         ({"after": ""}, InvalidCursor),
         ({"after": UUID(int=1)}, InvalidCursor),
         ({"status": "gone"}, InvalidInput),

@@ -172,6 +172,7 @@ for _ in range(100_000):
         ({"profile": {"x": "a\0b"}}, InvalidProfile),
         ({"profile": {"a\0b": 1}}, InvalidProfile),
         ({"profile": {"x": float("nan")}}, InvalidProfile),
+        ({"profile": {"x": 1e300}}, InvalidProfile),
         ({"profile": {"x": "\ud800"}}, InvalidProfile),
         ({"profile": {"x": object()}}, InvalidProfile),
         ({"profile": {"x": DEEP}}, InvalidProfile),

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+import traceback
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from registration_persistence import InvalidInput, Peppers
 from registration_persistence.registrations.codes import new_code
 
 KEY = b"a pepper of 32 octets, no fewer!"
+SHORT = b"too short for a pepper"
 ENCODED = base64.b64encode(KEY).decode()
 SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
 OTHER_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f1")
@@ -165,3 +168,27 @@ def test_codes_are_six_digits_of_every_kind() -> None:
     assert all(len(code) == 6 and code.isascii() and code.isdigit() for code in codes)
     assert [set("0123456789")] * 6 == [set(place) for place in zip(*codes, strict=True)]
     assert len(set(codes)) > 1900
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: Peppers({1: SHORT}),
+        lambda: Peppers({"x": KEY}),  # type: ignore[dict-item]  # the point
+        lambda: Peppers(None),  # type: ignore[arg-type]  # the point
+        lambda: Peppers.from_json(json.dumps({"1": base64.b64encode(SHORT).decode()})),
+        lambda: Peppers.from_json("[" * 100_000),
+        lambda: Peppers.from_json(json.dumps({"1": ENCODED, "01": ENCODED})),
+        lambda: Peppers.from_json(json.dumps({"\uff11": ENCODED})),
+    ],
+)
+def test_a_refusal_gives_no_pepper_away(refused: Callable[[], Peppers]) -> None:
+    """What an error tracker reads of the package's frames, local variables included, holds no key."""
+    with pytest.raises(InvalidInput) as raised:
+        refused()
+
+    frames = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+    said = "".join(str(frame.locals) for frame in frames if frame.filename != __file__)
+    for key in (KEY, SHORT):
+        assert repr(key) not in said
+        assert base64.b64encode(key).decode() not in said

@@ -10,8 +10,10 @@ from contextlib import suppress
 from uuid import UUID
 
 from registration_persistence.errors import InvalidInput
+from registration_persistence.registrations.confidential import confidential
 
 _DIGITS = 6
+_KEY_ID = re.compile(r"-?(?:0|[1-9][0-9]{0,9})")
 _CODE = re.compile(r"[0-9]{6}")
 _SHORTEST_PEPPER = 32
 # PostgreSQL's smallint; 0 marks the plain hash of a token.
@@ -31,24 +33,27 @@ class Peppers:
         InvalidInput: There is none, an id is out of range, or a key is too short.
     """
 
+    @confidential
     def __init__(self, keys: Mapping[int, bytes]) -> None:
+        self._keys = dict(keys) if isinstance(keys, Mapping) else {}
         problems = []
-        if not keys:
+        if not self._keys:
             problems.append("there is no pepper: expected one at least")
-        for key_id, key in keys.items():
+        for key_id, key in self._keys.items():
             if type(key_id) is not int or not 1 <= key_id <= _GREATEST_KEY_ID:
                 problems.append(f"a pepper's id is not a whole number from 1 to {_GREATEST_KEY_ID}")
             elif not isinstance(key, bytes) or len(key) < _SHORTEST_PEPPER:
                 problems.append(f"pepper {key_id} is not {_SHORTEST_PEPPER} octets or more: make it with os.urandom")
         if problems:
             raise InvalidInput("; ".join(problems))
-        self._keys = dict(keys)
-        self.newest = max(keys)
+        self.newest = max(self._keys)
 
     def __repr__(self) -> str:
-        return f"<Peppers {', '.join(map(str, sorted(self._keys)))}>"
+        # Also of one that is refused, whose ids may be anything: an error tracker asks.
+        return f"<Peppers {', '.join(sorted(map(str, self._keys), key=lambda key_id: (len(key_id), key_id)))}>"
 
     @classmethod
+    @confidential
     def from_json(cls, text: str) -> "Peppers":
         """Return the peppers of *text*, for example a secret's value: `{"1": "…", "2": "…"}` with keys in base64.
 
@@ -56,9 +61,11 @@ class Peppers:
             InvalidInput: It is not of that form. The message does not quote it.
         """
         keys: dict[int, bytes] = {}
-        with suppress(ValueError, TypeError, AttributeError):
-            keys = {int(key_id): base64.b64decode(key, validate=True) for key_id, key in json.loads(text).items()}
-        if not keys:  # outside the `suppress`: the decoder's frames hold the peppers
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+            given = json.loads(text)
+            if all(_KEY_ID.fullmatch(key_id) for key_id in given):
+                keys = {int(key_id): base64.b64decode(key, validate=True) for key_id, key in given.items()}
+        if not keys:
             raise InvalidInput('the peppers are not of the form {"1": "<base64>"}')
         return cls(keys)
 

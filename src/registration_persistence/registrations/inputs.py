@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,7 @@ _ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # No @, because what is checked with it outlives an erasure.
 _PRINTABLE = re.compile(r"[\x20-\x3f\x41-\x7e]+")
+_CURSOR = re.compile(r"[0-9a-f]{32}")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _LONGEST_CONSENT_TEXT = 64
@@ -72,7 +74,7 @@ def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
     try:
         encoded = json.dumps(given, allow_nan=False, ensure_ascii=False)
         size = len(encoded.encode())
-        stored = json.loads(encoded) if size <= LARGEST_PROFILE else given
+        stored = json.loads(encoded, parse_float=_as_postgresql_writes) if size <= LARGEST_PROFILE else given
     except (TypeError, ValueError) as error:
         problem = f"cannot be written as JSON ({type(error).__name__})"
     if problem:  # outside the `except`: the encoder's frames hold the profile
@@ -80,10 +82,18 @@ def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
     if size > LARGEST_PROFILE:
         raise ProfileTooLarge(f"the profile takes {size} octets of JSON: expected at most {LARGEST_PROFILE}")
     if stored != given:
-        raise InvalidProfile("the profile would not come back as it is: expected strings as keys, and lists")
+        raise InvalidProfile(
+            "the profile would not come back as it is: expected strings as keys, lists, and floats below 1e22"
+        )
     if _JSON_NUL.search(encoded):
         raise InvalidProfile("the profile holds NUL, which PostgreSQL cannot store")
     return given
+
+
+def _as_postgresql_writes(number: str) -> float | int:
+    """Return what comes back for a number that Python writes with a fraction or an exponent; jsonb has no exponents."""
+    exact = Decimal(number)
+    return int(exact) if "e" in number and exact == exact.to_integral_value() else float(number)
 
 
 def _deeper_than(levels: int, value: object) -> bool:
@@ -108,7 +118,8 @@ def checked_purposes(purposes: Collection[str] | None) -> frozenset[str] | None:
     """Return the purposes of consents that are known; `None` where any is."""
     if purposes is None:
         return None
-    if isinstance(purposes, str) or not all(isinstance(p, str) and _CONSENT_PURPOSE.fullmatch(p) for p in purposes):
+    names = list(purposes) if isinstance(purposes, Collection) and not isinstance(purposes, str) else [None]
+    if not all(isinstance(name, str) and _CONSENT_PURPOSE.fullmatch(name) for name in names):
         raise InvalidInput("the purposes are not a collection of names of the form of terms or marketing_mail")
     return frozenset(purposes)
 
@@ -170,10 +181,9 @@ def checked_cursor(cursor: str | None) -> UUID:
     """Return the id that a page continues after."""
     if cursor is None:
         return UUID(int=0)
-    try:
-        return UUID(hex=cursor)
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidCursor("the cursor is not one that list_page gave out") from None
+    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
+        raise InvalidCursor("the cursor is not one that list_page gave out")
+    return UUID(hex=cursor)
 
 
 def checked_actor(actor: str) -> str:

@@ -228,9 +228,9 @@ class TokenUnknown:
 
 @dataclass(frozen=True, slots=True)
 class TokenExpired:
-    """The token's or code's time is over, a newer one replaced it, or its registration has expired or was cancelled.
+    """The token's or code's time is over, a newer token replaced it, or its registration has expired or was cancelled.
 
-    Also where no code was issued, or its pepper is gone.
+    Also where no code was issued, or its pepper is gone. A code that a newer code replaced is a wrong one.
     """
 
 

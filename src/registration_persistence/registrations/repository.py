@@ -174,7 +174,7 @@ class RegistrationRepository(Verification):
 
         Raises:
             InvalidProfile, InvalidInput: Nothing was sent.
-            ProfileTooLarge: The profile would take more than 8192 octets of JSON.
+            ProfileTooLarge: The profile would take more than 8192 octets of JSON, and grow.
             RegistrationNotFound, StaleVersion: Nothing was changed.
             IllegalTransition: It is closed, or its time is over.
         """
@@ -187,7 +187,7 @@ class RegistrationRepository(Verification):
         stale = expected_version is not None and row.found_version != expected_version
         if not row.changed and (stale or row.status_now not in _OPEN_OR_ACTIVE):
             raise refusal(row, expected_version=expected_version)
-        if not row.changed and row.merged_size > LARGEST_PROFILE:
+        if not row.changed and row.too_large:
             raise ProfileTooLarge(
                 f"the profile would take {row.merged_size} octets of JSON: expected at most {LARGEST_PROFILE}"
             )

@@ -168,14 +168,16 @@ CANCEL = statement(
 UPDATE_PROFILE = statement(
     changed(
         "profile_updated",
-        found=", (r.profile || :patch) - :removed AS merged",
+        found=""", (r.profile || :patch) - :removed AS merged,
+         octet_length(CAST((r.profile || :patch) - :removed AS text))
+           > greatest(:largest, octet_length(CAST(r.profile AS text))) AS too_large""",
         allowed="""found.status_now IN ('pending', 'verified', 'active')
-    AND found.merged <> found.profile AND octet_length(CAST(found.merged AS text)) <= :largest""",
+    AND found.merged <> found.profile AND NOT found.too_large""",
         assignments=", profile = found.merged",
         data="""jsonb_build_object('fields', (
     SELECT coalesce(jsonb_agg(field ORDER BY field), '[]') FROM found, unnest(:fields) AS field
     WHERE found.profile -> field IS DISTINCT FROM found.merged -> field))""",
-        explained="octet_length(CAST(found.merged AS text)) AS merged_size,",
+        explained="found.too_large, octet_length(CAST(found.merged AS text)) AS merged_size,",
     )
 )
 
