@@ -99,7 +99,8 @@ class OutboxWorker:
         A database that cannot be reached is waited for.
 
         Args:
-            stop: Set it from another thread or from a signal handler.
+            stop: Set it from another thread; in a signal handler start one for it, because `Event.set` may wait for a
+                lock that the interrupted thread holds.
             poll: Seconds to wait when no message is due.
 
         Raises:
@@ -148,7 +149,7 @@ class OutboxWorker:
         self.counts["retried"] += 1
 
     def _bury(self, message: OutboxMessage, reason: str) -> None:
-        logger.error("%s is given up after %d attempts: %s", _named(message), message.attempts, reason)
+        logger.error("%s is given up, attempts: %d, reason: %s", _named(message), message.attempts, reason)
         with self._database.session(autocommit=True) as session:
             OutboxRepository(session).bury(message, reason)
         self.counts["buried"] += 1

@@ -191,7 +191,7 @@ def test_announces_where_it_is_asked_to(load: Load, rows: Rows, *, announce: boo
     ("row", "reason"),
     [
         (ImportRow("ada"), "the e-mail address is not valid"),
-        (ImportRow(None), "the e-mail address is a NoneType"),  # type: ignore[arg-type]  # the point
+        (ImportRow(None), "the e-mail address is of type NoneType"),  # type: ignore[arg-type]  # the point
         (ImportRow("ada@example.com", "expired"), "the status cannot be imported"),
         (ImportRow("ada@example.com", Status.CANCELLED), "the status cannot be imported"),
         (ImportRow("ada@example.com", "erased"), "the status cannot be imported"),

@@ -144,8 +144,7 @@ def outbox_revive(options: argparse.Namespace) -> int:
     from registration_persistence.cli import outbox
 
     _check_chosen(options.ids, others=options.all, option="--all")
-    outbox.revive(options.ids, everything=options.all)
-    return 0
+    return 0 if outbox.revive(options.ids, everything=options.all) else FAILED
 
 
 def demo(options: argparse.Namespace) -> int:

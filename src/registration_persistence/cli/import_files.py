@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -18,7 +19,7 @@ FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 """What the name of a file says about its format."""
 
 _FIELDS = ("email", "status", "registered_at", "idempotency_key")
-_PREFIXES = ("profile.", "consent.", "declined.")
+_COLUMN = re.compile(r"profile\..+|(?:consent|declined)\.[a-z][a-z0-9_]{0,62}")
 _OBJECT_FIELDS = (*_FIELDS, "profile", "consents")
 _CONSENT_FIELDS = ("purpose", "document_version", "granted", "source")
 _SOURCE = "import"
@@ -41,7 +42,7 @@ class Line:
     problem: str = ""
 
 
-def read_lines(file: Path, source: BinaryIO, file_format: str) -> Iterator[Line]:
+def read_lines(file: Path, source: BinaryIO, file_format: str) -> Generator[Line, None, None]:
     """Return the lines of *source*, which is *file*, one at a time; empty ones are left out.
 
     Raises:
@@ -50,9 +51,9 @@ def read_lines(file: Path, source: BinaryIO, file_format: str) -> Iterator[Line]
     return _csv_lines(file, source) if file_format == "csv" else _json_lines(source)
 
 
-def _csv_lines(file: Path, source: BinaryIO) -> Iterator[Line]:
+def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
     text = TextIOWrapper(source, "utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, strict=True)
+    reader = csv.reader(_bounded(text), strict=True)
     number = 1
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -64,15 +65,22 @@ def _csv_lines(file: Path, source: BinaryIO) -> Iterator[Line]:
             number = reader.line_num + 1
     except csv.Error as error:
         raise UnreadableFile(
-            f"{file}, line {number}: not CSV: {error}; what came before it was imported, "
+            f"{file}, line {number}: not CSV: {error}; the rows before it were taken, "
             "and the file can be imported again when it is mended"
         ) from error
     finally:
         text.detach()  # or it would close the file with it
 
 
+def _bounded(text: TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise csv.Error(f"it is longer than {_LONGEST_LINE} characters")
+        yield line
+
+
 def _check_header(file: Path, header: list[str]) -> None:
-    known = [name for name in header if name in _FIELDS or name.startswith(_PREFIXES)]
+    known = [name for name in header if name in _FIELDS or _COLUMN.fullmatch(name)]
     if "email" not in header or known != header or len(set(header)) < len(header):
         raise UnreadableFile(
             f"{file}, line 1: not the header that is expected: email, and any of "
@@ -96,7 +104,7 @@ def _row_of_values(header: list[str], values: list[str]) -> ImportRow:
     return _row(cells, profile, tuple(consents))
 
 
-def _json_lines(source: BinaryIO) -> Iterator[Line]:
+def _json_lines(source: BinaryIO) -> Generator[Line, None, None]:
     number = 0
     while line := source.readline(_LONGEST_LINE + 1):
         number += 1
@@ -120,10 +128,11 @@ def _row_of_object(line: bytes) -> ImportRow:
     if problem:  # outside the `except`: the decoder's error holds the line
         raise InvalidInput(problem)
     _check_names("the row", given, _OBJECT_FIELDS)
-    consents = given.get("consents") or []
+    given = {name: value for name, value in given.items() if value is not None}
+    consents = given.get("consents", [])
     if not isinstance(consents, list):
         raise InvalidInput("the consents are not a list")
-    return _row(given, given.get("profile") or {}, tuple(map(_consent, consents)))
+    return _row(given, given.get("profile", {}), tuple(map(_consent, consents)))
 
 
 def _consent(given: Any) -> Consent:
@@ -149,13 +158,15 @@ def _line(number: int, read: Callable[..., ImportRow], *arguments: Any) -> Line:
 
 
 def _row(given: Mapping[str, Any], profile: Any, consents: tuple[Consent, ...]) -> ImportRow:
-    email, status, key = given.get("email"), given.get("status") or Status.ACTIVE, given.get("idempotency_key")
+    if "email" not in given:
+        raise InvalidInput("the row has no e-mail address")
+    email, status, key = given["email"], given.get("status", Status.ACTIVE), given.get("idempotency_key")
     registered_at = given.get("registered_at")
     if status == Status.PENDING and key is None:
         # Or importing the file again would store it again: a mailbox may be pending any number of times.
         key = "import:" + sha256(f"{email}\0{registered_at}".encode(errors="replace")).hexdigest()
     return ImportRow(
-        email=email,  # type: ignore[arg-type]  # bulk_import rejects what is no string
+        email=email,
         status=status,
         profile=profile,
         consents=consents,

@@ -5,10 +5,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from rich.console import Console
@@ -54,30 +54,51 @@ def run_import(
     file_format = file_format or FORMATS.get(file.suffix.lower())
     if file_format is None:
         raise UnreadableFile(f"{file}: neither .csv nor .jsonl: say which with --format")
-    if rejected.exists() and rejected.samefile(file):
-        raise UnreadableFile(f"{rejected} is the file to import: name another one for the rejected rows")
-    started = time.monotonic()
+    started, tally = time.monotonic(), _Tally()
     with ExitStack() as stack:
         try:
             source = stack.enter_context(file.open("rb"))
         except OSError as error:
             raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
-        lines = read_lines(file, source, file_format)
-        chunk = list(islice(lines, _BATCH))  # a wrong header shows before the report is begun
+        if rejected.exists() and os.path.samestat(rejected.stat(), os.fstat(source.fileno())):
+            raise UnreadableFile(f"{rejected} is the file to import: name another one for the rejected rows")
+        chunks = _chunks(stack.enter_context(closing(read_lines(file, source, file_format))))
+        first = next(chunks, [])  # a wrong header shows before the report is begun
         report = stack.enter_context(_report(rejected))
+        # Called when the bar is gone, which takes the standard output over.
+        stack.callback(lambda: _print_summary(tally, time.monotonic() - started, rejected, dry_run=dry_run))
         advance = stack.enter_context(_bar(os.fstat(source.fileno()).st_size))
-        whole = stack.enter_context(session_scope()) if dry_run else None
-        tally = _Tally()
-        try:
-            while chunk:
-                _import(chunk, tally, whole, report, announce=announce, ttl=ttl)
-                advance(source.tell())
-                chunk = list(islice(lines, _BATCH))
-        finally:
-            stack.callback(_print_summary, tally, time.monotonic() - started, rejected, dry_run=dry_run)
-            if whole is not None:
-                whole.rollback()
+        whole = stack.enter_context(_rolled_back()) if dry_run else None
+        for chunk in chain([first], chunks):
+            _import(chunk, tally, whole, report, announce=announce, ttl=ttl)
+            advance(source.tell())
     return tally.rejected.total()
+
+
+def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    """Return *lines*, many at once; where the file cannot be read any further, what came before is taken first."""
+    problem = None
+    while problem is None:
+        chunk: list[Line] = []
+        try:
+            for line in islice(lines, _BATCH):
+                chunk.append(line)  # noqa: PERF402 what came before an error is kept
+        except UnreadableFile as error:
+            problem = error
+        if chunk:
+            yield chunk
+        elif problem is None:
+            return
+    raise problem
+
+
+@contextmanager
+def _rolled_back() -> Iterator[Session]:
+    with session_scope() as session:
+        try:
+            yield session
+        finally:
+            session.rollback()
 
 
 def _import(
@@ -112,14 +133,28 @@ def _import(
 @contextmanager
 def _report(file: Path) -> Iterator[Callable[[int, str], None]]:
     """Open the report of the rows that were not stored; give the function that adds one."""
-    try:
+    with _writing(file):
         handle = file.open("w", encoding="utf-8", newline="")
+    lines = csv.writer(handle)
+
+    def add(number: int | str, reason: str) -> None:
+        with _writing(file):
+            lines.writerow([number, reason])
+
+    try:
+        add("line", "reason")
+        yield add
+    finally:
+        with _writing(file):
+            handle.close()
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UnreadableFile(f"cannot write {file}: {error.strerror}") from error
-    with handle:
-        lines = csv.writer(handle)
-        lines.writerow(["line", "reason"])
-        yield lambda number, reason: lines.writerow([number, reason])
 
 
 @contextmanager

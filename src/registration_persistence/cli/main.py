@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _exit)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()  # here, where a reader that has gone away is caught
     except (ConfigurationError, InvalidInput) as error:
         return _complain(error, WRONG_USE)
     except RegistrationPersistenceError as error:

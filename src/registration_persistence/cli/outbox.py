@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 from uuid import UUID
 
@@ -32,14 +32,14 @@ def load(name: str) -> Deliver:
         NoSuchFunction: It is not of that form, or cannot be imported or called.
     """
     module, separator, attribute = name.partition(":")
-    if not (module and separator and attribute):
+    if not (module and separator and attribute) or module.startswith("."):
         raise NoSuchFunction(f"--deliver {name}: expected module:function, for example myservice.mail:deliver")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise NoSuchFunction(f"--deliver {name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise NoSuchFunction(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not callable(found):
         raise NoSuchFunction(f"--deliver {name}: {attribute} cannot be called")
     deliver: Deliver = found
@@ -51,7 +51,8 @@ def run(worker: OutboxWorker, *, once: bool, poll: float) -> None:
     stop = Event()
 
     def finish(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        # In a thread, because this one may hold the lock of `stop` just now, while it waits for it.
+        Thread(target=stop.set).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, finish)
@@ -85,8 +86,8 @@ def dead(limit: int) -> None:
         print("no message was given up", file=sys.stderr)
 
 
-def revive(event_ids: Sequence[UUID], *, everything: bool) -> None:
-    """Make messages due that were given up."""
+def revive(event_ids: Sequence[UUID], *, everything: bool) -> bool:
+    """Make messages due that were given up; tell whether all of *event_ids* were."""
     revived = 0
     while True:
         with session_scope(autocommit=True) as session:
@@ -95,4 +96,5 @@ def revive(event_ids: Sequence[UUID], *, everything: bool) -> None:
             revived += outbox.revive(chosen)
         if not everything or len(chosen) < _ALL:
             break
-    print(f"revived {revived}")
+    print(f"revived {revived}" + ("" if everything else f" of {len(set(event_ids))}"))
+    return everything or revived == len(set(event_ids))

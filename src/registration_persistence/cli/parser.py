@@ -29,6 +29,9 @@ def _month(given: str) -> datetime:
     return datetime.strptime(given, "%Y-%m").replace(tzinfo=UTC)
 
 
+_month.__name__ = "month"  # argparse says: invalid month value
+
+
 _batch = _number(1, 10_000, int)
 _days = _number(0, 36_500, int)
 _seconds = _number(0.1, 86_400, float)
@@ -81,7 +84,9 @@ def _add_retention(commands: Commands) -> None:
     purge.set_defaults(run=run.purge)
 
     partitions = commands.add_parser("partitions", help="make the partitions of the event trail; the login owns it")
-    partitions.add_argument("--months", type=int, default=12, help="so many months ahead (default: 12)")
+    partitions.add_argument(
+        "--months", type=_number(0, 120, int), default=12, help="so many months ahead (default: 12)"
+    )
     partitions.add_argument("--drop-before", type=_month, metavar="YYYY-MM", help="drop those of the months before")
     partitions.set_defaults(run=run.partitions)
 
@@ -108,7 +113,9 @@ def _add_import(commands: Commands) -> None:
     importing.add_argument("--format", choices=("csv", "jsonl"), help="by default what the file's name says")
     importing.add_argument("--dry-run", action="store_true", help="do everything in one transaction, keep nothing")
     importing.add_argument("--announce", action="store_true", help="put a message for each row into the outbox")
-    importing.add_argument("--open-days", type=_days, default=30, help="for pending and verified rows (default: 30)")
+    importing.add_argument(
+        "--open-days", type=_number(1, 3650, int), default=30, help="for pending and verified rows (default: 30)"
+    )
     importing.add_argument("--rejected", type=Path, help="where line and reason go (default: NAME.rejected.csv here)")
     importing.set_defaults(run=run.import_file)
 
@@ -120,15 +127,19 @@ def _add_outbox(commands: Commands) -> None:
     worker = outbox.add_parser("run", help="deliver until SIGTERM")
     worker.add_argument("--deliver", required=True, metavar="MODULE:FUNCTION", help="called with each message")
     worker.add_argument("--once", action="store_true", help="end when nothing is due")
-    worker.add_argument("--batch", type=int, default=10, help="messages that are claimed at once (default: 10)")
+    worker.add_argument(
+        "--batch", type=_number(1, 1000, int), default=10, help="messages that are claimed at once (default: 10)"
+    )
     worker.add_argument(
         "--lease", type=_seconds, default=60, help="seconds for a batch, then others get it (default: 60)"
     )
-    worker.add_argument("--max-attempts", type=int, default=10, help="then a message is given up (default: 10)")
+    worker.add_argument(
+        "--max-attempts", type=_number(1, 1000, int), default=10, help="then a message is given up (default: 10)"
+    )
     worker.add_argument("--poll", type=_seconds, default=1, help="seconds to wait when nothing is due (default: 1)")
     worker.set_defaults(run=run.outbox_run)
     dead = outbox.add_parser("dead", help="print the messages that were given up")
-    dead.add_argument("--limit", type=int, default=100, help="1 to 1000 (default: 100)")
+    dead.add_argument("--limit", type=_number(1, 1000, int), default=100, help="1 to 1000 (default: 100)")
     dead.set_defaults(run=run.outbox_dead)
     revive = outbox.add_parser("revive", help="make messages due that were given up")
     revive.add_argument("ids", nargs="*", type=UUID, metavar="EVENT_ID")

@@ -8,6 +8,7 @@ from uuid import UUID
 from registration_persistence.database import session_scope
 from registration_persistence.errors import InvalidInput
 from registration_persistence.registrations import Retention
+from registration_persistence.registrations.inputs import checked_actor
 
 
 def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: str) -> bool:
@@ -20,23 +21,21 @@ def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: s
         actor: Who acts, for the event trail.
 
     Raises:
-        InvalidInput: There is nobody to ask.
+        InvalidInput: There is nobody to ask, or *actor* is not of its form.
         RegistrationNotFound: One of *ids* is unknown; those before it are erased.
     """
+    checked_actor(actor)
     chosen = _chosen(ids, ask_for_email=ask_for_email)
-    for registration_id in chosen:
-        print(registration_id)
     if not chosen:
         print("nothing holds this mailbox")
         return True
-    if not confirmed and not _is_sure(len(chosen)):
+    if not confirmed and not _is_sure(chosen):
         print("nothing was erased")
         return False
-    erased = 0
     for registration_id in chosen:
         with session_scope(autocommit=True) as session:
-            erased += Retention(session, actor=actor).erase(registration_id).changed
-    print(f"erased {erased} of {len(chosen)}" + (", the others were erased before" if erased < len(chosen) else ""))
+            outcome = Retention(session, actor=actor).erase(registration_id)
+        print(registration_id, "erased" if outcome.changed else "was erased before", flush=True)
     return True
 
 
@@ -53,26 +52,32 @@ def export(ids: Sequence[UUID], *, ask_for_email: bool) -> None:
     chosen = _chosen(ids, ask_for_email=ask_for_email)
     with session_scope(read_only=True) as session:
         held = [Retention(session).export_subject(registration_id) for registration_id in chosen]
-    print(json.dumps(held, indent=2, ensure_ascii=False, sort_keys=True))
+    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    print(json.dumps(held, indent=2, ensure_ascii=not readable, sort_keys=True))
 
 
 def _chosen(ids: Sequence[UUID], *, ask_for_email: bool) -> list[UUID]:
     """Return *ids*, and what holds the mailbox that is read; a command line would show it to the whole machine."""
     if not ask_for_email:
-        return list(ids)
+        return list(dict.fromkeys(ids))
     address = _answer("e-mail address: ")
     with session_scope(read_only=True) as session:
         return list(dict.fromkeys([*ids, *Retention(session).registrations_of(address)]))
 
 
-def _is_sure(number: int) -> bool:
+def _is_sure(chosen: Sequence[UUID]) -> bool:
     if not sys.stdin.isatty():
         raise InvalidInput("erasing cannot be undone: say --yes where nobody can be asked")
-    return _answer(f"erase {number} for good? [y/N] ").lower() in ("y", "yes")
+    for registration_id in chosen:
+        print(registration_id, file=sys.stderr)
+    return _answer("erase these for good? [y/N] ").lower() in ("y", "yes")
 
 
 def _answer(question: str) -> str:
     """Return a line of standard input; nobody is asked where it is no terminal."""
     if sys.stdin.isatty():
         print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    try:
+        return sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"standard input is not {sys.stdin.encoding}") from None

@@ -38,10 +38,10 @@ def purge(closed: timedelta, tokens: timedelta, batch: int) -> None:
 
 
 def partitions(months: int, drop_before: datetime | None) -> None:
-    """Make the partitions of the months ahead, and drop those of the months before *drop_before*."""
-    _report("made", _patiently(lambda retention: retention.ensure_event_partitions(months)))
+    """Drop the partitions of the months before *drop_before*, and make those of the months ahead."""
     if drop_before is not None:
         _report("dropped", _patiently(lambda retention: retention.drop_event_partitions(drop_before)))
+    _report("made", _patiently(lambda retention: retention.ensure_event_partitions(months)))
 
 
 def _sweep(doing: str, done: str, what: str, batch: int, work: Batch) -> None:

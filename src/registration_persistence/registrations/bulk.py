@@ -30,6 +30,7 @@ DUPLICATE = "duplicate: the mailbox is proven already, or the idempotency key wa
 """Why a row was skipped that could have been stored."""
 
 _LARGEST_BATCH = 10_000
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _IMPORTABLE = BEGINNINGS["imported"]
 
 # One parameter of JSON, because it takes PostgreSQL less to read than Python to send a column of each field. Keys are
@@ -170,8 +171,11 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
         checked_profile(row.profile),
         checked_consents(row.consents),
     )
-    if row.registered_at is not None and checked_moment("registered_at", row.registered_at) > now:
+    registered_at = None if row.registered_at is None else checked_moment("registered_at", row.registered_at)
+    if registered_at and registered_at > now:
         raise InvalidInput("registered_at is in the future")
+    if registered_at and registered_at < _EARLIEST:
+        raise InvalidInput(f"registered_at is before {_EARLIEST.year}")
     keys = submission(row.idempotency_key, mailbox.address, profile, consents)
     return {
         "id": str(new_id()),
@@ -180,7 +184,7 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
         "email_key": mailbox.key,
         "status": str(row.status),
         "profile": profile,
-        "registered_at": row.registered_at and row.registered_at.isoformat(),
+        "registered_at": registered_at and registered_at.isoformat(),
         "consents": [
             {
                 "id": str(new_id()),

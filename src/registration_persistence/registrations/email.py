@@ -56,7 +56,7 @@ def normalise_email(address: str) -> EmailAddress:
             repeat the address.
     """
     if not isinstance(address, str):
-        raise InvalidEmail(f"the e-mail address is a {type(address).__name__}: expected a string")
+        raise InvalidEmail(f"the e-mail address is of type {type(address).__name__}: expected a string")
     trimmed = address.strip()
     plain = _PLAIN.fullmatch(trimmed)
     if plain and len(plain[1]) <= _LONGEST_LOCAL_PART and len(trimmed) <= _LONGEST_ADDRESS:
