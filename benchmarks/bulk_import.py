@@ -17,10 +17,11 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
+from local_database import migrated
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import Consent, Database, DatabaseSettings, ImportRow, bulk_import, schema
+from registration_persistence import Consent, Database, DatabaseSettings, ImportRow, bulk_import
 from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries
 from registration_persistence.registrations.base import new_id
 from registration_persistence.registrations.email import KEY_REVISION, normalise_email
@@ -149,21 +150,10 @@ def resident(name: str) -> float | None:
     return None
 
 
-def migrated(address: PostgresAddress, name: str, rows: int) -> DatabaseSettings:
+def prepared(address: PostgresAddress, name: str, rows: int) -> DatabaseSettings:
     """Make a database in which some mailboxes are proven, and return its settings."""
-    address.create_database(name)
-    settings = DatabaseSettings(
-        environment="local",
-        host=address.host,
-        port=address.port,
-        name=name,
-        user=address.user,
-        password=address.password,
-        sslmode="disable",
-        pool="lambda",
-    )
+    settings = migrated(address, name)
     database = Database(settings)
-    schema.upgrade(database)
     with database.session() as session:
         session.execute(text(PROVEN_BEFORE), {"first": PROVEN, "rows": rows, "step": CYCLE})
     database.dispose()
@@ -200,7 +190,7 @@ def main() -> int:
     # `add_all` takes so long that once must do.
     order = [arguments.only] if arguments.only else ["import", "add_all", "import"]
     with LocalPostgres(embedded_binaries()) as server:
-        template = migrated(server.address, "template", arguments.rows)
+        template = prepared(server.address, "template", arguments.rows)
         measure(server.address, template, order, arguments.rows)
     return 0
 

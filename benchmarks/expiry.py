@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from local_database import migrated
 from sqlalchemy import func, insert, select, text, update
 
-from registration_persistence import Database, DatabaseSettings, Retention, schema
+from registration_persistence import Database, Retention
 from registration_persistence.local import LocalPostgres, embedded_binaries
 from registration_persistence.registrations.base import new_id
 from registration_persistence.registrations.models import OutboxMessage, Registration, RegistrationEvent
@@ -142,20 +143,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
     rows: int = parser.parse_args().rows
     with LocalPostgres(embedded_binaries()) as server:
-        address = server.address
-        database = Database(
-            DatabaseSettings(
-                environment="local",
-                host=address.host,
-                port=address.port,
-                name="postgres",
-                user=address.user,
-                password=address.password,
-                sslmode="disable",
-                pool="lambda",
-            )
-        )
-        schema.upgrade(database)
+        database = Database(migrated(server.address))
         measure(database, rows)
         database.dispose()
     return 0

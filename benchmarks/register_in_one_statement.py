@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from local_database import migrated
 from sqlalchemy import exists, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from registration_persistence import Consent, Database, DatabaseSettings, RegistrationRepository, schema
+from registration_persistence import Consent, Database, RegistrationRepository
 from registration_persistence.local import LocalPostgres, embedded_binaries
 from registration_persistence.registrations.base import new_id
 from registration_persistence.registrations.email import KEY_REVISION, normalise_email
@@ -121,19 +122,7 @@ def main() -> int:
     """Start a server, migrate, measure."""
     with LocalPostgres(embedded_binaries()) as server:
         address = server.address
-        settings = DatabaseSettings(
-            environment="local",
-            host=address.host,
-            port=address.port,
-            name="postgres",
-            user=address.user,
-            password=address.password,
-            sslmode="disable",
-            pool="lambda",
-        )
-        direct = Database(settings)
-        schema.upgrade(direct)
-        direct.dispose()
+        settings = migrated(address)
         with WireCounter(address.host, address.port, latency=LATENCY) as wire:
             database = Database(dataclasses.replace(settings, port=wire.port))
             measure(database, wire)

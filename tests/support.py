@@ -10,7 +10,17 @@ from registration_persistence.local import LocalSecretsManager, PostgresAddress
 
 TERMS = Consent("terms", "2026-01")
 
+TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
+
 Rows = Callable[[str], list[dict[str, Any]]]
+
+
+Change = Callable[[str], None]
+
+
+def everything(rows: Rows) -> dict[str, list[dict[str, Any]]]:
+    """All that is stored, by table."""
+    return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
 
 
 class SignUp(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from support import TERMS, LambdaEnvironment, Rows, SignUp
+from support import TERMS, Change, LambdaEnvironment, Rows, SignUp
 
 from registration_persistence import (
     Database,
@@ -38,6 +38,17 @@ def rows(database: Database) -> Rows:
             return [dict(row) for row in connection.execute(text(sql)).mappings()]
 
     return read
+
+
+@pytest.fixture
+def change(database: Database) -> Change:
+    """Changes the database behind the repositories' backs."""
+
+    def execute(sql: str) -> None:
+        with database.session() as session:
+            session.connection().exec_driver_sql(sql)
+
+    return execute
 
 
 @pytest.fixture

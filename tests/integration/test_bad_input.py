@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp
+from support import TABLES, TERMS, Rows, SignUp
 
 from registration_persistence import (
     Consent,
@@ -32,7 +32,6 @@ from registration_persistence import (
     bulk_import,
 )
 
-TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 KEY = "a key that was used"
 NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 the point
 PEPPERS = Peppers({1: b"p" * 32})
@@ -172,7 +171,7 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
         pytest.param(
             addressing(["lovelace@example.com"]),
             InvalidEmail,
-            "is a list: expected a string",
+            "is of type list: expected a string",
             "lovelace",
             id="no string",
         ),

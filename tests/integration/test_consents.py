@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp
+from support import TERMS, Rows, SignUp, everything
 
 from registration_persistence import (
     Consent,
@@ -28,7 +28,6 @@ from registration_persistence import (
     Status,
 )
 
-TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 NEWS = Consent("news", "7", source="app")
 
 
@@ -37,11 +36,6 @@ def consents(database: Database) -> Iterator[ConsentRepository]:
     """A repository whose every call commits by itself."""
     with database.session(autocommit=True) as session:
         yield ConsentRepository(session)
-
-
-def everything(rows: Rows) -> list[list[dict[str, Any]]]:
-    """All that is stored."""
-    return [rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
 
 
 def decisions(records: tuple[ConsentRecord, ...]) -> list[tuple[str, str, bool, str, int]]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp
+from support import TERMS, Change, Rows, SignUp
 
 from registration_persistence import (
     ConsentRepository,
@@ -29,7 +29,6 @@ WHOLE = "SELECT * FROM outbox ORDER BY event_id"
 A_MESSAGE = OutboxMessage(uuid4(), uuid4(), "registration.registered", 1, 1, None, datetime.now(UTC), None)
 
 Announce = Callable[[int], list[Any]]
-Change = Callable[[str], None]
 
 
 @pytest.fixture
@@ -55,17 +54,6 @@ def announce(database: Database, rows: Rows) -> Announce:
         return [row["event_id"] for row in rows(WHOLE)]
 
     return put
-
-
-@pytest.fixture
-def change(database: Database) -> Change:
-    """Changes the outbox behind the repository's back."""
-
-    def execute(sql: str) -> None:
-        with database.session() as session:
-            session.execute(text(sql))
-
-    return execute
 
 
 def now(rows: Rows) -> datetime:

@@ -1,20 +1,48 @@
 """No password, token, mailbox or profile in a log line, a `repr`, an error or a traceback, local variables included."""
 
+import base64
+import hashlib
 import logging
+import os
+import shutil
+import subprocess
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import text
-from support import LambdaEnvironment
+from support import LambdaEnvironment, Rows, SignUp
 
-from registration_persistence import Consent, Database, DatabaseSettings, Registered, RegistrationRepository, Verified
+from registration_persistence import (
+    Cancelled,
+    Consent,
+    ConsentRepository,
+    Database,
+    DatabaseSettings,
+    EventRepository,
+    ImportRow,
+    Issued,
+    OutboxRepository,
+    Peppers,
+    Registered,
+    RegistrationRepository,
+    Retention,
+    Verified,
+    WrongCode,
+    bulk_import,
+)
+from registration_persistence.local import embedded_binaries
+from registration_persistence.registrations.email import normalise_email
+from registration_persistence.testing import missing
 
 MAILBOX = "ada.lovelace@example.com"
 NAME = "Augusta Ada King"
 PASSWORD = "correct-horse-battery-staple"
+PEPPER = "pepper-of-the-registration-codes"
 
 
 @pytest.fixture
@@ -55,30 +83,50 @@ def test_the_whole_way_is_silent(
     everything_logged.clear()  # of what storing the secret logged
     database = Database(DatabaseSettings.from_env())
     with database.session() as session:
-        registrations = RegistrationRepository(session)
+        peppers = Peppers({1: PEPPER.encode()})
+        registrations = RegistrationRepository(session, peppers=peppers)
+        consents, outbox, retention = ConsentRepository(session), OutboxRepository(session), Retention(session)
         arguments: dict[str, Any] = {
             "profile": {"name": NAME},
             "consents": [Consent("terms", "1")],
             "idempotency_key": "key-of-ada",
         }
-        made = registrations.register(MAILBOX, **arguments)
+        made, other = registrations.register(MAILBOX, **arguments), registrations.register(f"also.{MAILBOX}")
         assert isinstance(made, Registered)
+        ada, also = made.registration.id, other.registration.id
+        issued = registrations.issue_code(also, min_gap=timedelta(0))
+        assert isinstance(issued, Issued)
         results = [
+            peppers,
             made,
             registrations.register(MAILBOX, **arguments),
             registrations.peek_token(made.secret),
             registrations.verify_by_token(made.secret),
-            registrations.activate(made.registration.id),
+            registrations.activate(ada),
             registrations.find_by_email(MAILBOX),
             registrations.list_page(),
+            issued,
+            registrations.issue_token(also),
+            registrations.verify_by_code(also, issued.secret),
+            registrations.update_profile(also, {"name": NAME}),
+            bulk_import(session, [ImportRow(f"further.{MAILBOX}", profile={"name": NAME}), ImportRow(NAME)]),
+            consents.record(ada, [Consent("newsletter", "1")]),
+            consents.history(ada),
+            EventRepository(session).trail(ada),
+            outbox.claim(),
+            retention.registrations_of(MAILBOX),
+            retention.erase(ada),
         ]
+        held = retention.export_subject(also)
     database.dispose()
 
-    assert_silent(repr(results), MAILBOX, NAME, made.secret)
+    secrets = [MAILBOX, NAME, made.secret, PEPPER, f"'{issued.secret}'"]
+    assert held["registration"]["email"] == f"also.{MAILBOX}"
+    assert_silent(repr(results), *secrets)
     assert_silent(repr([database, database.settings, database.credentials, database.engine]), PASSWORD)
     assert everything_logged.records
-    assert_silent(everything_logged.text, MAILBOX, NAME, made.secret, PASSWORD, "key-of-ada")
-    assert_silent(str([record.__dict__ for record in everything_logged.records]), MAILBOX, NAME, made.secret, PASSWORD)
+    assert_silent(everything_logged.text, *secrets, PASSWORD, "key-of-ada")
+    assert_silent(str([record.__dict__ for record in everything_logged.records]), *secrets, PASSWORD)
 
 
 Failure = Callable[[RegistrationRepository, str], object]
@@ -99,7 +147,15 @@ Failure = Callable[[RegistrationRepository, str], object]
             "ALTER TABLE registrations ADD CONSTRAINT narrow CHECK (version < 2) NOT VALID",
             lambda r, token: r.verify_by_token(token),
         ),
+        ("ALTER TABLE registrations RENAME TO gone", lambda r, _: r.update_profile(uuid4(), {"name": NAME})),
+        ("ALTER TABLE registrations RENAME TO gone", lambda r, _: Retention(r._session).registrations_of(MAILBOX)),
+        ("ALTER TABLE registrations RENAME TO gone", lambda r, _: bulk_import(r._session, [ImportRow(MAILBOX)])),
+        (
+            "ALTER TABLE registrations ADD CONSTRAINT narrow CHECK (octet_length(email) < 3) NOT VALID",
+            lambda r, _: bulk_import(r._session, [ImportRow(MAILBOX, profile={"name": NAME})]),
+        ),
         ("SELECT 1", lambda r, _: r.register(MAILBOX + "@" + MAILBOX, profile={"name": NAME})),
+        ("SELECT 1", lambda r, _: r.update_profile(uuid4(), {"name": NAME * 1000})),
         ("SELECT 1", lambda r, _: r.register(MAILBOX, profile={"name": NAME + "\0"})),
         ("SELECT 1", lambda r, _: r.register(MAILBOX, profile={"name": NAME * 1000})),
         ("SELECT 1", lambda r, _: r.register(MAILBOX, profile={"name": NAME}, idempotency_key="taken")),
@@ -160,3 +216,80 @@ def test_tokens_are_verified_all_the_same(database: Database) -> None:
         made = registrations.register(MAILBOX)
         assert isinstance(made, Registered)
         assert isinstance(registrations.verify_by_token(made.secret), Verified)
+
+
+TYPED = "Ada.Lovelace@Bücher.example"
+SPELLINGS = (TYPED, normalise_email(TYPED).key, TYPED.upper(), TYPED.lower())
+FORMS = {
+    form
+    for spelling in (part for address in SPELLINGS for part in (address, *address.split("@")))
+    for form in (
+        spelling,
+        spelling.encode().hex(),
+        base64.b64encode(spelling.encode()).decode(),
+        hashlib.sha256(spelling.encode()).hexdigest(),
+    )
+}
+
+
+@pytest.fixture
+def read_all(database: Database, rows: Rows) -> Callable[[], tuple[str, str]]:
+    """Reads what `pg_dump` writes of the database, and every row of every table as text; octets are hex in both."""
+    own = embedded_binaries() / "pg_dump"
+    program = own if own.exists() else shutil.which("pg_dump")
+    if program is None:
+        missing("there is no pg_dump: install the package postgresql-client")
+    settings = database.settings
+
+    def read() -> tuple[str, str]:
+        dump = subprocess.run(
+            [program, "-h", settings.host, "-p", str(settings.port), "-U", str(settings.user), "-d", settings.name],
+            env={**os.environ, "PGPASSWORD": str(settings.password)},
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        tables = [row["name"] for row in rows("SELECT relname AS name FROM pg_stat_user_tables")]
+        lines = [row["line"] for table in tables for row in rows(f"SELECT t::text AS line FROM {table} t")]
+        return dump.stdout, "\n".join(lines)
+
+    return read
+
+
+def forms_in(written: str) -> set[str]:
+    """The forms of the address that are in *written*, in whatever case."""
+    folded = written.lower()
+    return {form for form in FORMS if form.lower() in folded}
+
+
+def test_an_erasure_leaves_nothing_of_the_address(
+    database: Database, sign_up: SignUp, read_all: Callable[[], tuple[str, str]]
+) -> None:
+    """The database holds an address in no form once every registration of its mailbox has been erased."""
+    with database.session(autocommit=True) as session:
+        registrations = RegistrationRepository(session, peppers=Peppers({1: PEPPER.encode()}))
+        outbox, retention = OutboxRepository(session), Retention(session)
+        ada = sign_up(TYPED, profile={"forms": sorted(FORMS)}, idempotency_key=TYPED).registration.id
+        cancelled = sign_up(TYPED.lower(), profile={TYPED: 1}, idempotency_key=TYPED.lower()).registration.id
+        registrations.issue_token(ada, min_gap=timedelta(0))
+        issued = registrations.issue_code(ada, min_gap=timedelta(0))
+        assert isinstance(issued, Issued)
+        assert isinstance(registrations.verify_by_code(ada, "nonsense"), WrongCode)
+        assert isinstance(registrations.verify_by_code(ada, issued.secret), Verified)
+        assert isinstance(registrations.cancel(cancelled), Cancelled)
+        registrations.update_profile(ada, {TYPED: TYPED})
+        ConsentRepository(session).record(ada, [Consent("newsletter", "1")])
+        bulk_import(session, [ImportRow(TYPED, "pending", idempotency_key=TYPED.upper())])
+        for message in outbox.claim():
+            outbox.retry(message, "smtp:550", timedelta(minutes=1))
+        before = read_all()
+
+        everything = retention.registrations_of(TYPED)
+        for registration_id in everything:
+            retention.erase(registration_id)
+        after = read_all()
+
+    assert len(everything) == 3
+    assert [FORMS, FORMS] == [forms_in(written) for written in before], "the search finds what is there"
+    assert [set(), set()] == [forms_in(written) for written in after]
+    assert [True, True] == [str(ada) in written and "smtp:550" in written for written in after]

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp
+from support import Rows, SignUp, everything
 
 from registration_persistence import (
     Database,
@@ -24,15 +24,9 @@ from registration_persistence import (
     Status,
 )
 
-TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 ADA = {"name": "Ada", "city": "London", "born": 1815}
 
 Step = Callable[[Session, Registered], object]
-
-
-def everything(rows: Rows) -> list[list[dict[str, Any]]]:
-    """All that is stored."""
-    return [rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
 
 
 def fields(rows: Rows) -> list[list[str]]:

@@ -479,6 +479,24 @@ def test_purge_against_resend(wide: Database, sign_up: SignUp, rows: Rows) -> No
     assert_trails_are_whole(rows)
 
 
+def test_sweeps_pass_by_what_somebody_is_at(wide: Database, sign_up: SignUp, rows: Rows) -> None:
+    """What another transaction is about to cancel or to erase is neither waited for, nor expired, nor deleted."""
+    overdue, closed = (sign_up(f"{name}@example.com").registration.id for name in ("ada", "eve"))
+    in_sessions(wide, cancellation(closed))
+    change(wide, "UPDATE registrations SET expires_at = now() WHERE status = 'pending'")
+    change(wide, "UPDATE verification_tokens SET created_at = '2020-01-01', expires_at = '2020-01-02'")
+
+    with wide.session() as session:
+        cancellation(overdue)(session)
+        erasure(closed)(session)
+        tokens = in_sessions(wide, lambda other: Retention(other).purge_tokens(datetime.now(UTC)))
+        assert [[0], [0], [1]] == [in_sessions(wide, expiry), in_sessions(wide, purge), tokens]
+
+    assert [{"status": "cancelled"}, {"status": "erased"}] == rows("SELECT status FROM registrations ORDER BY status")
+    assert [{"n": 0}] == rows("SELECT count(*) AS n FROM verification_tokens")
+    assert_trails_are_whole(rows)
+
+
 def test_verify_by_code_against_expiry(wide: Database, sign_up: SignUp, rows: Rows) -> None:
     """At the moment that the time is over, the mailbox is proven or the registration expires, and never both."""
     seen: Counter[type] = Counter()

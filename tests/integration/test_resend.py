@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp
+from support import Rows, SignUp, everything
 
 from registration_persistence import (
     Database,
@@ -29,18 +29,12 @@ from registration_persistence import (
     bulk_import,
 )
 
-TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 AT_ONCE = timedelta(0)
 MINUTE = timedelta(minutes=1)
 PEPPERS = Peppers({1: b"p" * 32})
 METHODS = ("issue_token", "issue_code")
 
 Step = Callable[[Session, Registered], object]
-
-
-def everything(rows: Rows) -> dict[str, list[dict[str, Any]]]:
-    """All that is stored."""
-    return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
 
 
 def test_the_newest_secret_is_the_good_one(registrations: RegistrationRepository, sign_up: SignUp) -> None:

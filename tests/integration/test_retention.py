@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp
+from support import Change, Rows, SignUp
 
 from registration_persistence import (
     Consent,
@@ -47,7 +47,6 @@ PAST = datetime(2020, 1, 1, tzinfo=UTC)
 # Later than any month that the migrations make, and the next month already where clocks are ahead of UTC.
 FAR = datetime(datetime.now(UTC).year + 3, 3, 31, 23, 30, tzinfo=UTC)
 
-Change = Callable[[str], None]
 Person = Callable[[str, str], Registration]
 
 
@@ -62,17 +61,6 @@ def retention(database: Database) -> Iterator[Retention]:
 def unsent() -> Retention:
     """A `Retention` without a server: whatever it sent would raise an error that is not ours."""
     return Retention(Session())
-
-
-@pytest.fixture
-def change(database: Database) -> Change:
-    """Changes the database behind the repository's back."""
-
-    def execute(sql: str) -> None:
-        with database.session() as session:
-            session.connection().exec_driver_sql(sql)
-
-    return execute
 
 
 @pytest.fixture

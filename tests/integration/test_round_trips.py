@@ -2,11 +2,33 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from registration_persistence import Consent, Database, DatabaseSettings, Registered, RegistrationRepository
+from registration_persistence import (
+    AlreadyVerified,
+    Consent,
+    ConsentRepository,
+    Database,
+    DatabaseSettings,
+    EventRepository,
+    ImportRow,
+    Issued,
+    LockedOut,
+    NotPending,
+    OutboxRepository,
+    Peppers,
+    Registered,
+    RegistrationRepository,
+    Retention,
+    Throttled,
+    Verified,
+    WrongCode,
+    bulk_import,
+)
 from registration_persistence.testing import WireCounter
 
 # psycopg runs a statement this often before it has the server prepare it, which takes one round trip more, once.
@@ -72,32 +94,75 @@ def test_a_sign_up_in_a_transaction_is_three(wire: WireCounter, counted: Databas
 
 def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Database) -> None:
     """Also where the answer is no: the statement that refuses is the one that explains."""
+    now = datetime.now(UTC)
     with counted.session(autocommit=True) as session:
-        registrations = RegistrationRepository(session)
+        registrations = RegistrationRepository(session, peppers=Peppers({1: bytes(32)}))
+        consents, events = ConsentRepository(session), EventRepository(session)
+        outbox, retention = OutboxRepository(session), Retention(session)
         first, second = registrations.register("ada@example.com"), registrations.register("ada@example.com")
+        third = registrations.register("eve@example.com")
         assert isinstance(first, Registered)
         assert isinstance(second, Registered)
-        ada = first.registration.id
+        ada, eve = first.registration.id, third.registration.id
         wire.round_trips()
-        costs = {}
+        costs: dict[str, int] = {}
+        gave: dict[str, Any] = {}
         calls: dict[str, Callable[[], object]] = {
             "peek": lambda: registrations.peek_token(first.secret),
             "verify": lambda: registrations.verify_by_token(first.secret),
             "verify again": lambda: registrations.verify_by_token(first.secret),
             "verify taken": lambda: registrations.verify_by_token(second.secret),
             "verify unknown": lambda: registrations.verify_by_token("x" * 43),
+            "issue token": lambda: registrations.issue_token(eve, min_gap=timedelta(0)),
+            "issue throttled": lambda: registrations.issue_token(eve),
+            "issue to nobody": lambda: registrations.issue_token(ada),
+            "issue code": lambda: registrations.issue_code(eve, min_gap=timedelta(0)),
+            "type nonsense": lambda: registrations.verify_by_code(eve, "nonsense"),
+            "type too often": lambda: registrations.verify_by_code(eve, "nonsense", max_attempts=1),
+            "type code": lambda: registrations.verify_by_code(eve, gave["issue code"].secret),
+            "type code again": lambda: registrations.verify_by_code(eve, gave["issue code"].secret),
+            "update profile": lambda: registrations.update_profile(ada, {"name": "Ada"}),
+            "update nothing": lambda: registrations.update_profile(ada, {"name": "Ada"}),
             "activate": lambda: registrations.activate(ada),
             "cancel": lambda: registrations.cancel(second.registration.id),
             "cancel again": lambda: registrations.cancel(second.registration.id),
             "get": lambda: registrations.get(ada),
             "find": lambda: registrations.find_by_email("ada@example.com"),
             "list": registrations.list_page,
+            "record consents": lambda: consents.record(ada, [Consent("terms", "2"), Consent("newsletter", "1")]),
+            "current consents": lambda: consents.current(ada),
+            "history of consents": lambda: consents.history(ada),
+            "trail": lambda: events.trail(ada),
+            "claim": outbox.claim,
+            "claim again": outbox.claim,
+            "ack": lambda: outbox.ack(gave["claim"][:1]),
+            "retry": lambda: outbox.retry(gave["claim"][1], "smtp:421", timedelta(minutes=1)),
+            "retry late": lambda: outbox.retry(gave["claim"][0], "smtp:421", timedelta(minutes=1)),
+            "bury": lambda: outbox.bury(gave["claim"][2], "smtp:550"),
+            "release": lambda: outbox.release(gave["claim"][3:]),
+            "dead": outbox.dead,
+            "revive": lambda: outbox.revive([message.event_id for message in gave["dead"]]),
+            "import": lambda: bulk_import(session, [ImportRow(f"{number}@example.org") for number in range(3)]),
+            "export": lambda: retention.export_subject(ada),
+            "registrations of": lambda: retention.registrations_of("ada@example.com"),
+            "erase": lambda: retention.erase(ada),
+            "erase again": lambda: retention.erase(ada),
+            "expire": retention.expire_due,
+            "purge closed": lambda: retention.purge_closed(now + timedelta(hours=1)),
+            "purge tokens": lambda: retention.purge_tokens(now),
         }
         for name, call in calls.items():
-            call()
+            gave[name] = call()
             costs[name] = wire.round_trips()
 
     assert dict.fromkeys(costs, 1) == costs
+    answers = [type(gave[name]) for name in calls if name.startswith(("issue", "type"))]
+    assert [Issued, Throttled, NotPending, Issued, WrongCode, LockedOut, Verified, AlreadyVerified] == answers
+    assert (True, False, True, 3, 1) == (
+        *(gave[name] for name in ("retry", "retry late", "bury")),
+        gave["import"].inserted,
+        gave["revive"],
+    )
 
 
 def test_no_token_is_sent_that_cannot_be_one(wire: WireCounter, counted: Database) -> None:
