@@ -281,7 +281,7 @@ class LifeCycle(RuleBasedStateMachine):
             assert NotPending(before.status(identity)) == outcome
         elif row["tokens_issued"] >= most:
             assert Throttled(None) == outcome
-        elif due and due > before.now:
+        elif gap and due and due > before.now:
             assert Throttled(due) == outcome
         else:
             assert isinstance(outcome, Issued)
@@ -506,7 +506,8 @@ class LifeCycle(RuleBasedStateMachine):
         }
         outcome, before, kept = self.do(mode, lambda session: calls[what](OutboxRepository(session)))
         row = before.outbox.get(message.event_id)
-        ours = row is not None and row["attempts"] == message.attempts and not row["dead_at"]
+        claim = (message.attempts, message.available_at, None)
+        ours = row is not None and claim == (row["attempts"], row["available_at"], row["dead_at"])
         revivable = row is not None and row["dead_at"] is not None
         assert {"ack": row is not None, "revive": revivable}.get(what, ours) == outcome
         if kept and what == "ack":

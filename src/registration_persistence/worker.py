@@ -17,12 +17,15 @@ from registration_persistence.errors import (
     Undeliverable,
 )
 from registration_persistence.registrations import OutboxMessage, OutboxRepository
-from registration_persistence.registrations.inputs import checked_reason
+from registration_persistence.registrations.inputs import checked_number, checked_reason, checked_ttl
 
 logger = logging.getLogger(__name__)
 
 # Seconds between attempts to reach a database that cannot be reached.
 _LONGEST_PAUSE = 30.0
+_LARGEST_BATCH = 1000
+_MOST_ATTEMPTS = 10_000
+_LONGEST_DELAY = timedelta(days=365)
 # What `OutboxRepository.retry` stores.
 _LONGEST_REASON = 200
 
@@ -48,6 +51,9 @@ class OutboxWorker:
 
     Attributes:
         counts: `delivered`, `retried`, `buried` and `released` messages since the worker was made.
+
+    Raises:
+        InvalidInput: An argument is wrong: *batch* is 1 to 1000, *max_attempts* 1 to 10,000, a delay a year at most.
     """
 
     def __init__(
@@ -61,17 +67,15 @@ class OutboxWorker:
         first_delay: timedelta = timedelta(seconds=5),
         longest_delay: timedelta = timedelta(hours=1),
     ) -> None:
-        if type(max_attempts) is not int or max_attempts < 1:
-            raise InvalidInput("max_attempts is not a whole number from 1")
-        if not timedelta(0) < first_delay <= longest_delay:
-            raise InvalidInput("first_delay is not more than nothing and longest_delay at most")
         self._database = database
         self._deliver = deliver
-        self._batch = batch
-        self._lease = lease
-        self._max_attempts = max_attempts
-        self._first_delay = first_delay
-        self._longest_delay = longest_delay
+        self._batch = checked_number("batch", batch, 1, _LARGEST_BATCH)
+        self._lease = checked_ttl("lease", lease)
+        self._max_attempts = checked_number("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
+        self._first_delay = checked_ttl("first_delay", first_delay)
+        self._longest_delay = checked_ttl("longest_delay", longest_delay)
+        if not self._first_delay <= self._longest_delay <= _LONGEST_DELAY:
+            raise InvalidInput("first_delay is longer than longest_delay, or that than a year")
         self.counts: Counter[str] = Counter()
 
     def run_once(self, stop: Event | None = None) -> int:
@@ -145,19 +149,16 @@ class OutboxWorker:
         delay = self._delay(message.attempts)
         logger.warning("%s was not delivered: %s; trying again in %s", _named(message), reason, delay)
         with self._database.session(autocommit=True) as session:
-            OutboxRepository(session).retry(message, reason, delay)
-        self.counts["retried"] += 1
+            self.counts["retried"] += OutboxRepository(session).retry(message, reason, delay)
 
     def _bury(self, message: OutboxMessage, reason: str) -> None:
         logger.error("%s is given up, attempts: %d, reason: %s", _named(message), message.attempts, reason)
         with self._database.session(autocommit=True) as session:
-            OutboxRepository(session).bury(message, reason)
-        self.counts["buried"] += 1
+            self.counts["buried"] += OutboxRepository(session).bury(message, reason)
 
     def _release(self, messages: Sequence[OutboxMessage]) -> None:
         with self._database.session(autocommit=True) as session:
-            OutboxRepository(session).release(messages)
-        self.counts["released"] += len(messages)
+            self.counts["released"] += OutboxRepository(session).release(messages)
 
     def _delay(self, attempts: int) -> timedelta:
         doubled = min(self._first_delay * 2 ** min(attempts - 1, 30), self._longest_delay)

@@ -365,3 +365,21 @@ def test_refuses_other_arguments(unsent: OutboxRepository, call: Callable[[Any],
     """Limits, leases, delays and ids are checked before anything is sent, and the error names which is wrong."""
     with pytest.raises(InvalidInput, match=problem):
         call(unsent)
+
+
+def test_who_is_late_changes_nothing_after_a_revival(
+    outbox: OutboxRepository, announce: Announce, change: Change
+) -> None:
+    """A worker whose lease is long over does not take a message from who has it, though both claimed it once."""
+    announce(1)
+    (late,) = outbox.claim()
+    change("UPDATE outbox SET available_at = now()")
+    (given_up,) = outbox.claim()
+    outbox.bury(given_up, "smtp:550")
+    outbox.revive([late.event_id])
+    (held,) = outbox.claim()
+
+    assert held.attempts == late.attempts
+    assert not outbox.retry(late, "smtp:421", timedelta(0))
+    assert outbox.release([late]) == 0
+    assert outbox.bury(held, "smtp:550")

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Barrier, Event, Timer
+from threading import Barrier, Event, Thread
 from typing import Any
 from uuid import UUID
 
@@ -102,35 +102,41 @@ def failing(error: BaseException) -> Callable[[OutboxMessage], None]:
     return deliver
 
 
-def lose_connection(database: Database, queue: Queue, how: str) -> None:
+def terminate(database: Database, queue: Queue) -> None:
     """Have the server end the connection that *database* will use next, and wait until it has."""
     with database.session(autocommit=True) as session:
         pid = session.scalar(text("SELECT pg_backend_pid()"))
-        if how == "idle":
-            session.execute(text("SET idle_session_timeout = 1"))
-    if how == "terminated":
-        queue.change(f"SELECT pg_terminate_backend({pid})")
+    queue.change(f"SELECT pg_terminate_backend({pid})")
     deadline = time.monotonic() + TOO_LONG
     while queue.has_client(pid):
         assert time.monotonic() < deadline, "the connection is still there"
         time.sleep(0.01)
 
 
+def demote(database: Database, _queue: Queue) -> None:
+    """Have the connection that *database* will use next lead to a reader, as after a failover."""
+    with database.session(autocommit=True) as session:
+        session.execute(text("SET default_transaction_read_only = on"))
+
+
 def run_until(stop: Event, worker: OutboxWorker, poll: float = 0.01) -> None:
-    """Run *worker* until *stop* is set; where nothing sets it, fail."""
-    forgotten = Event()
+    """Run *worker* until *stop* is set, and raise what it raised; where it does not end, fail instead of hanging."""
+    raised: list[Exception] = []
 
-    def give_up() -> None:
-        forgotten.set()
-        stop.set()
+    def run() -> None:
+        try:
+            worker.run(stop, poll=poll)
+        except Exception as error:  # noqa: BLE001 raised again below
+            raised.append(error)
 
-    timer = Timer(TOO_LONG, give_up)
-    timer.start()
-    try:
-        worker.run(stop, poll=poll)
-    finally:
-        timer.cancel()
-    assert not forgotten.is_set(), "the worker waited for too long"
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(TOO_LONG)
+    ended = not thread.is_alive()
+    stop.set()
+    assert ended, "the worker did not end"
+    for error in raised:
+        raise error
 
 
 def test_delivers_what_is_due(narrow: Database, queue: Queue) -> None:
@@ -346,23 +352,24 @@ def test_no_message_is_delivered_on_a_lease_that_ends(database: Database, queue:
 
 
 def test_runs_until_it_is_stopped(database: Database, queue: Queue) -> None:
-    """It finds what comes later, and ends when it is told to; told before, it does not begin."""
+    """It finds what comes later, ends when it is told to and gives the rest back; told before, it does not begin."""
     queue.put(1)
     stop = Event()
     delivered: list[UUID] = []
 
     def deliver(message: OutboxMessage) -> None:
         delivered.append(message.event_id)
-        if len(delivered) == 3:
+        if len(delivered) == 1:
+            queue.put(3)
+        else:
             stop.set()
-        queue.put(1)
 
     worker = OutboxWorker(database, deliver)
     run_until(stop, worker)
-
-    assert len(set(delivered)) == len(delivered) == 3
     run_until(stop, worker)
-    assert [(0, True)] == [(row["attempts"], row["due"]) for row in queue.rows()]
+
+    assert len(set(delivered)) == len(delivered) == 2
+    assert [(0, True), (0, True)] == [(row["attempts"], row["due"]) for row in queue.rows()]
 
 
 def test_does_not_wait_while_there_is_more(database: Database, queue: Queue) -> None:
@@ -380,17 +387,21 @@ def test_does_not_wait_while_there_is_more(database: Database, queue: Queue) -> 
     assert event_ids == delivered
 
 
-@pytest.mark.parametrize(("how", "error"), [("terminated", "CommitOutcomeUnknown"), ("idle", "ConnectionLost")])
+@pytest.mark.parametrize(("fate", "error"), [(terminate, "CommitOutcomeUnknown"), (demote, "WriterMoved")])
 def test_outlives_its_connection(
-    narrow: Database, queue: Queue, caplog: pytest.LogCaptureFixture, how: str, error: str
+    narrow: Database,
+    queue: Queue,
+    caplog: pytest.LogCaptureFixture,
+    fate: Callable[[Database, Queue], None],
+    error: str,
 ) -> None:
-    """A connection that is gone is replaced and everything is delivered; what could not be removed comes twice."""
+    """A connection that is no good any more is replaced and everything delivered; what was not removed comes twice."""
     event_ids, stop = queue.put(4), Event()
     delivered: list[UUID] = []
 
     def deliver(message: OutboxMessage) -> None:
         if not delivered:
-            lose_connection(narrow, queue, how)
+            fate(narrow, queue)
             queue.end_leases()
         delivered.append(message.event_id)
         if set(event_ids) == set(delivered):

@@ -137,7 +137,7 @@ def test_refuses_what_cannot_receive_mail_or_be_compared(address: str) -> None:
 @pytest.mark.parametrize("value", [None, 7, b"ada@example.com", ["ada@example.com"]])
 def test_refuses_what_is_no_string(value: object) -> None:
     """The error says what came instead."""
-    with pytest.raises(InvalidEmail, match=f"is a {type(value).__name__}"):
+    with pytest.raises(InvalidEmail, match=f"is of type {type(value).__name__}"):
         normalise_email(value)  # type: ignore[arg-type]  # the point
 
 
@@ -165,8 +165,9 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
 @example("ada.", "example.com")
 @example("ada", "example.test")
 @example("ada", "127.0.0.1")
-@example("a" * 64, ".".join(["x" * 60] * 3) + ".comm")
-@example("a" * 64, ".".join(["x" * 60] * 3) + ".commm")
+@example("x" * 65, "example.com")
+@example("x" * 64, ".".join(["x" * 60] * 3) + ".museum")
+@example("x" * 64, ".".join(["x" * 60] * 3) + ".holiday")
 def test_the_short_cut_leads_to_the_same(local: str, domain: str) -> None:
     """A plain address has the key, or the refusal, that it would have if it were looked at in full."""
     outcomes = []

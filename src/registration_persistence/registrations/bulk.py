@@ -48,7 +48,7 @@ WITH given AS (
          CASE WHEN status IN ('pending', 'verified') THEN statement_timestamp() + :ttl END,
          CASE WHEN status IN ('verified', 'active') THEN coalesce(registered_at, statement_timestamp()) END,
          CASE WHEN status = 'active' THEN coalesce(registered_at, statement_timestamp()) END
-  FROM given ORDER BY email_key, number
+  FROM given ORDER BY email_key, submit_key, number
   ON CONFLICT DO NOTHING
   RETURNING id, status
 ), consent AS (

@@ -6,7 +6,7 @@ No error quotes a value: arguments get mixed up, and what was passed as a status
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
@@ -226,10 +226,13 @@ def checked_gap(name: str, gap: timedelta) -> timedelta:
 
 
 def checked_moment(name: str, moment: datetime) -> datetime:
-    """Return *moment*, the argument *name*, where it says in which time zone it is meant."""
+    """Return *moment*, the argument *name*, in UTC, where it says in which time zone it is meant."""
     if not isinstance(moment, datetime) or moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidInput(f"{name} is not a datetime with a time zone: use datetime.now(UTC), for example")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(f"{name} is outside the years 1 to 9999 in UTC") from None
 
 
 def checked_reason(reason: str) -> str:

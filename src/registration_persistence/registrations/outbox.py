@@ -32,9 +32,10 @@ WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
 RETURNING {_COLUMNS}
 """)
 
-# Whoever claimed the message last has the highest number of attempts; the others are late.
-_CLAIMED = """o.event_id = claimed.event_id AND o.attempts = claimed.attempts AND o.dead_at IS NULL"""
-_GIVEN = """unnest(:ids, :attempts_of) AS claimed (event_id, attempts)"""
+# Whoever claimed the message last knows how often it was claimed and until when; the others are late.
+_CLAIMED = """o.event_id = claimed.event_id AND o.attempts = claimed.attempts AND o.available_at = claimed.leased_until
+  AND o.dead_at IS NULL"""
+_GIVEN = """unnest(:ids, :attempts_of, :leased_until) AS claimed (event_id, attempts, leased_until)"""
 
 _ACK = statement("DELETE FROM outbox WHERE event_id = ANY(:ids)")
 
@@ -139,7 +140,7 @@ class OutboxRepository(Repository):
         Raises:
             InvalidInput: Nothing was sent.
         """
-        ids = list(event_ids)
+        ids = list(event_ids) if isinstance(event_ids, Iterable) else [None]
         if not all(isinstance(event_id, UUID) for event_id in ids):
             raise InvalidInput("the event ids are not all of them a uuid.UUID")
         return self._write(_REVIVE, ids=ids)
@@ -153,8 +154,13 @@ class OutboxRepository(Repository):
 
     def _write_claimed(self, statement: TextClause, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
         claimed = _checked(messages)
-        ids, attempts = [message.event_id for message in claimed], [message.attempts for message in claimed]
-        return self._write(statement, ids=ids, attempts_of=attempts, **parameters)
+        return self._write(
+            statement,
+            ids=[message.event_id for message in claimed],
+            attempts_of=[message.attempts for message in claimed],
+            leased_until=[message.available_at for message in claimed],
+            **parameters,
+        )
 
 
 def _checked(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:

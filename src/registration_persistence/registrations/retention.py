@@ -299,9 +299,9 @@ class Retention(Repository):
             InvalidInput: Nothing was sent.
             LockTimeout: As for `ensure_event_partitions`.
         """
-        if checked_moment("before", before) > datetime.now(UTC):
+        month = checked_moment("before", before)
+        if month > datetime.now(UTC):
             raise InvalidInput("before is in the future: the events of this month are still being written")
-        month = before.astimezone(UTC)
         first_to_stay = f"registration_events_y{month.year:04}m{month.month:02}"
         names = self._session.scalars(_PARTITIONS).all()
         old = tuple(name for name in names if name < first_to_stay)

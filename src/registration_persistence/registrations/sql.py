@@ -71,8 +71,8 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "delay": Interval(),
     "error": Text(),
     "ids": ARRAY(UUID()),
-    "attempts": BigInteger(),
     "attempts_of": ARRAY(Integer()),
+    "leased_until": ARRAY(DateTime(timezone=True)),
     "rows": Text(),
     "announce": Boolean(),
 }

@@ -45,7 +45,9 @@ ISSUE = statement(f"""
 WITH seen AS (
   SELECT tokens_issued FROM registrations WHERE id = :id
 ), found AS (
-  SELECT {columns("r")}, {STATUS_NOW} AS status_now, r.tokens_issued, r.token_issued_at + :min_gap AS due_at
+  SELECT {columns("r")}, {STATUS_NOW} AS status_now, r.tokens_issued, r.token_issued_at + :min_gap AS due_at,
+         -- Who waited for the lock has an older time than who had it: without a gap that must not matter.
+         coalesce(r.token_issued_at + :min_gap > statement_timestamp(), false) AND :min_gap > interval '0' AS too_soon
   FROM registrations r WHERE r.id = :id
   FOR NO KEY UPDATE
 ), counted AS (
@@ -53,7 +55,7 @@ WITH seen AS (
   FROM found, seen
   WHERE r.id = found.id AND found.status_now = 'pending'
     AND found.tokens_issued < :max_issued
-    AND (found.due_at IS NULL OR found.due_at <= statement_timestamp())
+    AND NOT found.too_soon
     AND found.tokens_issued = seen.tokens_issued  -- or a token that was issued meanwhile would not be replaced
     AND NOT EXISTS (SELECT FROM verification_tokens WHERE secret_hash = :secret_hash)
   RETURNING r.id
@@ -71,7 +73,7 @@ WITH seen AS (
 )
 SELECT {columns("found")}, found.status_now, issued.expires_at AS token_expires_at,
        found.tokens_issued >= :max_issued AS exhausted,
-       CASE WHEN found.due_at > statement_timestamp() THEN found.due_at END AS retry_at
+       CASE WHEN found.too_soon THEN found.due_at END AS retry_at
 FROM found LEFT JOIN issued ON issued.registration_id = found.id
 """)
 
