@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
+from support import TABLES
 
 from registration_persistence import (
     Consent,
@@ -66,7 +67,6 @@ FROM registrations LIMIT 20000
 """,
     "ANALYZE",
 )
-TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 FILLED = 1000
 SCANS = f"""
 SELECT relname, seq_scan FROM pg_stat_xact_user_tables JOIN pg_class USING (relname)

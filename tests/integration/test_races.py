@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp
+from support import TABLES, TERMS, Change, Rows, SignUp
 
 from registration_persistence import (
     AlreadyVerified,
@@ -112,12 +112,6 @@ def in_a_row(
 SOMEBODY_WAITS = """
 SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))
 """
-
-
-def change(database: Database, sql: str, **parameters: Any) -> None:
-    """Change rows behind the repositories' back."""
-    with database.session() as session:
-        session.execute(text(sql), parameters)
 
 
 def kinds(outcomes: Sequence[object]) -> Counter[type]:
@@ -306,11 +300,11 @@ def test_an_overdue_mailbox_proven_by_eight(wide: Database, sign_up: SignUp, row
     assert_trails_are_whole(rows)
 
 
-def test_one_resend_of_eight(wide: Database, sign_up: SignUp, rows: Rows) -> None:
+def test_one_resend_of_eight(wide: Database, sign_up: SignUp, change: Change, rows: Rows) -> None:
     """One of eight who ask at once gets a token, which takes the place of the one before; the others are throttled."""
     for number in range(ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        change(wide, "UPDATE registrations SET token_issued_at = token_issued_at - interval '1 h'")
+        change("UPDATE registrations SET token_issued_at = token_issued_at - interval '1 h'")
 
         outcomes = in_sessions(wide, *[resend(made.registration.id, timedelta(minutes=1))] * WIDTH)
 
@@ -410,13 +404,13 @@ def test_verify_against_erase(wide: Database, sign_up: SignUp, rows: Rows) -> No
 def test_resend_against_erase(wide: Database, sign_up: SignUp, rows: Rows, *, autocommit: bool) -> None:
     """Whoever comes first, no token is left of a person who was erased."""
     seen: Counter[type] = Counter()
-    for number in range(6 * ROUNDS):
+    for number in range(20 * ROUNDS):
         ada = sign_up(f"ada{number}@example.com").registration.id
 
         seen += kinds(in_sessions(wide, resend(ada), erasure(ada), resend(ada), autocommit=autocommit))
 
     assert {Issued, NotPending, Erased} >= set(seen)
-    assert seen[Erased] == 6 * ROUNDS
+    assert seen[Erased] == 20 * ROUNDS
     assert [{"n": 0}] == rows("SELECT count(*) AS n FROM verification_tokens")
     assert_trails_are_whole(rows)
 
@@ -479,12 +473,12 @@ def test_purge_against_resend(wide: Database, sign_up: SignUp, rows: Rows) -> No
     assert_trails_are_whole(rows)
 
 
-def test_sweeps_pass_by_what_somebody_is_at(wide: Database, sign_up: SignUp, rows: Rows) -> None:
+def test_sweeps_pass_by_what_somebody_is_at(wide: Database, sign_up: SignUp, change: Change, rows: Rows) -> None:
     """What another transaction is about to cancel or to erase is neither waited for, nor expired, nor deleted."""
     overdue, closed = (sign_up(f"{name}@example.com").registration.id for name in ("ada", "eve"))
     in_sessions(wide, cancellation(closed))
-    change(wide, "UPDATE registrations SET expires_at = now() WHERE status = 'pending'")
-    change(wide, "UPDATE verification_tokens SET created_at = '2020-01-01', expires_at = '2020-01-02'")
+    change("UPDATE registrations SET expires_at = now() WHERE status = 'pending'")
+    change("UPDATE verification_tokens SET created_at = '2020-01-01', expires_at = '2020-01-02'")
 
     with wide.session() as session:
         cancellation(overdue)(session)
@@ -497,39 +491,32 @@ def test_sweeps_pass_by_what_somebody_is_at(wide: Database, sign_up: SignUp, row
     assert_trails_are_whole(rows)
 
 
-def test_verify_by_code_against_expiry(wide: Database, sign_up: SignUp, rows: Rows) -> None:
+ENDS_SOON = "UPDATE registrations SET expires_at = clock_timestamp() + {number} * interval '0.5 ms' WHERE id = '{id}'"
+
+
+def test_verify_by_code_against_expiry(wide: Database, sign_up: SignUp, change: Change, rows: Rows) -> None:
     """At the moment that the time is over, the mailbox is proven or the registration expires, and never both."""
     seen: Counter[type] = Counter()
     for number in range(2 * ROUNDS):
         ada = sign_up(f"ada{number}@example.com").registration.id
         prove = of_registrations(proof(ada, code_for(wide, ada)))
-        end(wide, ada, number)
+        change(ENDS_SOON.format(number=number, id=ada))
 
         seen += kinds(in_sessions(wide, prove, expiry, autocommit=True))
 
     assert_verified_or_expired(wide, rows, seen)
 
 
-def test_verify_against_expiry(wide: Database, sign_up: SignUp, rows: Rows) -> None:
+def test_verify_against_expiry(wide: Database, sign_up: SignUp, change: Change, rows: Rows) -> None:
     """At the moment that the time is over, the link works or the registration expires, and never both."""
     seen: Counter[type] = Counter()
     for number in range(2 * ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        end(wide, made.registration.id, number)
+        change(ENDS_SOON.format(number=number, id=made.registration.id))
 
         seen += kinds(in_sessions(wide, of_registrations(verification(made.secret)), expiry, expiry, autocommit=True))
 
     assert_verified_or_expired(wide, rows, seen)
-
-
-def end(database: Database, registration_id: UUID, milliseconds: int) -> None:
-    """Have the registration's time be over soon."""
-    change(
-        database,
-        "UPDATE registrations SET expires_at = clock_timestamp() + :soon WHERE id = :id",
-        soon=timedelta(milliseconds=milliseconds / 2),
-        id=registration_id,
-    )
 
 
 def assert_verified_or_expired(database: Database, rows: Rows, seen: Counter[type]) -> None:
@@ -582,11 +569,12 @@ def test_consents_of_eight(wide: Database, sign_up: SignUp, rows: Rows) -> None:
 
 MESSAGES = """
 INSERT INTO outbox (event_id, registration_id, type, payload)
-SELECT gen_random_uuid(), gen_random_uuid(), 'registration.registered', '{"seq": 1}' FROM generate_series(1, :number)
+SELECT gen_random_uuid(), gen_random_uuid(), 'registration.registered', '{{"seq": 1}}'
+FROM generate_series(1, {number})
 """
 
 
-def test_six_workers_claim(wide: Database) -> None:
+def test_six_workers_claim(wide: Database, change: Change) -> None:
     """Six workers that claim until nothing is left get each message once."""
     number = 360
 
@@ -597,7 +585,7 @@ def test_six_workers_claim(wide: Database) -> None:
         return claimed
 
     for _ in range(3):
-        change(wide, MESSAGES, number=number)
+        change(MESSAGES.format(number=number))
 
         outcomes = in_sessions(wide, *[work] * 6, autocommit=True)
 
@@ -608,14 +596,14 @@ def test_six_workers_claim(wide: Database) -> None:
             assert number == OutboxRepository(session).ack(claimed)
 
 
-def test_a_lease_that_is_over(wide: Database, rows: Rows) -> None:
+def test_a_lease_that_is_over(wide: Database, change: Change, rows: Rows) -> None:
     """Another gets the message, and what the first says of it late does no harm."""
-    change(wide, MESSAGES, number=1)
+    change(MESSAGES.format(number=1))
     with wide.session(autocommit=True) as session:
         outbox = OutboxRepository(session)
         (first,) = outbox.claim()
         assert () == outbox.claim()
-        change(wide, "UPDATE outbox SET available_at = now() - interval '1 s'")
+        change("UPDATE outbox SET available_at = now() - interval '1 s'")
         (second,) = outbox.claim()
         before = rows("SELECT * FROM outbox")
 
@@ -664,7 +652,7 @@ def killed(
 
 def assert_one_of_everything(rows: Rows, number: int) -> None:
     """There are *number* registrations, each with one token, one consent, one event and one message."""
-    for table in ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox"):
+    for table in TABLES:
         assert [{"n": number}] == rows(f"SELECT count(*) AS n FROM {table}")
     assert_trails_are_whole(rows)
 
@@ -689,13 +677,13 @@ def test_killed_before_commit(wide: Database, rows: Rows, moment: str) -> None:
 def test_killed_at_any_moment(wide: Database, rows: Rows, *, autocommit: bool) -> None:
     """Whenever a connection is killed, repeating the sign-up with its key leaves one of everything."""
     seen: Counter[type] = Counter()
-    for number in range(4 * ROUNDS):
-        seen += kinds(killed(wide, submission(number), autocommit=autocommit, seconds=number / 10_000))
+    for number in range(8 * ROUNDS):
+        seen += kinds(killed(wide, submission(number), autocommit=autocommit, seconds=number / 20_000))
         while set(last := kinds(in_sessions(wide, submission(number)))).isdisjoint({Registered, Replayed}):
             seen += last
 
     assert {Registered, ConnectionLost, CommitOutcomeUnknown} >= set(seen)
-    assert_one_of_everything(rows, 4 * ROUNDS)
+    assert_one_of_everything(rows, 8 * ROUNDS)
 
 
 def in_one_snapshot(session: Session) -> None:
