@@ -404,13 +404,13 @@ def test_verify_against_erase(wide: Database, sign_up: SignUp, rows: Rows) -> No
 def test_resend_against_erase(wide: Database, sign_up: SignUp, rows: Rows, *, autocommit: bool) -> None:
     """Whoever comes first, no token is left of a person who was erased."""
     seen: Counter[type] = Counter()
-    for number in range(20 * ROUNDS):
+    for number in range(12 * ROUNDS):
         ada = sign_up(f"ada{number}@example.com").registration.id
 
         seen += kinds(in_sessions(wide, resend(ada), erasure(ada), resend(ada), autocommit=autocommit))
 
     assert {Issued, NotPending, Erased} >= set(seen)
-    assert seen[Erased] == 20 * ROUNDS
+    assert seen[Erased] == 12 * ROUNDS
     assert [{"n": 0}] == rows("SELECT count(*) AS n FROM verification_tokens")
     assert_trails_are_whole(rows)
 
@@ -677,13 +677,13 @@ def test_killed_before_commit(wide: Database, rows: Rows, moment: str) -> None:
 def test_killed_at_any_moment(wide: Database, rows: Rows, *, autocommit: bool) -> None:
     """Whenever a connection is killed, repeating the sign-up with its key leaves one of everything."""
     seen: Counter[type] = Counter()
-    for number in range(8 * ROUNDS):
+    for number in range(6 * ROUNDS):
         seen += kinds(killed(wide, submission(number), autocommit=autocommit, seconds=number / 20_000))
         while set(last := kinds(in_sessions(wide, submission(number)))).isdisjoint({Registered, Replayed}):
             seen += last
 
     assert {Registered, ConnectionLost, CommitOutcomeUnknown} >= set(seen)
-    assert_one_of_everything(rows, 8 * ROUNDS)
+    assert_one_of_everything(rows, 6 * ROUNDS)
 
 
 def in_one_snapshot(session: Session) -> None:

@@ -1,6 +1,7 @@
 """`Database.session`: when it commits, what it refuses, and what a lost connection means."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterator
 from threading import Thread
@@ -498,3 +499,21 @@ def test_a_broken_constraint_does_not_quote_the_row(database: Database) -> None:
     assert email not in str(raised.value).lower()
     assert isinstance(raised.value.orig, psycopg.Error)
     assert email.upper() in str(raised.value.orig.diag.message_detail)
+
+
+@pytest.mark.parametrize(("autocommit", "error"), [(True, CommitOutcomeUnknown), (False, ConnectionLost)])
+def test_a_socket_that_breaks_is_a_lost_connection(
+    database: Database, *, autocommit: bool, error: type[Exception]
+) -> None:
+    """Also where the driver sees it before libpq does and calls the connection neither closed nor broken."""
+    with pytest.raises(error), database.session(autocommit=autocommit) as session:
+        session.execute(text("SELECT 1"))
+        driver: Any = session.connection().connection.dbapi_connection
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, driver.fileno())
+        os.close(writer)
+        session.execute(text("SELECT 2"))
+
+    with database.session() as session:
+        assert session.scalar(text("SELECT 3")) == 3

@@ -200,7 +200,9 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
     # In autocommit the server commits before it answers, so a lost answer says nothing either.
     committing = not read_only and (driver.autocommit or _COMMITTING in connection.info)
-    meaning = statement_failure(error, lost=context.is_disconnect, committing=committing, read_only=read_only)
+    # psycopg may see a broken socket before libpq does, which then calls the connection neither closed nor broken.
+    lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+    meaning = statement_failure(error, lost=lost, committing=committing, read_only=read_only)
     if meaning is None:
         if context.sqlalchemy_exception is not None:
             context.sqlalchemy_exception.args = (f"({type(error).__name__}) {error}",)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registration_persistence.errors import InvalidInput
-from registration_persistence.registrations.base import BEGINNINGS, new_id
+from registration_persistence.registrations.base import BEGINNINGS, new_id_text
 from registration_persistence.registrations.confidential import confidential
 from registration_persistence.registrations.email import KEY_REVISION, normalise_email
 from registration_persistence.registrations.inputs import (
@@ -29,6 +29,8 @@ from registration_persistence.registrations.sql import statement
 DUPLICATE = "duplicate: the mailbox is proven already, or the idempotency key was used before"
 """Why a row was skipped that could have been stored."""
 
+# The rows are made here, so that there is no circle to look for.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)
 _LARGEST_BATCH = 10_000
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _IMPORTABLE = BEGINNINGS["imported"]
@@ -39,7 +41,10 @@ _IMPORT = statement("""
 WITH given AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row (
     number bigint, id uuid, event_id uuid, email text, email_key text, status text, profile jsonb, submit_key text,
-    submit_digest text, registered_at timestamptz, consents json, purposes jsonb)
+    submit_digest text, registered_at timestamptz, purposes jsonb)
+), consented AS (
+  SELECT * FROM json_to_recordset(CAST(:consents AS json)) AS consent (
+    registration_id uuid, id uuid, purpose text, document_version text, granted boolean, source text)
 ), imported AS (
   INSERT INTO registrations (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
                              created_at, expires_at, verified_at, activated_at)
@@ -55,9 +60,7 @@ WITH given AS (
   INSERT INTO registration_consents (registration_id, id, purpose, document_version, granted, source, recorded_at)
   SELECT given.id, consent.id, consent.purpose, consent.document_version, consent.granted, consent.source,
          coalesce(given.registered_at, statement_timestamp())
-  FROM imported JOIN given ON given.id = imported.id,
-       json_to_recordset(given.consents) AS consent (
-         id uuid, purpose text, document_version text, granted boolean, source text)
+  FROM imported JOIN given ON given.id = imported.id JOIN consented AS consent ON consent.registration_id = imported.id
 ), event AS (
   INSERT INTO registration_events (registration_id, seq, id, type, data, actor, correlation_id)
   SELECT given.id, 1, given.event_id, 'imported',
@@ -137,8 +140,9 @@ class _Import:
         self._parameters |= {"ttl": ttl, "announce": announce}
         prepared = self._prepared(rows, on_skipped)
         while chunk := list(islice(prepared, batch)):
-            encoded = json.dumps(chunk, ensure_ascii=False)
-            duplicates = self._session.scalars(_IMPORT, {"rows": encoded, **self._parameters}).all()
+            consents = [consent for row in chunk for consent in row.pop("consents")]
+            encoded = {"rows": _ENCODER.encode(chunk), "consents": _ENCODER.encode(consents)}
+            duplicates = self._session.scalars(_IMPORT, {**encoded, **self._parameters}).all()
             for number in duplicates:
                 on_skipped(number, DUPLICATE)
             self._counts["duplicates"] += len(duplicates)
@@ -177,9 +181,10 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
     if registered_at and registered_at < _EARLIEST:
         raise InvalidInput(f"registered_at is before {_EARLIEST.year}")
     keys = submission(row.idempotency_key, mailbox.address, profile, consents)
+    identity = new_id_text()
     return {
-        "id": str(new_id()),
-        "event_id": str(new_id()),
+        "id": identity,
+        "event_id": new_id_text(),
         "email": mailbox.address,
         "email_key": mailbox.key,
         "status": str(row.status),
@@ -187,7 +192,8 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
         "registered_at": registered_at and registered_at.isoformat(),
         "consents": [
             {
-                "id": str(new_id()),
+                "registration_id": identity,
+                "id": new_id_text(),
                 "purpose": consent.purpose,
                 "document_version": consent.document_version,
                 "granted": consent.granted,

@@ -26,6 +26,7 @@ LARGEST_PROFILE = 8192
 """Octets of JSON that a profile may take."""
 
 _DEEPEST_PROFILE = 32
+_CONTAINERS = (dict, list, tuple)
 _LONGEST_IDEMPOTENCY_KEY = 255
 _LONGEST_TTL = timedelta(days=3650)
 # PostgreSQL's integer.
@@ -72,9 +73,9 @@ def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidProfile(f"the profile is nested more than {_DEEPEST_PROFILE} levels deep")
     encoded, stored, problem = "", None, ""
     try:
-        encoded = json.dumps(given, allow_nan=False, ensure_ascii=False)
+        encoded = _ENCODER.encode(given)
         size = len(encoded.encode())
-        stored = json.loads(encoded, parse_float=_as_postgresql_writes) if size <= LARGEST_PROFILE else given
+        stored = _DECODER.decode(encoded) if size <= LARGEST_PROFILE else given
     except (TypeError, ValueError) as error:
         problem = f"cannot be written as JSON ({type(error).__name__})"
     if problem:  # outside the `except`: the encoder's frames hold the profile
@@ -96,11 +97,16 @@ def _as_postgresql_writes(number: str) -> float | int:
     return int(exact) if "e" in number and exact == exact.to_integral_value() else float(number)
 
 
+# Made once, because `json.dumps` and `json.loads` make one for each call that has arguments.
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+_DECODER = json.JSONDecoder(parse_float=_as_postgresql_writes)
+
+
 def _deeper_than(levels: int, value: object) -> bool:
-    if not isinstance(value, dict | list | tuple):
+    if not isinstance(value, _CONTAINERS):
         return False
     children = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper_than(levels - 1, child) for child in children)
+    return levels == 0 or any(_deeper_than(levels - 1, child) for child in children if isinstance(child, _CONTAINERS))
 
 
 def checked_patch(patch: Mapping[str, Any]) -> dict[str, Any]:

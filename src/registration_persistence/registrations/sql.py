@@ -74,6 +74,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "attempts_of": ARRAY(Integer()),
     "leased_until": ARRAY(DateTime(timezone=True)),
     "rows": Text(),
+    "consents": Text(),
     "announce": Boolean(),
 }
 
