@@ -51,8 +51,8 @@ def entities() -> str:
     lines = ["erDiagram"]
     for table in tables:
         if "registration_id" in table.columns:
-            link = "--" if table.columns["registration_id"].foreign_keys else ".."
-            lines.append(f"    registrations ||{link}o{{ {table.name} : has")
+            link = "||--" if table.columns["registration_id"].foreign_keys else "|o.."
+            lines.append(f"    registrations {link}o{{ {table.name} : has")
     for table in tables:
         lines += [
             f"    {table.name} {{",
@@ -66,12 +66,20 @@ def _described(column: Column[object], table: Table) -> str:
     kind = column.type.compile(dialect=POSTGRESQL).lower().split(" collate")[0]
     kind = kind.replace("timestamp with time zone", "timestamptz")
     keys = [name for name, applies in (("PK", column.primary_key), ("FK", bool(column.foreign_keys))) if applies]
-    unique: list[Index | UniqueConstraint] = [index for index in table.indexes if index.unique]
+    unique: list[Index | UniqueConstraint] = [
+        index for index in table.indexes if index.unique and not _is_partial(index)
+    ]
     unique += [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
     if any(list(rule.columns) == [column] for rule in unique):
         keys.append("UK")
     note = ' "may be null"' if column.nullable else ""
     return f"{kind} {column.name}" + (f" {', '.join(keys)}" if keys else "") + note
+
+
+def _is_partial(index: Index) -> bool:
+    """Tell whether *index* leaves out rows for another reason than NULL."""
+    where = index.dialect_options["postgresql"]["where"]
+    return where is not None and "IS NOT NULL" not in str(where)
 
 
 def text() -> str:

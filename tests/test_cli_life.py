@@ -432,7 +432,7 @@ def test_whole_months_are_dropped(desk: Desk) -> None:
     assert "in the future" in one_line(refused.said)
     assert "" == refused.printed
     assert (0, "") == (dropped.code, dropped.said)
-    assert dropped.printed.startswith(f"partitions dropped: 2\n  {partition(old[0])}\n  {partition(old[1])}\n")
+    assert dropped.printed.endswith(f"partitions dropped: 2\n  {partition(old[0])}\n  {partition(old[1])}\n")
     assert [partition(old[2]), *before] == [row["name"] for row in desk.rows(PARTITIONS)]
 
 
@@ -1096,3 +1096,22 @@ def test_what_to_install_is_told(tmp_path: Path) -> None:
     assert "[2, 2, 2]\n" == done.stdout
     hint = r"registration-persistence: this needs rich(\.\w+)?: pip install 'registration-persistence\[cli\]'\n"
     assert re.fullmatch(f"({hint}){{3}}", done.stderr)
+
+
+def test_an_import_from_a_pipe(desk: Desk) -> None:
+    """What another program writes is imported as it comes, without a size that is known before."""
+    lines = "".join(f'{{"email": "person{number}@example.com"}}\n' for number in range(2500))
+
+    desk.run("import", "/dev/stdin", "--format", "jsonl", stdin=lines)
+
+    assert [{"n": 2500}] == desk.rows("SELECT count(*) AS n FROM registrations")
+
+
+def test_an_erasure_goes_on_where_somebody_is_gone(desk: Desk) -> None:
+    """An id that is unknown, or was purged meanwhile, is told, and the others are erased all the same."""
+    ada, unknown = desk.sign_up("ada@example.com"), str(uuid4())
+
+    done = desk.run("erase", unknown, ada, "--yes", code=1)
+
+    assert f"{ada} erased\n" == done.stdout
+    assert f"there is no registration {unknown}\n" == done.stderr

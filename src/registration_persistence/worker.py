@@ -1,5 +1,6 @@
 """`OutboxWorker`: hands the messages of the outbox to a function, each at least once."""
 
+import inspect
 import logging
 import random
 import re
@@ -14,6 +15,7 @@ from registration_persistence.errors import (
     CommitOutcomeUnknown,
     InvalidInput,
     RegistrationPersistenceError,
+    StatementTimeout,
     Undeliverable,
 )
 from registration_persistence.registrations import OutboxMessage, OutboxRepository
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 _LONGEST_PAUSE = 30.0
 _LARGEST_BATCH = 1000
 _MOST_ATTEMPTS = 10_000
+# Attempts after which a message that nobody has given back may be what kills its workers.
+_UNSUSPECTED = 3
 _LONGEST_DELAY = timedelta(days=365)
 # What `OutboxRepository.retry` stores.
 _LONGEST_REASON = 200
@@ -36,7 +40,8 @@ class OutboxWorker:
     A message stays in the outbox until the function has returned, so none is lost when the worker is killed; what was
     delivered and not yet removed is delivered again when its lease is over. Where the function raises, the message
     waits, longer each time, and after *max_attempts* it is buried for an operator to look at. Messages that kill the
-    worker count too. Any number of workers may run beside each other.
+    worker count too: after three attempts of which nobody has told, a message is tried last in a batch, one such in
+    each. Any number of workers may run beside each other.
 
     Args:
         database: Where the outbox is.
@@ -67,6 +72,8 @@ class OutboxWorker:
         first_delay: timedelta = timedelta(seconds=5),
         longest_delay: timedelta = timedelta(hours=1),
     ) -> None:
+        if not callable(deliver) or _runs_later(deliver):
+            raise InvalidInput("deliver is no function, or a coroutine or generator, whose body nobody would run")
         self._database = database
         self._deliver = deliver
         self._batch = checked_number("batch", batch, 1, _LARGEST_BATCH)
@@ -89,13 +96,14 @@ class OutboxWorker:
         """
         lapses = time.monotonic() + 0.9 * self._lease.total_seconds()
         with self._database.session(autocommit=True) as session:
-            messages = OutboxRepository(session).claim(self._batch, self._lease)
+            claimed = OutboxRepository(session).claim(self._batch, self._lease)
+        messages = self._suspects_last(claimed)
         for position, message in enumerate(messages):
             if (stop is not None and stop.is_set()) or time.monotonic() > lapses:
                 self._release(messages[position:])
                 break
             self._handle(message)
-        return len(messages)
+        return len(claimed)
 
     def run(self, stop: Event, *, poll: float = 1.0) -> None:
         """Deliver until *stop* is set; the message that is being delivered then is finished.
@@ -118,12 +126,23 @@ class OutboxWorker:
                 failures = 0
             except RegistrationPersistenceError as error:
                 # Whether the last statement was kept does not matter: a lease ends, and a message is delivered twice.
-                if not (error.retryable or isinstance(error, CommitOutcomeUnknown)):
+                if not (error.retryable or isinstance(error, CommitOutcomeUnknown | StatementTimeout)):
                     raise
                 failures += 1
                 pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 10) / 2) * random.uniform(0.5, 1)  # noqa: S311 jitter
                 logger.warning("the outbox cannot be read, trying again in %.1f s: %s", pause, type(error).__name__)
                 stop.wait(pause)
+
+    def _suspects_last(self, claimed: Sequence[OutboxMessage]) -> Sequence[OutboxMessage]:
+        """Return *claimed* with at most one message that may have killed its workers, at the end; release the others.
+
+        A worker that dies leaves an attempt with every message of its batch, and one alone is to blame.
+        """
+        unsuspected = min(_UNSUSPECTED, self._max_attempts)
+        suspects = [message for message in claimed if message.attempts > unsuspected and message.last_error is None]
+        if suspects[1:]:
+            self._release(suspects[1:])
+        return [message for message in claimed if message not in suspects] + suspects[:1]
 
     def _handle(self, message: OutboxMessage) -> None:
         if message.attempts > self._max_attempts:
@@ -131,12 +150,14 @@ class OutboxWorker:
             self._bury(message, message.last_error or "attempts-used-up")
             return
         try:
-            self._deliver(message)
+            result = self._deliver(message)
         except Undeliverable as error:
             self._bury(message, _reason_of(error))
         except Exception as error:  # noqa: BLE001 whatever the service's function raises
             self._failed(message, error)
         else:
+            if inspect.isawaitable(result) or inspect.isgenerator(result):
+                raise InvalidInput("deliver returned a coroutine or a generator, whose body nobody runs")
             with self._database.session(autocommit=True) as session:
                 OutboxRepository(session).ack([message])
             self.counts["delivered"] += 1
@@ -163,6 +184,13 @@ class OutboxWorker:
     def _delay(self, attempts: int) -> timedelta:
         doubled = min(self._first_delay * 2 ** min(attempts - 1, 30), self._longest_delay)
         return timedelta(seconds=doubled.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311 jitter
+
+
+def _runs_later(deliver: Callable[[OutboxMessage], object]) -> bool:
+    """Tell whether calling *deliver* would only make a coroutine or a generator."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    called = (deliver, type(deliver).__call__)
+    return any(kind(function) for kind in kinds for function in called)
 
 
 def _class_of(error: Exception) -> str:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import traceback
@@ -15,6 +16,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from support import LambdaEnvironment, Rows, SignUp
 
 from registration_persistence import (
@@ -293,3 +295,15 @@ def test_an_erasure_leaves_nothing_of_the_address(
     assert [FORMS, FORMS] == [forms_in(written) for written in before], "the search finds what is there"
     assert [set(), set()] == [forms_in(written) for written in after]
     assert [True, True] == [str(ada) in written and "smtp:550" in written for written in after]
+
+
+def test_the_error_of_a_broken_rule_keeps_no_parameters(database: Database) -> None:
+    """What an error tracker reads of SQLAlchemy's own errors, pickles included, holds neither mailbox nor profile."""
+    with database.session() as session:
+        session.execute(text("ALTER TABLE outbox ADD CONSTRAINT ck_outbox_nothing CHECK (false) NOT VALID"))
+
+    with pytest.raises(IntegrityError) as raised, database.session() as session:
+        RegistrationRepository(session).register(MAILBOX, profile={"name": NAME})
+
+    assert raised.value.params is None
+    assert MAILBOX.encode() not in pickle.dumps(raised.value)

@@ -137,3 +137,17 @@ def test_results_outlive_the_session(database: Database, sign_up: SignUp) -> Non
 
     assert found is not None
     assert {"name": "Ada"} == found.profile
+
+
+def test_an_edited_cursor_is_refused(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """Whichever digit somebody changes, the cursor is no longer one that was given out."""
+    sign_up()
+    sign_up()
+    cursor = registrations.list_page(limit=1).next_cursor
+    assert cursor is not None
+    assert len(registrations.list_page(after=cursor).items) == 1
+
+    for place in range(len(cursor)):
+        edited = cursor[:place] + ("0" if cursor[place] != "0" else "1") + cursor[place + 1 :]
+        with pytest.raises(InvalidCursor):
+            registrations.list_page(after=edited)

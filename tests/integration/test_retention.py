@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -723,3 +724,54 @@ def test_keeps_the_months_to_come(unsent: Retention) -> None:
     """A moment in the future would take the events of now, and is refused before anything is sent."""
     with pytest.raises(InvalidInput, match="before is in the future"):
         unsent.drop_event_partitions(datetime.now(UTC) + timedelta(minutes=1))
+
+
+def test_several_make_and_drop_partitions_at_once(database_settings: DatabaseSettings) -> None:
+    """Whoever is late finds the work done, and nobody fails."""
+    wide = Database(dataclasses.replace(database_settings, pool_size=5))
+    barrier = Barrier(4)
+
+    def work(number: int) -> None:
+        with wide.session(autocommit=True) as session:
+            session.execute(text("SELECT 1"))
+            barrier.wait(20)
+            Retention(session).ensure_event_partitions(14 + number)
+            barrier.wait(20)
+            Retention(session).drop_event_partitions(datetime.now(UTC))
+
+    for number in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(work, [number] * 4))
+    with wide.session() as session:
+        made = session.scalars(text("SELECT inhrelid::regclass::text FROM pg_inherits")).all()
+        owners = "SELECT DISTINCT relowner FROM pg_class WHERE relname LIKE 'registration_events%'"
+        assert len(session.scalars(text(owners)).all()) == 1
+    wide.dispose()
+    assert len({name for name in made if "_y" in name and "idx" not in name and "key" not in name}) == 17
+
+
+def test_a_sign_up_that_waits_for_a_partition_is_registered(database_settings: DatabaseSettings) -> None:
+    """Who signs up while this month's events move is kept waiting, and then registered."""
+    wide = Database(dataclasses.replace(database_settings, pool_size=5))
+    with wide.session() as session:
+        now = session.scalar(text("SELECT now()"))
+        assert now is not None
+        this_month = f"registration_events_{now.astimezone(UTC):y%Ym%m}"
+        session.execute(text(f"DROP TABLE {this_month}"))
+
+    def sign_up(number: int) -> None:
+        with wide.session(autocommit=True) as session:
+            RegistrationRepository(session).register(f"ada{number}@example.com")
+
+    with ThreadPoolExecutor(4) as threads, wide.session() as session:
+        sign_up(0)
+        (made,) = Retention(session).ensure_event_partitions(0)
+        waiting = [threads.submit(sign_up, number) for number in range(1, 4)]
+        time.sleep(0.2)
+        session.commit()
+        for one in waiting:
+            one.result(timeout=20)
+    with wide.session() as session:
+        assert made == this_month
+        assert session.scalar(text(f"SELECT count(*) FROM {this_month}")) == 4
+    wide.dispose()

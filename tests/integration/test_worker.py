@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Event, Thread
@@ -27,6 +27,7 @@ from registration_persistence import (
     ImportRow,
     InvalidInput,
     OutboxMessage,
+    OutboxRepository,
     OutboxWorker,
     SchemaOutdated,
     Undeliverable,
@@ -164,7 +165,7 @@ def test_delivers_what_is_due(narrow: Database, queue: Queue) -> None:
 def test_each_failure_doubles_the_delay(database: Database, queue: Queue, failures_before: int, seconds: int) -> None:
     """Up to the longest delay, give or take half, and not the same for all messages of a batch."""
     queue.put(12)
-    queue.change(f"UPDATE outbox SET attempts = {failures_before}")
+    queue.change(f"UPDATE outbox SET attempts = {failures_before}, last_error = 'builtins.OSError'")
     worker = OutboxWorker(
         database,
         failing(OSError()),
@@ -547,3 +548,68 @@ def test_refuses_wrong_arguments(arguments: dict[str, Any], problem: str) -> Non
     database = Database(DatabaseSettings(environment="test", host="nowhere.invalid", name="x", user="x", password="x"))
     with pytest.raises(InvalidInput, match=problem):
         OutboxWorker(database, failing(AssertionError()), **arguments)
+
+
+def test_one_message_that_kills_gets_no_other_buried(database: Database, announce_ten: list[UUID]) -> None:
+    """Of ten messages that were claimed by workers that died, the nine that are harmless are delivered."""
+    poison, *harmless = announce_ten
+    delivered: list[UUID] = []
+    with database.session() as session:
+        session.execute(text("UPDATE outbox SET attempts = 10"))
+
+    def deliver(message: OutboxMessage) -> None:
+        if message.event_id == poison:
+            raise SystemExit
+        delivered.append(message.event_id)
+
+    worker = OutboxWorker(database, deliver, max_attempts=12)
+    while database_has_messages(database):
+        with suppress(SystemExit):
+            worker.run_once()
+        with database.session() as session:
+            session.execute(text("UPDATE outbox SET available_at = now()"))
+
+    assert sorted(harmless) == sorted(delivered)
+    with database.session() as session:
+        assert [poison] == [message.event_id for message in OutboxRepository(session).dead()]
+
+
+def database_has_messages(database: Database) -> bool:
+    """Whether there is a message that was not given up."""
+    with database.session() as session:
+        return bool(session.scalar(text("SELECT count(*) FROM outbox WHERE dead_at IS NULL")))
+
+
+@pytest.fixture
+def announce_ten(database: Database) -> list[UUID]:
+    """The events of ten messages."""
+    with database.session() as session:
+        bulk_import(session, [ImportRow(f"ada{number}@example.com") for number in range(10)], announce=True)
+        return list(session.scalars(text("SELECT event_id FROM outbox ORDER BY event_id")))
+
+
+async def coroutine(_message: OutboxMessage) -> None:
+    """Deliver nothing."""
+
+
+def generator(_message: OutboxMessage) -> Iterator[None]:
+    """Deliver nothing."""
+    yield
+
+
+@pytest.mark.parametrize("deliver", [coroutine, generator, None, "mail:deliver"])
+def test_a_function_whose_body_would_not_run_is_refused(database: Database, deliver: Any) -> None:
+    """A coroutine or a generator returns at once, and its message would be lost."""
+    with pytest.raises(InvalidInput, match="coroutine or generator"):
+        OutboxWorker(database, deliver)
+
+
+def test_a_generator_that_hides_in_a_lambda_loses_nothing(database: Database, announce_ten: list[UUID]) -> None:
+    """What could not be seen before is an error when it is returned, and the message stays."""
+    worker = OutboxWorker(database, lambda message: generator(message))  # noqa: PLW0108 the point
+
+    with pytest.raises(InvalidInput, match="returned a coroutine or a generator"):
+        worker.run_once()
+
+    with database.session() as session:
+        assert len(announce_ten) == session.scalar(text("SELECT count(*) FROM outbox"))

@@ -192,3 +192,13 @@ def test_a_refusal_gives_no_pepper_away(refused: Callable[[], Peppers]) -> None:
     for key in (KEY, SHORT):
         assert repr(key) not in said
         assert base64.b64encode(key).decode() not in said
+
+
+def test_a_pepper_can_be_known_before_it_is_used() -> None:
+    """New codes use the pepper that is named, so that every instance can learn the next one first."""
+    assert [2, 1] == [Peppers({1: KEY, 2: KEY}).newest, Peppers({1: KEY, 2: KEY}, newest=1).newest]
+    assert Peppers.from_json(json.dumps({"1": ENCODED, "2": ENCODED, "newest": 1})).newest == 1
+    with pytest.raises(InvalidInput, match="none of those"):
+        Peppers({1: KEY}, newest=2)
+    with pytest.raises(InvalidInput):
+        Peppers.from_json('{"newest": 1}')

@@ -53,6 +53,7 @@ def read_lines(file: Path, source: BinaryIO, file_format: str) -> Generator[Line
 
 def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
     text = TextIOWrapper(source, "utf-8-sig", errors="surrogateescape", newline="")
+    csv.field_size_limit(_LONGEST_LINE)
     reader = csv.reader(_bounded(text), strict=True)
     number = 1
     try:

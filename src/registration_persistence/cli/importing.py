@@ -67,11 +67,12 @@ def run_import(
         report = stack.enter_context(_report(rejected))
         # Called when the bar is gone, which takes the standard output over.
         stack.callback(lambda: _print_summary(tally, time.monotonic() - started, rejected, dry_run=dry_run))
-        advance = stack.enter_context(_bar(os.fstat(source.fileno()).st_size))
+        advance = stack.enter_context(_bar(os.fstat(source.fileno()).st_size if source.seekable() else None))
         whole = stack.enter_context(_rolled_back()) if dry_run else None
         for chunk in chain([first], chunks):
             _import(chunk, tally, whole, report, announce=announce, ttl=ttl)
-            advance(source.tell())
+            if source.seekable():  # a pipe does not know how far it is
+                advance(source.tell())
     return tally.rejected.total()
 
 
@@ -158,7 +159,7 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(octets: int) -> Iterator[Callable[[int], None]]:
+def _bar(octets: int | None) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("Importing"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

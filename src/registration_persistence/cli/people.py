@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from registration_persistence.database import session_scope
-from registration_persistence.errors import InvalidInput
+from registration_persistence.errors import InvalidInput, RegistrationNotFound
 from registration_persistence.registrations import Retention
 from registration_persistence.registrations.inputs import checked_actor
 
 
 def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: str) -> bool:
-    """Erase registrations; tell whether it was done.
+    """Erase registrations; tell whether all of it was done.
 
     Args:
         ids: Which ones.
@@ -22,7 +22,6 @@ def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: s
 
     Raises:
         InvalidInput: There is nobody to ask, or *actor* is not of its form.
-        RegistrationNotFound: One of *ids* is unknown; those before it are erased.
     """
     checked_actor(actor)
     chosen = _chosen(ids, ask_for_email=ask_for_email)
@@ -32,11 +31,17 @@ def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: s
     if not confirmed and not _is_sure(chosen):
         print("nothing was erased")
         return False
+    gone = False
     for registration_id in chosen:
-        with session_scope(autocommit=True) as session:
-            outcome = Retention(session, actor=actor).erase(registration_id)
-        print(registration_id, "erased" if outcome.changed else "was erased before", flush=True)
-    return True
+        try:
+            with session_scope(autocommit=True) as session:
+                outcome = Retention(session, actor=actor).erase(registration_id)
+        except RegistrationNotFound as error:  # unknown, or purged meanwhile; the others are erased all the same
+            print(error, file=sys.stderr)
+            gone = True
+        else:
+            print(registration_id, "erased" if outcome.changed else "was erased before", flush=True)
+    return not gone
 
 
 def export(ids: Sequence[UUID], *, ask_for_email: bool) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from registration_persistence.database import session_scope
-from registration_persistence.errors import LockTimeout
+from registration_persistence.errors import InvalidInput, LockTimeout
 from registration_persistence.registrations import Retention
 
 # DDL that waits for a lock gives up after a second; the service has as long to get through.
@@ -38,10 +38,13 @@ def purge(closed: timedelta, tokens: timedelta, batch: int) -> None:
 
 
 def partitions(months: int, drop_before: datetime | None) -> None:
-    """Drop the partitions of the months before *drop_before*, and make those of the months ahead."""
+    """Make the partitions of the months ahead, and drop those of the months before *drop_before*."""
+    if drop_before is not None and drop_before > datetime.now(UTC):
+        raise InvalidInput("--drop-before is in the future: the events of this month are still being written")
+    # In this order: old events that lie in the default partition get one of their own, which is then dropped.
+    _report("made", _patiently(lambda retention: retention.ensure_event_partitions(months)))
     if drop_before is not None:
         _report("dropped", _patiently(lambda retention: retention.drop_event_partitions(drop_before)))
-    _report("made", _patiently(lambda retention: retention.ensure_event_partitions(months)))
 
 
 def _sweep(doing: str, done: str, what: str, batch: int, work: Batch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection, QueuePool
 
@@ -206,6 +207,8 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     if meaning is None:
         if context.sqlalchemy_exception is not None:
             context.sqlalchemy_exception.args = (f"({type(error).__name__}) {error}",)
+            if isinstance(context.sqlalchemy_exception, StatementError):
+                context.sqlalchemy_exception.params = None  # an error tracker would send them
         return None
     if isinstance(meaning, _UNUSABLE_AFTER):
         context.is_disconnect = True

@@ -23,18 +23,20 @@ _GREATEST_KEY_ID = 2**15 - 1
 class Peppers:
     """The keys that codes are hashed with: a million codes are soon tried, so a hash without a key would hide nothing.
 
-    To change the pepper, add one with a higher id; new codes use it, and those that were sent before stay good. Drop
-    the old one when the last of them has expired.
+    To change the pepper, add one; new codes use the newest, and those that were sent before stay good. Drop the old one
+    when the last of them has expired.
 
     Args:
-        keys: At least 32 random octets for each id from 1 to 32767. The highest id is used for new codes.
+        keys: At least 32 random octets for each id from 1 to 32767.
+        newest: The id that new codes use, by default the highest; name the old one until every instance of the service
+            has the new key.
 
     Raises:
-        InvalidInput: There is none, an id is out of range, or a key is too short.
+        InvalidInput: There is none, an id is out of range, a key is too short, or *newest* is none of them.
     """
 
     @confidential
-    def __init__(self, keys: Mapping[int, bytes]) -> None:
+    def __init__(self, keys: Mapping[int, bytes], *, newest: int | None = None) -> None:
         self._keys = dict(keys) if isinstance(keys, Mapping) else {}
         problems = []
         if not self._keys:
@@ -44,9 +46,11 @@ class Peppers:
                 problems.append(f"a pepper's id is not a whole number from 1 to {_GREATEST_KEY_ID}")
             elif not isinstance(key, bytes) or len(key) < _SHORTEST_PEPPER:
                 problems.append(f"pepper {key_id} is not {_SHORTEST_PEPPER} octets or more: make it with os.urandom")
+        if newest is not None and newest not in self._keys:
+            problems.append("the newest pepper is none of those that are given")
         if problems:
             raise InvalidInput("; ".join(problems))
-        self.newest = max(self._keys)
+        self.newest = max(self._keys) if newest is None else newest
 
     def __repr__(self) -> str:
         # Also of one that is refused, whose ids may be anything: an error tracker asks.
@@ -57,17 +61,21 @@ class Peppers:
     def from_json(cls, text: str) -> "Peppers":
         """Return the peppers of *text*, for example a secret's value: `{"1": "…", "2": "…"}` with keys in base64.
 
+        `{"1": "…", "2": "…", "newest": 1}` names the one that new codes use.
+
         Raises:
             InvalidInput: It is not of that form. The message does not quote it.
         """
         keys: dict[int, bytes] = {}
+        newest = None
         with suppress(ValueError, TypeError, AttributeError, RecursionError):
             given = json.loads(text)
+            newest = given.pop("newest", None)
             if all(_KEY_ID.fullmatch(key_id) for key_id in given):
                 keys = {int(key_id): base64.b64decode(key, validate=True) for key_id, key in given.items()}
         if not keys:
             raise InvalidInput('the peppers are not of the form {"1": "<base64>"}')
-        return cls(keys)
+        return cls(keys, newest=newest)
 
     def hashes(self, registration_id: UUID, code: str) -> dict[int, bytes]:
         """Return what is stored for *code*, by the id of the pepper; empty hashes for what is no code."""

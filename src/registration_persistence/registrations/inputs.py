@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from hashlib import sha256
+from hashlib import blake2s, sha256
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +36,7 @@ _ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # No @, because what is checked with it outlives an erasure.
 _PRINTABLE = re.compile(r"[\x20-\x3f\x41-\x7e]+")
-_CURSOR = re.compile(r"[0-9a-f]{32}")
+_CURSOR = re.compile(r"[0-9a-f]{36}")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _LONGEST_CONSENT_TEXT = 64
@@ -187,9 +187,15 @@ def checked_cursor(cursor: str | None) -> UUID:
     """Return the id that a page continues after."""
     if cursor is None:
         return UUID(int=0)
-    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
+    last = UUID(hex=cursor[:32]) if isinstance(cursor, str) and _CURSOR.fullmatch(cursor) else None
+    if last is None or cursor != cursor_after(last):
         raise InvalidCursor("the cursor is not one that list_page gave out")
-    return UUID(hex=cursor)
+    return last
+
+
+def cursor_after(last: UUID) -> str:
+    """Return the cursor of the page that begins behind *last*, with two octets by which an edited one is known."""
+    return last.hex + blake2s(last.bytes, digest_size=2).hexdigest()
 
 
 def checked_actor(actor: str) -> str:

@@ -30,6 +30,7 @@ from registration_persistence.registrations.inputs import (
     checked_ttl,
     checked_version,
     consent_parameters,
+    cursor_after,
     submission,
 )
 from registration_persistence.registrations.outcomes import (
@@ -46,8 +47,6 @@ from registration_persistence.registrations.tokens import hash_token, new_token
 from registration_persistence.registrations.verification import Verification
 
 _LARGEST_PAGE = 1000
-_MOST_TOKENS = 1000
-_MOST_ATTEMPTS = 100
 _OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
@@ -251,4 +250,4 @@ class RegistrationRepository(Verification):
             statements.LIST_PAGE, {"after": checked_cursor(after), "status": wanted, "limit": limit + 1}
         ).all()
         items = tuple(registration_of(row) for row in rows[:limit])
-        return Page(items, next_cursor=items[-1].id.hex if len(rows) > limit else None)
+        return Page(items, next_cursor=cursor_after(items[-1].id) if len(rows) > limit else None)

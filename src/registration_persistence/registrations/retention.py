@@ -137,13 +137,19 @@ END $$
 """
 
 # The events of the month that have come already are in the default partition, and move over.
+# The first lock keeps other workers out, and sign-ups, which would wait for the second with a row for the wrong table.
 _ADD_PARTITION = """
-  LOCK TABLE registration_events_default IN ACCESS EXCLUSIVE MODE;
-  CREATE TABLE {name} (LIKE registration_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
-  WITH moved AS (
-    DELETE FROM registration_events_default WHERE occurred_at >= '{start}' AND occurred_at < '{end}' RETURNING *
-  ) INSERT INTO {name} SELECT * FROM moved;
-  ALTER TABLE registration_events ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}');
+  LOCK TABLE registration_events IN SHARE ROW EXCLUSIVE MODE;
+  IF to_regclass('{name}') IS NULL THEN
+    LOCK TABLE registration_events_default IN ACCESS EXCLUSIVE MODE;
+    CREATE TABLE {name} (LIKE registration_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+    WITH moved AS (
+      DELETE FROM registration_events_default WHERE occurred_at >= '{start}' AND occurred_at < '{end}' RETURNING *
+    ) INSERT INTO {name} SELECT * FROM moved;
+    ALTER TABLE registration_events ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}');
+    EXECUTE (SELECT format('ALTER TABLE {name} OWNER TO %I', pg_get_userbyid(relowner))
+             FROM pg_class WHERE oid = 'registration_events'::regclass);
+  END IF;
 """
 
 _MISSING_MONTHS = text("""
@@ -257,7 +263,8 @@ class Retention(Repository):
     def export_subject(self, registration_id: UUID) -> dict[str, Any]:
         """Return everything that is held about a registration, ready for `json.dumps`.
 
-        Hashes are left out: of tokens, and of the idempotency key.
+        Left out are hashes, of tokens and of the idempotency key, and the messages of the outbox, which repeat the ids
+        of events until they are delivered.
 
         Raises:
             RegistrationNotFound: There is none with this id.
@@ -306,7 +313,7 @@ class Retention(Repository):
         names = self._session.scalars(_PARTITIONS).all()
         old = tuple(name for name in names if name < first_to_stay)
         for name in old:
-            self._work(f"DROP TABLE {name};")
+            self._work(f"DROP TABLE IF EXISTS {name};")
         return old
 
     def _count(self, statement: TextClause, **parameters: Any) -> int:

@@ -95,7 +95,7 @@ class Verification(Repository):
     ) -> IssueOutcome:
         """Make six digits for people to type, in place of the token or code before; needs *peppers*.
 
-        Args, outcomes and errors are those of `issue_token`.
+        Args, outcomes and errors are those of `issue_token`; `InvalidInput` also where there are no peppers.
         """
         limits, peppers = _limits(min_gap, max_issued, ttl), self._known_peppers()
         for _ in range(ATTEMPTS):
@@ -155,7 +155,11 @@ class Verification(Repository):
 
     @confidential
     def peek_token(self, token: str) -> PeekOutcome:
-        """Tell what `verify_by_token` would do, and write nothing: mail scanners open links before people do."""
+        """Tell what `verify_by_token` would do, and write nothing: mail scanners open links before people do.
+
+        Returns:
+            `TokenUsable` where it would prove the mailbox, else the outcome that it would have.
+        """
         secret_hash = hash_token(token)
         row = None if secret_hash is None else self._one(statements.PEEK, secret_hash=secret_hash)
         return _token_outcome(row) if row is not None else TokenUnknown()
