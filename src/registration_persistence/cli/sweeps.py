@@ -58,8 +58,11 @@ def _sweep(doing: str, done: str, what: str, batch: int, work: Batch) -> None:
                 advance(number)
                 if number < batch:
                     break
-    finally:
-        print(f"{done} {total:,} {what} in {time.monotonic() - started:.1f} s")
+    except BaseException:
+        if total:
+            print(f"stopped: {done} {total:,} {what} in {time.monotonic() - started:.1f} s")
+        raise
+    print(f"{done} {total:,} {what} in {time.monotonic() - started:.1f} s")
 
 
 @contextmanager
