@@ -76,7 +76,7 @@ def _carefully_normalised(trimmed: str) -> EmailAddress:
 
 @lru_cache(maxsize=_DOMAINS_REMEMBERED)
 def _plain_domain(domain: str) -> str:
-    """Return the key of *domain*; most people are with a few providers, and checking one takes far longer than knowing it."""
+    """Return the key of *domain*; most people are with a few providers, and checking one is what takes the time."""
     return _ascii_domain(_validated(f"a@{domain}"))
 
 
