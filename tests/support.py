@@ -1,11 +1,16 @@
-"""What tests say in their signatures."""
+"""What tests say in their signatures, and do to a session."""
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from registration_persistence import Consent, Registered
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registration_persistence import Consent, Database, Registered
 from registration_persistence.local import LocalSecretsManager, PostgresAddress
 
 TERMS = Consent("terms", "2026-01")
@@ -48,3 +53,44 @@ class LambdaEnvironment:
         password = secrets.token_urlsafe(16)
         self.server.create_login(self.username, password)
         self.store({"username": self.username, "password": password})
+
+
+ADD = "INSERT INTO outbox (event_id, registration_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'test')"
+
+
+def added(rows: Rows) -> int:
+    """How many rows `ADD` left behind."""
+    count: int = rows("SELECT count(*) AS n FROM outbox")[0]["n"]
+    return count
+
+
+def kill(session: Session) -> None:
+    """End the server's side of *session*'s connection, as a crash or an administrator does."""
+    address = session.connection().connection.dbapi_connection
+    assert isinstance(address, psycopg.Connection)
+    with psycopg.connect(address.info.dsn, password=address.info.password, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [address.info.backend_pid])
+
+
+SLOW_COMMIT = """
+CREATE TABLE slow (n int);
+CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(10); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON slow
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger();
+"""
+
+
+def slow_commits(database: Database) -> None:
+    """Make a table `slow`, whose inserts let the COMMIT take ten seconds."""
+    with database.session() as session:
+        session.execute(text(SLOW_COMMIT))
+
+
+def kill_in_commit(connection: psycopg.Connection[Any]) -> None:
+    """End the server's side of *connection* as soon as it works on a COMMIT."""
+    working = "pid = %s AND state = 'active' AND query = 'COMMIT'"
+    kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {working}"
+    info = connection.info
+    with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
+        while not other.execute(kill, [info.backend_pid]).fetchall():
+            time.sleep(0.02)

@@ -32,6 +32,12 @@ class SecretUnavailable(RegistrationPersistenceError):
     retryable = True
 
 
+class SecretRefused(SecretUnavailable):
+    """Secrets Manager has no such secret, or does not let this process read it; asking again cannot help."""
+
+    retryable = False
+
+
 class SecretMalformed(RegistrationPersistenceError):
     """The secret was read but holds no user name and password in the form that is expected."""
 
@@ -49,7 +55,7 @@ class TooManyConnections(RegistrationPersistenceError):
 
 
 class CredentialsRejected(RegistrationPersistenceError):
-    """The server refused the user name or password, and Secrets Manager holds no other."""
+    """The server refused the user name or password, and every other version that Secrets Manager holds."""
 
 
 class ConnectionRefused(RegistrationPersistenceError):
@@ -94,7 +100,7 @@ class SchemaOutdated(RegistrationPersistenceError):
 
 
 class StatementTimeout(RegistrationPersistenceError):
-    """A statement took longer than `APP_DATABASE_STATEMENT_TIMEOUT`, or was cancelled."""
+    """A statement took longer than its timeout, met the deadline, or was cancelled; it did nothing."""
 
 
 class LockTimeout(RegistrationPersistenceError):

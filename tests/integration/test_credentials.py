@@ -1,6 +1,7 @@
 """Credentials from Secrets Manager: how often it is asked, and what happens when the secret is not as expected."""
 
 import socket
+import time
 import traceback
 from typing import Any
 from uuid import uuid4
@@ -9,20 +10,23 @@ import pytest
 from support import LambdaEnvironment
 
 from registration_persistence import (
+    Credentials,
     CredentialsRejected,
     Database,
     DatabaseEvent,
     DatabaseSettings,
     RegistrationRepository,
     SecretMalformed,
+    SecretRefused,
     SecretUnavailable,
+    deadline,
 )
 from registration_persistence.database.credentials import SecretsManagerCredentials
 from registration_persistence.local import LocalSecretsManager, PostgresAddress
 
 
 def test_a_warm_unit_of_work_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
-    """Two calls on the first connection, none in the hundred units that follow, on new connections too."""
+    """One call on the first connection, none in the hundred units that follow, on new connections too."""
     database = Database(DatabaseSettings.from_env())
     for number in range(100):
         with database.session(autocommit=True) as session:
@@ -31,7 +35,7 @@ def test_a_warm_unit_of_work_asks_nobody(lambda_environment: LambdaEnvironment) 
             database.dispose()
     database.dispose()
 
-    assert {"DescribeSecret": 1, "GetSecretValue": 1} == lambda_environment.secrets_manager.calls
+    assert {"GetSecretValue": 1} == lambda_environment.secrets_manager.calls
 
 
 def test_making_a_database_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
@@ -62,7 +66,7 @@ def test_a_changed_password_is_found(lambda_environment: LambdaEnvironment) -> N
         ("secret read", "rotation"),
         ("connection opened", "rotation"),
     ] == seen
-    assert {"DescribeSecret": 2, "GetSecretValue": 2} == lambda_environment.secrets_manager.calls
+    assert {"GetSecretValue": 2} == lambda_environment.secrets_manager.calls
 
 
 def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres_server: PostgresAddress) -> None:
@@ -81,15 +85,19 @@ def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres
 
 
 def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnvironment) -> None:
-    """The secret is read once more, not for ever, and the error quotes no password."""
+    """The secret is asked for a few times, further and further apart; the error says what was tried, no password."""
     lambda_environment.store({"username": lambda_environment.username, "password": "wrong-for-good"})
     database = Database(DatabaseSettings.from_env())
 
-    with pytest.raises(CredentialsRejected, match="password authentication failed") as raised:
+    with (
+        pytest.raises(CredentialsRejected, match=r"AWSCURRENT, version .* password authentication failed") as raised,
+        deadline(3),
+    ):
         database.ping()
 
     assert not raised.value.retryable
-    assert lambda_environment.secrets_manager.calls.total() == 4
+    assert lambda_environment.secrets_manager.calls.total() <= 10
+    assert database.events.count("login rejected") <= 6
     everything = traceback.TracebackException.from_exception(raised.value, capture_locals=True).format()
     assert "wrong-for-good" not in "".join(everything)
 
@@ -113,7 +121,7 @@ def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnviro
 def test_a_malformed_secret_is_one_clear_error(
     lambda_environment: LambdaEnvironment, value: dict[str, Any] | str | bytes, problem: str
 ) -> None:
-    """The error names the ARN and what is wrong, quotes nothing of the secret, and a mended secret is read."""
+    """The error names the ARN and what is wrong, and quotes nothing of the secret."""
     arn = lambda_environment.secrets_manager.create(f"malformed/{uuid4()}", value)
     credentials = SecretsManagerCredentials(arn, region="eu-west-1")
 
@@ -123,8 +131,32 @@ def test_a_malformed_secret_is_one_clear_error(
     assert f"the secret {arn} {problem}" in str(raised.value)
     everything = "".join(traceback.TracebackException.from_exception(raised.value, capture_locals=True).format())
     assert "hunter2" not in everything.replace(repr(value), "")
+
+
+def test_a_mended_secret_is_read(lambda_environment: LambdaEnvironment) -> None:
+    """What is malformed is not asked for at each request, and not remembered for long either."""
+    arn = lambda_environment.secrets_manager.create(f"mended/{uuid4()}", "not JSON")
+    credentials = SecretsManagerCredentials(arn, region="eu-west-1")
+    for _ in range(20):
+        with pytest.raises(SecretMalformed):
+            credentials.current()
+    assert lambda_environment.secrets_manager.calls.total() == 1
+
     lambda_environment.secrets_manager.put(arn, {"username": "app", "password": "mended"})
-    assert credentials.current().password == "mended"
+
+    assert eventually(credentials).password == "mended"
+
+
+def eventually(credentials: SecretsManagerCredentials) -> Credentials:
+    """Return the credentials as soon as there are any, for ten seconds."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return credentials.current()
+        except (SecretMalformed, SecretUnavailable):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def test_a_secret_that_is_not_there_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:
@@ -132,10 +164,11 @@ def test_a_secret_that_is_not_there_is_one_clear_error(lambda_environment: Lambd
     arn = lambda_environment.arn + "x"
     credentials = SecretsManagerCredentials(arn, region="eu-west-1")
 
-    with pytest.raises(SecretUnavailable, match="ResourceNotFoundException") as raised:
+    with pytest.raises(SecretRefused, match="ResourceNotFoundException") as raised:
         credentials.current()
 
     assert arn in str(raised.value)
+    assert not raised.value.retryable
 
 
 def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,20 +186,18 @@ def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: py
 
 
 def test_secrets_manager_is_asked_again_after_it_was_away(lambda_environment: LambdaEnvironment) -> None:
-    """A failure is not remembered: the first request after the outage succeeds."""
+    """While it is away it is not asked at each request; a moment after the outage the secret is read."""
     heard: list[str] = []
     credentials = SecretsManagerCredentials(
-        lambda_environment.arn, region="eu-west-1", on_read=lambda cause, _seconds: heard.append(cause)
+        lambda_environment.arn, region="eu-west-1", on_event=lambda _name, cause, _seconds: heard.append(cause)
     )
-    lambda_environment.secrets_manager.down = True
-    try:
+    with lambda_environment.secrets_manager.outage("down"):
         for _ in range(3):
             with pytest.raises(SecretUnavailable, match="InternalServiceError"):
                 credentials.current()
-    finally:
-        lambda_environment.secrets_manager.down = False
+        assert lambda_environment.secrets_manager.calls.total() == 1
 
-    assert credentials.current().username == lambda_environment.username
+    assert eventually(credentials).username == lambda_environment.username
     assert heard == ["cold"]
 
 
@@ -188,10 +219,10 @@ def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatc
         host="db", name="app", secret_arn=f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
     )
     credentials = SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region)
-    credentials._new_cache()
+    client = credentials._client()
 
-    assert endpoint == credentials._client.meta.endpoint_url
-    assert partition == credentials._client.meta.partition
+    assert endpoint == client.meta.endpoint_url
+    assert partition == client.meta.partition
 
 
 def test_a_subscriber_that_fails_fails_no_request(
@@ -212,7 +243,7 @@ def test_a_subscriber_that_fails_fails_no_request(
 
     assert ["secret read", "connection opened"] == [event.name for event in heard]
     assert "a subscriber to database events failed on connection opened" in caplog.text
-    assert lambda_environment.secrets_manager.calls.total() == 2
+    assert lambda_environment.secrets_manager.calls.total() == 1
 
 
 def test_repr_shows_no_password(secrets_manager: LocalSecretsManager) -> None:

@@ -37,7 +37,7 @@ def test_the_whole_way(lambda_environment: LambdaEnvironment) -> None:
     with session_scope() as session:
         made = RegistrationRepository(session).register("ada@example.com").registration
 
-    assert {"DescribeSecret": 1, "GetSecretValue": 1} == lambda_environment.secrets_manager.calls
+    assert {"GetSecretValue": 1} == lambda_environment.secrets_manager.calls
     with session_scope(read_only=True) as session:
         assert RegistrationRepository(session).get(made.id) == made
         assert session.scalar(text("SELECT current_user")) == lambda_environment.username
@@ -66,7 +66,7 @@ def test_is_made_once_by_many_threads(lambda_environment: LambdaEnvironment) -> 
             results = list(threads.map(use, range(20)))
 
     assert {get_db()} == {database for database, _ in results}
-    assert lambda_environment.secrets_manager.calls.total() == 2
+    assert lambda_environment.secrets_manager.calls.total() == 1
 
 
 def test_a_wrong_environment_is_read_again(
@@ -81,7 +81,7 @@ def test_a_wrong_environment_is_read_again(
     monkeypatch.setenv("APP_DATABASE_HOST", host)
 
     assert get_db().ping().writable
-    assert lambda_environment.secrets_manager.calls.total() == 2
+    assert lambda_environment.secrets_manager.calls.total() == 1
 
 
 def in_child(work: Callable[[], None]) -> None:
@@ -101,7 +101,7 @@ def in_child(work: Callable[[], None]) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
 def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEnvironment) -> None:
-    """The child connects anew, reads the secret anew, and its end does not touch the parent's connection."""
+    """The child connects anew, with the secret that was read, and its end does not touch the parent's connection."""
 
     def backend() -> int:
         with session_scope() as session:
@@ -117,7 +117,7 @@ def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEn
     in_child(work)
 
     assert parents == backend()
-    assert lambda_environment.secrets_manager.calls.total() == 4
+    assert lambda_environment.secrets_manager.calls.total() == 1
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
@@ -138,7 +138,7 @@ def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvir
         kept = session.scalar(text("SELECT count(*) FROM registrations"))
 
     assert kept == (0 if leaves == "cleanly" else 1)
-    assert lambda_environment.secrets_manager.calls.total() == 2
+    assert lambda_environment.secrets_manager.calls.total() == 1
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
@@ -165,4 +165,4 @@ def test_a_fork_under_somebody_elses_locks_does_not_hang(lambda_environment: Lam
     finally:
         done.set()
         thread.join()
-    assert lambda_environment.secrets_manager.calls.total() == 2
+    assert lambda_environment.secrets_manager.calls.total() == 1

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
 from uuid import uuid4
@@ -12,8 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, InternalError, InvalidRequestError
-from sqlalchemy.orm import Session
-from support import Rows
+from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
 
 from registration_persistence import (
     CommitOutcomeUnknown,
@@ -32,14 +32,6 @@ from registration_persistence import (
 )
 from registration_persistence.local import PostgresAddress
 from registration_persistence.registrations.models import OutboxMessage
-
-ADD = "INSERT INTO outbox (event_id, registration_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'test')"
-
-
-def added(rows: Rows) -> int:
-    """How many rows `ADD` left behind."""
-    count: int = rows("SELECT count(*) AS n FROM outbox")[0]["n"]
-    return count
 
 
 def test_commits_on_a_clean_exit(database: Database, rows: Rows) -> None:
@@ -136,14 +128,6 @@ def test_objects_stay_readable_after_the_session(database: Database, rows: Rows)
     assert added(rows) == 1
 
 
-def kill(session: Session) -> None:
-    """End the server's side of *session*'s connection, as a crash or an administrator does."""
-    address = session.connection().connection.dbapi_connection
-    assert isinstance(address, psycopg.Connection)
-    with psycopg.connect(address.info.dsn, password=address.info.password, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", [address.info.backend_pid])
-
-
 def test_a_connection_lost_before_commit_wrote_nothing(database: Database, rows: Rows) -> None:
     """The error says that the work can be repeated, and the next session has another connection."""
     with pytest.raises(ConnectionLost) as raised, database.session() as session:
@@ -234,8 +218,7 @@ def test_what_only_reads_has_no_unknown_outcome(
         pid = session.scalar(text("SELECT pg_backend_pid()"))
     with postgres_server.connect() as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-    with pytest.raises(ConnectionLost):
-        database.ping()
+    assert database.ping().writable, "it was replaced on checkout"
     with pytest.raises(ConnectionLost), database.session(read_only=True) as session:
         session.execute(text("SELECT 1"))
         kill(session)
@@ -268,11 +251,29 @@ def test_the_servers_habits_do_not_matter(
         assert made == registrations.get(made.id)
 
 
-def test_a_connection_lost_in_commit_leaves_it_open(database: Database) -> None:
-    """Nobody can know whether the commit was kept, so the error does not invite to repeat it."""
-    with pytest.raises(CommitOutcomeUnknown) as raised, database.session() as session:
+def test_a_connection_that_is_lost_while_commit_waits_kept_nothing(database: Database, rows: Rows) -> None:
+    """The server's goodbye is seen before COMMIT is sent, so the work may be repeated."""
+    with pytest.raises(ConnectionLost) as raised, database.session() as session:
         session.execute(text(ADD))
         kill(session)
+
+    assert raised.value.retryable
+    assert database.ping().writable
+    assert added(rows) == 0
+
+
+def test_a_connection_lost_in_commit_leaves_it_open(database: Database) -> None:
+    """Nobody can know whether the commit was kept, so the error does not invite to repeat it."""
+    slow_commits(database)
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(CommitOutcomeUnknown) as raised,
+        database.session() as session,
+    ):
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        session.execute(text("INSERT INTO slow VALUES (1)"))
+        threads.submit(kill_in_commit, driver)
 
     assert not raised.value.retryable
     assert database.ping().writable
@@ -363,11 +364,9 @@ def test_a_deadlock_can_be_retried(database: Database) -> None:
 
 def test_a_writer_that_became_a_reader_is_left(database: Database, rows: Rows) -> None:
     """A refused write on a demoted server says so, and the connection is not used again."""
-    with database.session() as session:
+    with pytest.raises(WriterMoved) as raised, database.session(autocommit=True) as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
-    with pytest.raises(WriterMoved) as raised, database.session() as session:
-        assert first == session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text(ADD))
 
     assert raised.value.retryable
@@ -375,6 +374,32 @@ def test_a_writer_that_became_a_reader_is_left(database: Database, rows: Rows) -
         assert first != session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text(ADD))
     assert added(rows) == 1
+    assert database.events.count("connection opened", "writer moved") == 1
+
+
+def test_a_read_only_connection_is_not_handed_out(database: Database, rows: Rows) -> None:
+    """What the server said of itself is known at the next checkout, without a round trip."""
+    with database.session() as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+
+    with database.session() as session:
+        session.execute(text(ADD))
+        assert first != session.scalar(text("SELECT pg_backend_pid()"))
+    assert added(rows) == 1
+
+
+def test_a_transaction_that_made_itself_read_only_is_left_alone(database: Database, rows: Rows) -> None:
+    """Its refused write is the service's own doing, and the connection stays."""
+    with database.session() as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+    with pytest.raises(InternalError, match="read-only transaction"), database.session() as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text(ADD))
+
+    with database.session() as session:
+        assert first == session.scalar(text("SELECT pg_backend_pid()"))
+    assert added(rows) == 0
 
 
 def test_one_connection_is_not_handed_out_twice(database_settings: DatabaseSettings) -> None:

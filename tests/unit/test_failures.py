@@ -10,7 +10,7 @@ from registration_persistence import (
     RegistrationPersistenceError,
     TooManyConnections,
 )
-from registration_persistence.database.failures import connect_failure, login_was_rejected
+from registration_persistence.database.failures import connect_failure, needs_sqlstate
 
 AT = 'connection failed: connection to server at "10.0.0.7", port 5432 failed: '
 SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER attribute"
@@ -47,7 +47,7 @@ def test_what_a_failed_connect_means(said: str, meaning: type[RegistrationPersis
     assert getattr(failure.__cause__, "pgconn", None) is None
     assert str(failure).startswith("cannot connect to registration at db:5432: ")
     assert "\n" not in str(failure)
-    assert login_was_rejected(error) == (meaning is CredentialsRejected)
+    assert not needs_sqlstate(error)
 
 
 def test_what_cannot_be_encoded_is_not_quoted() -> None:
@@ -59,4 +59,28 @@ def test_what_cannot_be_encoded_is_not_quoted() -> None:
     assert isinstance(failure, ConnectionRefused)
     assert failure.__cause__ is None
     assert "hunter2" not in str(failure)
-    assert not login_was_rejected(error)
+    assert not needs_sqlstate(error)
+
+
+@pytest.mark.parametrize(
+    ("state", "meaning"),
+    [
+        ("28P01", CredentialsRejected),
+        ("28000", ConnectionRefused),
+        ("53300", TooManyConnections),
+        ("57P03", DatabaseUnavailable),
+        ("3D000", ConnectionRefused),
+        ("42501", ConnectionRefused),
+        (None, DatabaseUnavailable),
+    ],
+)
+def test_in_another_language_the_sqlstate_decides(
+    state: str | None, meaning: type[RegistrationPersistenceError]
+) -> None:
+    """A text that is not known is asked for its SQLSTATE, and without one counts as something that may pass."""
+    error = psycopg.OperationalError(AT + "FATAL:  Hier steht etwas anderes")
+    assert needs_sqlstate(error)
+
+    error.sqlstate = state
+
+    assert meaning is type(connect_failure(error, where="registration at db:5432"))

@@ -1,46 +1,91 @@
 """Where the user name and the password come from; the only module that may import an AWS SDK."""
 
 import json
+import logging
+import math
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Protocol
 
+from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.policy import is_text
 from registration_persistence.database.redaction import redact_logs
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import RegistrationPersistenceError, SecretMalformed, SecretUnavailable
+from registration_persistence.errors import SecretMalformed, SecretRefused, SecretUnavailable
 
-# Seconds. With botocore's own defaults, 60 s each, a Lambda would be killed before it heard of a failure.
-_SECRETS_MANAGER_CONNECT_TIMEOUT = 2
-_SECRETS_MANAGER_READ_TIMEOUT = 3
-_SECRETS_MANAGER_ATTEMPTS = 2
+_CURRENT, _PENDING = "AWSCURRENT", "AWSPENDING"
+
+# Seconds that one call may take: the most that fits into the deadline. With botocore's own limits, 60 s to connect and
+# 60 s to read, a Lambda would be killed before it heard of a failure.
+_CALL_LIMITS = (5.0, 2.0, 0.8, 0.3)
+# The same for a value that is only being checked, as the one that is known will do.
+_REFRESH_LIMIT = 0.8
+# Seconds between two times that Secrets Manager is asked again, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+# Seconds that the login of another thread may take with what that thread has just read.
+_LOGIN = 0.25
+# Seconds that a thread waits while another reads.
+_LONGEST_LOCK = 60.0
+_THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
+_CLIENT_ERRORS = range(400, 500)
+
+_logger = logging.getLogger("registration_persistence.database")
+_random = random.SystemRandom()  # processes that were restored from one snapshot share the state of any other
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name and a password, which `repr` does not show."""
+    """A user name and a password, which `repr` does not show.
+
+    Args:
+        username: The role that logs in.
+        password: Its password.
+        origin: Where they were found, for messages; does not count in comparisons.
+    """
 
     username: str
     password: str = field(repr=False)
+    origin: str = field(default="", compare=False)
 
 
 class CredentialSource(Protocol):
-    """What a `Database` asks for credentials, each time that it opens a connection."""
+    """What a `Database` asks for credentials; inherit from it, and only `current` must be written."""
 
     def current(self) -> Credentials:
-        """Return the credentials to try first."""
+        """Return the credentials to try first, each time that a connection is opened."""
 
-    def replacement_for(self, rejected: Credentials) -> Credentials | None:
-        """Return other credentials, now that the server refused *rejected*; `None` where there are none."""
+    def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:  # noqa: ARG002 for others
+        """Yield others to try, now that the server refused *rejected*, each as late as possible.
 
-    def forget(self) -> None:
-        """Drop what is cached, and every lock and socket that a parent process may share."""
+        Args:
+            rejected: What the server refused.
+            since: The `time.monotonic()` before *rejected* was asked for; what was read since is fresh enough.
+        """
+        return iter(())
+
+    def pause(self) -> float:
+        """Return the seconds after which `replacements` may know more; infinite where it never will."""
+        return math.inf
+
+    def accepted(self, credentials: Credentials) -> None:  # noqa: ARG002 for those that remember
+        """Hear that the server accepted *credentials*."""
+        return
+
+    def refresh(self) -> None:
+        """Check what is cached, after time that went by unnoticed; a failure is no reason to forget it."""
+        return
+
+    def after_fork_in_child(self) -> None:
+        """Give up every lock and socket that the parent process may use."""
+        return
 
 
 @dataclass(frozen=True, slots=True)
-class StaticCredentials:
+class StaticCredentials(CredentialSource):
     """The same credentials for ever; for tests and for a database on this machine."""
 
     credentials: Credentials
@@ -49,123 +94,252 @@ class StaticCredentials:
         """Return the one user and password there is."""
         return self.credentials
 
-    def replacement_for(self, rejected: Credentials) -> Credentials | None:  # noqa: ARG002 the protocol's signature
-        """Return `None`: there is no other password."""
-        return None
 
-    def forget(self) -> None:
-        """Do nothing: nothing is cached."""
-
-
-class SecretsManagerCredentials:
+class SecretsManagerCredentials(CredentialSource):
     """The `username` and `password` of a secret, read through `aws-secretsmanager-caching`.
 
-    The AWS client is made when credentials are first asked for: two calls then (DescribeSecret, GetSecretValue), none
-    afterwards until the cached value is an hour old at most, or the server refuses it.
+    One call when credentials are first asked for; then one each hour at most, and one or two when the server refuses
+    what is cached. A cache entry that cannot be renewed is used on, which a warning says once.
 
     Args:
         arn: The secret's ARN.
         region: The region it lives in; the endpoint's partition follows from it.
-        on_read: Called with the cause (`cold` or `rotation`) and the seconds it took when the secret was read anew.
+        on_event: Called with the name of a `DatabaseEvent`, its cause and the seconds it took.
+        max_age: Seconds, whole ones, after which a value is looked at again before it is used for a connection.
     """
 
     def __init__(
-        self, arn: str, *, region: str, on_read: Callable[[str, float], None] = lambda _cause, _seconds: None
+        self,
+        arn: str,
+        *,
+        region: str,
+        on_event: Callable[[str, str, float], None] = lambda *_event: None,
+        max_age: int = 3600,
     ) -> None:
-        self._arn = arn
-        self._region = region
-        self._on_read = on_read
+        self._arn, self._region, self._on_event, self._max_age = arn, region, on_event, max_age
+        self._lock = RLock()
+        self._session: Any = None
+        self._clients: dict[float, Any] = {}
         self._cache: Any = None
-        self._client: Any = None
-        self.forget()
+        self._latest: _Version | None = None
+        self._pending: Credentials | None = None
+        self._read_at: dict[str, float] = {}
+        self._asked_at: dict[str, float] = {}
+        self._adopted: Credentials | None = None
+        self._superseded: Credentials | None = None
+        self._stale = False
+        self._fruitless, self._not_before = 0, -math.inf
 
     def __repr__(self) -> str:
         return f"SecretsManagerCredentials({self._arn!r})"
 
     def current(self) -> Credentials:
-        """Return what the secret holds, from the cache where it is there.
+        """Return the current version, from the cache, or what replaced it when the server refused it.
 
         Raises:
-            SecretUnavailable: Secrets Manager did not answer, refused, or has no such secret.
+            SecretUnavailable: Secrets Manager did not answer, or failed so lately that it was not asked again.
+            SecretRefused: It has no such secret, or does not let this process read it.
             SecretMalformed: The secret has no user name and password of the form that is expected.
         """
-        with self._lock:
-            return self._read("cold")
+        with self._locked():
+            current = self._cached()
+            if current != self._superseded:
+                self._adopted = self._superseded = None
+            return self._adopted or current
 
-    def replacement_for(self, rejected: Credentials) -> Credentials | None:
-        """Read the secret afresh, unless another thread has just done so; `None` where it still holds *rejected*.
+    def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:
+        """Yield the current version where it has changed, then the one that a rotation is about to make current.
 
-        `SecretCache.refresh_secret_now` sleeps 2.5 to 5 s (measured, aws-secretsmanager-caching 1.2.0); a new cache
-        object asks at once.
+        Between setting a password and finishing, a rotation has it in `AWSPENDING` alone.
         """
-        with self._lock:
-            known = self._read("cold")
-            if known != rejected:
-                return known
-            self._cache = None
-            fresh = self._read("rotation")
-            return None if fresh == rejected else fresh
+        tried = [rejected]
+        for read in (self._fresh_current, self._fresh_pending):
+            with self._locked():
+                found = read(since)
+            if found is not None and found not in tried:
+                tried.append(found)
+                yield found
+        self._postpone()
 
-    def forget(self) -> None:
-        """Drop the cached secret, the client and its sockets, and the lock that another thread may hold."""
+    def pause(self) -> float:
+        """Return the seconds until Secrets Manager may be asked again about a refused login."""
+        return max(self._not_before - time.monotonic(), 0.0)
+
+    def accepted(self, credentials: Credentials) -> None:
+        """Stay with *credentials*, also while they are not the current version yet."""
+        with self._locked():
+            current = self._latest.credentials if self._latest else None
+            self._adopted, self._superseded = (None, None) if credentials == current else (credentials, current)
+            self._fruitless, self._not_before = 0, -math.inf
+
+    def refresh(self) -> None:
+        """Read the current version afresh, where there is one in use; it stays so where that fails."""
+        with self._locked():
+            self._clients = {}  # their connections did not survive either
+            if self._latest is not None:
+                try:
+                    self._cache = self._new_cache(self._read_current("restore"))
+                except (SecretUnavailable, SecretMalformed):
+                    return  # a warning has said so
+
+    def after_fork_in_child(self) -> None:
+        """Keep what was read, and nothing that the parent process may hold: client, sockets, locks."""
         self._lock = RLock()
-        self._cache = self._client = None
+        self._session = self._cache = None
+        self._clients = {}
 
-    def _read(self, cause: str) -> Credentials:
-        started, fresh = time.monotonic(), self._cache is None
-        if fresh:
-            self._cache = self._new_cache()
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one thread read at a time, and the others take what it found."""
+        if not self._lock.acquire(timeout=max(min(remaining(), _LONGEST_LOCK), 0)):
+            raise SecretUnavailable(f"another thread is still reading the secret {self._arn}")
         try:
-            parsed = _parse(self._secret_string())
-            if isinstance(parsed, str):
-                raise SecretMalformed(
-                    f"the secret {self._arn} {parsed}: store a JSON object with username and password"
-                )
-        except RegistrationPersistenceError:
-            self._cache = None  # it would hand out the failure, or what is malformed, after that has been mended
-            raise
-        if fresh:
-            self._on_read(cause, time.monotonic() - started)
-        return parsed
+            yield
+        finally:
+            self._lock.release()
 
-    def _secret_string(self) -> str | None:
+    def _cached(self) -> Credentials:
+        if self._cache is None:
+            self._cache = self._new_cache(self._latest)
+        try:
+            self._cache.get_secret_string(self._arn, version_stage=_CURRENT)
+        except (SecretUnavailable, SecretMalformed) as error:
+            raise type(error)(str(error)) from error.__cause__  # the cache raises the same object each time
+        assert self._latest is not None
+        return self._latest.credentials
+
+    def _new_cache(self, known: "_Version | None") -> Any:  # the library has no types
+        from aws_secretsmanager_caching import SecretCache, SecretCacheConfig
+
+        cause = "cold" if known is None else "refresh"
+        config = SecretCacheConfig(secret_refresh_interval=self._max_age, exception_retry_delay_max=_LONGEST_PAUSE)
+        return SecretCache(config, client=_OneCall(lambda: self._read_current(cause), known))
+
+    def _fresh_current(self, since: float) -> Credentials | None:
+        if self._must_ask(_CURRENT, since):
+            self._cache = self._new_cache(self._read_current("rotation"))
+        return self._latest.credentials if self._latest else None
+
+    def _fresh_pending(self, since: float) -> Credentials | None:
+        if self._must_ask(_PENDING, since):
+            self._pending = None
+            try:
+                self._pending = self._read(_PENDING, "pending").credentials
+            except (SecretRefused, SecretMalformed) as error:  # no rotation is under way, or it has not come that far
+                _logger.debug("no credentials in %s: %s", _PENDING, error)
+        return self._pending
+
+    def _must_ask(self, stage: str, since: float) -> bool:
+        if self.pause() or self._read_at.get(stage, -math.inf) >= since:
+            return False
+        asked = self._asked_at.get(stage, -math.inf)
+        if asked >= since - _LOGIN:
+            return False
+        self._asked_at[stage] = time.monotonic()
+        return True
+
+    def _postpone(self) -> None:
+        if not self.pause():
+            pause = min(_FIRST_PAUSE * 2**self._fruitless, _LONGEST_PAUSE)
+            self._fruitless += 1
+            self._not_before = time.monotonic() + pause * _random.uniform(0.75, 1)
+
+    def _read_current(self, cause: str) -> "_Version":
+        try:
+            self._latest = self._read(_CURRENT, cause)
+        except (SecretUnavailable, SecretMalformed) as error:
+            if self._latest is not None and not self._stale:
+                self._stale = True
+                _logger.warning("the last good value of the secret stays in use: %s", error)
+                self._on_event("secret stale", "unavailable", 0.0)
+            raise
+        self._stale = False
+        return self._latest
+
+    def _read(self, stage: str, cause: str) -> "_Version":
+        started = time.monotonic()
+        version = self._version(stage)
+        self._read_at[stage] = started
+        if isinstance(version, str):
+            raise SecretMalformed(f"the secret {self._arn} {version}: store a JSON object with username and password")
+        self._on_event("secret read", cause, time.monotonic() - started)
+        return version
+
+    def _version(self, stage: str) -> "_Version | str":
+        """Return what *stage* holds, or what is wrong with it; raises nowhere that its frames would show a secret."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            secret: str | None = self._cache.get_secret_string(self._arn, version_stage="AWSCURRENT")
-        except (BotoCoreError, ClientError) as error:
+            return _parsed(self._client().get_secret_value(SecretId=self._arn, VersionStage=stage), stage)
+        except ClientError as error:
+            meaning = SecretRefused if _is_refusal(error.response) else SecretUnavailable
+            raise meaning(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+        except (BotoCoreError, ValueError) as error:
             raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
-        return secret
 
-    def _new_cache(self) -> Any:  # the library has no types
-        from aws_secretsmanager_caching import SecretCache
+    def _client(self) -> Any:  # the library has no types
         from boto3.session import Session
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
 
-        redact_logs()
-        if self._client is None:
+        limit = min(remaining(), _REFRESH_LIMIT if self._latest else math.inf)
+        seconds = next((choice for choice in _CALL_LIMITS if choice <= limit), _CALL_LIMITS[-1])
+        if seconds not in self._clients:
+            redact_logs()
+            self._session = self._session or Session(region_name=self._region)
             config = Config(
-                connect_timeout=_SECRETS_MANAGER_CONNECT_TIMEOUT,
-                read_timeout=_SECRETS_MANAGER_READ_TIMEOUT,
-                retries={"mode": "standard", "total_max_attempts": _SECRETS_MANAGER_ATTEMPTS},
+                connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
             )
-            try:
-                self._client = Session(region_name=self._region).client("secretsmanager", config=config)
-            except (BotoCoreError, ValueError) as error:
-                raise SecretUnavailable(f"cannot make a client to read the secret {self._arn}: {error}") from error
-        return SecretCache(client=self._client)
+            self._clients[seconds] = self._session.client("secretsmanager", config=config)
+        return self._clients[seconds]
 
 
-def credentials_for(settings: DatabaseSettings, *, on_read: Callable[[str, float], None]) -> CredentialSource:
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version of a secret, as Secrets Manager gave it."""
+
+    credentials: Credentials
+    response: Mapping[str, Any] = field(repr=False)
+
+
+class _OneCall:
+    """What `SecretCache` asks of a client, with one GetSecretValue where it makes a DescribeSecret besides.
+
+    Args:
+        read: Reads the current version.
+        known: What to answer the first time.
+    """
+
+    def __init__(self, read: Callable[[], _Version], known: _Version | None) -> None:
+        self._read, self._known = read, known
+        self._response: Mapping[str, Any] = {}
+
+    def describe_secret(self, SecretId: str) -> dict[str, Any]:  # noqa: ARG002, N803 the SDK's signature
+        """Say which version is current."""
+        version, self._known = self._known or self._read(), None
+        self._response = version.response
+        return {"VersionIdsToStages": {version.response["VersionId"]: [_CURRENT]}}
+
+    def get_secret_value(self, SecretId: str, VersionId: str) -> Mapping[str, Any]:  # noqa: ARG002, N803 the same
+        """Give the version that `describe_secret` read."""
+        return self._response
+
+
+def credentials_for(settings: DatabaseSettings, *, on_event: Callable[[str, str, float], None]) -> CredentialSource:
     """Return the source that *settings* name: the secret, or in `test` and `local` the user and password given."""
     if settings.user and settings.password:
         return StaticCredentials(Credentials(settings.user, settings.password))
-    return SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region, on_read=on_read)
+    return SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region, on_event=on_event)
 
 
-def _parse(secret: str | None) -> Credentials | str:
-    """Return the credentials in *secret*, or what is wrong with it; never raises, for a traceback would show it."""
+def _is_refusal(response: Mapping[str, Any]) -> bool:
+    """Tell whether asking again cannot help: no such secret, no permission, no key; but not where it is throttled."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in _CLIENT_ERRORS and response.get("Error", {}).get("Code") not in _THROTTLED
+
+
+def _parsed(response: Mapping[str, Any], stage: str) -> _Version | str:
+    """Return the version in *response*, or what is wrong with it; never raises, for a traceback would show it."""
+    secret = response.get("SecretString")
     if secret is None:
         return "is binary"
     if not secret.strip():
@@ -181,4 +355,5 @@ def _parse(secret: str | None) -> Credentials | str:
             return f"has no key {key!r}"
         if not isinstance(value[key], str) or not is_text(value[key]):
             return f"has a {key!r} that is not a string with something in it"
-    return Credentials(value["username"], value["password"])
+    origin = f"{stage}, version {response['VersionId']}"
+    return _Version(Credentials(value["username"], value["password"], origin), response)

@@ -1,7 +1,6 @@
 """A SQLAlchemy engine for Aurora: who logs in, over which TLS, with which time limits and how many connections."""
 
 import math
-import time
 from typing import Any
 
 import psycopg
@@ -11,14 +10,18 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection, QueuePool
 
-from registration_persistence.database.credentials import Credentials, CredentialSource
-from registration_persistence.database.events import DatabaseEvent, Events
-from registration_persistence.database.failures import (
-    connect_failure,
-    login_was_rejected,
-    statement_failure,
-    transaction_is_aborted,
-    without_detail,
+from registration_persistence.database.connecting import Connector
+from registration_persistence.database.credentials import CredentialSource
+from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.events import Events
+from registration_persistence.database.failures import statement_failure, transaction_is_aborted, without_detail
+from registration_persistence.database.liveness import (
+    REOPENING,
+    SUSPECT,
+    check_on_checkout,
+    is_alive,
+    made_read_only_by_itself,
+    said_something,
 )
 from registration_persistence.database.redaction import ENGINE_LOGGING_NAME, redact_logs
 from registration_persistence.database.settings import DatabaseSettings
@@ -27,6 +30,7 @@ from registration_persistence.errors import (
     ConnectionInUse,
     ConnectionLost,
     RegistrationPersistenceError,
+    StatementTimeout,
     TransactionAborted,
     WriterMoved,
 )
@@ -45,7 +49,15 @@ _UNUSABLE_AFTER = (CommitOutcomeUnknown, ConnectionLost, WriterMoved)
 
 
 class BoundedPool(QueuePool):
-    """A `QueuePool` that says what to do when every connection is checked out."""
+    """A `QueuePool` that waits no longer than the deadline, and says what to do when all is checked out."""
+
+    @property
+    def _timeout(self) -> float:  # QueuePool has an attribute of this name, which it reads at each checkout
+        return max(min(self._longest_wait, remaining()), 0.0)
+
+    @_timeout.setter
+    def _timeout(self, seconds: float) -> None:
+        self._longest_wait = seconds
 
     def connect(self) -> PoolProxiedConnection:
         """Check a connection out.
@@ -53,6 +65,7 @@ class BoundedPool(QueuePool):
         Raises:
             ConnectionInUse: Every connection is checked out, and stayed so for the pool's timeout.
         """
+        waited = self._timeout
         try:
             return super().connect()
         except PoolTimeoutError as error:
@@ -63,10 +76,17 @@ class BoundedPool(QueuePool):
                 )
             else:
                 message = (
-                    f"all {self.size()} connections of this process stayed checked out for {self.timeout():g} s: "
+                    f"all {self.size()} connections of this process stayed checked out for {waited:g} s: "
                     "close sessions sooner, or raise APP_DATABASE_POOL_SIZE"
                 )
             raise ConnectionInUse(message) from error
+
+    def recreate(self) -> "BoundedPool":
+        """Return an empty pool with the same limits, whatever the deadline of the moment."""
+        pool = super().recreate()
+        assert isinstance(pool, BoundedPool)
+        pool._timeout = self._longest_wait  # noqa: SLF001 of this class
+        return pool
 
 
 def create_database_engine(
@@ -88,12 +108,15 @@ def create_database_engine(
         use_native_hstore=False,
         **_pool_arguments(settings),
     )
-    connector = _Connector(settings, credentials, events or Events())
+    connector = Connector(settings, credentials, events or Events())
     event.listen(engine, "do_connect", connector)
+    event.listen(engine, "engine_disposed", connector.forget_pool)
+    check_on_checkout(engine)
+    event.listen(engine, "before_cursor_execute", _refuse_late_statement)
     event.listen(engine, "handle_error", _translate)
     for moment in ("begin", "rollback"):
         event.listen(engine, moment, _forget_commit)
-    event.listen(engine, "commit", _refuse_aborted_commit)
+    event.listen(engine, "commit", _prepare_commit)
     return engine
 
 
@@ -137,44 +160,9 @@ def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     }
 
 
-class _Connector:
-    """Opens each connection of an engine with the credentials of the moment."""
-
-    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> None:
-        self._where = f"{settings.name} at {settings.host}:{settings.port}"
-        self._credentials = credentials
-        self._events = events
-
-    def __call__(
-        self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]
-    ) -> psycopg.Connection[Any]:
-        started = time.monotonic()
-        cause = "cold" if not self._events.count("connection opened") else "further"
-        credentials = self._credentials.current()
-        outcome = _attempt(parameters, credentials)
-        if isinstance(outcome, Exception) and login_was_rejected(outcome):
-            self._report("login rejected", "password", started)
-            replacement = self._credentials.replacement_for(credentials)
-            if replacement is not None:
-                cause = "rotation"
-                outcome = _attempt(parameters, replacement)
-        if isinstance(outcome, Exception):
-            raise connect_failure(outcome, where=self._where)
-        self._report("connection opened", cause, started)
-        return outcome
-
-    def _report(self, name: str, cause: str, started: float) -> None:
-        self._events.emit(DatabaseEvent(name, cause, time.monotonic() - started))
-
-
-def _attempt(
-    parameters: dict[str, Any], credentials: Credentials
-) -> psycopg.Connection[Any] | psycopg.Error | UnicodeError:
-    """Connect, and return the error instead of raising it: the frames it was raised in hold the password."""
-    try:
-        return psycopg.connect(**parameters, user=credentials.username, password=credentials.password)
-    except (psycopg.Error, UnicodeError) as error:
-        return error
+def _refuse_late_statement(*_arguments: object) -> None:
+    if remaining() <= 0:
+        raise StatementTimeout("the deadline had passed, so the statement was not sent")
 
 
 def _forget_commit(connection: Connection) -> None:
@@ -182,13 +170,24 @@ def _forget_commit(connection: Connection) -> None:
         connection.info.pop(_COMMITTING, None)
 
 
-def _refuse_aborted_commit(connection: Connection) -> None:
-    """PostgreSQL answers COMMIT with ROLLBACK in an aborted transaction, and neither driver nor SQLAlchemy says so."""
-    if transaction_is_aborted(driver_connection(connection)):
+def _prepare_commit(connection: Connection) -> None:
+    """Refuse a COMMIT that would keep nothing, and one on a connection that is known to be lost already.
+
+    PostgreSQL answers COMMIT with ROLLBACK in an aborted transaction, and neither driver nor SQLAlchemy says so. Where
+    it ended the session while waiting for COMMIT, it has said so on the socket, and certainly kept nothing.
+    """
+    driver = driver_connection(connection)
+    if transaction_is_aborted(driver):
         raise TransactionAborted(
             "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
             "let the error out of the session, or repeat the work without that statement"
         )
+    if not driver.autocommit and remaining() <= 0:
+        raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
+    if not driver.autocommit and said_something(driver) and not is_alive(driver):
+        _note(connection, REOPENING, "lost")
+        connection.invalidate()
+        raise ConnectionLost("the server ended the session before COMMIT was sent, so nothing was kept")
     connection.info[_COMMITTING] = True
 
 
@@ -203,7 +202,11 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     committing = not read_only and (driver.autocommit or _COMMITTING in connection.info)
     # psycopg may see a broken socket before libpq does, which then calls the connection neither closed nor broken.
     lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
-    meaning = statement_failure(error, lost=lost, committing=committing, read_only=read_only)
+    # A pooler repeats what its server said of itself some time ago.
+    chosen = read_only or (not isinstance(connection.engine.pool, NullPool) and made_read_only_by_itself(driver))
+    meaning = statement_failure(error, lost=lost, committing=committing, read_only=chosen)
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        _note(connection, SUSPECT, "a write was refused")
     if meaning is None:
         if context.sqlalchemy_exception is not None:
             context.sqlalchemy_exception.args = (f"({type(error).__name__}) {error}",)
@@ -211,8 +214,16 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
                 context.sqlalchemy_exception.params = None  # an error tracker would send them
         return None
     if isinstance(meaning, _UNUSABLE_AFTER):
+        _note(connection, REOPENING, "writer moved" if isinstance(meaning, WriterMoved) else "lost")
         context.is_disconnect = True
     return meaning
+
+
+def _note(connection: Connection, key: str, value: object) -> None:
+    """Leave a word for whoever gets *connection*'s place in the pool next."""
+    record = connection.connection.record_info
+    if record is not None:
+        record[key] = value
 
 
 def driver_connection(connection: Connection) -> psycopg.Connection[Any]:

@@ -14,10 +14,20 @@ class DatabaseEvent:
     """Something that happened between this process and the database.
 
     Args:
-        name: `connection opened`, `login rejected` or `secret read`.
-        cause: Of a connection: `cold` (the first of this process), `rotation` (with a secret read afresh) or `further`.
-            Of a secret: `cold` or `rotation`. Of a rejected login: `password`.
-        seconds: How long it took.
+        name: What happened, as below.
+        cause: Why.
+
+            - `connection opened`: `cold` (the first of this process), `rotation` (the first credentials were
+              refused), `thaw` (the one before did not survive its idle time), `writer moved`, `lost`, `recycled` (after
+              `dispose`, or along with others) or `further` (besides those that are open).
+            - `login rejected`: `password`.
+            - `secret read`: `cold`, `refresh` (it was old), `rotation` (after a refused login), `pending` (from the
+              version that a rotation is about to make current) or `restore` (after a SnapStart snapshot).
+            - `secret stale`: `unavailable` (the last good value is used instead).
+            - `wait`: `not ready`, `no slot`, `login rejected` or `no secret`, before the next attempt to connect.
+            - `retry`: `connection lost`, `writer moved`, `transaction conflict`, `lock timeout` or `commit outcome
+              unknown`: `Database.run` repeats the work.
+        seconds: How long it took, or the wait before it.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """What a failed connect or statement means: the driver's error → ours, from structured fields where there are any."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -8,25 +9,41 @@ from psycopg import pq
 
 from registration_persistence import errors
 
-# psycopg has no SQLSTATE for an error that ends the attempt to connect, so the server's own words decide.
+# psycopg has no SQLSTATE for an error that ends the attempt to connect, so the server's own words decide, where they
+# are in English.
 _CONNECT_FAILURES: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
-    (re.compile(r"password authentication failed"), errors.CredentialsRejected),
+    (
+        re.compile(r"password authentication failed|not permitted to log in|proxy has no credentials for the role"),
+        errors.CredentialsRejected,
+    ),
     (re.compile(r"too many clients|remaining connection slots|too many connections"), errors.TooManyConnections),
     (
         re.compile(
             r"database system is|starting up|shutting down|session is read-only|could not translate host name"
-            r"|unexpected eof|SYSCALL|reset by peer|closed the connection"
+            r"|failed to resolve host|unexpected eof|SYSCALL|reset by peer|closed the connection"
+            r"|Connection refused|timeout expired|the deadline came"
         ),
         errors.DatabaseUnavailable,
     ),
     (
         re.compile(
             r"pg_hba\.conf|SSL|sslmode|certificate|host name|does not exist|permission denied"
-            r"|unsupported startup parameter|not permitted to log in|invalid value for parameter|authentication method"
+            r"|unsupported startup parameter|invalid value for parameter|authentication method"
         ),
         errors.ConnectionRefused,
     ),
 )
+
+# What decides where they are in another language: the SQLSTATE, or its class, that a traced attempt brought.
+_CONNECT_STATES: Mapping[str, type[errors.RegistrationPersistenceError]] = {
+    "28P01": errors.CredentialsRejected,
+    "28": errors.ConnectionRefused,
+    "53300": errors.TooManyConnections,
+    "3D": errors.ConnectionRefused,
+    "42": errors.ConnectionRefused,
+    "22": errors.ConnectionRefused,
+    "0A": errors.ConnectionRefused,
+}
 
 # Hosts, users and databases are quoted, and may be called anything.
 _NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
@@ -51,9 +68,9 @@ _BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
 _ENDED_WHILE_IDLE = ("25P03", "57P05")
 
 
-def login_was_rejected(error: Exception) -> bool:
-    """Tell whether the server refused the user or the password of an attempt to connect."""
-    return isinstance(error, psycopg.Error) and _connect_failure_class(error) is errors.CredentialsRejected
+def needs_sqlstate(error: Exception) -> bool:
+    """Tell whether the text of a failed attempt to connect is none that is known, so that only its SQLSTATE decides."""
+    return isinstance(error, psycopg.Error) and error.sqlstate is None and _by_text(error) is None
 
 
 def connect_failure(error: psycopg.Error | UnicodeError, *, where: str) -> errors.RegistrationPersistenceError:
@@ -70,11 +87,14 @@ def connect_failure(error: psycopg.Error | UnicodeError, *, where: str) -> error
 
 
 def _connect_failure_class(error: psycopg.Error) -> type[errors.RegistrationPersistenceError]:
+    state = error.sqlstate or ""
+    by_state = _CONNECT_STATES.get(state) or _CONNECT_STATES.get(state[:2])
+    return _by_text(error) or by_state or errors.DatabaseUnavailable
+
+
+def _by_text(error: psycopg.Error) -> type[errors.RegistrationPersistenceError] | None:
     message = _NAMES.sub("", str(error))
-    for pattern, meaning in _CONNECT_FAILURES:
-        if pattern.search(message):
-            return meaning
-    return errors.DatabaseUnavailable
+    return next((meaning for pattern, meaning in _CONNECT_FAILURES if pattern.search(message)), None)
 
 
 def statement_failure(
@@ -86,7 +106,7 @@ def statement_failure(
         error: What psycopg raised.
         lost: Whether the connection is unusable now.
         committing: Whether COMMIT was on its way.
-        read_only: Whether the session asked for a read-only transaction.
+        read_only: Whether the transaction is read-only because the service made it so.
     """
     meaning = _BY_SQLSTATE.get(error.sqlstate or "")
     if meaning is errors.WriterMoved and read_only:

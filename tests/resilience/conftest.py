@@ -1,0 +1,36 @@
+"""What the resilience tests share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def handler(tmp_path: Path) -> str:
+    """A Lambda handler that does as its event says: `raise`, `exit`, `sleep` or `read`; else echoes it."""
+    file = tmp_path / "handler.py"
+    file.write_text(_HANDLER)
+    return f"{file}:handle"
+
+
+_HANDLER = """
+import sys
+import time
+from registration_persistence import TooManyConnections, DatabaseSettings
+from registration_persistence.database.credentials import SecretsManagerCredentials
+
+
+def handle(event, context):
+    match event:
+        case "raise":
+            raise TooManyConnections("no slot")
+        case "exit":
+            sys.exit("gone for good")
+        case "sleep":
+            time.sleep(30)
+        case "read":
+            settings = DatabaseSettings.from_env()
+            return SecretsManagerCredentials(settings.secret_arn, region=settings.secret_region).current().username
+    print("heard", event)
+    return {"event": event, "left": context.get_remaining_time_in_millis(), "name": context.function_name}
+"""

@@ -1,0 +1,120 @@
+"""What runs in the processes of the resilience tests: a service as its users write it, and what they would measure."""
+
+import os
+import time
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registration_persistence import (
+    CommitOutcomeUnknown,
+    Consent,
+    DatabaseEvent,
+    RegistrationPersistenceError,
+    RegistrationRepository,
+    deadline,
+    get_db,
+)
+
+_happened: dict[str, int] = {}
+
+
+def _count(event: DatabaseEvent) -> None:
+    key = f"{event.name}: {event.cause}"
+    _happened[key] = _happened.get(key, 0) + 1
+
+
+get_db().events.subscribe(_count)
+if os.environ.get("WARM_UP"):
+    get_db().warm_up()
+
+
+def events(_event: Any = None, _context: Any = None) -> dict[str, int]:
+    """Say what happened to the database's connections so far."""
+    return _happened
+
+
+def sign_up(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Register one mailbox within the invocation, and say which backend did it."""
+
+    def work(session: Session) -> int:
+        RegistrationRepository(session).register(f"{event['key']}@example.com", idempotency_key=event["key"])
+        return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    with deadline(context):
+        backend = get_db().run(work, idempotent=event.get("idempotent", False))
+    return {"backend": backend, "user": _user(), "happened": _happened}
+
+
+def _user() -> str:
+    with get_db().session(read_only=True) as session:
+        return str(session.scalar(text("SELECT current_user")))
+
+
+def load(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Register mailbox after mailbox for a while, each within its own deadline.
+
+    The event has `name`, which begins each key; `seconds`, the length of the load; `deadline` of each request, in
+    seconds; `pause`, how long to idle after every tenth request; `idempotent`, for `run`; `attempts`.
+    """
+    kept: list[str] = []
+    failed: list[dict[str, Any]] = []
+    unknown: list[str] = []
+    slowest, number = 0.0, 0
+    end = time.monotonic() + event["seconds"]
+    while time.monotonic() < end:
+        key, number = f"{event['name']}-{number}", number + 1
+        started = time.monotonic()
+        try:
+            with deadline(event["deadline"]):
+                get_db().run(
+                    _registering(key), idempotent=event.get("idempotent", False), attempts=event.get("attempts", 3)
+                )
+            kept.append(key)
+        except CommitOutcomeUnknown:
+            unknown.append(key)
+        except RegistrationPersistenceError as error:
+            failed.append({"key": key, "type": type(error).__name__, "said": str(error)})
+        slowest = max(slowest, time.monotonic() - started)
+        if number % 10 == 0:
+            time.sleep(event.get("pause", 0))
+    return {"kept": kept, "failed": failed, "unknown": unknown, "slowest": slowest, "happened": _happened}
+
+
+def _registering(key: str) -> Any:
+    def work(session: Session) -> None:
+        RegistrationRepository(session).register(
+            f"{key}@example.com", consents=[Consent("terms", "2026-01")], idempotency_key=key
+        )
+
+    return work
+
+
+def replay(event: dict[str, Any], context: Any) -> None:
+    """Send the sign-ups of these keys once more, as clients do that heard nothing."""
+    with deadline(context):
+        for key in event["keys"]:
+            get_db().run(_registering(key), idempotent=True)
+
+
+def sleep_in_a_statement(event: dict[str, Any], context: Any) -> None:
+    """Keep the server at work for `seconds`, with the connection opened before."""
+    with deadline(context), get_db().session(autocommit=event.get("autocommit", False)) as session:
+        session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": event["seconds"]})
+
+
+def idle_in_a_transaction(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Idle inside the transaction for `seconds` at the first attempt, for the server to end it."""
+    attempts: list[int] = []
+
+    def work(session: Session) -> None:
+        attempts.append(1)
+        RegistrationRepository(session).register(f"{event['key']}@example.com", idempotency_key=event["key"])
+        if len(attempts) == 1:
+            time.sleep(event["seconds"])
+        session.execute(text("SELECT 1"))
+
+    with deadline(context):
+        get_db().run(work)
+    return {"attempts": len(attempts)}

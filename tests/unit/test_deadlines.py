@@ -1,0 +1,88 @@
+"""How much time is left inside a `deadline`."""
+
+import math
+import time
+from threading import Thread
+
+import pytest
+
+from registration_persistence import deadline
+from registration_persistence.database.deadlines import remaining
+
+
+class FakeContext:
+    """A Lambda's context with a given time left."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return it."""
+        return self.milliseconds
+
+
+def test_there_is_none_by_default() -> None:
+    """Outside every block there is no end."""
+    assert remaining() == math.inf
+
+
+def test_seconds_run_down_and_keep_a_reserve() -> None:
+    """What is left shrinks, and half a second of it is kept for the answer."""
+    with deadline(10):
+        first = remaining()
+        time.sleep(0.02)
+        assert 9 < remaining() < first <= 9.5
+    assert remaining() == math.inf
+
+
+def test_a_lambdas_context_is_asked_each_time() -> None:
+    """Lambda's own clock decides, which goes on while the process is frozen."""
+    context = FakeContext(29_000)
+    with deadline(context, reserve=1):
+        assert remaining() == 28
+        context.milliseconds = 500
+        assert remaining() == -0.5
+
+
+def test_an_inner_deadline_can_only_be_earlier() -> None:
+    """A block inside another cannot win time."""
+    with deadline(5, reserve=0):
+        with deadline(60):
+            assert remaining() <= 5
+        with deadline(2, reserve=0):
+            assert remaining() <= 2
+        assert 4 < remaining() <= 5
+
+
+def test_it_ends_with_an_error_too() -> None:
+    """An error leaves nothing behind."""
+    with pytest.raises(ZeroDivisionError), deadline(1):
+        _ = 1 / 0
+    assert remaining() == math.inf
+
+
+def test_other_threads_have_none() -> None:
+    """It holds for the thread that set it."""
+    seen: list[float] = []
+    with deadline(1):
+        thread = Thread(target=lambda: seen.append(remaining()))
+        thread.start()
+        thread.join()
+    assert seen == [math.inf]
+
+
+@pytest.mark.parametrize(
+    ("limit", "reserve", "error", "said"),
+    [
+        ("3", 0.5, TypeError, "seconds or the context of a Lambda, not str"),
+        (None, 0.5, TypeError, "not NoneType"),
+        (True, 0.5, TypeError, "not bool"),
+        (math.nan, 0.5, ValueError, "not a number"),
+        (3, -1, ValueError, "the reserve is -1"),
+        (3, math.nan, ValueError, "the reserve is nan"),
+    ],
+)
+def test_what_is_no_time_is_refused(limit: float, reserve: float, error: type[Exception], said: str) -> None:
+    """The error names what was given and what is expected."""
+    with pytest.raises(error, match=said), deadline(limit, reserve=reserve):
+        pass
