@@ -226,7 +226,7 @@ def test_plaintext_is_refused_by_the_server(
     assert [(ConnectionRefused, False)] * 3 == [(type(error), error.retryable) for error in errors]
     assert "no pg_hba.conf entry" in str(errors[0])
     assert (0, 1) == (database.events.count("login rejected"), database.events.count("secret read"))
-    assert {"DescribeSecret": 1, "GetSecretValue": 1} == secrets_manager.calls
+    assert {"GetSecretValue": 1} == secrets_manager.calls
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
@@ -295,7 +295,7 @@ def test_a_refused_certificate_is_not_taken_for_a_wrong_password(
 
     assert [ConnectionRefused] * 3 == [type(error) for error in errors]
     assert (0, 0) == (database.events.count("login rejected"), database.events.count("connection opened"))
-    assert {"DescribeSecret": 1, "GetSecretValue": 1} == secrets_manager.calls
+    assert {"GetSecretValue": 1} == secrets_manager.calls
 
 
 @pytest.mark.parametrize(

@@ -118,3 +118,32 @@ def idle_in_a_transaction(event: dict[str, Any], context: Any) -> dict[str, Any]
     with deadline(context):
         get_db().run(work)
     return {"attempts": len(attempts)}
+
+
+def units(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Do so many units of work, of every kind in turn: sign up, read, read with parameters of another type."""
+    kept: list[str] = []
+    failed: list[dict[str, Any]] = []
+    for number in range(event["units"]):
+        key = f"{event['name']}-{number}"
+        try:
+            if number % 10 == 1:
+                get_db().run(_registering(key), attempts=1)
+                kept.append(key)
+            else:
+                _read(number, key)
+        except Exception as error:  # noqa: BLE001 wrong parameters are errors of any kind
+            failed.append({"key": key, "type": type(error).__name__, "said": str(error)})
+    return {"units": event["units"], "kept": kept, "failed": failed, "unknown": []}
+
+
+def _read(number: int, key: str) -> None:
+    options: dict[str, Any] = [{}, {"autocommit": True}, {"read_only": True}][number % 3]
+    # psycopg would prepare a statement at its sixth run on a connection.
+    runs = 8 if number % 5 == 0 else 1
+    with get_db().session(**options) as session:
+        for _ in range(runs):
+            if number % 2:
+                assert session.scalar(text("SELECT CAST(:n AS int) + 1"), {"n": number}) == number + 1
+            else:
+                assert session.scalar(text("SELECT CAST(:t AS text) || '!'"), {"t": key}) == f"{key}!"

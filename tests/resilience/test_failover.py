@@ -1,7 +1,6 @@
 """The writer crashes, restarts, is demoted: what was not in COMMIT is repeated, nothing is lost and nothing doubled."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from threading import Thread
 
 import pytest
@@ -12,8 +11,7 @@ from sqlalchemy.orm import Session
 
 from registration_persistence import Database, DatabaseUnavailable, RegistrationRepository, WriterMoved, deadline
 from registration_persistence.local import LambdaProcess
-from registration_persistence.testing import RegistrationEnvironment
-from registration_persistence.testing.faults import FailOver, Restart, StartLambda
+from registration_persistence.testing import FailOver, Fault, RegistrationEnvironment, Restart, StartLambda
 
 
 def under_load(
@@ -70,9 +68,7 @@ def test_a_restart_fails_nothing(
     assert_exact(registration_environment, results)
 
 
-def test_a_demoted_writer_is_left(
-    registration_environment: RegistrationEnvironment, read_only: Callable[[], AbstractContextManager[None]]
-) -> None:
+def test_a_demoted_writer_is_left(registration_environment: RegistrationEnvironment, read_only: Fault) -> None:
     """The write that meets it is refused; the next unit of work is on a new connection, once there is a writer."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     with database.session() as session:
@@ -92,9 +88,7 @@ def test_a_demoted_writer_is_left(
     database.dispose()
 
 
-def test_run_waits_for_the_new_writer(
-    registration_environment: RegistrationEnvironment, read_only: Callable[[], AbstractContextManager[None]]
-) -> None:
+def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvironment, read_only: Fault) -> None:
     """The work is repeated on another connection, as soon as there is one that writes."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     database.ping()
@@ -118,7 +112,7 @@ def test_run_waits_for_the_new_writer(
 
 def test_a_demoted_writer_is_seen_after_idling(
     registration_environment: RegistrationEnvironment,
-    read_only: Callable[[], AbstractContextManager[None]],
+    read_only: Fault,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The question after half a minute is whether the server is alive and still the writer."""

@@ -6,8 +6,8 @@ import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 
 from registration_persistence import CredentialsRejected, Database
-from registration_persistence.testing import RegistrationEnvironment
-from registration_persistence.testing.faults import Rotate, StartLambda
+from registration_persistence.local import LambdaProcess
+from registration_persistence.testing import RegistrationEnvironment, Rotate, StartLambda
 
 WINDOW = 15.0
 DEADLINE = 10.0
@@ -29,7 +29,7 @@ def test_no_request_fails_in_a_window_that_outlasts_it(
     warm = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(2)]
     for process in warm:
         process.wait_ready()
-    cold = []
+    cold: list[LambdaProcess] = []
 
     def put_under_load() -> None:
         cold.extend(lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(2))

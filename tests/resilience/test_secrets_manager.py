@@ -20,8 +20,7 @@ from registration_persistence import (
 from registration_persistence.database.credentials import SecretsManagerCredentials
 from registration_persistence.local import InvocationFailed
 from registration_persistence.local.secretsmanager import OutageKind
-from registration_persistence.testing import RegistrationEnvironment
-from registration_persistence.testing.faults import Rotate, SecretsManagerDown, StartLambda
+from registration_persistence.testing import RegistrationEnvironment, Rotate, SecretsManagerDown, StartLambda
 
 KINDS: tuple[OutageKind, ...] = ("down", "throttled", "slow")
 
@@ -83,7 +82,7 @@ def test_an_old_value_is_used_on_with_one_warning(
     caplog: pytest.LogCaptureFixture,
     kind: OutageKind,
 ) -> None:
-    """When the cache looks at its value again and cannot, the value stays; a warning says so once, nothing waits long."""
+    """When the cache looks at its value again and cannot, the value stays, with one warning and hardly a wait."""
     at = registration_environment
     heard: list[tuple[str, str]] = []
     credentials = SecretsManagerCredentials(

@@ -59,19 +59,12 @@ def verify(token: str) -> UUID | None:
             assert_never(outcome)
 
 
-class Vault:
+class Vault(CredentialSource):
     """A source of credentials of the service's own."""
 
     def current(self) -> Credentials:
         """From a vault."""
         return Credentials("app", "secret")
-
-    def replacement_for(self, rejected: Credentials) -> Credentials | None:
-        """None."""
-        return None if rejected == self.current() else self.current()
-
-    def forget(self) -> None:
-        """Nothing is cached."""
 
 
 def everything_else(registrations: RegistrationRepository, registration_id: UUID) -> None:

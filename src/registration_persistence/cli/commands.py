@@ -155,6 +155,22 @@ def demo(options: argparse.Namespace) -> int:
     return FAILED if run_demo(options.signups, rejected, keep=options.keep) else 0
 
 
+def chaos(options: argparse.Namespace) -> int:
+    """Sign people up on this machine while one fault after the other happens."""
+    with _extra("local"):  # around it all, because Secrets Manager is imported when it starts
+        from registration_persistence.cli.chaos import run_chaos
+
+        sound = run_chaos(
+            seconds=options.seconds,
+            processes=options.processes,
+            faults=options.faults,
+            seed=options.seed,
+            timeline=options.timeline,
+            as_json=options.json,
+        )
+    return 0 if sound else FAILED
+
+
 @contextmanager
 def _extra(name: str) -> Iterator[None]:
     """Say what to install where an import of the block fails."""

@@ -32,6 +32,10 @@ def _month(given: str) -> datetime:
 _month.__name__ = "month"  # argparse says: invalid month value
 
 
+def _names(given: str) -> list[str]:
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
 _batch = _number(1, 10_000, int)
 _days = _number(0, 36_500, int)
 _seconds = _number(0.1, 86_400, float)
@@ -69,7 +73,26 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="leave the database running until Enter is pressed")
     demo.add_argument("--rejected", type=Path, help="where to write rejected rows (default: NAME.rejected.csv here)")
     demo.set_defaults(run=run.demo)
+
+    _add_chaos(commands)
     return parser
+
+
+def _add_chaos(commands: Commands) -> None:
+    chaos = commands.add_parser(
+        "chaos",
+        help="sign people up on this machine while one fault after the other happens",
+        epilog="The exit code is 1 where an acknowledged sign-up was lost, one is there twice, or an error lied.",
+    )
+    chaos.add_argument("--seconds", type=_number(2, 600, float), default=60, help="2 to 600 (default: 60)")
+    chaos.add_argument("--processes", type=_number(1, 16, int), default=4, help="1 to 16 (default: 4)")
+    chaos.add_argument(
+        "--faults", type=_names, metavar="NAME,NAME", help="these, in this order (default: all; a wrong one lists them)"
+    )
+    chaos.add_argument("--seed", type=_number(0, 2**32, int), help="for what is left to chance (default: any)")
+    chaos.add_argument("--timeline", type=Path, metavar="FILE.svg", help="draw each request as a dot")
+    chaos.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    chaos.set_defaults(run=run.chaos)
 
 
 def _add_retention(commands: Commands) -> None:

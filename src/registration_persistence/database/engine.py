@@ -202,11 +202,12 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     committing = not read_only and (driver.autocommit or _COMMITTING in connection.info)
     # psycopg may see a broken socket before libpq does, which then calls the connection neither closed nor broken.
     lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
-    # A pooler repeats what its server said of itself some time ago.
-    chosen = read_only or (not isinstance(connection.engine.pool, NullPool) and made_read_only_by_itself(driver))
-    meaning = statement_failure(error, lost=lost, committing=committing, read_only=chosen)
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         _note(connection, SUSPECT, "a write was refused")
+        # A pooler repeats what its server said of itself some time ago.
+        pooled = isinstance(connection.engine.pool, NullPool)
+        read_only = read_only or (not pooled and made_read_only_by_itself(driver))
+    meaning = statement_failure(error, lost=lost, committing=committing, read_only=read_only)
     if meaning is None:
         if context.sqlalchemy_exception is not None:
             context.sqlalchemy_exception.args = (f"({type(error).__name__}) {error}",)

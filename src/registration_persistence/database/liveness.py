@@ -83,8 +83,8 @@ def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
     assert record.record_info is not None
     suspect = record.record_info.pop(SUSPECT, None)
     idle = max(now - then for now, then in zip(_now(), since, strict=True))
-    demoted: bool | None = is_demoted(connection)
-    if not demoted and (suspect or idle > _IDLE or said_something(connection)):
+    demoted = None if connection.closed else is_demoted(connection)
+    if demoted is False and (suspect or idle > _IDLE or said_something(connection)):
         demoted = _answer(connection)
     if demoted:
         record.record_info[REOPENING] = "writer moved"

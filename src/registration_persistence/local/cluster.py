@@ -16,8 +16,8 @@ from registration_persistence.local.machine import LocalServerError, embedded_bi
 from registration_persistence.local.postgres import LocalPostgres
 from registration_persistence.local.proxy import TcpProxy
 
-# Few connections, because `fill_slots` opens them all. A standby looks soon whether its primary is back, without which no
-# commit is acknowledged.
+# Few connections, because `fill_slots` opens them all. A standby looks often whether its primary is back, because no
+# commit is acknowledged before that.
 _SETTINGS = {"max_connections": "60", "wal_retrieve_retry_interval": "100ms"}
 # What the server says with 53300; an attempt to connect that failed has no field with the code.
 _FULL = ("remaining connection slots", "too many clients")

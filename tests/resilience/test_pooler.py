@@ -1,0 +1,128 @@
+"""`proxy` mode behind PgBouncer in transaction mode, which is stricter than RDS Proxy: it fails where that one pins."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from resilience.outcomes import assert_exact, failures, handler, run_all
+from sqlalchemy import text
+
+from registration_persistence import Database, RegistrationRepository, Replayed
+from registration_persistence.local.machine import free_port
+from registration_persistence.testing import RegistrationEnvironment, StartLambda, missing
+
+UNITS = 10_000
+PROCESSES = 4
+_NOBODY = 65534
+
+
+@contextmanager
+def open_pooler(environment: RegistrationEnvironment, folder: Path) -> Iterator[int]:
+    """Run PgBouncer with three server connections for the service's database, and yield its port."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        missing("there is no PgBouncer: install the package pgbouncer")
+    secret = environment.secrets_manager.read(environment.arn)
+    server, port = environment.address, free_port()
+    (folder / "users.txt").write_text(f'"{secret["username"]}" "{secret["password"]}"\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{environment.name} = host={server.host} port={server.port}\n"
+        "[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        # What is tested comes after the login, which costs more than the rest.
+        f"auth_type = trust\nauth_file = {folder}/users.txt\n"
+        "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 100\nserver_tls_sslmode = disable\n"
+        f"logfile = {folder}/log\n"
+    )
+    identity: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        identity = {"user": _NOBODY, "group": _NOBODY}
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, _NOBODY, _NOBODY)
+    process = subprocess.Popen(
+        [program, "-q", folder / "pgbouncer.ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity
+    )
+    try:
+        wait_for(port, secret, environment.name)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(port: int, secret: dict[str, str], name: str) -> None:
+    """Wait until the pooler lets us in."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            psycopg.connect(
+                host="127.0.0.1", port=port, user=secret["username"], password=secret["password"], dbname=name
+            ).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture
+def pooler(registration_environment: RegistrationEnvironment) -> Iterator[dict[str, str]]:
+    """The variables with which a service reaches its database through PgBouncer."""
+    folder = Path("/tmp") / f"registration-pooler-{secrets.token_hex(4)}"  # noqa: S108 pytest's own folders are closed to others
+    folder.mkdir()
+    with open_pooler(registration_environment, folder) as port:
+        yield {"APP_DATABASE_PORT": str(port), "APP_DATABASE_POOL": "proxy"}
+    shutil.rmtree(folder)
+
+
+def test_ten_thousand_units_without_an_error(
+    registration_environment: RegistrationEnvironment, lambda_process: StartLambda, pooler: dict[str, str]
+) -> None:
+    """Four processes share three server connections, and none meets what another left behind."""
+    processes = [lambda_process(handler("units"), environment=pooler, timeout=300) for _ in range(PROCESSES)]
+    for process in processes:
+        process.wait_ready()
+    for process in processes:
+        process.start({"name": process.name, "units": UNITS // PROCESSES})
+    results = run_all(processes)
+
+    assert UNITS == sum(result["units"] for result in results)
+    assert [] == failures(results)
+    assert_exact(registration_environment, results)
+    with registration_environment.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+def test_nothing_stays_with_the_servers_session(
+    registration_environment: RegistrationEnvironment, pooler: dict[str, str]
+) -> None:
+    """No prepared statement, no startup option, no setting, no lock, in whatever way the session was used."""
+    database = Database(registration_environment.settings(**pooler))
+    look = (
+        "SELECT (SELECT count(*) FROM pg_prepared_statements),"
+        " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),"
+        " current_setting('statement_timeout'), current_setting('default_transaction_read_only'),"
+        " current_setting('transaction_isolation')"
+    )
+    seen = set()
+    for number in range(12):
+        with database.session(**[{}, {"autocommit": True}, {"read_only": True}][number % 3]) as session:
+            for _ in range(7):
+                RegistrationRepository(session).find_by_email("ada@example.com")
+        with database.session() as session:
+            seen.add(tuple(session.execute(text(look)).one()))
+
+    assert seen == {(0, 0, "0", "off", "read committed")}
+    first = database.run(lambda session: RegistrationRepository(session).register("a@example.com", idempotency_key="a"))
+    again = database.run(lambda session: RegistrationRepository(session).register("a@example.com", idempotency_key="a"))
+    assert isinstance(again, Replayed)
+    assert first.registration.id == again.registration.id

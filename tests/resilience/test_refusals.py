@@ -1,0 +1,215 @@
+"""The server is starting, full, or speaks another language; or it ends sessions at any moment."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from resilience.outcomes import assert_exact, failures, handler, run_all
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registration_persistence import (
+    ConnectionRefused,
+    CredentialsRejected,
+    Database,
+    DatabaseSettings,
+    RegistrationPersistenceError,
+    TooManyConnections,
+    deadline,
+)
+from registration_persistence.local import InvocationFailed, LocalCluster, LocalPostgres, system_binaries
+from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, missing
+
+
+def test_twenty_processes_share_eight_slots(
+    registration_environment: RegistrationEnvironment, lambda_process: StartLambda
+) -> None:
+    """Whoever finds no slot waits and gets one, within its deadline."""
+    at = registration_environment
+    with at.connect() as connection:
+        connection.execute(f"ALTER DATABASE {at.name} CONNECTION LIMIT 8")
+        connection.execute(f"ALTER DATABASE {at.name} SET idle_session_timeout = '100ms'")
+    processes = [lambda_process(handler("sign_up"), timeout=29) for _ in range(20)]
+    for process in processes:
+        process.wait_ready()
+    for number, process in enumerate(processes):
+        process.start({"key": f"person-{number}"})
+    results = run_all(processes)
+
+    assert sum(result["happened"].get("wait: no slot", 0) for result in results) > 0, "nobody had to wait"
+    with at.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (20,)
+
+
+def test_slots_that_stay_full_are_one_clear_error(lambda_process: StartLambda, fill_slots: FillSlots) -> None:
+    """It may be tried again, and comes before the invocation ends."""
+    process = lambda_process(handler("sign_up"), timeout=3)
+    process.wait_ready()
+    with fill_slots(), pytest.raises(InvocationFailed) as raised:
+        process.invoke({"key": "ada"})
+
+    assert (raised.value.error_type, raised.value.retryable) == ("TooManyConnections", True)
+    assert "slots are reserved" in raised.value.message
+    assert raised.value.seconds < 3
+    process.invoke({"key": "ada"})
+
+
+def test_a_server_that_is_starting_up_is_waited_for(registration_environment: RegistrationEnvironment) -> None:
+    """57P03 is said in English by a server that replays its log; the connection is made as soon as it is ready."""
+    at = registration_environment
+    database = Database(at.settings())
+    database.ping()
+    database.dispose()
+    stopped = Thread(target=at.cluster.restart, kwargs={"down_for": 1.0})
+    stopped.start()
+    while not database.events.count("wait", "not ready"):
+        database.dispose()
+        assert database.ping().writable
+    stopped.join()
+
+    assert database.ping().writable
+    database.dispose()
+
+
+def test_a_session_that_idles_in_its_transaction_is_repeated(
+    registration_environment: RegistrationEnvironment, lambda_process: StartLambda
+) -> None:
+    """The server ends it with 25P03; the work is done once more, and there is one row."""
+    environment = {"APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT": "0.3"}
+    process = lambda_process(handler("idle_in_a_transaction"), environment=environment)
+
+    assert process.invoke({"key": "ada", "seconds": 0.9}) == {"attempts": 2}
+    with registration_environment.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_sessions_may_be_terminated_at_any_moment(
+    registration_environment: RegistrationEnvironment, lambda_process: StartLambda, *, idempotent: bool
+) -> None:
+    """What was not in COMMIT is repeated: nothing fails, and without the key only what was in COMMIT is unknown."""
+    at = registration_environment
+    processes = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(3)]
+    for process in processes:
+        process.wait_ready()
+    for process in processes:
+        process.start({"name": process.name, "seconds": 4, "deadline": 10, "idempotent": idempotent, "attempts": 20})
+    end, terminated = time.monotonic() + 4, 0
+    while time.monotonic() < end:
+        terminated += at.cluster.terminate_sessions(at.username)
+        time.sleep(0.03)
+    results = run_all(processes)
+
+    assert terminated > 50
+    assert [] == [failure for result in results for failure in result["failed"]]
+    if idempotent:
+        assert [] == failures(results)
+    assert_exact(at, results)
+
+
+GERMAN = {"lc_messages": "de_DE.UTF-8"}
+
+
+def german_binaries() -> Path:
+    """The system's PostgreSQL, which has its messages in German."""
+    binaries = system_binaries()
+    if binaries is None:
+        missing("the system has no PostgreSQL server: install the package postgresql")
+    if b"de_DE.utf8" not in subprocess.run(["locale", "-a"], capture_output=True, check=True).stdout:
+        missing("the system has no locale de_DE.UTF-8: install the package locales, then localedef -i de_DE -f UTF-8")
+    return binaries
+
+
+@pytest.fixture(scope="module")
+def german_cluster() -> Iterator[LocalCluster]:
+    """A cluster whose messages are German."""
+    with LocalCluster(german_binaries(), settings=GERMAN) as cluster:
+        cluster.primary.address.create_login("app", "secret")
+        yield cluster
+
+
+def in_german(port: int, **others: str) -> Database:
+    """A database of a German server, as `app`."""
+    environment = {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": "127.0.0.1",
+        "APP_DATABASE_PORT": str(port),
+        "APP_DATABASE_NAME": "postgres",
+        "APP_DATABASE_USER": "app",
+        "APP_DATABASE_PASSWORD": "secret",
+        "APP_DATABASE_SSLMODE": "prefer",
+    }
+    return Database(DatabaseSettings.from_env({**environment, **others}))
+
+
+@pytest.mark.parametrize(
+    ("others", "error", "said"),
+    [
+        ({"APP_DATABASE_PASSWORD": "wrong"}, CredentialsRejected, "Passwort-Authentifizierung"),
+        ({"APP_DATABASE_USER": "nobody"}, CredentialsRejected, "Passwort-Authentifizierung"),
+        ({"APP_DATABASE_NAME": "nowhere"}, ConnectionRefused, "existiert nicht"),
+    ],
+)
+def test_refusals_in_another_language_have_their_class(
+    german_cluster: LocalCluster, others: dict[str, str], error: type[RegistrationPersistenceError], said: str
+) -> None:
+    """The SQLSTATE decides, which is the same in every language."""
+    database = in_german(german_cluster.endpoint.port, **others)
+    with pytest.raises(error, match=said) as raised, deadline(3):
+        database.ping()
+
+    assert not raised.value.retryable
+
+
+def test_full_slots_in_another_language_are_waited_out(german_cluster: LocalCluster) -> None:
+    """The wait has its cause, and ends when there is a slot."""
+    database = in_german(german_cluster.endpoint.port)
+    with german_cluster.primary.address.connect() as connection:
+        connection.execute("ALTER ROLE app CONNECTION LIMIT 0")
+        with pytest.raises(TooManyConnections, match="Verbindung"), deadline(2):
+            database.ping()
+        assert database.events.count("wait", "no slot") > 1
+        connection.execute("ALTER ROLE app CONNECTION LIMIT 8")
+
+    assert database.ping().writable
+    database.dispose()
+
+
+def test_a_role_of_before_in_another_language_is_a_rejected_login(german_cluster: LocalCluster) -> None:
+    """28000 after the password is one; before it, as from `pg_hba.conf`, it is a policy."""
+    with german_cluster.primary.address.connect() as connection:
+        connection.execute("CREATE ROLE past NOLOGIN PASSWORD 'secret'")
+    with pytest.raises(CredentialsRejected), deadline(2):
+        in_german(german_cluster.endpoint.port, APP_DATABASE_USER="past").ping()
+
+
+def test_a_policy_in_another_language_is_not_tried_again() -> None:
+    """No entry in `pg_hba.conf`: one attempt to hear it, one to understand it."""
+    hba = "host all postgres 127.0.0.1/32 scram-sha-256\n"
+    with LocalPostgres(german_binaries(), settings=GERMAN, hba=hba) as server:
+        database = in_german(server.address.port)
+        with pytest.raises(ConnectionRefused, match="pg_hba"), deadline(5):
+            database.ping()
+    assert database.events.count("wait") == 0
+
+
+def test_a_shutdown_in_another_language_is_waited_out(german_cluster: LocalCluster) -> None:
+    """57P01 ends the session with a text that nobody knows; the work is repeated when the server is back."""
+    database = in_german(german_cluster.endpoint.port)
+    attempts: list[Session] = []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        session.execute(text("SELECT 1"))
+        if len(attempts) == 1:
+            german_cluster.restart(down_for=0.2)
+        session.execute(text("SELECT 2"))
+
+    database.run(work)
+
+    assert len(attempts) == 2
+    assert database.events.count("retry", "connection lost") == 1
+    database.dispose()
