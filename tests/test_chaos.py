@@ -100,10 +100,10 @@ def test_a_run_loses_and_doubles_nothing(scratch: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -> None:
     """Stopped in the middle of a fault, the command ends everything, leaves no file and prints no traceback."""
-    with start(scratch, "--seconds=20", "--processes=2", "--faults=frozen") as process:
+    with start(scratch, "--seconds=4", "--processes=2", "--faults=frozen") as process:
         assert process.stderr
         assert any("frozen" in line for line in process.stderr)
-        time.sleep(0.5)
+        time.sleep(0.3)
         process.send_signal(number)
         printed, said = process.communicate(timeout=30)
 

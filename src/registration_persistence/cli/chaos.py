@@ -1,45 +1,31 @@
 """`chaos`: sign-ups in several processes while one fault after the other happens, and what is there afterwards."""
 
 import json
-import os
 import secrets
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 
-from registration_persistence import schema
 from registration_persistence.cli import chaos_timeline
-from registration_persistence.cli.chaos_faults import NONE, Fault, Stage, chosen
-from registration_persistence.cli.chaos_load import HANDLER, TABLE, Record
+from registration_persistence.cli.chaos_faults import NONE, Fault, chosen
+from registration_persistence.cli.chaos_load import TABLE, Record
 from registration_persistence.cli.chaos_report import Phase, Report, evaluate
-from registration_persistence.database import Database, DatabaseSettings
+from registration_persistence.cli.chaos_stage import DATABASE, Stage, open_stage
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
-from registration_persistence.local import (
-    InvocationFailed,
-    IsolatedNetwork,
-    LambdaProcess,
-    LocalCluster,
-    LocalSecretsManager,
-    LocalServerError,
-    PostgresAddress,
-)
+from registration_persistence.local import InvocationFailed, LocalServerError
 
-_DATABASE = "registration"
-_LOGIN = "registration_app"
 # Seconds from one fault to the next, at the least: a failover takes as long.
 _SHORTEST = 2.0
 # A fault lasts for so much of the time until the next, and for so many seconds at the longest.
 _SHARE, _LONGEST = 0.5, 4.0
 # Seconds beyond what was asked for, after which the load ends by itself, and after which its processes are killed.
 _OVERTIME, _PATIENCE = 60.0, 150.0
-# Variables of the surroundings that would change what the processes connect to.
-_FOREIGN = ("APP_DATABASE_", "AWS_", "PG")
 _COUNTS = (
     "SELECT split_part(email, '@', 1), count(*) FROM registrations GROUP BY 1",
     f"SELECT key, count(*) FROM {TABLE} GROUP BY 1",  # noqa: S608 a constant
@@ -78,74 +64,22 @@ def run_chaos(
             f"expected --seconds {len(wanted) * _SHORTEST:g} or more, or fewer --faults"
         )
     if timeline is not None:
-        _check_writable(timeline)
+        chaos_timeline.check_writable(timeline)
     seed = secrets.randbelow(10**6) if seed is None else seed
 
     _say(f"starting PostgreSQL, Secrets Manager and {processes} processes on this machine (seed {seed})")
-    with _stage(processes, wanted, seed, timeout=seconds + _PATIENCE) as stage:
+    isolated = any(fault.isolated for fault in wanted)
+    with open_stage(processes, isolated=isolated, seed=seed, timeout=seconds + _PATIENCE) as stage:
+        for fault in wanted:
+            if fault.prepare is not None:
+                fault.prepare(stage)
         records, phases = _conduct(stage, wanted, seconds)
         *lines, total = evaluate(records, _rows(stage), phases)
     report = Report(lines, total, left_out, seconds, processes, seed)
     print(json.dumps(report.as_json()) if as_json else report.text())
     if timeline is not None:
-        _write(timeline, chaos_timeline.draw(records, phases, f"{processes} processes. {report.verdict}"))
+        chaos_timeline.write(timeline, records, phases, f"{processes} processes. {report.verdict}")
     return report.sound
-
-
-@contextmanager
-def _stage(processes: int, faults: Sequence[Fault], seed: int, *, timeout: float) -> Iterator[Stage]:
-    """Start the servers and the processes, and make the database."""
-    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
-        del os.environ[name]
-    with ExitStack() as stack:
-        network = stack.enter_context(IsolatedNetwork()) if any(fault.isolated for fault in faults) else None
-        secrets_manager = stack.enter_context(LocalSecretsManager())
-        cluster = stack.enter_context(LocalCluster())
-        password = secrets.token_urlsafe(24)
-        _make_database(cluster.primary.address, password)
-        arn = secrets_manager.create("registration/app", {"username": _LOGIN, "password": password})
-        variables = {
-            "APP_ENVIRONMENT": "local",
-            "APP_DATABASE_HOST": cluster.address.host,
-            "APP_DATABASE_PORT": str(cluster.address.port),
-            "APP_DATABASE_NAME": _DATABASE,
-            "APP_DATABASE_SECRET_ARN": arn,
-            "APP_DATABASE_SSLMODE": "disable",  # the endpoint of this machine has no TLS
-            **secrets_manager.environment,
-        }
-        started = [
-            stack.enter_context(LambdaProcess(HANDLER, environment=variables, timeout=timeout))
-            for _ in range(processes)
-        ]
-        stage = Stage(cluster, secrets_manager, arn, started, network, seed)
-        for fault in faults:
-            if fault.prepare is not None:
-                fault.prepare(stage)
-        yield stage
-
-
-def _make_database(server: PostgresAddress, password: str) -> None:
-    server.create_login(_LOGIN, password)
-    server.create_database(_DATABASE, owner=_LOGIN)
-    database = Database(
-        DatabaseSettings(
-            environment="local",
-            host=server.host,
-            port=server.port,
-            name=_DATABASE,
-            user=_LOGIN,
-            password=password,
-            sslmode="disable",
-        )
-    )
-    try:
-        schema.upgrade(database)
-    finally:
-        database.dispose()
-    with server.connect(_DATABASE) as connection:
-        connection.execute(f"CREATE TABLE {TABLE} (key text NOT NULL)")
-        connection.execute(f"CREATE INDEX ON {TABLE} (key)")
-        connection.execute(f"GRANT SELECT, INSERT ON {TABLE} TO {_LOGIN}")
 
 
 def _conduct(stage: Stage, faults: Sequence[Fault], seconds: float) -> tuple[list[Record], list[Phase]]:
@@ -163,9 +97,9 @@ def _conduct(stage: Stage, faults: Sequence[Fault], seconds: float) -> tuple[lis
                     "seed": stage.seed + number,
                 }
             )
-        phases = list(_phases(stage, faults, seconds / len(faults)))
-        stop.touch()
         try:
+            phases = list(_phases(stage, faults, seconds / len(faults)))
+            stop.touch()
             answers = [process.result() for process in stage.processes]
         except InvocationFailed as error:
             raise RegistrationPersistenceError(f"a process of the load broke down: {error}") from error
@@ -183,6 +117,9 @@ def _phases(stage: Stage, faults: Sequence[Fault], interval: float) -> Iterator[
             raise LocalServerError(f"{fault.name} could not be made to happen: {error}") from error
         over = time.time()
         time.sleep(max(0.0, started + number * interval - time.monotonic()))
+        for process in stage.processes:
+            with suppress(TimeoutError):  # as long as it is at work
+                process.result(0)
         yield Phase(fault.name, began, over, time.time())
 
 
@@ -191,23 +128,8 @@ def _rows(stage: Stage) -> list[Counter[str]]:
     for process in stage.processes:
         process.terminate()
     stage.wait_for_silence()
-    with stage.cluster.primary.address.connect(_DATABASE) as connection:
+    with stage.cluster.primary.address.connect(DATABASE) as connection:
         return [Counter(dict(connection.execute(count.encode()).fetchall())) for count in _COUNTS]
-
-
-def _check_writable(file: Path) -> None:
-    if file.suffix != ".svg":
-        raise InvalidInput(f"{file} is no name for a timeline: expected one that ends in .svg")
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        why = "is a folder" if file.is_dir() else "cannot be written" if file.parent.is_dir() else "is in no folder"
-        raise InvalidInput(f"{file} {why}: expected a file in a folder that is there")
-
-
-def _write(file: Path, content: str) -> None:
-    try:
-        file.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise RegistrationPersistenceError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _say(line: str) -> None:

@@ -5,56 +5,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from registration_persistence.cli.chaos_stage import Stage
 from registration_persistence.errors import InvalidInput
-from registration_persistence.local import (
-    IsolatedNetwork,
-    LambdaProcess,
-    LocalCluster,
-    LocalSecretsManager,
-    LocalServerError,
-    rotate,
-)
+from registration_persistence.local import rotate
 from registration_persistence.local.network import why_not
 
 # Of the replies that the server sends.
 _LOST = 0.04
-# Seconds that sessions may take to end.
-_PATIENCE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What the faults happen to.
-
-    Args:
-        cluster: Where the processes sign people up.
-        secrets_manager: Where they read their password.
-        arn: Their secret.
-        processes: They themselves.
-        network: In which all of it is, where a fault needs one.
-        seed: For what is left to chance.
-    """
-
-    cluster: LocalCluster
-    secrets_manager: LocalSecretsManager
-    arn: str
-    processes: Sequence[LambdaProcess]
-    network: IsolatedNetwork | None
-    seed: int
-
-    def wait_for_silence(self) -> None:
-        """Wait until nobody is connected any more.
-
-        Raises:
-            LocalServerError: Somebody still is after 10 s.
-        """
-        others = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        end = time.monotonic() + _PATIENCE
-        with self.cluster.primary.address.connect() as connection:
-            while connection.execute(others).rowcount:
-                if time.monotonic() > end:
-                    raise LocalServerError(f"sessions of the load are still there after {_PATIENCE:g} s")
-                time.sleep(0.01)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ class Line:
             self.failures.setdefault(record.error, Failure(record.error, 0, record.said)).count += 1
 
     @property
+    def wrong(self) -> int:
+        """How many are not as their client was told."""
+        return self.lost + self.doubled + self.unacknowledged
+
+    @property
     def numbers(self) -> dict[str, int | float]:
         """The columns of the table, by name."""
         return {
@@ -112,23 +117,23 @@ class Report:
     def sound(self) -> bool:
         """Whether sign-ups were acknowledged, and the database holds what clients were told."""
         total = self.total
-        return total.requests > total.failed and not (total.lost or total.doubled or total.unacknowledged)
+        return total.requests > total.failed and not total.wrong
 
     @property
     def verdict(self) -> str:
         """One sentence."""
         total = self.total
         acknowledged = total.requests - total.failed
+        if total.wrong:
+            return (
+                f"{total.lost:,} of {acknowledged:,} acknowledged sign-ups were lost, {total.doubled:,} are there more "
+                f"than once, {total.unacknowledged:,} were kept although an error denied it (seed {self.seed})."
+            )
         if not acknowledged:
             return "Not one sign-up was acknowledged, so this shows nothing."
-        if self.sound:
-            return (
-                f"Nothing was lost or doubled: {acknowledged:,} sign-ups were acknowledged and are there once, "
-                f"{total.failed:,} failed."
-            )
         return (
-            f"{total.lost:,} of {acknowledged:,} acknowledged sign-ups were lost, {total.doubled:,} are there more than "
-            f"once, {total.unacknowledged:,} were kept although an error denied it (seed {self.seed})."
+            f"Nothing was lost or doubled: {acknowledged:,} sign-ups were acknowledged and are there once, "
+            f"{total.failed:,} failed."
         )
 
     def text(self) -> str:

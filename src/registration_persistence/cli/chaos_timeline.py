@@ -1,12 +1,15 @@
 """The timeline of `chaos`: an SVG with a dot for each request, over the faults during which they began."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 from registration_persistence.cli.chaos_load import Record
 from registration_persistence.cli.chaos_report import Phase
+from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
 
 _WIDTH, _HEIGHT = 1280, 670
 _LEFT, _RIGHT, _TOP, _BOTTOM = 96, 1176, 190, 570
@@ -28,7 +31,7 @@ class _Kind:
 # Told apart by size as well as by colour; the last number is the place in the legend.
 _OK = _Kind("answered at the first attempt", "#2f6fb7", 1.6, 0)
 _RETRIED = _Kind("answered after another attempt", "#e08700", 3.0, 220)
-_FAILED = _Kind("failed", "#b3001b", 4.2, 460)
+_FAILED = _Kind("failed", "#b3001b", 4.2, 470)
 _KINDS = (_OK, _RETRIED, _FAILED)
 
 
@@ -48,6 +51,31 @@ class _Scale:
     def y(self, seconds: float) -> float:
         share = (math.log10(max(seconds, 0.0001)) - self.lowest) / (self.highest - self.lowest)
         return _BOTTOM - min(max(share, 0), 1) * (_BOTTOM - _TOP)
+
+
+def check_writable(file: Path) -> None:
+    """See that a timeline can be written.
+
+    Raises:
+        InvalidInput: It cannot; the message says why.
+    """
+    if file.suffix != ".svg":
+        raise InvalidInput(f"{file} is no name for a timeline: expected one that ends in .svg")
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        why = "is a folder" if file.is_dir() else "cannot be written" if file.parent.is_dir() else "is in no folder"
+        raise InvalidInput(f"{file} {why}: expected a file in a folder that is there")
+
+
+def write(file: Path, records: Sequence[Record], phases: Sequence[Phase], caption: str) -> None:
+    """Write what `draw` returns.
+
+    Raises:
+        RegistrationPersistenceError: *file* cannot be written any more.
+    """
+    try:
+        file.write_text(draw(records, phases, caption), encoding="utf-8")
+    except OSError as error:
+        raise RegistrationPersistenceError(f"cannot write {file}: {error.strerror}") from error
 
 
 def draw(records: Sequence[Record], phases: Sequence[Phase], caption: str) -> str:
@@ -142,6 +170,6 @@ def _legend() -> Iterator[str]:
         x = _LEFT + kind.legend
         yield f"<circle cx='{x + 5}' cy='{y - 4}' r='{max(kind.radius, 3)}' fill='{kind.colour}'/>"
         yield f"<text x='{x + 16}' y='{y}'>{kind.name}</text>"
-    x = _LEFT + 560
+    x = _LEFT + 580
     yield f"<rect x='{x}' y='{y - 11}' width='14' height='14' fill='#fbe3d0' stroke='#cbd2d9'/>"
     yield f"<text x='{x + 22}' y='{y}'>while the fault lasts</text>"
