@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers check lock dist benchmark diagrams clean
+.PHONY: help demo chaos test lint types layers check lock dist benchmark diagrams clean
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
@@ -24,6 +24,9 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(BIN)/python
 
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
 	@$(BIN)/registration-persistence demo $(ARGS) "$(SIGNUPS)"
+
+chaos: $(VENV)/.installed-local ## Sign people up for a minute while one fault follows the other (ARGS='--timeline chaos.svg')
+	@$(BIN)/registration-persistence chaos $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -10,21 +10,27 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from registration_persistence import (
     AlreadyVerified,
+    CommitOutcomeUnknown,
     Consent,
     IdempotencyConflict,
     IllegalTransition,
     InvalidInput,
     Issued,
+    LambdaContext,
     NotPending,
     Registered,
     RegistrationNotFound,
     RegistrationPersistenceError,
     RegistrationRepository,
+    Replayed,
     Throttled,
     Verified,
+    deadline,
+    get_db,
     session_scope,
 )
 
@@ -67,12 +73,13 @@ def header_of(event: Event, name: str) -> str:
     raise BadRequest(f"expected the header {name}")
 
 
-def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[Event, object], Response]:
+def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[Event, LambdaContext], Response]:
     """Answer 400 to what is wrong, 409 to what cannot be done now, 503 to what may be repeated, 500 to the rest."""
 
-    def answer(event: Event, context: object) -> Response:
+    def answer(event: Event, context: LambdaContext) -> Response:
         try:
-            return handler(event, context)
+            with deadline(context):
+                return handler(event, context)
         except (BadRequest, InvalidInput) as error:
             return response(400, problem=str(error))
         except IdempotencyConflict:
@@ -83,8 +90,9 @@ def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[
             return response(409, problem="the mailbox is not proven, or that was too long ago")
         except (RegistrationPersistenceError, SQLAlchemyError) as error:
             logger.exception("the database failed")
-            retryable = isinstance(error, RegistrationPersistenceError) and error.retryable
-            return response(503 if retryable else 500, problem="please try again later")
+            # After an unknown outcome the client sends the same idempotency key, or opens the same link, again.
+            again = isinstance(error, CommitOutcomeUnknown) or getattr(error, "retryable", False)
+            return response(503 if again else 500, problem="please try again later")
 
     return answer
 
@@ -93,13 +101,17 @@ def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[
 def sign_up(event: Event, _: object) -> Response:
     """POST /registrations: the same answer for a new and for a known mailbox."""
     form = form_of(event, "email", "display_name", "terms_version", "newsletter")
-    with session_scope(autocommit=True) as session:
-        outcome = RegistrationRepository(session).register(
+    key = header_of(event, "idempotency-key")
+
+    def work(session: Session) -> Registered | Replayed:
+        return RegistrationRepository(session).register(
             form["email"],
             profile={"display_name": form["display_name"]},
             consents=[Consent("terms", form["terms_version"]), Consent("newsletter", "1", granted=form["newsletter"])],
-            idempotency_key=header_of(event, "idempotency-key"),
+            idempotency_key=key,
         )
+
+    outcome = get_db().run(work, idempotent=True, autocommit=True)
     if isinstance(outcome, Registered):
         send_mail(outcome.registration.email or "", known=outcome.email_proven, token=outcome.secret)
     return response(202, status="check your mail")

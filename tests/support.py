@@ -28,6 +28,17 @@ def everything(rows: Rows) -> dict[str, list[dict[str, Any]]]:
     return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
 
 
+class Context:
+    """What Lambda hands to a handler."""
+
+    def __init__(self, milliseconds: int = 30_000) -> None:
+        self._milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        """As long as was said, half a minute by default."""
+        return self._milliseconds
+
+
 class SignUp(Protocol):
     """Registers somebody in a transaction of its own."""
 

@@ -93,7 +93,7 @@ def test_all_problems_of_the_environment_are_told_at_once() -> None:
 @pytest.mark.parametrize("command", ["migrate", "ping"])
 def test_a_server_that_does_not_answer_is_one_line(command: str) -> None:
     """Where nothing listens, every command ends with 1 and says in one line what it could not reach."""
-    said = one_line(run(command, environ=variables(1), code=1).stderr)
+    said = one_line(run(command, environ={**variables(1), "APP_DATABASE_CONNECT_TIMEOUT": "2"}, code=1).stderr)
 
     assert said.startswith("registration-persistence: cannot connect to registration at 127.0.0.1:1: ")
 

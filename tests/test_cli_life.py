@@ -883,7 +883,7 @@ def test_an_import_takes_no_more_memory_for_more_rows(desk: Desk) -> None:
 def test_an_import_without_a_server_is_one_line(desk: Desk) -> None:
     """Where nothing listens, it ends with 1, says what could not be reached, and imported nothing."""
     desk.write("people.csv", "email\n" + "ada@example.com\n" * 3000)
-    desk.environ["APP_DATABASE_PORT"] = "1"
+    desk.environ.update(APP_DATABASE_PORT="1", APP_DATABASE_CONNECT_TIMEOUT="2")
 
     done = desk.run("import", "people.csv", code=1)
 

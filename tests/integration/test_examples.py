@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from support import Rows
+from support import Context, Rows
 
-from registration_persistence import Database, get_db
+from registration_persistence import Database, deadline, get_db
 from registration_persistence.database import session as session_module
 
 ROOT = Path(__file__).parents[2]
+
+CONTEXT = Context()
 
 pytestmark = pytest.mark.usefixtures("fresh_process")
 
@@ -29,7 +31,7 @@ def test_the_readmes_example(rows: Rows) -> None:
     exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 it is our own README
     event = {"email": "ada@example.com", "name": "Ada", "idempotencyKey": "1-67891233"}
 
-    answers = [namespace["handler"](event, None), namespace["handler"](event, None)]
+    answers = [namespace["handler"](event, CONTEXT), namespace["handler"](event, CONTEXT)]
 
     assert [{"statusCode": 202}, {"statusCode": 202}] == answers
     ((address, link),) = mails
@@ -64,14 +66,14 @@ def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, m
     mails: list[dict[str, Any]] = []
     monkeypatch.setattr(service, "send_mail", lambda address, **mail: mails.append({"address": address, **mail}))
 
-    assert [202, 202] == [service.sign_up(post(**FORM), None)["statusCode"] for _ in range(2)]
+    assert [202, 202] == [service.sign_up(post(**FORM), CONTEXT)["statusCode"] for _ in range(2)]
     (mail,) = mails
     assert (FORM["email"], False) == (mail["address"], mail["known"])
-    verified = [service.verify(post(token=mail["token"]), None) for _ in range(2)]
+    verified = [service.verify(post(token=mail["token"]), CONTEXT) for _ in range(2)]
     assert [200, 200] == [answer["statusCode"] for answer in verified]
     event = {"pathParameters": {"id": json.loads(verified[0]["body"])["id"]}}
-    assert [200, 409] == [service.activate(event, None)["statusCode"] for _ in range(2)]
-    assert service.sign_up(post("another", **FORM), None)["statusCode"] == 202
+    assert [200, 409] == [service.activate(event, CONTEXT)["statusCode"] for _ in range(2)]
+    assert service.sign_up(post("another", **FORM), CONTEXT)["statusCode"] == 202
     assert mails[1]["known"]
 
 
@@ -81,30 +83,31 @@ def test_the_service_sends_another_link(
     """Too soon is 429, a minute later 202 with a link that works in place of the first, and then there is no need."""
     mails: list[str] = []
     monkeypatch.setattr(service, "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
-    service.sign_up(post(**FORM), None)
+    service.sign_up(post(**FORM), CONTEXT)
     event = {"pathParameters": {"id": str(rows("SELECT id FROM registrations")[0]["id"])}}
 
-    assert service.resend(event, None)["statusCode"] == 429
+    assert service.resend(event, CONTEXT)["statusCode"] == 429
     with database.session() as session:
         session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '1 minute'"))
-    assert service.resend(event, None)["statusCode"] == 202
-    assert [410, 200] == [service.verify(post(token=token), None)["statusCode"] for token in mails]
-    assert service.resend(event, None)["statusCode"] == 409
-    assert service.resend({"pathParameters": {"id": str(uuid4())}}, None)["statusCode"] == 404
+    assert service.resend(event, CONTEXT)["statusCode"] == 202
+    assert [410, 200] == [service.verify(post(token=token), CONTEXT)["statusCode"] for token in mails]
+    assert service.resend(event, CONTEXT)["statusCode"] == 409
+    assert service.resend({"pathParameters": {"id": str(uuid4())}}, CONTEXT)["statusCode"] == 404
 
 
 def test_the_service_answers_mistakes(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bad input is 400, a key used twice 409, a dead link 410, a database that is away 503."""
-    assert service.sign_up(post(**FORM | {"email": "nobody"}), None)["statusCode"] == 400
-    assert service.sign_up(post(**FORM), None)["statusCode"] == 202
-    assert service.sign_up(post(**FORM | {"display_name": "Eve"}), None)["statusCode"] == 409
+    assert service.sign_up(post(**FORM | {"email": "nobody"}), CONTEXT)["statusCode"] == 400
+    assert service.sign_up(post(**FORM), CONTEXT)["statusCode"] == 202
+    assert service.sign_up(post(**FORM | {"display_name": "Eve"}), CONTEXT)["statusCode"] == 409
     for request in ({}, post(), {"body": "{"}, {"body": json.dumps(FORM)}, {"headers": {}, "body": json.dumps(FORM)}):
-        assert service.sign_up(request, None)["statusCode"] == 400
-    assert service.sign_up({**post(**FORM), "headers": {"Idempotency-Key": "key"}}, None)["statusCode"] == 202
-    assert service.activate({"pathParameters": {"id": "nonsense"}}, None)["statusCode"] == 400
-    assert service.activate({"pathParameters": {"id": str(uuid4())}}, None)["statusCode"] == 404
-    assert service.verify(post(token="x" * 43), None)["statusCode"] == 410
+        assert service.sign_up(request, CONTEXT)["statusCode"] == 400
+    assert service.sign_up({**post(**FORM), "headers": {"Idempotency-Key": "key"}}, CONTEXT)["statusCode"] == 202
+    assert service.activate({"pathParameters": {"id": "nonsense"}}, CONTEXT)["statusCode"] == 400
+    assert service.activate({"pathParameters": {"id": str(uuid4())}}, CONTEXT)["statusCode"] == 404
+    assert service.verify(post(token="x" * 43), CONTEXT)["statusCode"] == 410
     get_db().dispose()
     monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
     monkeypatch.setenv("APP_DATABASE_PORT", "1")
-    assert service.sign_up(post(**FORM), None)["statusCode"] == 503
+    with deadline(2):
+        assert service.sign_up(post(**FORM), CONTEXT)["statusCode"] == 503

@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from support import Rows
+from support import Context, Rows
 
 from registration_persistence import Database, OutboxRepository, get_db
+from registration_persistence.database import session as session_module
 
 HOWTO = Path(__file__).parents[2] / "docs/howto"
 PEPPER = base64.b64encode(b"p" * 32).decode()
@@ -168,9 +169,43 @@ def test_deliver_the_outbox(rows: Rows) -> None:
     assert isinstance(dead.registration_id, UUID)
 
 
-class Context:
-    """What Lambda hands over."""
+def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign-up, the same once more, and a database that is away."""
+    guide = Guide("failover.md")
 
-    def get_remaining_time_in_millis(self) -> int:
-        """Half a minute."""
-        return 30_000
+    code, registration_id = guide.sign_up({"email": "ada@example.com"}, "one")
+    assert (202, (202, registration_id)) == (code, guide.sign_up({"email": "ada@example.com"}, "one"))
+    assert len(rows("SELECT id FROM registrations")) == 1
+    get_db().dispose()
+    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    monkeypatch.setenv("APP_DATABASE_PORT", "1")
+    monkeypatch.setenv("APP_DATABASE_CONNECT_TIMEOUT", "2")
+    assert guide.sign_up({"email": "ada@example.com"}, "one")[0] == 503
+    assert database.ping().writable
+
+
+def test_lambda() -> None:
+    """The connection is there before the first request, which uses it."""
+    guide = Guide("lambda.md")
+    assert get_db().events.count("connection opened", "cold") == 1
+
+    answers = [guide.handler({"email": "ada@example.com", "idempotencyKey": "1"}, Context()) for _ in range(2)]
+
+    assert answers[0]["statusCode"] == 202
+    assert answers[0] == answers[1]
+    assert get_db().events.count("connection opened") == 1
+
+
+def test_rotation() -> None:
+    """Events become metrics."""
+    counted: list[tuple[str, list[str]]] = []
+
+    class Metrics:
+        def increment(self, name: str, tags: list[str]) -> None:
+            counted.append((name, tags))
+
+    Guide("rotation.md").namespace["metrics"] = Metrics()
+    get_db().ping()
+
+    assert ("database.connection opened", ["cause:cold"]) in counted
+    assert ("database.secret read", ["cause:cold"]) in counted

@@ -194,9 +194,12 @@ def test_no_lost_connection_gives_anything_away(database: Database, *, autocommi
 
 
 def test_no_refused_login_gives_the_password_away(
-    lambda_environment: LambdaEnvironment, everything_logged: pytest.LogCaptureFixture
+    lambda_environment: LambdaEnvironment,
+    everything_logged: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither error, frames nor logs hold the password that was refused."""
+    monkeypatch.setenv("APP_DATABASE_CONNECT_TIMEOUT", "2")
     lambda_environment.store({"username": lambda_environment.username, "password": PASSWORD})
     everything_logged.clear()
     database = Database(DatabaseSettings.from_env())

@@ -21,6 +21,7 @@ from registration_persistence import (
     TransactionConflict,
     deadline,
 )
+from registration_persistence.testing import WireCounter
 
 
 class Work:
@@ -198,3 +199,42 @@ def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) 
     database.dispose()
 
     assert 1 < work.attempts < 1000
+
+
+def test_in_autocommit_it_is_one_round_trip(database_settings: DatabaseSettings) -> None:
+    """A sign-up with a key needs neither BEGIN nor COMMIT to be repeatable."""
+    with WireCounter(database_settings.host, database_settings.port) as wire:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        database.ping()
+        wire.round_trips()
+        database.run(sign_up, idempotent=True, autocommit=True)
+        assert wire.round_trips() == 1
+        database.dispose()
+
+
+def sign_up(session: Session) -> None:
+    """Register Ada, once."""
+    RegistrationRepository(session).register("ada@example.com", idempotency_key="one")
+
+
+def test_in_autocommit_a_lost_statement_is_repeated(database: Database, rows: Rows) -> None:
+    """It may have been kept, and its key makes that no difference."""
+    first = [kill]
+
+    def work(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        if first:
+            first.pop()(session)
+        sign_up(session)
+
+    database.run(work, idempotent=True, autocommit=True)
+
+    assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 1}]
+    assert database.events.count("retry", "commit outcome unknown") == 1
+
+
+def test_in_autocommit_it_must_be_idempotent(database: Database) -> None:
+    """What was kept before a failure would be done again."""
+    with pytest.raises(ValueError, match="only where it is idempotent"):
+        database.run(sign_up, autocommit=True)

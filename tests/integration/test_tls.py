@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import trustme
@@ -120,19 +121,18 @@ def production(server: Server, secrets_manager: LocalSecretsManager) -> Callable
     return environ
 
 
-def settings_for(
-    address: PostgresAddress, sslmode: str, root: Path | None = None, *, host: str = "localhost"
-) -> DatabaseSettings:
+def settings_for(address: PostgresAddress, sslmode: str, root: Path | None = None, **others: Any) -> DatabaseSettings:
     """Return settings for the environment `test`, where every *sslmode* is allowed."""
     return DatabaseSettings(
         environment="test",
-        host=host,
+        host=others.pop("host", "localhost"),
         port=address.port,
         name="postgres",
         user=address.user,
         password=address.password,
         sslmode=sslmode,
         ssl_root_cert=None if root is None else str(root),
+        **others,
     )
 
 
@@ -340,7 +340,7 @@ def test_a_handshake_that_breaks_off_may_be_repeated(opened: Open, octets: int) 
         thread.start()
         address = PostgresAddress("127.0.0.1", listener.getsockname()[1], "postgres", "never sent")
 
-        error = refusal(opened(settings_for(address, "require", host="127.0.0.1")))
+        error = refusal(opened(settings_for(address, "require", host="127.0.0.1", connect_timeout=2)))
         thread.join(5)
 
     assert (DatabaseUnavailable, True) == (type(error), error.retryable), str(error)

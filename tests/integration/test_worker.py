@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event, Thread, Timer
 from typing import Any
 from uuid import UUID
 
@@ -388,33 +388,66 @@ def test_does_not_wait_while_there_is_more(database: Database, queue: Queue) -> 
     assert event_ids == delivered
 
 
-@pytest.mark.parametrize(("fate", "error"), [(terminate, "CommitOutcomeUnknown"), (demote, "WriterMoved")])
+@pytest.mark.parametrize("fate", [terminate, demote])
 def test_outlives_its_connection(
-    narrow: Database,
-    queue: Queue,
-    caplog: pytest.LogCaptureFixture,
-    fate: Callable[[Database, Queue], None],
-    error: str,
+    narrow: Database, queue: Queue, caplog: pytest.LogCaptureFixture, fate: Callable[[Database, Queue], None]
 ) -> None:
-    """A connection that is no good any more is replaced and everything delivered; what was not removed comes twice."""
+    """A connection that is no good any more is replaced before it is used, and everything is delivered once."""
     event_ids, stop = queue.put(4), Event()
     delivered: list[UUID] = []
 
     def deliver(message: OutboxMessage) -> None:
         if not delivered:
             fate(narrow, queue)
-            queue.end_leases()
         delivered.append(message.event_id)
-        if set(event_ids) == set(delivered):
+        if len(delivered) == len(event_ids):
             stop.set()
 
     worker = OutboxWorker(narrow, deliver, lease=HOUR)
     run_until(stop, worker)
 
-    assert [event_ids[0], *event_ids] == delivered
+    assert event_ids == delivered
     assert [] == queue.rows()
     assert {"delivered": 4} == worker.counts
-    assert [error] == [
+    assert [] == [record for record in caplog.records if record.name == "registration_persistence.worker"]
+
+
+def test_outlives_a_lock_that_is_not_free(
+    database_settings: DatabaseSettings, database: Database, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that was delivered and could not be removed comes once more, and nothing is missing."""
+    event_ids, stop = queue.put(4), Event()
+    hasty = Database(dataclasses.replace(database_settings, pool="lambda", lock_timeout=0.2))
+    delivered: list[UUID] = []
+    locked, release = Event(), Event()
+
+    def hold() -> None:
+        with database.session() as session:
+            session.execute(text("LOCK TABLE outbox"))
+            locked.set()
+            release.wait(TOO_LONG)
+
+    holder = Thread(target=hold)
+    releaser = Timer(0.5, release.set)
+
+    def deliver(message: OutboxMessage) -> None:
+        if not delivered:
+            queue.end_leases()
+            holder.start()
+            locked.wait(TOO_LONG)
+            releaser.start()
+        delivered.append(message.event_id)
+        if set(event_ids) == set(delivered):
+            stop.set()
+
+    run_until(stop, OutboxWorker(hasty, deliver, lease=HOUR))
+    for thread in (holder, releaser):
+        thread.join()
+    hasty.dispose()
+
+    assert [event_ids[0], *event_ids] == delivered
+    assert [] == queue.rows()
+    assert ["LockTimeout"] == [
         record.getMessage().rpartition(": ")[2]
         for record in caplog.records
         if record.name == "registration_persistence.worker"

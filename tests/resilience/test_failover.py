@@ -40,7 +40,7 @@ def test_a_failover_loses_and_doubles_nothing(
     fail_over(switch_after=3)
     results = results_of()
 
-    assert [] == [failure for result in results for failure in result["failed"]]  # type: ignore[attr-defined]  # JSON
+    assert [] == [failure for result in results for failure in result["failed"]]  # type: ignore[attr-defined]  # the result was JSON
     assert_exact(registration_environment, results)
     if idempotent:
         assert [] == failures(results)
@@ -50,7 +50,7 @@ def test_a_failover_loses_and_doubles_nothing(
         for process, result in zip(processes, results, strict=True):
             if result["unknown"]:
                 lambda_process(handler("replay")).invoke({"keys": result["unknown"]})
-                result["kept"] = [*result["kept"], *result["unknown"]]  # type: ignore[misc]  # JSON
+                result["kept"] = [*result["kept"], *result["unknown"]]  # type: ignore[misc]  # the result was JSON
             assert process.log.count("Traceback") == 0
         assert_exact(registration_environment, results)
 

@@ -103,7 +103,7 @@ def test_sigterm_reaches_the_handler_of_before(
     process.wait_ready()
     assert sessions(registration_environment) == 1
 
-    process._signal(15)  # type: ignore[arg-type]  # SIGTERM
+    process._signal(15)  # type: ignore[arg-type]  # the number of SIGTERM
     wait_for_no_session(registration_environment, 1.5)
 
     seen = process.invoke("use")

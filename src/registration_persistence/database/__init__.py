@@ -1,7 +1,7 @@
 """How Aurora is reached: settings, credentials, connections, sessions. Knows nothing of registrations."""
 
 from registration_persistence.database.credentials import Credentials, CredentialSource, StaticCredentials
-from registration_persistence.database.deadlines import deadline
+from registration_persistence.database.deadlines import LambdaContext, deadline
 from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.session import Database, Health, get_db, get_engine, session_scope
 from registration_persistence.database.settings import DatabaseSettings
@@ -13,6 +13,7 @@ __all__ = [
     "DatabaseEvent",
     "DatabaseSettings",
     "Health",
+    "LambdaContext",
     "StaticCredentials",
     "deadline",
     "get_db",

@@ -22,7 +22,7 @@ _INTERVAL = 0.05
 _GRACE = 0.15
 # What a policy of `pg_hba.conf` refuses, and after the password a role that may not log in: a user of before.
 _NO_AUTHORIZATION = "28000"
-_WRONG_PASSWORD = "28P01"  # noqa: S105 a SQLSTATE
+_WRONG_PASSWORD = "28P01"  # noqa: S105 it is a code of the SQL standard
 _ERROR_CODE = re.compile(rb'\tErrorResponse\t.*? C "([0-9A-Z]{5})"')
 
 

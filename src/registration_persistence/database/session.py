@@ -149,7 +149,9 @@ class Database:
         finally:
             session.close()
 
-    def run(self, work: Callable[[Session], T], *, attempts: int = 3, idempotent: bool = False) -> T:
+    def run(
+        self, work: Callable[[Session], T], *, attempts: int = 3, idempotent: bool = False, autocommit: bool = False
+    ) -> T:
         """Call *work* with a session, commit, and return what it returned; do so again where that is known to be safe.
 
         It is repeated, on another connection if need be, after a lost connection, a writer that moved, a conflict or a
@@ -162,6 +164,8 @@ class Database:
             attempts: How often at most, 1 or more.
             idempotent: Whether a repetition changes nothing if the first attempt was kept, as with a `register` that
                 has an idempotency key.
+            autocommit: As for `session`: one round trip for each statement. What is before a statement that fails was
+                kept then, so *work* must be *idempotent*.
 
         Raises:
             CommitOutcomeUnknown: The connection broke in COMMIT, or it did in an earlier attempt and what followed
@@ -170,10 +174,12 @@ class Database:
         """
         if attempts < 1:
             raise ValueError(f"attempts is {attempts}: expected 1 or more")
+        if autocommit and not idempotent:
+            raise ValueError("work in autocommit can be repeated only where it is idempotent: say so, or use session()")
         unknown: CommitOutcomeUnknown | None = None
         for attempt in range(1, attempts + 1):
             try:
-                with self.session() as session:
+                with self.session(autocommit=autocommit) as session:
                     return work(session)
             except CommitOutcomeUnknown as error:
                 unknown = error

@@ -1,0 +1,40 @@
+"""docs/howto/test-your-service.md is true: its files are a test suite that passes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs/howto/test-your-service.md"
+
+
+def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
+    """In a folder with nothing but the files that the page shows, every test runs and passes."""
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        name = re.match(r"# ([a-z_]+\.py)\n", block)
+        assert name, "a block does not say which file it is"
+        (tmp_path / name[1]).write_text(block, encoding="utf-8")
+
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    run = subprocess.run(
+        [*command, "-o", "pythonpath=."],
+        cwd=tmp_path,
+        env={**os.environ, "DOCKER_HOST": "unix:///nowhere", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "4 passed" in run.stdout
+
+
+def test_the_page_names_every_fixture() -> None:
+    """Each fault of the plugin is in the page's table, and nothing else is."""
+    from registration_persistence.testing import faults
+
+    table = set(re.findall(r"^\| `(\w+)\(", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert table <= set(vars(faults))
+    assert {"rotate", "fail_over", "restart", "read_only", "fill_slots", "drop_packets", "freeze"} <= table
