@@ -14,6 +14,7 @@ from sqlalchemy import text
 from registration_persistence import (
     CredentialsRejected,
     Database,
+    DatabaseSettings,
     DatabaseUnavailable,
     RegistrationPersistenceError,
     SecretUnavailable,
@@ -55,10 +56,16 @@ class Scene:
     silent: int
     closed: int
 
-    def database(self, **variables: str) -> Database:
-        """A database with these variables in place of the environment's."""
+    def settings(self, **variables: str) -> DatabaseSettings:
+        """Settings with these variables in place of the environment's, and without limits of the server's."""
         limits = {"APP_DATABASE_STATEMENT_TIMEOUT": "60", "APP_DATABASE_LOCK_TIMEOUT": "0"}
-        return Database(self.environment.settings(APP_DATABASE_POOL="lambda", **limits, **variables))
+        return self.environment.settings(APP_DATABASE_POOL="lambda", **limits, **variables)
+
+    def database(self, **variables: str) -> Database:
+        """A database with these settings, whose secret was read, as where it is read at initialisation."""
+        database = Database(self.settings(**variables))
+        database.credentials.current()
+        return database
 
     def login(self, **values: str) -> Database:
         """A database whose secret has these values."""
@@ -69,42 +76,45 @@ class Scene:
         )
 
 
-def refused(scene: Scene) -> None:
+Act = Callable[[], object]
+
+
+def refused(scene: Scene) -> Act:
     """Nobody listens at the database's port."""
-    scene.database(APP_DATABASE_PORT=str(scene.closed)).ping()
+    return scene.database(APP_DATABASE_PORT=str(scene.closed)).ping
 
 
-def silent(scene: Scene) -> None:
+def silent(scene: Scene) -> Act:
     """Somebody listens there and never says a word."""
-    scene.database(APP_DATABASE_PORT=str(scene.silent)).ping()
+    return scene.database(APP_DATABASE_PORT=str(scene.silent)).ping
 
 
-def wrong_password(scene: Scene) -> None:
+def wrong_password(scene: Scene) -> Act:
     """The secret is wrong for good."""
-    scene.login(password="wrong").ping()
+    return scene.login(password="wrong").ping
 
 
-def no_slot(scene: Scene) -> None:
+def no_slot(scene: Scene) -> Act:
     """The role may have no connection."""
     username = f"nobody_{secrets.token_hex(4)}"
     with scene.environment.connect() as connection:
         connection.execute(f"CREATE ROLE {username} LOGIN CONNECTION LIMIT 0 PASSWORD 'secret'")
-    scene.login(username=username, password="secret").ping()
+    return scene.login(username=username, password="secret").ping
 
 
-def no_secrets_manager(scene: Scene) -> None:
+def no_secrets_manager(scene: Scene) -> Act:
     """Secrets Manager refuses the connection."""
-    from_secrets_manager(scene, scene.closed)
+    return from_secrets_manager(scene, scene.closed)
 
 
-def silent_secrets_manager(scene: Scene) -> None:
+def silent_secrets_manager(scene: Scene) -> Act:
     """Secrets Manager accepts the connection and never says a word."""
-    from_secrets_manager(scene, scene.silent)
+    return from_secrets_manager(scene, scene.silent)
 
 
-def from_secrets_manager(scene: Scene, port: int) -> None:
+def from_secrets_manager(scene: Scene, port: int) -> Act:
     """Ask a Secrets Manager at another port."""
-    settings = scene.database().settings
+    settings = scene.settings()
     credentials = SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region)
     from boto3.session import Session
 
@@ -113,32 +123,40 @@ def from_secrets_manager(scene: Scene, port: int) -> None:
             return super().client(*arguments, endpoint_url=f"http://127.0.0.1:{port}", **options)
 
     credentials._session = Elsewhere(region_name="eu-west-1")
-    Database(settings, credentials).ping()
+    return Database(settings, credentials).ping
 
 
-def slow_statement(scene: Scene) -> None:
+def slow_statement(scene: Scene) -> Act:
     """A statement takes for ever."""
     database = scene.database()
-    try:
-        with database.session() as session:
-            session.execute(text("SELECT pg_sleep(120)"))
-    finally:
-        database.dispose()
 
-
-def locked(scene: Scene) -> None:
-    """A lock is never given up."""
-    holder, waiter = scene.database(), scene.database()
-    try:
-        with holder.session() as first, waiter.session() as second:
-            first.execute(text("LOCK TABLE outbox"))
-            second.execute(text("LOCK TABLE outbox"))
-    finally:
-        for database in (holder, waiter):
+    def act() -> None:
+        try:
+            with database.session() as session:
+                session.execute(text("SELECT pg_sleep(120)"))
+        finally:
             database.dispose()
 
+    return act
 
-SCENES: list[tuple[Callable[[Scene], None], type[RegistrationPersistenceError]]] = [
+
+def locked(scene: Scene) -> Act:
+    """A lock is never given up."""
+    holder, waiter = scene.database(), scene.database()
+
+    def act() -> None:
+        try:
+            with holder.session() as first, waiter.session() as second:
+                first.execute(text("LOCK TABLE outbox"))
+                second.execute(text("LOCK TABLE outbox"))
+        finally:
+            for database in (holder, waiter):
+                database.dispose()
+
+    return act
+
+
+SCENES: list[tuple[Callable[[Scene], Act], type[RegistrationPersistenceError]]] = [
     (refused, DatabaseUnavailable),
     (silent, DatabaseUnavailable),
     (wrong_password, CredentialsRejected),
@@ -158,13 +176,13 @@ def scene(registration_environment: RegistrationEnvironment) -> Iterator[Scene]:
         yield Scene(registration_environment, listener.getsockname()[1], closed.getsockname()[1])
 
 
-def meet(act: Callable[[Scene], None], scene: Scene, seconds: float) -> tuple[type[BaseException] | None, float]:
+def meet(act: Act, seconds: float) -> tuple[type[BaseException] | None, float]:
     """Do *act* within an invocation, and return what it raised and when."""
     started = time.monotonic()
     met: type[BaseException] | None = None
     try:
         with deadline(FakeContext(seconds)):
-            act(scene)
+            act()
     except RegistrationPersistenceError as error:
         met = type(error)
     return met, time.monotonic() - started
@@ -172,13 +190,14 @@ def meet(act: Callable[[Scene], None], scene: Scene, seconds: float) -> tuple[ty
 
 def test_every_wait_ends_before_the_invocation(scene: Scene) -> None:
     """Each fault that does not pass is met with both limits, all at once; the error is the one of the fault."""
-    with ThreadPoolExecutor(2 * len(SCENES)) as threads:
+    prepared = {(prepare.__name__, limit): prepare(scene) for prepare, _ in SCENES for limit in LIMITS}
+    with ThreadPoolExecutor(len(prepared)) as threads:
         running: dict[tuple[str, float], Future[tuple[type[BaseException] | None, float]]] = {
-            (act.__name__, limit): threads.submit(meet, act, scene, limit) for act, _ in SCENES for limit in LIMITS
+            (name, limit): threads.submit(meet, act, limit) for (name, limit), act in prepared.items()
         }
     results = {key: future.result() for key, future in running.items()}
 
-    expected = {(act.__name__, limit): error for act, error in SCENES for limit in LIMITS}
+    expected = {(prepare.__name__, limit): error for prepare, error in SCENES for limit in LIMITS}
     assert expected == {key: met for key, (met, _) in results.items()}
     assert {} == {key: seconds for key, (_, seconds) in results.items() if seconds >= key[1]}
     used = {key: seconds for key, (_, seconds) in results.items() if seconds < key[1] / 4}
