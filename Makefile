@@ -46,7 +46,7 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 	@$(BIN)/hatchling build
 
 benchmark: $(VENV)/.installed-dev ## Measure what the README claims
-	@for name in register_in_one_statement bulk_import expiry; do $(BIN)/python benchmarks/$$name.py || exit; done
+	@for name in register_in_one_statement rotation bulk_import expiry; do $(BIN)/python benchmarks/$$name.py || exit; done
 
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
 	@$(BIN)/python docs/make_diagrams.py

@@ -63,6 +63,8 @@ def run_online() -> None:
     engine = create_database_engine(settings, database.credentials, database.events)
     try:
         with engine.connect() as connection:
+            # Autogenerate compares with it, and the package's dialect takes it for `public`.
+            connection.dialect.default_schema_name = connection.scalar(text("SELECT current_schema()"))
             wait_for_other_deployments(connection)
             if set_role := set_role_statement():
                 connection.exec_driver_sql(set_role.replace("%", "%%"))

@@ -190,6 +190,28 @@ def test_an_unknown_outcome_is_not_hidden_by_what_follows(
     assert not raised.value.retryable
 
 
+def test_work_that_committed_by_itself_is_not_repeated(database: Database, rows: Rows) -> None:
+    """What it kept before it failed would be there twice; a savepoint keeps nothing."""
+
+    def commits(session: Session) -> None:
+        session.execute(text(ADD))
+        session.commit()
+        kill(session)
+        session.execute(text(ADD))
+
+    with pytest.raises(ConnectionLost):
+        database.run(commits)
+    assert added(rows) == 1
+
+    def saves(session: Session) -> None:
+        with session.begin_nested():
+            session.execute(text(ADD))
+        kill(session)
+
+    assert database.run(Work(saves)) == 2
+    assert added(rows) == 2
+
+
 def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) -> None:
     """There is no attempt for which no time is left, and the last error comes out."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool, PoolProxiedConnection, QueuePool
 from registration_persistence.database.connecting import Connector
 from registration_persistence.database.credentials import CredentialSource
 from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.dialect import DRIVER_NAME
 from registration_persistence.database.events import Events
 from registration_persistence.database.failures import statement_failure, transaction_is_aborted, without_detail
 from registration_persistence.database.liveness import (
@@ -101,7 +102,7 @@ def create_database_engine(
     """
     redact_logs()
     engine = create_engine(
-        URL.create("postgresql+psycopg", host=settings.host, port=settings.port, database=settings.name),
+        URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name),
         connect_args=connection_parameters(settings),
         hide_parameters=True,
         logging_name=ENGINE_LOGGING_NAME,

@@ -156,8 +156,9 @@ class Database:
 
         It is repeated, on another connection if need be, after a lost connection, a writer that moved, a conflict or a
         lock that was not free, for in each case nothing was kept. Not after `CommitOutcomeUnknown`, unless it is
-        *idempotent*; and not where connecting failed, which has waited for as long as it may. What *work* does
-        elsewhere, mail for example, it does at each attempt.
+        *idempotent*; not where *work* has committed by itself before it failed, unless it is; and not where connecting
+        failed, which has waited for as long as it may. What *work* does elsewhere, mail for example, it does at each
+        attempt.
 
         Args:
             work: What to do in the transaction. It may be called several times, each time with a new session.
@@ -177,9 +178,16 @@ class Database:
         if autocommit and not idempotent:
             raise ValueError("work in autocommit can be repeated only where it is idempotent: say so, or use session()")
         unknown: CommitOutcomeUnknown | None = None
+        kept = False
+
+        def note_commit(session: Session) -> None:
+            nonlocal kept
+            kept = kept or not session.in_nested_transaction()
+
         for attempt in range(1, attempts + 1):
             try:
                 with self.session(autocommit=autocommit) as session:
+                    event.listen(session, "after_commit", note_commit)
                     return work(session)
             except CommitOutcomeUnknown as error:
                 unknown = error
@@ -187,7 +195,7 @@ class Database:
                     raise
             except RegistrationPersistenceError as error:
                 cause = next((cause for kind, cause in _REPEATABLE.items() if isinstance(error, kind)), None)
-                if cause is None or not self._wait_to_repeat(cause, attempt, attempts):
+                if cause is None or (kept and not idempotent) or not self._wait_to_repeat(cause, attempt, attempts):
                     if unknown is None:
                         raise
                     message = f"an earlier attempt may have been kept ({unknown}), and the last one failed: {error}"

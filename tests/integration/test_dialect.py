@@ -1,0 +1,81 @@
+"""The dialect asks the server nothing, and knows what SQLAlchemy's own would have asked."""
+
+import dataclasses
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from registration_persistence import ConnectionLost, Database, DatabaseSettings
+from registration_persistence.local import PostgresAddress, TcpProxy
+from registration_persistence.testing import WireCounter
+
+
+def test_a_cold_start_is_three_round_trips_and_the_statement(database_settings: DatabaseSettings) -> None:
+    """Start-up, two for the password, and what was asked for; SQLAlchemy's own dialect takes at least ten."""
+    with WireCounter(database_settings.host, database_settings.port) as wire:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        with database.session(autocommit=True) as session:
+            session.execute(text("SELECT 1"))
+        ours = wire.round_trips()
+        database.dispose()
+        wire.round_trips()
+        plain = create_engine(
+            f"postgresql+psycopg://{here.user}:{here.password}@127.0.0.1:{wire.port}/{here.name}?sslmode=disable"
+        )
+        with plain.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        theirs = wire.round_trips()
+        plain.dispose()
+
+    assert ours == 4
+    assert theirs >= 10
+
+
+def test_it_knows_what_it_did_not_ask(database: Database, database_settings: DatabaseSettings) -> None:
+    """Version, schema and escapes are those that SQLAlchemy's own dialect finds."""
+    database.ping()
+    here = database_settings
+    theirs = create_engine(f"postgresql+psycopg://{here.user}:{here.password}@{here.host}:{here.port}/{here.name}")
+    theirs.connect().close()
+    facts = ("server_version_info", "default_schema_name", "default_isolation_level", "_backslash_escapes", "driver")
+
+    assert [getattr(theirs.dialect, fact) for fact in facts] == [
+        getattr(database.engine.dialect, fact) for fact in facts
+    ]
+    theirs.dispose()
+
+
+def test_the_servers_isolation_is_left_alone(
+    database_settings: DatabaseSettings, postgres_server: PostgresAddress
+) -> None:
+    """After autocommit, too, a transaction has the isolation that the database is set to."""
+    with postgres_server.connect() as connection:
+        setting = "default_transaction_isolation = 'serializable'"
+        connection.execute(f"ALTER DATABASE {database_settings.name} SET {setting}")
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    for _ in range(2):
+        with database.session() as session:
+            assert session.scalar(text("SHOW transaction_isolation")) == "serializable"
+        with database.session(autocommit=True) as session:
+            session.execute(text("SELECT 1"))
+    database.dispose()
+
+
+def test_no_error_of_a_first_connection_is_left_untranslated(database_settings: DatabaseSettings) -> None:
+    """The first statement after the login is the service's own, and its loss is ours to name."""
+    with TcpProxy(database_settings.host, database_settings.port) as proxy:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        plain = create_engine(
+            f"postgresql+psycopg://{here.user}:{here.password}@127.0.0.1:{proxy.port}/{here.name}?sslmode=disable"
+        )
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        with proxy.lose_replies(1.0):
+            with pytest.raises(ConnectionLost), database.session() as session:
+                session.execute(text("SELECT 1"))
+            with pytest.raises(DBAPIError):
+                plain.connect()
+        assert database.ping().writable
+        database.dispose()
+        plain.dispose()
