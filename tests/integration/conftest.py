@@ -19,6 +19,7 @@ from registration_persistence import (
 )
 from registration_persistence.database import session as session_module
 from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.testing import WireCounter
 from registration_persistence.testing.plugin import LOGIN
 
 
@@ -27,6 +28,13 @@ def registrations(database: Database) -> Iterator[RegistrationRepository]:
     """A repository whose every call commits by itself."""
     with database.session(autocommit=True) as session:
         yield RegistrationRepository(session)
+
+
+@pytest.fixture
+def wire(database_settings: DatabaseSettings) -> Iterator[WireCounter]:
+    """A counter of the round trips to the server, between it and the client."""
+    with WireCounter(database_settings.host, database_settings.port) as counter:
+        yield counter
 
 
 @pytest.fixture

@@ -14,13 +14,6 @@ from registration_persistence.testing import WireCounter
 
 
 @pytest.fixture
-def wire(database_settings: DatabaseSettings) -> Iterator[WireCounter]:
-    """A counter of the round trips to the server."""
-    with WireCounter(database_settings.host, database_settings.port) as counter:
-        yield counter
-
-
-@pytest.fixture
 def one(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Database]:
     """A database with one connection, as in a Lambda, whose round trips are counted from here."""
     here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")

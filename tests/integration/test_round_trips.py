@@ -36,13 +36,6 @@ PREPARED_AFTER = 5
 
 
 @pytest.fixture
-def wire(database_settings: DatabaseSettings) -> Iterator[WireCounter]:
-    """A counter between the client and the server."""
-    with WireCounter(database_settings.host, database_settings.port) as counter:
-        yield counter
-
-
-@pytest.fixture
 def counted(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Database]:
     """A database that is reached through `wire`, with a connection that is open."""
     settings = dataclasses.replace(

@@ -1,7 +1,6 @@
 """Opening a connection: whose credentials, which failures to wait out, and for how long."""
 
 import math
-import random
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import psycopg
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from registration_persistence.database.credentials import Credentials, CredentialSource
-from registration_persistence.database.deadlines import deadline, remaining
+from registration_persistence.database.deadlines import backoff, deadline, remaining
 from registration_persistence.database.driver import BoundedConnection, TracedConnection
 from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.database.failures import connect_failure, needs_sqlstate
@@ -37,7 +36,6 @@ _WAITS = {
     SecretUnavailable: "no secret",
 }
 _OPENED_BEFORE = "registration_persistence.opened_before"
-_random = random.SystemRandom()  # processes that were restored from one snapshot share the state of any other
 
 
 class Connector:
@@ -143,7 +141,7 @@ class Connector:
         kind = next((name for kind, name in _WAITS.items() if isinstance(failure, kind)), None)
         if kind is None or not (failure.retryable or isinstance(failure, CredentialsRejected)):
             raise failure
-        wait = min(_FIRST_WAIT * 2**attempts, _LONGEST_WAIT) * _random.uniform(0.5, 1)
+        wait = backoff(attempts, _FIRST_WAIT, _LONGEST_WAIT)
         if isinstance(failure, CredentialsRejected):
             wait = max(wait, self._credentials.pause())
         if wait >= remaining():

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Protocol
 
-from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.deadlines import backoff, remaining
 from registration_persistence.database.policy import is_text
 from registration_persistence.database.redaction import redact_logs
 from registration_persistence.database.settings import DatabaseSettings
@@ -34,7 +33,6 @@ _THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "
 _CLIENT_ERRORS = range(400, 500)
 
 _logger = logging.getLogger("registration_persistence.database")
-_random = random.SystemRandom()  # processes that were restored from one snapshot share the state of any other
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +238,8 @@ class SecretsManagerCredentials(CredentialSource):
 
     def _postpone(self) -> None:
         if not self.pause():
-            pause = min(_FIRST_PAUSE * 2**self._fruitless, _LONGEST_PAUSE)
+            self._not_before = time.monotonic() + backoff(self._fruitless, _FIRST_PAUSE, _LONGEST_PAUSE)
             self._fruitless += 1
-            self._not_before = time.monotonic() + pause * _random.uniform(0.75, 1)
 
     def _read_current(self, cause: str) -> "_Version":
         try:

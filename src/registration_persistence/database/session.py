@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 
 from registration_persistence.database.credentials import CredentialSource, credentials_for
-from registration_persistence.database.deadlines import deadline, remaining
+from registration_persistence.database.deadlines import backoff, deadline, remaining
 from registration_persistence.database.engine import READS_ONLY, create_database_engine, driver_connection
 from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.database.runtime import (
@@ -55,7 +54,6 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
 _WARM_UP = 6.0
 
 _logger = logging.getLogger("registration_persistence.database")
-_random = random.SystemRandom()  # processes that were restored from one snapshot share the state of any other
 
 _PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
 
@@ -204,7 +202,7 @@ class Database:
 
     def _wait_to_repeat(self, cause: str, attempt: int, attempts: int) -> bool:
         """Wait, and tell whether there may be another attempt."""
-        wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT) * _random.uniform(0.5, 1)
+        wait = backoff(attempt, _FIRST_WAIT, _LONGEST_WAIT)
         if attempt == attempts or wait >= remaining():
             return False
         self._emit("retry", cause, wait)

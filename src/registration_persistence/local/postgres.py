@@ -22,6 +22,9 @@ from registration_persistence.local.machine import LOOPBACK, LocalServerError, f
 # The user that runs the server when we are root, as which PostgreSQL refuses to run: "nobody" by convention.
 _NOBODY = 65534
 _STARTS = 3
+_REMOVALS = 20
+# Seconds.
+_LAST_WRITES = 0.05
 # What others may do with a folder whose files they read.
 _READ_AND_ENTER = 0o005
 _SUPERUSER = "postgres"
@@ -112,7 +115,11 @@ class LocalPostgres:
             if (self._data / "postmaster.pid").exists():
                 self.stop("immediate")
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            for _ in range(_REMOVALS):  # the last processes of a server that was killed may still write
+                shutil.rmtree(self._folder, ignore_errors=True)
+                if not self._folder.exists():
+                    break
+                time.sleep(_LAST_WRITES)
             self._folder = None
 
     def start(self) -> None:
