@@ -1,5 +1,6 @@
 """The secret rotates while requests go on: none fails, and none waits for the end of the window."""
 
+import logging
 from threading import Thread
 
 import pytest
@@ -140,3 +141,29 @@ def test_an_error_says_that_a_rotation_is_under_way(
 
     rotate(pause_in_window=in_the_window)
     assert database.events.count("login rejected") <= 12
+
+
+def test_nothing_that_is_written_holds_a_password(
+    registration_environment: RegistrationEnvironment, rotate: Rotate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every logger at DEBUG, on the way through a refused login, both versions of the secret and a fresh connection."""
+    at = registration_environment
+    database = Database(at.settings())
+    with caplog.at_level(logging.DEBUG):
+        before = at.secrets_manager.read(at.arn)["password"]
+        caplog.clear()  # what the stand-in itself reads
+        database.ping()
+        written: list[str] = []
+
+        def in_the_window() -> None:
+            database.dispose()
+            caplog.clear()
+            database.ping()
+            written.append(caplog.text)
+
+        made = rotate(pause_in_window=in_the_window)
+    database.dispose()
+
+    assert "AWSPENDING" in written[0], "the loggers were silent"
+    for password in (before, made.password):
+        assert password not in written[0]

@@ -63,7 +63,7 @@ def backoff(attempts: int, first: float, longest: float) -> float:
     Processes that were refused together do not come back together, not even those that were restored from one
     snapshot, which share the state of any random number generator but the kernel's.
     """
-    return min(first * 2 ** min(attempts, _DOUBLINGS), longest) * _random.uniform(0.5, 1)
+    return min(first * 2.0 ** min(attempts, _DOUBLINGS), longest) * _random.uniform(0.5, 1)
 
 
 def _clock(limit: float | LambdaContext) -> Callable[[], float]:
