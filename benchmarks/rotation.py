@@ -64,7 +64,8 @@ def this_package(place: Place) -> Engine:
         pool="lambda",
     )
     credentials = SecretsManagerCredentials(place.arn, region=_REGION)
-    credentials._client = place.client  # type: ignore[method-assign]  # noqa: SLF001 the SDK would read the environment
+    # The SDK would read the environment.
+    credentials._client = lambda _limit: place.client()  # type: ignore[method-assign, misc, assignment]  # noqa: SLF001 as above
     return Database(settings, credentials).engine
 
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.pool import QueuePool
@@ -18,6 +19,7 @@ from registration_persistence import (
     StatementTimeout,
     deadline,
 )
+from registration_persistence.database.driver import BoundedConnection
 
 
 @pytest.fixture
@@ -177,3 +179,33 @@ def test_a_failed_warm_up_is_no_failed_initialisation(
         assert not database.warm_up()
 
     assert "could not warm up, the first request will try again" in caplog.text
+
+
+def test_what_takes_long_without_being_silent_is_left_alone(database_settings: DatabaseSettings) -> None:
+    """Many statements in one call, a copy and a stream take longer than the longest silence, and none is cut."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda", statement_timeout=5))
+    with database.session() as session:
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, BoundedConnection)
+        driver.longest_silence = 0.3
+        with driver.cursor() as cursor:
+            cursor.executemany("SELECT pg_sleep(%s)", [(0.15,)] * 6)
+            assert len(list(cursor.stream("SELECT pg_sleep(0.15) FROM generate_series(1, 6)"))) == 6
+            with cursor.copy("COPY (SELECT pg_sleep(0.15) FROM generate_series(1, 6)) TO STDOUT") as copy:
+                assert len(list(copy.rows())) == 6
+            with pytest.raises(psycopg.errors.QueryCanceled, match=r"silent for 0\.3 s"):
+                cursor.execute("SELECT pg_sleep(3)")
+    database.dispose()
+
+
+def test_waiting_for_notifications_is_no_silence(database_settings: DatabaseSettings) -> None:
+    """Nothing is asked of the server meanwhile."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    with database.session(autocommit=True) as session:
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, BoundedConnection)
+        driver.longest_silence = 0.1
+        driver.execute("LISTEN news")
+        assert [] == list(driver.notifies(timeout=0.5))
+        driver.execute("UNLISTEN news")
+    database.dispose()

@@ -173,7 +173,8 @@ class SecretsManagerCredentials(CredentialSource):
     def refresh(self) -> None:
         """Read the current version afresh, where there is one in use; it stays so where that fails."""
         with self._locked():
-            self._clients = {}  # their connections did not survive either
+            # Connections did not survive, and the monotonic clock may be another.
+            self._clients, self._read_at, self._asked_at, self._not_before = {}, {}, {}, -math.inf
             if self._latest is not None:
                 try:
                     self._cache = self._new_cache(self._read_current("restore"))
@@ -255,30 +256,31 @@ class SecretsManagerCredentials(CredentialSource):
 
     def _read(self, stage: str, cause: str) -> "_Version":
         started = time.monotonic()
-        version = self._version(stage)
+        version = self._version(stage, _REFRESH_LIMIT if cause == "refresh" else math.inf)
         self._read_at[stage] = started
         if isinstance(version, str):
             raise SecretMalformed(f"the secret {self._arn} {version}: store a JSON object with username and password")
         self._on_event("secret read", cause, time.monotonic() - started)
         return version
 
-    def _version(self, stage: str) -> "_Version | str":
+    def _version(self, stage: str, limit: float) -> "_Version | str":
         """Return what *stage* holds, or what is wrong with it; raises nowhere that its frames would show a secret."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return _parsed(self._client().get_secret_value(SecretId=self._arn, VersionStage=stage), stage)
+            return _parsed(self._client(limit).get_secret_value(SecretId=self._arn, VersionStage=stage), stage)
         except ClientError as error:
             meaning = SecretRefused if _is_refusal(error.response) else SecretUnavailable
             raise meaning(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
         except (BotoCoreError, ValueError) as error:
             raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
 
-    def _client(self) -> Any:  # the library has no types
+    def _client(self, limit: float = math.inf) -> Any:  # the library has no types
+        """Return a client that gives up within *limit* seconds, and within what the deadline leaves."""
         from boto3.session import Session
         from botocore.config import Config
 
-        limit = min(remaining(), _REFRESH_LIMIT if self._latest else math.inf)
+        limit = min(remaining(), limit)
         seconds = next((choice for choice in _CALL_LIMITS if choice <= limit), _CALL_LIMITS[-1])
         if seconds not in self._clients:
             redact_logs()

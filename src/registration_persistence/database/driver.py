@@ -23,6 +23,7 @@ _GRACE = 0.15
 # What a policy of `pg_hba.conf` refuses, and after the password a role that may not log in: a user of before.
 _NO_AUTHORIZATION = "28000"
 _WRONG_PASSWORD = "28P01"  # noqa: S105 it is a code of the SQL standard
+_ACTIVE, _NO_PIPELINE = pq.TransactionStatus.ACTIVE, pq.PipelineStatus.OFF
 _ERROR_CODE = re.compile(rb'\tErrorResponse\t.*? C "([0-9A-Z]{5})"')
 
 
@@ -49,9 +50,31 @@ class BoundedConnection(psycopg.Connection[Any]):
         """
         left = max(remaining(), _GRACE)  # a transaction can be rolled back even when it is late
         try:
-            return super().wait(_watched(gen, time.monotonic() + left, self.longest_silence), interval, timeout)
+            return super().wait(self._watched(gen, time.monotonic() + left), interval, timeout)
         except _Expired as expired:
             return self._cut_short(gen, str(expired))
+
+    def _watched(self, gen: PQGen[T], end: float) -> PQGen[T]:
+        """Go on with *gen* until *end*, or until a statement has been silent for too long."""
+        heard = time.monotonic()
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                state = gen.send(ready)
+                now = time.monotonic()
+                if now >= end:
+                    raise _Expired("the deadline came before the answer")
+                if ready:
+                    heard = now
+                elif now - heard >= self.longest_silence and self._owes_an_answer():
+                    raise _Expired(f"the server has been silent for {self.longest_silence:g} s")
+        except StopIteration as done:
+            return cast(T, done.value)
+
+    def _owes_an_answer(self) -> bool:
+        """Tell whether one statement is under way: of a pipeline, as of `executemany`, the answers come together."""
+        return self.pgconn.transaction_status == _ACTIVE and self.pgconn.pipeline_status == _NO_PIPELINE
 
     def _cut_short(self, gen: PQGen[T], reason: str) -> T:
         """Cancel what is under way; where the server does not confirm it, close the connection."""
@@ -116,23 +139,5 @@ def _until(connecting: PQGenConn[T], end: float) -> PQGenConn[T]:
             state = connecting.send((yield state))
             if time.monotonic() >= end:
                 raise psycopg.errors.ConnectionTimeout("the deadline came before a connection was made")
-    except StopIteration as done:
-        return cast(T, done.value)
-
-
-def _watched(gen: PQGen[T], end: float, longest_silence: float) -> PQGen[T]:
-    heard = time.monotonic()
-    try:
-        state = next(gen)
-        while True:
-            ready = yield state
-            state = gen.send(ready)
-            now = time.monotonic()
-            if now >= end:
-                raise _Expired("the deadline came before the answer")
-            if ready:
-                heard = now
-            elif now - heard >= longest_silence:
-                raise _Expired(f"the server has been silent for {longest_silence:g} s")
     except StopIteration as done:
         return cast(T, done.value)
