@@ -181,8 +181,8 @@ def test_a_failed_warm_up_is_no_failed_initialisation(
     assert "could not warm up, the first request will try again" in caplog.text
 
 
-def test_what_takes_long_without_being_silent_is_left_alone(database_settings: DatabaseSettings) -> None:
-    """Many statements in one call, a copy and a stream take longer than the longest silence, and none is cut."""
+def test_many_statements_in_one_call_may_take_long(database_settings: DatabaseSettings) -> None:
+    """Their answers come together, so that silence means nothing; of a single statement it does."""
     database = Database(dataclasses.replace(database_settings, pool="lambda", statement_timeout=5))
     with database.session() as session:
         driver = session.connection().connection.dbapi_connection
@@ -190,9 +190,6 @@ def test_what_takes_long_without_being_silent_is_left_alone(database_settings: D
         driver.longest_silence = 0.3
         with driver.cursor() as cursor:
             cursor.executemany("SELECT pg_sleep(%s)", [(0.15,)] * 6)
-            assert len(list(cursor.stream("SELECT pg_sleep(0.15) FROM generate_series(1, 6)"))) == 6
-            with cursor.copy("COPY (SELECT pg_sleep(0.15) FROM generate_series(1, 6)) TO STDOUT") as copy:
-                assert len(list(copy.rows())) == 6
             with pytest.raises(psycopg.errors.QueryCanceled, match=r"silent for 0\.3 s"):
                 cursor.execute("SELECT pg_sleep(3)")
     database.dispose()
