@@ -122,8 +122,8 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
         (["--faults=restart,restart"], "a fault is named twice"),
         (["--seconds=5", "--faults=restart,failover"], "5 seconds are too few for 2 faults"),
         (["--timeline=drawing.png"], "drawing.png is no name for a timeline: expected one that ends in .svg"),
-        (["--timeline=nowhere/drawing.svg"], "nowhere/drawing.svg is in no folder"),
-        (["--timeline=folder.svg"], "folder.svg is a folder"),
+        (["--timeline=nowhere/drawing.svg"], "nowhere/drawing.svg cannot be written: No such file or directory"),
+        (["--timeline=folder.svg"], "folder.svg cannot be written: Is a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -67,7 +67,7 @@ class ConnectionInUse(RegistrationPersistenceError):
 
 
 class ConnectionLost(RegistrationPersistenceError):
-    """The connection broke before COMMIT was sent, so nothing of the transaction was kept."""
+    """The connection broke before COMMIT: nothing of the transaction, or in autocommit of the statement, was kept."""
 
     retryable = True
 
@@ -100,7 +100,7 @@ class SchemaOutdated(RegistrationPersistenceError):
 
 
 class StatementTimeout(RegistrationPersistenceError):
-    """A statement took longer than its timeout, met the deadline, or was cancelled; it did nothing."""
+    """A statement took longer than its timeout, met the deadline, or was cancelled; it was undone."""
 
 
 class LockTimeout(RegistrationPersistenceError):

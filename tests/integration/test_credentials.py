@@ -90,7 +90,9 @@ def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnviro
     database = Database(DatabaseSettings.from_env())
 
     with (
-        pytest.raises(CredentialsRejected, match=r"AWSCURRENT, version .* password authentication failed") as raised,
+        pytest.raises(
+            CredentialsRejected, match=r"AWSCURRENT of arn:.*, version .* password authentication failed"
+        ) as raised,
         deadline(3),
     ):
         database.ping()

@@ -212,6 +212,15 @@ def test_work_that_committed_by_itself_is_not_repeated(database: Database, rows:
     assert added(rows) == 2
 
 
+def test_a_warm_connection_is_no_different(database: Database, rows: Rows) -> None:
+    """A commit of before says nothing about the transaction of now."""
+    database.run(Work())
+    assert database.run(Work(kill)) == 2
+
+    assert added(rows) == 2
+    assert database.events.count("retry", "connection lost") == 1
+
+
 def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) -> None:
     """There is no attempt for which no time is left, and the last error comes out."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))

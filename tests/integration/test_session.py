@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -12,7 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, InternalError, InvalidRequestError
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, InvalidRequestError
 from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
 
 from registration_persistence import (
@@ -29,8 +30,9 @@ from registration_persistence import (
     TransactionAborted,
     TransactionConflict,
     WriterMoved,
+    deadline,
 )
-from registration_persistence.local import PostgresAddress
+from registration_persistence.local import PostgresAddress, TcpProxy
 from registration_persistence.registrations.models import OutboxMessage
 
 
@@ -542,3 +544,92 @@ def test_a_socket_that_breaks_is_a_lost_connection(
 
     with database.session() as session:
         assert session.scalar(text("SELECT 3")) == 3
+
+
+@pytest.mark.parametrize("refusal", ["late", "aborted"])
+def test_a_commit_that_was_refused_is_not_made_by_the_next(
+    database_settings: DatabaseSettings, rows: Rows, refusal: str
+) -> None:
+    """On plain SQLAlchemy, too, the connection goes back to the pool without a transaction."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    with database.engine.connect() as connection:
+        connection.execute(text(ADD))
+        if refusal == "aborted":
+            with pytest.raises(DataError):
+                connection.execute(text("SELECT 1 / 0"))
+        with pytest.raises((StatementTimeout, TransactionAborted)), deadline(0 if refusal == "late" else 60):
+            connection.commit()
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+    database.dispose()
+
+    assert added(rows) == 0
+
+
+def test_what_was_committed_before_is_not_denied(database: Database, rows: Rows) -> None:
+    """A block that commits by itself and then swallows an error is told about the rest alone."""
+    with pytest.raises(TransactionAborted, match="what it had committed before was"), database.session() as session:
+        session.execute(text(ADD))
+        session.commit()
+        session.execute(text("SELECT 1"))
+        kill(session)
+        with pytest.raises(ConnectionLost):
+            session.execute(text(ADD))
+
+    assert added(rows) == 1
+
+
+def test_a_swallowed_commit_of_unknown_outcome_stays_one(database_settings: DatabaseSettings) -> None:
+    """Nothing that follows makes it known."""
+    with TcpProxy(database_settings.host, database_settings.port) as proxy:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        with pytest.raises(CommitOutcomeUnknown), database.session() as session:
+            session.execute(text(ADD))
+            with proxy.lose_replies(1.0), pytest.raises(CommitOutcomeUnknown):
+                session.commit()
+        database.dispose()
+
+
+def test_a_swallowed_flush_error_in_autocommit_is_no_lost_connection(database: Database, rows: Rows) -> None:
+    """What the flush had stored before stays, and the error says so."""
+    message = {"event_id": uuid4(), "registration_id": uuid4(), "type": "test", "attempts": -1}
+    with (
+        pytest.raises(TransactionAborted, match="what it had committed before was"),
+        database.session(autocommit=True) as session,
+    ):
+        session.execute(text(ADD))
+        session.add(OutboxMessage(**message))
+        with pytest.raises(IntegrityError):
+            session.flush()
+
+    assert added(rows) == 1
+
+
+def test_a_ping_whose_answer_is_lost_may_be_repeated(database_settings: DatabaseSettings) -> None:
+    """It reads only, so there is no unknown outcome, although it is in autocommit."""
+    with TcpProxy(database_settings.host, database_settings.port) as proxy:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        with proxy.lose_replies(1.0), pytest.raises(ConnectionLost):
+            database.ping()
+        assert database.ping().writable
+        database.dispose()
+
+
+def test_what_the_server_says_before_a_commit_is_no_end(database: Database, rows: Rows) -> None:
+    """A notification makes the socket readable: the server is asked, answers, and the commit is made."""
+    with database.session(autocommit=True) as session:
+        session.execute(text("LISTEN news"))
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    with database.session() as session:
+        assert backend == session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text(ADD))
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
+            other.execute("NOTIFY news")
+        time.sleep(0.2)
+
+    assert added(rows) == 1
+    assert database.events.count("connection opened", "lost") == 0

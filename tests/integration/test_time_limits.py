@@ -3,7 +3,8 @@
 import dataclasses
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,6 +21,8 @@ from registration_persistence import (
     deadline,
 )
 from registration_persistence.database.driver import BoundedConnection
+
+Cursor = psycopg.Cursor[Any]
 
 
 @pytest.fixture
@@ -184,7 +187,7 @@ def test_a_failed_warm_up_is_no_failed_initialisation(
 def test_many_statements_in_one_call_may_take_long(database_settings: DatabaseSettings) -> None:
     """Their answers come together, so that silence means nothing; of a single statement it does."""
     database = Database(dataclasses.replace(database_settings, pool="lambda", statement_timeout=5))
-    with database.session() as session:
+    with database.session(autocommit=True) as session:
         driver = session.connection().connection.dbapi_connection
         assert isinstance(driver, BoundedConnection)
         driver.longest_silence = 0.3
@@ -206,3 +209,47 @@ def test_waiting_for_notifications_is_no_silence(database_settings: DatabaseSett
         assert [] == list(driver.notifies(timeout=0.5))
         driver.execute("UNLISTEN news")
     database.dispose()
+
+
+def late_copy_in(cursor: Cursor) -> None:
+    """Send rows for four seconds."""
+    cursor.execute("CREATE TEMP TABLE texts (text text)")
+    with cursor.copy("COPY texts FROM STDIN") as copy:
+        for _ in range(200):
+            copy.write_row(["x" * 40_000])  # psycopg collects smaller ones
+            time.sleep(0.02)
+
+
+def late_copy_out(cursor: Cursor) -> None:
+    """Receive rows for four seconds."""
+    with cursor.copy("COPY (SELECT repeat('x', 10000) FROM generate_series(1, 2000)) TO STDOUT") as copy:
+        for _ in copy.rows():
+            time.sleep(0.02)
+
+
+def late_stream(cursor: Cursor) -> None:
+    """The same, row by row."""
+    for _ in cursor.stream("SELECT repeat('x', 10000) FROM generate_series(1, 2000)"):
+        time.sleep(0.02)
+
+
+def late_fetches(cursor: Cursor) -> None:
+    """The same, in statements of their own."""
+    cursor.execute("DECLARE numbers CURSOR FOR SELECT generate_series(1, 200)")
+    for _ in range(200):
+        cursor.execute("FETCH numbers")
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("act", [late_copy_in, late_copy_out, late_stream, late_fetches])
+def test_what_comes_in_pieces_ends_too(one: Database, act: Callable[[Cursor], None]) -> None:
+    """A COPY or a result that is read bit by bit is cut where the deadline passes."""
+    started = time.monotonic()
+    with pytest.raises(psycopg.Error), deadline(1), one.session() as session:
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        with driver.cursor() as cursor:
+            act(cursor)
+
+    assert time.monotonic() - started < 2.5
+    assert one.ping().writable

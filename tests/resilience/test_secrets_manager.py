@@ -93,20 +93,23 @@ def test_an_old_value_is_used_on_with_one_warning(
         time.sleep(1.1)
         started = time.monotonic()
         assert {before} == {credentials.current() for _ in range(50)}
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5
         time.sleep(1.1)
         assert before == credentials.current()
 
     assert caplog.text.count("the last good value of the secret stays in use") == 1
     assert before.password not in caplog.text
     assert heard == [("secret read", "cold"), ("secret stale", "unavailable")]
-    assert at.secrets_manager.calls.total() <= 4
+    assert at.secrets_manager.calls.total() <= 8
 
 
 def test_the_cache_looks_again_after_a_while(registration_environment: RegistrationEnvironment, rotate: Rotate) -> None:
     """With alternating users, the other name is found although the one before is still accepted."""
     at = registration_environment
-    credentials = SecretsManagerCredentials(at.arn, region="eu-west-1", max_age=1)
+    heard: list[tuple[str, str]] = []
+    credentials = SecretsManagerCredentials(
+        at.arn, region="eu-west-1", on_event=lambda name, cause, _seconds: heard.append((name, cause)), max_age=1
+    )
     database = Database(at.settings(), credentials)
     database.ping()
     made = rotate(style="alternating")
@@ -116,6 +119,7 @@ def test_the_cache_looks_again_after_a_while(registration_environment: Registrat
     with database.engine.connect() as connection:
         assert made.username == connection.exec_driver_sql("SELECT current_user").scalar()
     database.dispose()
+    assert {("secret read", "cold"), ("secret read", "refresh")} == set(heard)
 
 
 def delete(environment: RegistrationEnvironment) -> None:
@@ -138,7 +142,7 @@ def misspell(environment: RegistrationEnvironment) -> None:
     [
         (delete, SecretRefused, "ResourceNotFoundException", 4),
         (malform, SecretMalformed, "is not a JSON object", 4),
-        (misspell, CredentialsRejected, "AWSCURRENT, version", 14),
+        (misspell, CredentialsRejected, "AWSCURRENT of arn:", 14),
     ],
 )
 def test_what_is_wrong_for_good_is_one_error_and_no_storm(
@@ -153,13 +157,13 @@ def test_what_is_wrong_for_good_is_one_error_and_no_storm(
     damage(at)
     database = Database(at.settings())
     started = time.monotonic()
-    for _ in range(30):
-        with pytest.raises(error, match=said) as raised, deadline(0.7):
+    for _ in range(20):
+        with pytest.raises(error, match=said) as raised, deadline(1.5):
             database.ping()
         assert not raised.value.retryable
         assert at.arn in str(raised.value) or "refused the login of" in str(raised.value)
         assert "hunter2" not in str(raised.value)
 
     seconds = time.monotonic() - started
-    assert at.secrets_manager.calls.total() <= most_calls + seconds
+    assert at.secrets_manager.calls.total() <= most_calls + 1.5 * seconds
     assert database.events.count("login rejected") <= 60

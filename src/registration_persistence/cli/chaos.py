@@ -48,7 +48,7 @@ def run_chaos(
         processes: How many sign people up.
         faults: The names of those that shall happen; `None` for all.
         seed: For what is left to chance; `None` for any.
-        timeline: Where to draw each request as a dot.
+        timeline: Where to draw the requests over the time.
         as_json: Whether to print one JSON object in place of the table.
 
     Raises:
@@ -79,6 +79,7 @@ def run_chaos(
     print(json.dumps(report.as_json()) if as_json else report.text())
     if timeline is not None:
         chaos_timeline.write(timeline, records, phases, f"{processes} processes. {report.verdict}")
+        _say(f"the timeline is in {timeline}")
     return report.sound
 
 

@@ -69,6 +69,7 @@ def load(event: Mapping[str, Any], _context: object) -> list[dict[str, Any]]:
     pauses = random.Random(event["seed"])  # noqa: S311 a pause guards no secret
     stop, end = Path(event["stop"]), time.monotonic() + event["at_most"]
     records: list[dict[str, Any]] = []
+    get_db().warm_up()
     while not stop.exists() and time.monotonic() < end:
         records.append(asdict(_sign_up(f"{event['name']}-{len(records)}")))
         time.sleep(pauses.uniform(0, _PAUSE))

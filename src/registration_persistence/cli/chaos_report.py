@@ -115,9 +115,9 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether sign-ups were acknowledged, and the database holds what clients were told."""
+        """Whether faults happened, sign-ups were acknowledged, and the database holds what clients were told."""
         total = self.total
-        return total.requests > total.failed and not total.wrong
+        return total.requests > total.failed and not total.wrong and len(self.lines) > 1
 
     @property
     def verdict(self) -> str:
@@ -131,6 +131,8 @@ class Report:
             )
         if not acknowledged:
             return "Not one sign-up was acknowledged, so this shows nothing."
+        if not self.lines[1:]:
+            return "Not one fault happened, so this shows nothing."
         return (
             f"Nothing was lost or doubled: {acknowledged:,} sign-ups were acknowledged and are there once, "
             f"{total.failed:,} failed."

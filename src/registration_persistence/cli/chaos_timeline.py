@@ -1,7 +1,6 @@
 """The timeline of `chaos`: an SVG with a dot for each request, over the faults during which they began."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +60,11 @@ def check_writable(file: Path) -> None:
     """
     if file.suffix != ".svg":
         raise InvalidInput(f"{file} is no name for a timeline: expected one that ends in .svg")
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        why = "is a folder" if file.is_dir() else "cannot be written" if file.parent.is_dir() else "is in no folder"
-        raise InvalidInput(f"{file} {why}: expected a file in a folder that is there")
+    try:
+        with file.open("a", encoding="utf-8"):  # os.access would promise root too much
+            pass
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
 
 def write(file: Path, records: Sequence[Record], phases: Sequence[Phase], caption: str) -> None:

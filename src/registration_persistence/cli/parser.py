@@ -90,7 +90,12 @@ def _add_chaos(commands: Commands) -> None:
         "--faults", type=_names, metavar="NAME,NAME", help="these, in this order (default: all; a wrong one lists them)"
     )
     chaos.add_argument("--seed", type=_number(0, 2**32, int), help="for what is left to chance (default: any)")
-    chaos.add_argument("--timeline", type=Path, metavar="FILE.svg", help="draw each request as a dot")
+    chaos.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE.svg",
+        help="draw the requests over time",
+    )
     chaos.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     chaos.set_defaults(run=run.chaos)
 

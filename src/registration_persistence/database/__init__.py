@@ -3,7 +3,7 @@
 from registration_persistence.database.credentials import Credentials, CredentialSource, StaticCredentials
 from registration_persistence.database.deadlines import LambdaContext, deadline
 from registration_persistence.database.events import DatabaseEvent
-from registration_persistence.database.session import Database, Health, get_db, get_engine, session_scope
+from registration_persistence.database.session import Database, Health, forget_db, get_db, get_engine, session_scope
 from registration_persistence.database.settings import DatabaseSettings
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LambdaContext",
     "StaticCredentials",
     "deadline",
+    "forget_db",
     "get_db",
     "get_engine",
     "session_scope",

@@ -98,7 +98,7 @@ class Connector:
                 outcome = self._login(parameters, credentials)
                 if isinstance(outcome, _Opened):
                     outcome.replaced = len(tried) > 1
-                    self._credentials.accepted(credentials)
+                    self._tell(credentials, outcome)
                 if not isinstance(outcome, CredentialsRejected):
                     return outcome
                 last = outcome
@@ -106,6 +106,13 @@ class Connector:
             return error if last is None else self._about(tried, type(error), error)
         assert last is not None
         return self._about(tried, CredentialsRejected, last)
+
+    def _tell(self, credentials: Credentials, opened: "_Opened") -> None:
+        try:
+            self._credentials.accepted(credentials)
+        except BaseException:
+            opened.connection.close()
+            raise
 
     def _candidates(self, since: float) -> Iterator[Credentials]:
         first = self._credentials.current()
@@ -118,7 +125,11 @@ class Connector:
         """Return an error of *kind* that names what was *tried* before *last* was met."""
         versions = " and ".join(f"{each.username!r} ({each.origin or 'from the settings'})" for each in tried)
         rotating = ", which a rotation is about to make current" if "PENDING" in tried[-1].origin else ""
-        error = kind(f"{self._where} refused the login of {versions}{rotating}; {last}")
+        said = last if last.__cause__ is None or kind is not CredentialsRejected else last.__cause__
+        error = kind(
+            f"cannot connect to {self._where}: it refused the login of {versions}{rotating}; "
+            f"{' '.join(str(said).split())}"
+        )
         error.__cause__ = last.__cause__
         return error
 

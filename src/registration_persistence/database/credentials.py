@@ -4,11 +4,12 @@ import json
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any
 
 from registration_persistence.database.deadlines import backoff, remaining
 from registration_persistence.database.policy import is_text
@@ -23,8 +24,10 @@ _CURRENT, _PENDING = "AWSCURRENT", "AWSPENDING"
 _CALL_LIMITS = (5.0, 2.0, 0.8, 0.3)
 # The same for a value that is only being checked, as the one that is known will do.
 _REFRESH_LIMIT = 0.8
-# Seconds between two times that Secrets Manager is asked again, at first and at most.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+# Seconds between two times that Secrets Manager is asked about refused logins, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
+# The same after it failed, where nothing is known yet, and where the last good value is used on.
+_RETRY_COLD, _RETRY_STALE = (0.25, 1.0), (1.0, 60.0)
 # Seconds that the login of another thread may take with what that thread has just read.
 _LOGIN = 0.25
 # Seconds that a thread waits while another reads.
@@ -50,9 +53,10 @@ class Credentials:
     origin: str = field(default="", compare=False)
 
 
-class CredentialSource(Protocol):
-    """What a `Database` asks for credentials; inherit from it, and only `current` must be written."""
+class CredentialSource(ABC):
+    """What a `Database` asks for credentials; only `current` must be written."""
 
+    @abstractmethod
     def current(self) -> Credentials:
         """Return the credentials to try first, each time that a connection is opened."""
 
@@ -165,7 +169,8 @@ class SecretsManagerCredentials(CredentialSource):
 
     def accepted(self, credentials: Credentials) -> None:
         """Stay with *credentials*, also while they are not the current version yet."""
-        with self._locked():
+        # Where another thread reads for long, it is told another time.
+        with suppress(SecretUnavailable), self._locked():
             current = self._latest.credentials if self._latest else None
             self._adopted, self._superseded = (None, None) if credentials == current else (credentials, current)
             self._fruitless, self._not_before = 0, -math.inf
@@ -198,10 +203,13 @@ class SecretsManagerCredentials(CredentialSource):
             self._lock.release()
 
     def _cached(self) -> Credentials:
+        known = self._latest
         if self._cache is None:
-            self._cache = self._new_cache(self._latest)
+            self._cache = self._new_cache(known)
         try:
             self._cache.get_secret_string(self._arn, version_stage=_CURRENT)
+            if known is None:
+                self._cache = self._new_cache(self._latest)
         except (SecretUnavailable, SecretMalformed) as error:
             raise type(error)(str(error)) from error.__cause__  # the cache raises the same object each time
         assert self._latest is not None
@@ -211,7 +219,12 @@ class SecretsManagerCredentials(CredentialSource):
         from aws_secretsmanager_caching import SecretCache, SecretCacheConfig
 
         cause = "cold" if known is None else "refresh"
-        config = SecretCacheConfig(secret_refresh_interval=self._max_age, exception_retry_delay_max=_LONGEST_PAUSE)
+        first, longest = _RETRY_COLD if known is None else _RETRY_STALE
+        config = SecretCacheConfig(
+            secret_refresh_interval=self._max_age,
+            exception_retry_delay_base=first,
+            exception_retry_delay_max=longest,
+        )
         return SecretCache(config, client=_OneCall(lambda: self._read_current(cause), known))
 
     def _fresh_current(self, since: float) -> Credentials | None:
@@ -265,13 +278,15 @@ class SecretsManagerCredentials(CredentialSource):
 
     def _version(self, stage: str, limit: float) -> "_Version | str":
         """Return what *stage* holds, or what is wrong with it; raises nowhere that its frames would show a secret."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
         try:
             return _parsed(self._client(limit).get_secret_value(SecretId=self._arn, VersionStage=stage), stage)
         except ClientError as error:
             meaning = SecretRefused if _is_refusal(error.response) else SecretUnavailable
             raise meaning(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise SecretRefused(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
         except (BotoCoreError, ValueError) as error:
             raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
 
@@ -354,5 +369,5 @@ def _parsed(response: Mapping[str, Any], stage: str) -> _Version | str:
             return f"has no key {key!r}"
         if not isinstance(value[key], str) or not is_text(value[key]):
             return f"has a {key!r} that is not a string with something in it"
-    origin = f"{stage}, version {response['VersionId']}"
+    origin = f"{stage} of {response.get('ARN', 'the secret')}, version {response['VersionId']}"
     return _Version(Credentials(value["username"], value["password"], origin), response)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
-# Seconds. Cancelling a statement and hearing of it takes up to 0.35 s of them.
+# Seconds. Cancelling a statement and hearing of it takes up to 0.45 s of them.
 _RESERVE = 0.5
 
 # Enough for any limit; beyond some thousand, a power of two is no float any more.
@@ -32,7 +32,7 @@ def deadline(limit: float | LambdaContext, *, reserve: float = _RESERVE) -> Iter
 
     A statement that is under way when the time is over is cancelled, and nothing further is sent. It holds for this
     thread or task alone. A deadline inside another can only be earlier. What it cannot shorten is a look-up of the
-    host's name, which the C library does.
+    host's name, which the C library does, and an answer of Secrets Manager that comes in drips.
 
     Args:
         limit: The context of a Lambda's handler, or seconds from now.

@@ -19,11 +19,12 @@ T = TypeVar("T")
 # Seconds between two looks at the clock.
 _INTERVAL = 0.05
 # Seconds that the server has to take a cancellation, and again to confirm it.
-_GRACE = 0.15
+_GRACE = 0.2
 # What a policy of `pg_hba.conf` refuses, and after the password a role that may not log in: a user of before.
 _NO_AUTHORIZATION = "28000"
 _WRONG_PASSWORD = "28P01"  # noqa: S105 it is a code of the SQL standard
-_ACTIVE, _NO_PIPELINE = pq.TransactionStatus.ACTIVE, pq.PipelineStatus.OFF
+_ACTIVE, _IN_TRANSACTION = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS
+_NO_PIPELINE = pq.PipelineStatus.OFF
 _ERROR_CODE = re.compile(rb'\tErrorResponse\t.*? C "([0-9A-Z]{5})"')
 
 
@@ -40,15 +41,30 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     longest_silence = math.inf
+    _rolling_back = False
+
+    def rollback(self) -> None:
+        """Roll back, for which there is a moment after the deadline, too."""
+        self._rolling_back = True
+        try:
+            super().rollback()
+        finally:
+            self._rolling_back = False
 
     def wait(self, gen: PQGen[T], interval: float = _INTERVAL, timeout: float | None = None) -> T:
         """Wait for the answer to what *gen* sends, as psycopg does for every statement, COMMIT and ROLLBACK.
 
         Raises:
-            psycopg.errors.QueryCanceled: The server confirmed that it was cancelled.
+            psycopg.errors.QueryCanceled: It was not sent any more, or the server confirmed that it was cancelled.
             psycopg.OperationalError: The server did not even confirm that; the connection is closed.
         """
-        left = max(remaining(), _GRACE)  # a transaction can be rolled back even when it is late
+        left, status = remaining(), self.pgconn.transaction_status
+        if left <= 0 and status == _ACTIVE:  # the rest of a result or of a COPY
+            return self._cut_short(gen, "the deadline has passed")
+        if left <= 0 and status == _IN_TRANSACTION and not self._rolling_back:
+            gen.close()
+            raise psycopg.errors.QueryCanceled("the deadline had passed, so this was not sent")
+        left = max(left, _GRACE)  # for a ROLLBACK, and for what only sets how the next transaction begins
         try:
             return super().wait(self._watched(gen, time.monotonic() + left), interval, timeout)
         except _Expired as expired:
@@ -80,7 +96,10 @@ class BoundedConnection(psycopg.Connection[Any]):
         """Cancel what is under way; where the server does not confirm it, close the connection."""
         try:
             self.cancel_safe(timeout=_GRACE)
-            return super().wait(gen, _INTERVAL, _GRACE)
+            answer = super().wait(gen, _INTERVAL, _GRACE)
+            if self.pgconn.transaction_status == _ACTIVE:
+                raise psycopg.OperationalError("there is more to come")
+            return answer  # noqa: TRY300 the one before is caught below
         except psycopg.errors.QueryCanceled:
             raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
         except psycopg.Error:
@@ -109,8 +128,10 @@ class TracedConnection(BoundedConnection):
         trace = os.memfd_create("connect")
         try:
             pgconn.trace(trace)
-            yield from _poll(pgconn)
-            pgconn.untrace()
+            try:
+                yield from _poll(pgconn)
+            finally:
+                pgconn.untrace()
             codes = _ERROR_CODE.findall(os.pread(trace, os.fstat(trace).st_size, 0))
         finally:
             os.close(trace)

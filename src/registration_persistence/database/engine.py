@@ -179,17 +179,27 @@ def _prepare_commit(connection: Connection) -> None:
     """
     driver = driver_connection(connection)
     if transaction_is_aborted(driver):
+        _roll_back(connection, driver)
         raise TransactionAborted(
             "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
             "let the error out of the session, or repeat the work without that statement"
         )
     if not driver.autocommit and remaining() <= 0:
+        _roll_back(connection, driver)
         raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
     if not driver.autocommit and said_something(driver) and not is_alive(driver):
         _note(connection, REOPENING, "lost")
         connection.invalidate()
         raise ConnectionLost("the server ended the session before COMMIT was sent, so nothing was kept")
     connection.info[_COMMITTING] = True
+
+
+def _roll_back(connection: Connection, driver: psycopg.Connection[Any]) -> None:
+    """Leave no transaction open: SQLAlchemy takes one whose COMMIT was refused for ended, and sends nothing."""
+    try:
+        driver.rollback()
+    except psycopg.Error:
+        connection.invalidate()
 
 
 def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:

@@ -64,6 +64,15 @@ _BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
 }
 
 
+# What stands before and after the server's words.
+_EXPLANATIONS: Mapping[type[errors.RegistrationPersistenceError], tuple[str, str]] = {
+    errors.ConnectionLost: ("the connection was lost before COMMIT was sent, so nothing was kept: ", ""),
+    errors.CommitOutcomeUnknown: ("the connection was lost in COMMIT, so it may or may not have been kept: ", ""),
+    errors.WriterMoved: ("the server is no writer any more, so nothing was kept: ", ""),
+    errors.SchemaOutdated: ("", ": run `registration-persistence migrate`, or look at the statement"),
+}
+
+
 # The server ended a session that was idle, so it had nothing of a COMMIT on its way.
 _ENDED_WHILE_IDLE = ("25P03", "57P05")
 
@@ -115,7 +124,10 @@ def statement_failure(
         meaning = errors.ConnectionLost
     if meaning is errors.ConnectionLost and committing and error.sqlstate not in _ENDED_WHILE_IDLE:
         meaning = errors.CommitOutcomeUnknown
-    return None if meaning is None else meaning(f"{error.sqlstate or 'no SQLSTATE'}: {error}")
+    if meaning is None:
+        return None
+    before, after = _EXPLANATIONS.get(meaning, ("", ""))
+    return meaning(f"{before}{' '.join(str(error).split())} (SQLSTATE {error.sqlstate or 'unknown'}){after}")
 
 
 def without_detail(error: psycopg.Error) -> psycopg.Error:

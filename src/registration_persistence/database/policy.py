@@ -177,4 +177,4 @@ def _timeout_problems(values: Mapping[str, Any]) -> Iterator[str]:
 
 def quoted(text: str) -> str:
     """Return *text* for an error message, unless it looks like a URL or a secret, which may hold a password."""
-    return "not quoted, as it may hold a password" if re.search(r'@|://|[{"]', text) else repr(text)
+    return "a value that is not shown, as it may hold a password" if re.search(r'@|://|[{"]', text) else repr(text)

@@ -61,12 +61,14 @@ def on_sigterm(close: Callable[[], None]) -> None:
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        close()
-        if callable(before):
-            before(number, frame)
-        elif before == signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        try:
+            close()
+        finally:
+            if callable(before):
+                before(number, frame)
+            elif before == signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
 
     before: Any = signal.SIG_DFL
     try:

@@ -40,6 +40,9 @@ from registration_persistence.errors import (
 
 T = TypeVar("T")
 
+# SQLAlchemy's code of a `PendingRollbackError` after a lost connection; after a failed flush it is another.
+_CONNECTION_INVALIDATED = "8s2b"
+
 # What `run` repeats: nothing of the transaction was kept, and it can go better at once. Failures to connect are not
 # among them, because connecting has waited them out already.
 _REPEATABLE: Mapping[type[RegistrationPersistenceError], str] = {
@@ -73,6 +76,45 @@ class Health:
     writable: bool
     encrypted: bool
     seconds: float
+
+
+# Keys of a session's `info`: it committed, or does not know whether it did.
+_KEPT, _UNKNOWN = "registration_persistence.kept", "registration_persistence.unknown"
+
+
+class _Session(Session):
+    """A session that remembers what became of the commits of whoever uses it."""
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        except CommitOutcomeUnknown:
+            self.info[_UNKNOWN] = True
+            raise
+
+
+@event.listens_for(_Session, "after_commit")
+def _note_commit(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info[_KEPT] = True
+
+
+def _swallowed(
+    session: Session, error: PendingRollbackError, *, autocommit: bool
+) -> CommitOutcomeUnknown | TransactionAborted:
+    """Return what it means that a block went on after an error that had ended its transaction."""
+    if autocommit and error.code == _CONNECTION_INVALIDATED:
+        return CommitOutcomeUnknown(
+            "the connection was lost in a statement of this session, which may or may not have been kept; "
+            "the statements before it were"
+        )
+    if _UNKNOWN in session.info:
+        return CommitOutcomeUnknown("the connection was lost in a COMMIT of this session, whose error was swallowed")
+    kept = "what it had committed before was" if autocommit or _KEPT in session.info else "nothing was"
+    return TransactionAborted(
+        f"an error earlier in this session ended its transaction, of which nothing was kept ({kept}): "
+        "let the error out of the session, or roll back and repeat the work"
+    )
 
 
 class Database:
@@ -126,20 +168,12 @@ class Database:
         if autocommit and read_only:
             raise ValueError("autocommit and read_only exclude each other: a transaction is what is read-only")
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
-        session = Session(engine, expire_on_commit=False, close_resets_only=False)
+        session = _Session(engine, expire_on_commit=False, close_resets_only=False)
         try:
             yield session
             session.commit()
         except PendingRollbackError as error:
-            if autocommit:
-                raise CommitOutcomeUnknown(
-                    "the connection was lost in a statement of this session, which may or may not have been kept; "
-                    "the statements before it were"
-                ) from error
-            raise TransactionAborted(
-                "an error earlier in this session ended its transaction, so nothing was kept: "
-                "let the error out of the session, or roll back and repeat the work"
-            ) from error
+            raise _swallowed(session, error, autocommit=autocommit) from error
         except BaseException:
             with suppress(SQLAlchemyError, RegistrationPersistenceError):
                 session.rollback()
@@ -177,16 +211,13 @@ class Database:
             raise ValueError("work in autocommit can be repeated only where it is idempotent: say so, or use session()")
         unknown: CommitOutcomeUnknown | None = None
         kept = False
-
-        def note_commit(session: Session) -> None:
-            nonlocal kept
-            kept = kept or not session.in_nested_transaction()
-
         for attempt in range(1, attempts + 1):
             try:
                 with self.session(autocommit=autocommit) as session:
-                    event.listen(session, "after_commit", note_commit)
-                    return work(session)
+                    try:
+                        return work(session)
+                    finally:
+                        kept = kept or _KEPT in session.info
             except CommitOutcomeUnknown as error:
                 unknown = error
                 if not idempotent or not self._wait_to_repeat("commit outcome unknown", attempt, attempts):
@@ -269,17 +300,20 @@ class Database:
     def close(self) -> None:
         """Close every connection at once, also those in use, because the process ends."""
         for connection in list(self._opened):
-            if connection.closed:
-                continue
-            if connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-                # Another thread may be waiting in it, and must not find its memory freed.
-                with socket.socket(fileno=os.dup(connection.fileno())) as end:
-                    end.shutdown(socket.SHUT_RDWR)
-            else:
-                connection.close()
+            with suppress(OSError, psycopg.Error):  # it went away by itself
+                _end(connection)
 
     def _emit(self, name: str, cause: str, seconds: float) -> None:
         self.events.emit(DatabaseEvent(name, cause, seconds))
+
+
+def _end(connection: psycopg.Connection[Any]) -> None:
+    """Close *connection*, or hang up where it is in use: whoever waits in it must not find its memory freed."""
+    if connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+        with socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+    else:
+        connection.close()
 
 
 class _ThisProcess:
@@ -300,6 +334,13 @@ class _ThisProcess:
                         on_sigterm(self._database.close)
         return self._database
 
+    def forget(self) -> None:
+        """Dispose of the database; the next one is made from the environment of then."""
+        with self._lock:
+            if self._database is not None:
+                self._database.dispose()
+            self._database = None
+
     def after_fork_in_child(self) -> None:
         self._lock = Lock()  # another thread of the parent may have held it
 
@@ -316,6 +357,11 @@ def get_db() -> Database:
         ConfigurationError: The environment is wrong; the next call reads it again.
     """
     return _this_process.database()
+
+
+def forget_db() -> None:
+    """Let the next `get_db()` read the environment again; for tests, each of which has a database of its own."""
+    _this_process.forget()
 
 
 def session_scope(*, autocommit: bool = False, read_only: bool = False) -> AbstractContextManager[Session]:

@@ -43,7 +43,7 @@ class DatabaseSettings:
         pool_size: Connections in `service` mode.
         user: Only in `test` and `local`, in place of the secret.
         password: The same.
-        connect_timeout: Seconds until an attempt to connect is given up.
+        connect_timeout: Seconds for all attempts to connect together; inside a `deadline`, for each of them.
         statement_timeout: Seconds that one statement may take; 0 is without limit. The default is half of API
             Gateway's 29 s, so that a request can still be answered.
         lock_timeout: Seconds that a statement may wait for a lock; 0 is without limit.

@@ -123,6 +123,8 @@ class LocalCluster:
         Args:
             leave: Slots that stay free.
         """
+        if leave < 0:
+            raise ValueError(f"leave is {leave}: expected 0 or more")
         role, password = f"slots_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
         server = self.primary.address
         server.create_login(role, password)

@@ -240,4 +240,4 @@ class LambdaProcess:
         return InvocationFailed(error_type, message + self._tail(), retryable=False, seconds=self.seconds)
 
     def _tail(self) -> str:
-        return f"\n{self.log[-_TAIL:].strip()}"
+        return f"\n{self.log[-_TAIL:].strip() or 'It printed nothing.'}"

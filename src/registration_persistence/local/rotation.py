@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from psycopg import sql
 
@@ -36,7 +36,12 @@ def rotate(
         arn: The secret; a JSON object with `username` and `password`, whose other keys are kept.
         style: See `RotationStyle`. The other user is made where it is missing, as a member of the first.
         pause_in_window: Seconds that the window stays open, or what to call in it.
+
+    Raises:
+        ValueError: There is no such *style*.
     """
+    if style not in get_args(RotationStyle):
+        raise ValueError(f"there is no rotation {style!r}: expected {' or '.join(get_args(RotationStyle))}")
     value = secrets_manager.read(arn)
     if style == "alternating":
         value["username"] = _other(value["username"])

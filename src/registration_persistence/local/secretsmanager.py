@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 from uuid import uuid4
 
 _REGION = "eu-west-1"
@@ -135,6 +135,8 @@ class LocalSecretsManager:
             kind: See `OutageKind`.
             seconds: How late a `slow` answer comes; at the latest when the block ends.
         """
+        if kind not in get_args(OutageKind):
+            raise ValueError(f"there is no outage {kind!r}: expected one of {', '.join(get_args(OutageKind))}")
         before, outage = self._outage, _Outage(kind, seconds)
         self._outage = outage
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from registration_persistence.database import Credentials
+from registration_persistence.database import Credentials, forget_db
 from registration_persistence.local import (
     IsolatedNetwork,
     LambdaProcess,
@@ -82,7 +82,8 @@ def registration_environment(
 ) -> Iterator[RegistrationEnvironment]:
     """All that a service needs: an empty database in `cluster`, a login, its secret, and the variables that name them.
 
-    The variables are set for this process; `RegistrationEnvironment.variables` has them for others.
+    The variables are set for this process, whose `get_db()` begins anew; `RegistrationEnvironment.variables` has them
+    for others.
     """
     username, password = f"service_{secrets.token_hex(4)}", secrets.token_urlsafe(24)
     server = cluster.primary.address
@@ -93,7 +94,9 @@ def registration_environment(
     environment = RegistrationEnvironment(cluster, secrets_manager, arn, username, copy_template(server))
     for name, value in environment.variables.items():
         monkeypatch.setenv(name, value)
+    forget_db()
     yield environment
+    forget_db()
     secrets_manager.delete(arn)
     environment.address.drop_database(environment.name)
     with environment.address.connect() as connection:
