@@ -225,7 +225,10 @@ class SecretsManagerCredentials(CredentialSource):
             exception_retry_delay_base=first,
             exception_retry_delay_max=longest,
         )
-        return SecretCache(config, client=_OneCall(lambda: self._read_current(cause), known))
+        cache = SecretCache(config, client=_OneCall(lambda: self._read_current(cause), known))
+        if known is not None:
+            cache.get_secret_string(self._arn, version_stage=_CURRENT)  # its clock begins now
+        return cache
 
     def _fresh_current(self, since: float) -> Credentials | None:
         if self._must_ask(_CURRENT, since):
