@@ -128,7 +128,8 @@ def _axis_of_time(scale: _Scale) -> Iterator[str]:
         yield f"<path d='M{x:.1f} {_BOTTOM}v6' stroke='{_FAINT}'/>"
         yield f"<text x='{x:.1f}' y='{_BOTTOM + 22}' text-anchor='middle'>{mark}</text>"
     middle = (_LEFT + _RIGHT) / 2
-    yield f"<text x='{middle}' y='{_BOTTOM + 46}' text-anchor='middle' fill='{_FAINT}'>when the request began (s)</text>"
+    label = "when the request began (s)"
+    yield f"<text x='{middle}' y='{_BOTTOM + 46}' text-anchor='middle' fill='{_FAINT}'>{label}</text>"
 
 
 def _axis_of_latency(scale: _Scale) -> Iterator[str]:
