@@ -88,6 +88,24 @@ def test_a_demoted_writer_is_left(registration_environment: RegistrationEnvironm
     database.dispose()
 
 
+def test_a_pool_leaves_a_demoted_writer_as_a_whole(
+    registration_environment: RegistrationEnvironment, read_only: Fault
+) -> None:
+    """What one connection has met is true for all of them."""
+    database = Database(registration_environment.settings(APP_DATABASE_POOL="service", APP_DATABASE_POOL_SIZE="2"))
+
+    def backends() -> set[int]:
+        with database.session() as first, database.session() as second:
+            return {session.scalar(text("SELECT pg_backend_pid()")) or 0 for session in (first, second)}
+
+    before = backends()
+    with read_only(), pytest.raises(WriterMoved), database.session() as session:
+        RegistrationRepository(session).register("ada@example.com")
+
+    assert not before & backends()
+    database.dispose()
+
+
 def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvironment, read_only: Fault) -> None:
     """The work is repeated on another connection, as soon as there is one that writes."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import pytest
 from resilience.outcomes import assert_exact, handler, rows_by_key, run_all
@@ -200,6 +200,21 @@ def test_a_connection_that_idled_on_a_dead_network(
             database.ping()
 
     assert database.ping().writable
+    assert database.events.count("connection opened", "thaw") == 1
+
+
+def test_the_question_is_not_awaited_for_long(
+    database: Database, drop_packets: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is away for two seconds costs the connection, which might have answered then, and no request."""
+    monkeypatch.setattr("registration_persistence.database.liveness._IDLE", 0.0)
+    with ExitStack() as network, deadline(20):
+        network.enter_context(drop_packets())
+        back = Timer(2.0, network.close)
+        back.start()
+        assert database.ping().writable
+        back.join()
+
     assert database.events.count("connection opened", "thaw") == 1
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 
+from registration_persistence.database.commits import KEPT, RememberingSession, swallowed_error
 from registration_persistence.database.credentials import CredentialSource, credentials_for
 from registration_persistence.database.deadlines import backoff, deadline, remaining
 from registration_persistence.database.engine import READS_ONLY, create_database_engine, driver_connection
@@ -33,15 +34,12 @@ from registration_persistence.errors import (
     ConnectionLost,
     LockTimeout,
     RegistrationPersistenceError,
-    TransactionAborted,
     TransactionConflict,
     WriterMoved,
 )
 
 T = TypeVar("T")
 
-# SQLAlchemy's code of a `PendingRollbackError` after a lost connection; after a failed flush it is another.
-_CONNECTION_INVALIDATED = "8s2b"
 
 # What `run` repeats: nothing of the transaction was kept, and it can go better at once. Failures to connect are not
 # among them, because connecting has waited them out already.
@@ -76,45 +74,6 @@ class Health:
     writable: bool
     encrypted: bool
     seconds: float
-
-
-# Keys of a session's `info`: it committed, or does not know whether it did.
-_KEPT, _UNKNOWN = "registration_persistence.kept", "registration_persistence.unknown"
-
-
-class _Session(Session):
-    """A session that remembers what became of the commits of whoever uses it."""
-
-    def commit(self) -> None:
-        try:
-            super().commit()
-        except CommitOutcomeUnknown:
-            self.info[_UNKNOWN] = True
-            raise
-
-
-@event.listens_for(_Session, "after_commit")
-def _note_commit(session: Session) -> None:
-    if not session.in_nested_transaction():
-        session.info[_KEPT] = True
-
-
-def _swallowed(
-    session: Session, error: PendingRollbackError, *, autocommit: bool
-) -> CommitOutcomeUnknown | TransactionAborted:
-    """Return what it means that a block went on after an error that had ended its transaction."""
-    if autocommit and error.code == _CONNECTION_INVALIDATED:
-        return CommitOutcomeUnknown(
-            "the connection was lost in a statement of this session, which may or may not have been kept; "
-            "the statements before it were"
-        )
-    if _UNKNOWN in session.info:
-        return CommitOutcomeUnknown("the connection was lost in a COMMIT of this session, whose error was swallowed")
-    kept = "what it had committed before was" if autocommit or _KEPT in session.info else "nothing was"
-    return TransactionAborted(
-        f"an error earlier in this session ended its transaction, of which nothing was kept ({kept}): "
-        "let the error out of the session, or roll back and repeat the work"
-    )
 
 
 class Database:
@@ -168,12 +127,12 @@ class Database:
         if autocommit and read_only:
             raise ValueError("autocommit and read_only exclude each other: a transaction is what is read-only")
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
-        session = _Session(engine, expire_on_commit=False, close_resets_only=False)
+        session = RememberingSession(engine, expire_on_commit=False, close_resets_only=False)
         try:
             yield session
             session.commit()
         except PendingRollbackError as error:
-            raise _swallowed(session, error, autocommit=autocommit) from error
+            raise swallowed_error(session, error, autocommit=autocommit) from error
         except BaseException:
             with suppress(SQLAlchemyError, RegistrationPersistenceError):
                 session.rollback()
@@ -217,7 +176,7 @@ class Database:
                     try:
                         return work(session)
                     finally:
-                        kept = kept or _KEPT in session.info
+                        kept = kept or KEPT in session.info
             except CommitOutcomeUnknown as error:
                 unknown = error
                 if not idempotent or not self._wait_to_repeat("commit outcome unknown", attempt, attempts):
