@@ -9,6 +9,7 @@ Run it with `python benchmarks/rotation.py`.
 """
 
 import json
+import os
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,7 +22,6 @@ from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
-from registration_persistence.database.credentials import SecretsManagerCredentials
 from registration_persistence.local import LocalCluster, LocalSecretsManager, rotate
 
 UNITS = 200
@@ -36,16 +36,6 @@ class Place:
     cluster: LocalCluster
     manager: LocalSecretsManager
     arn: str
-
-    def client(self) -> Any:
-        """A client for Secrets Manager."""
-        environment = self.manager.environment
-        session = Session(
-            region_name=_REGION,
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        )
-        return session.client("secretsmanager", endpoint_url=environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"])
 
     def url(self) -> URL:
         """The URL for plain SQLAlchemy, without a login."""
@@ -63,10 +53,7 @@ def this_package(place: Place) -> Engine:
         sslmode="prefer",
         pool="lambda",
     )
-    credentials = SecretsManagerCredentials(place.arn, region=_REGION)
-    # The SDK would read the environment.
-    credentials._client = lambda _limit: place.client()  # type: ignore[method-assign, misc, assignment]  # noqa: SLF001 as above
-    return Database(settings, credentials).engine
+    return Database(settings).engine
 
 
 def password_at_the_start(place: Place) -> Engine:
@@ -78,7 +65,7 @@ def password_at_the_start(place: Place) -> Engine:
 def password_from_the_cache(place: Place) -> Engine:
     """SQLAlchemy with pre-ping, and for each connection the password that `aws-secretsmanager-caching` has."""
     engine = create_engine(place.url(), pool_pre_ping=True)
-    cache = SecretCache(client=place.client())
+    cache = SecretCache(client=Session(region_name=_REGION).client("secretsmanager"))
 
     def provide(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
         value = json.loads(cache.get_secret_string(place.arn))
@@ -123,6 +110,7 @@ def main() -> None:
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster())
         manager = stack.enter_context(LocalSecretsManager())
+        os.environ.update(manager.environment)  # where the SDK looks, for every contender
         print(f"failed units, of {UNITS} each           in the window   after it   calls to Secrets Manager")
         for contender in (this_package, password_from_the_cache, password_at_the_start):
             window, after, calls = measure(contender, cluster, manager)

@@ -633,3 +633,14 @@ def test_what_the_server_says_before_a_commit_is_no_end(database: Database, rows
 
     assert added(rows) == 1
     assert database.events.count("connection opened", "lost") == 0
+
+
+def test_a_session_that_was_ended_for_idling_did_nothing_more(database: Database, rows: Rows) -> None:
+    """Also in autocommit: the statement that meets 57P05 was never looked at, and the one before stays."""
+    with pytest.raises(ConnectionLost, match="57P05"), database.session(autocommit=True) as session:
+        session.execute(text("SET idle_session_timeout = '100ms'"))
+        session.execute(text(ADD))
+        time.sleep(0.5)
+        session.execute(text(ADD))
+
+    assert added(rows) == 1

@@ -32,7 +32,7 @@ _PAUSE = 0.01
 _LONGEST_MESSAGE = 300
 _INSERT = text(f"INSERT INTO {TABLE} (key) VALUES (:key)")  # noqa: S608 a constant
 _INSERT_IF_MISSING = text(
-    f"INSERT INTO {TABLE} (key) SELECT :key WHERE NOT EXISTS (SELECT FROM {TABLE} WHERE key = :key)"  # noqa: S608 the same
+    f"INSERT INTO {TABLE} (key) SELECT :key WHERE NOT EXISTS (SELECT FROM {TABLE} WHERE key = :key)"  # noqa: S608 a constant
 )
 
 

@@ -60,7 +60,7 @@ class CredentialSource(ABC):
     def current(self) -> Credentials:
         """Return the credentials to try first, each time that a connection is opened."""
 
-    def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:  # noqa: ARG002 for others
+    def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:  # noqa: ARG002 a source with others uses them
         """Yield others to try, now that the server refused *rejected*, each as late as possible.
 
         Args:
@@ -73,7 +73,7 @@ class CredentialSource(ABC):
         """Return the seconds after which `replacements` may know more; infinite where it never will."""
         return math.inf
 
-    def accepted(self, credentials: Credentials) -> None:  # noqa: ARG002 for those that remember
+    def accepted(self, credentials: Credentials) -> None:  # noqa: ARG002 a source that remembers uses it
         """Hear that the server accepted *credentials*."""
         return
 
@@ -336,7 +336,7 @@ class _OneCall:
         self._response = version.response
         return {"VersionIdsToStages": {version.response["VersionId"]: [_CURRENT]}}
 
-    def get_secret_value(self, SecretId: str, VersionId: str) -> Mapping[str, Any]:  # noqa: ARG002, N803 the same
+    def get_secret_value(self, SecretId: str, VersionId: str) -> Mapping[str, Any]:  # noqa: ARG002, N803 the SDK's signature
         """Give the version that `describe_secret` read."""
         return self._response
 

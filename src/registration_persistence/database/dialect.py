@@ -28,7 +28,7 @@ class AuroraDialect(PGDialect_psycopg):
         # Nothing but reflection reads it; the migrations ask the server.
         return "public"
 
-    def get_default_isolation_level(self, dbapi_conn: Any) -> Literal["READ COMMITTED"]:  # noqa: ARG002 the same
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Literal["READ COMMITTED"]:  # noqa: ARG002 SQLAlchemy's signature
         """Return PostgreSQL's own; what `reset_isolation_level` restores is what the server has set."""
         return "READ COMMITTED"
 
