@@ -3,6 +3,7 @@
 import socket
 import time
 import traceback
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -254,3 +255,28 @@ def test_repr_shows_no_password(secrets_manager: LocalSecretsManager) -> None:
     source = SecretsManagerCredentials(arn, region="eu-west-1")
 
     assert "hunter2" not in f"{source!r} {source.current()!r} {source.current()}"
+
+
+def test_a_thread_that_reads_for_long_holds_nobody_beyond_the_deadline(lambda_environment: LambdaEnvironment) -> None:
+    """Whoever waits for it hears so in time, as something to try again."""
+    credentials = SecretsManagerCredentials(lambda_environment.arn, region="eu-west-1")
+    reading, over = Event(), Event()
+
+    def read_for_long() -> None:
+        with credentials._locked():
+            reading.set()
+            over.wait(20)
+
+    thread = Thread(target=read_for_long)
+    thread.start()
+    reading.wait(20)
+    started = time.monotonic()
+    try:
+        with pytest.raises(SecretUnavailable, match="another thread is still reading") as raised, deadline(1):
+            credentials.current()
+        assert time.monotonic() - started < 5
+    finally:
+        over.set()
+        thread.join()
+
+    assert raised.value.retryable

@@ -644,3 +644,27 @@ def test_a_session_that_was_ended_for_idling_did_nothing_more(database: Database
         session.execute(text(ADD))
 
     assert added(rows) == 1
+
+
+def test_closing_hangs_up_on_who_waits(database: Database, rows: Rows) -> None:
+    """A statement in another thread ends as a lost connection, and the next unit of work opens another."""
+    met: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            with database.session() as session:
+                session.execute(text(ADD))
+                session.execute(text("SELECT pg_sleep(10)"))
+        except RegistrationPersistenceError as error:
+            met.append(error)
+
+    thread = Thread(target=wait)
+    thread.start()
+    while not rows("SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(10)'"):
+        time.sleep(0.02)
+    database.close()
+    thread.join(5)
+
+    assert not thread.is_alive()
+    assert [ConnectionLost] == [type(error) for error in met]
+    assert added(rows) == 0
