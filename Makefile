@@ -1,25 +1,52 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test lint types layers check lock dist benchmark diagrams clean
+.PHONY: help demo chaos test lint types layers check lock dist benchmark diagrams clean \
+  infra-test infra-build infra-synth deploy-database bootstrap migrate deploy-application deploy
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PIP := pip --quiet --disable-pip-version-check --no-input
+
+ENVIRONMENT ?= dev
+INFRA_VENV := infra/.venv
+INFRA_BIN := $(INFRA_VENV)/bin
+# The CDK runs on the Node.js of that virtual environment.
+INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
 help: ## Show what can be run
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# $(call make-venv,FOLDER)
+define make-venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.13 ..." >&2; exit 2; }
+@$(PYTHON) -m venv $(1)
+endef
+
+# $(call install,FOLDER,LIST)
+define install
+@echo "Installing $(2) into $(1)" >&2
+@$(1)/bin/python -m $(PIP) install --require-hashes --only-binary :all: -r $(2)
+@$(1)/bin/python -m $(PIP) install --no-deps --no-build-isolation --no-index -e .
+@touch $@
+endef
+
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.13 ..." >&2; exit 2; }
-	@$(PYTHON) -m venv $(VENV)
+	$(call make-venv,$(VENV))
 
 $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(BIN)/python
-	@echo "Installing requirements/$*.txt into $(VENV)" >&2
-	@$(PIP) install --require-hashes --only-binary :all: -r $<
-	@$(PIP) install --no-deps --no-build-isolation --no-index -e .
+	$(call install,$(VENV),$<)
+
+$(INFRA_BIN)/python:
+	$(call make-venv,$(INFRA_VENV))
+
+$(INFRA_VENV)/.installed: infra/requirements.txt pyproject.toml $(INFRA_BIN)/python
+	$(call install,$(INFRA_VENV),$<)
+
+infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
+	@$(INFRA) npm ci --silent --no-audit --no-fund
 	@touch $@
 
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
@@ -50,6 +77,31 @@ benchmark: $(VENV)/.installed-dev ## Measure what the README claims
 
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
 	@$(BIN)/python docs/make_diagrams.py
+
+infra-test: $(INFRA_VENV)/.installed infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects)
+	@$(INFRA) mypy
+	@$(INFRA) python -m pytest $(ARGS)
+
+infra-build: $(INFRA_VENV)/.installed ## Put the package and what it needs into the layer of the functions
+	@infra/build-layer
+
+infra-synth: infra-build infra/node_modules/.installed ## Write the templates of ENVIRONMENT, and check them
+	@$(INFRA) python pipeline.py synth $(ENVIRONMENT)
+
+deploy-database: infra-build infra/node_modules/.installed ## Deploy the database of ENVIRONMENT (default: dev)
+	@$(INFRA) python pipeline.py database $(ENVIRONMENT)
+
+bootstrap: $(INFRA_VENV)/.installed ## Make the roles in the database of ENVIRONMENT
+	@$(INFRA) python pipeline.py bootstrap $(ENVIRONMENT)
+
+migrate: $(INFRA_VENV)/.installed ## Bring the schema of ENVIRONMENT up to date
+	@$(INFRA) python pipeline.py migrate $(ENVIRONMENT)
+
+deploy-application: infra-build infra/node_modules/.installed ## Deploy the application of ENVIRONMENT
+	@$(INFRA) python pipeline.py application $(ENVIRONMENT)
+
+deploy: infra-build infra/node_modules/.installed ## All of it, in this order; the first step that fails is the last
+	@$(INFRA) python pipeline.py all $(ENVIRONMENT)
 
 lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock

@@ -1,21 +1,36 @@
-"""The infrastructure of the registration backend: today, its typed and checked environment files."""
+"""The infrastructure of the registration backend: typed and checked environment files, and the stacks made from them.
+
+The stacks are not imported here, so that reading a file does not take the CDK.
+"""
 
 from registration_infra.config import (
     BACKUP_TAG,
+    AlarmsConfig,
+    ApplicationConfig,
     AuroraConfig,
+    BackupConfig,
+    DatadogConfig,
     EnvironmentConfig,
     ExistingDatabase,
     InfraConfigError,
+    NetworkConfig,
     load,
+    parse,
 )
 from registration_infra.rules import ENVIRONMENTS
 
 __all__ = [
     "BACKUP_TAG",
     "ENVIRONMENTS",
+    "AlarmsConfig",
+    "ApplicationConfig",
     "AuroraConfig",
+    "BackupConfig",
+    "DatadogConfig",
     "EnvironmentConfig",
     "ExistingDatabase",
     "InfraConfigError",
+    "NetworkConfig",
     "load",
+    "parse",
 ]

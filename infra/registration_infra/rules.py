@@ -2,22 +2,31 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any, NamedTuple
+
+from registration_infra.budget import MOST_CONNECTIONS_EACH, RESERVED, connections_of, max_connections
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 _LARGEST_CAPACITY = 256
 _SHORTEST_RETENTION_IN_PROD = 7
+_FEWEST_ZONES = 2
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
 _LONGEST_NAME = 63
+# Aurora PostgreSQL versions from which capacity 0 is known, by major version; later majors know it from the start.
+_FIRST_TO_PAUSE = {15: 7, 16: 3}
+# What a VPC may be: AWS takes networks of /16 to /28, and four subnets must fit.
+_VPC_SIZES = range(16, 25)
 
 
 class Key(NamedTuple):
-    """Which values a key may have, as a test and in words."""
+    """Which values a key may have, as a test and in words, and whether a file may leave it out."""
 
     accepts: Callable[[Any], bool]
     expected: str
+    required: bool = False
 
 
 def _flag(value: object) -> bool:
@@ -37,140 +46,287 @@ def _text(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII | re.DOTALL) is not None
 
 
+def _one_of(*values: object) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, str) and value in values
+
+
+def _several(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, list | tuple)
+        and len(value) >= _FEWEST_ZONES
+        and all(accepts(each) for each in value)
+        and len(set(value)) == len(value)
+    )
+
+
 def _name(value: object) -> bool:
     return isinstance(value, str) and 1 <= len(value.encode()) <= _LONGEST_NAME and "\0" not in value
 
 
-def _optional(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or accepts(value)
+def _cidr(value: object) -> bool:
+    try:
+        network = ip_network(value) if isinstance(value, str) else None
+    except ValueError:
+        return False
+    return network is not None and network.version == 4 and network.prefixlen in _VPC_SIZES  # noqa: PLR2004 of IP
 
 
-_PROVISION = Key(_flag, "true or false")
+_REGION = r"[a-z]{2}(-[a-z]+)+-\d"
+_FLAG = Key(_flag, "true or false")
+_ACCOUNT = Key(_text(r"\d{12}"), "the 12 digits of an AWS account, as a string")
+_SECURITY_GROUP = Key(_text(r"sg-[0-9a-f]{8,17}"), "a security group's id, sg-…")
+_SECRET_ARN = Key(
+    _text(rf"arn:(aws|aws-cn|aws-us-gov):secretsmanager:{_REGION}:\d{{12}}:secret:[\w/+=.@-]+"),
+    "arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov",
+)
+_KEY_ARN = Key(_text(rf"arn:aws[a-z-]*:kms:{_REGION}:\d{{12}}:key/[\w-]+"), "arn:PARTITION:kms:REGION:ACCOUNT:key/ID")
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+_SHORT_RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
+_LONG_RETENTIONS = (1096, 1827, 2192, 2557, 2922, 3288, 3653)
+LOG_RETENTIONS = _SHORT_RETENTIONS + _LONG_RETENTIONS
 
-CLUSTER: Mapping[str, Key] = {
-    "database_name": Key(
-        _text(r"[A-Za-z][A-Za-z0-9_]{0,62}"), "a letter, then up to 62 letters, digits or underscores"
-    ),
-    "deletion_protection": Key(_flag, "true or false"),
-    "force_ssl": Key(_flag, "true or false"),
-    "min_capacity": Key(_capacity(0), f"0 to {_LARGEST_CAPACITY} ACU in steps of 0.5"),
-    "max_capacity": Key(_capacity(1), f"1 to {_LARGEST_CAPACITY} ACU in steps of 0.5"),
-    "auto_pause_seconds": Key(_optional(_whole(300, 86400)), "a whole number of seconds, 300 to 86400"),
-    "backup_retention_days": Key(_whole(1, 35), "a whole number of days, 1 to 35"),
-    "retention_reason": Key(_optional(_text(r".*\S.*")), "a sentence"),
+TOP: Mapping[str, Key] = {
+    "provision_aurora": _FLAG._replace(required=True),
+    "account": _ACCOUNT._replace(required=True),
+    "region": Key(_text(_REGION), "an AWS region, such as eu-central-1", required=True),
+    "log_retention_days": Key(_one_of(*LOG_RETENTIONS), f"days, one of {', '.join(map(str, LOG_RETENTIONS))}"),
 }
-"""The keys of a cluster, and what AWS accepts.
+"""The keys above the tables."""
+
+TABLES: Mapping[str, Mapping[str, Key]] = {
+    "network": {
+        "availability_zones": Key(
+            _several(_text(rf"{_REGION}[a-z]")), "a list of two or more zones of the region", required=True
+        ),
+        "cidr": Key(_cidr, "an IPv4 network of /16 to /24, such as 10.0.0.0/16"),
+        "nat_gateways": Key(_whole(0, 6), "a whole number, 0 to 6"),
+        "vpc_id": Key(_text(r"vpc-[0-9a-f]{8,17}"), "a VPC's id, vpc-…"),
+        "subnet_ids": Key(_several(_text(r"subnet-[0-9a-f]{8,17}")), "a list of subnets' ids, subnet-…, one a zone"),
+        "secrets_endpoint_security_group_id": _SECURITY_GROUP,
+    },
+    "aurora": {
+        "database_name": Key(
+            _text(r"[A-Za-z][A-Za-z0-9_]{0,62}"),
+            "a letter, then up to 62 letters, digits or underscores",
+            required=True,
+        ),
+        "deletion_protection": _FLAG._replace(required=True),
+        "force_ssl": _FLAG._replace(required=True),
+        "engine_version": Key(_text(r"1[5-8]\.\d{1,2}"), "MAJOR.MINOR of Aurora PostgreSQL, 15 to 18"),
+        "min_capacity": Key(_capacity(0), f"0 to {_LARGEST_CAPACITY} ACU in steps of 0.5"),
+        "max_capacity": Key(_capacity(1), f"1 to {_LARGEST_CAPACITY} ACU in steps of 0.5"),
+        "auto_pause_seconds": Key(_whole(300, 86400), "a whole number of seconds, 300 to 86400"),
+        "readers": Key(_whole(0, 15), "a whole number, 0 to 15"),
+        "removal": Key(_one_of("snapshot", "retain", "destroy"), "snapshot, retain or destroy"),
+        "backup_retention_days": Key(_whole(1, 35), "a whole number of days, 1 to 35"),
+        "retention_reason": Key(_text(r".*\S.*"), "a sentence"),
+        "rotation": Key(_one_of("alternating", "single"), "alternating or single"),
+        "rotation_days": Key(_whole(1, 1000), "a whole number of days, 1 to 1000"),
+        "proxy": _FLAG,
+        "slow_query_ms": Key(_whole(-1, 60_000), "milliseconds, 0 to 60000, or -1 for never"),
+        "performance_insights": _FLAG,
+    },
+    "existing": {
+        "host": Key(_text(r"[A-Za-z0-9_.:-]+"), "one host name or IP address", required=True),
+        "port": Key(_whole(1, 65535), "a whole number, 1 to 65535", required=True),
+        "name": Key(_name, f"the name of the database, 1 to {_LONGEST_NAME} octets", required=True),
+        "secret_arn": _SECRET_ARN._replace(required=True),
+        "secret_key_arn": _KEY_ARN,
+        "security_group_id": _SECURITY_GROUP._replace(required=True),
+    },
+    "backup": {
+        "central_account": _ACCOUNT,
+        "own_plan": _FLAG,
+        "own_plan_retention_days": Key(_whole(1, 36_500), "a whole number of days, 1 to 36500"),
+        "copy_to_vault_arn": Key(
+            _text(rf"arn:aws[a-z-]*:backup:{_REGION}:\d{{12}}:backup-vault:[\w-]{{2,50}}"),
+            "arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME",
+        ),
+    },
+    "application": {
+        "reserved_concurrency": Key(_whole(1, 1000), "a whole number, 1 to 1000"),
+        "connections": Key(_whole(1, MOST_CONNECTIONS_EACH), f"a whole number, 1 to {MOST_CONNECTIONS_EACH}"),
+    },
+    "alarms": {
+        "email": Key(_text(r"[^\s@]+@[^\s@]+"), "a mailbox"),
+    },
+    "datadog": {
+        "site": Key(_text(r"(\w+\.)?(datadoghq|ddog-gov)\.\w+"), "a Datadog site, such as datadoghq.eu", required=True),
+        "api_key_secret_arn": _SECRET_ARN._replace(required=True),
+        "python_layer_version": Key(_whole(1, 10_000), "the version of the Datadog-Python layer"),
+        "extension_layer_version": Key(_whole(1, 10_000), "the version of the Datadog-Extension layer"),
+        "database_monitoring": _FLAG,
+    },
+}
+"""The keys of each table, and what AWS accepts.
 
 Source: in the Amazon RDS API Reference, `ServerlessV2ScalingConfiguration` for the capacities and the pause,
 `CreateDBCluster` for the retention and `CreateDBInstance` for the name. The least maximum of 1 ACU is in the Aurora
 User Guide, https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-serverless-v2.setting-capacity.html.
 """
 
-EXISTING: Mapping[str, Key] = {
-    "host": Key(_text(r"[A-Za-z0-9_.:-]+"), "one host name or IP address"),
-    "port": Key(_whole(1, 65535), "a whole number, 1 to 65535"),
-    "name": Key(_name, f"the name of the database, 1 to {_LONGEST_NAME} octets"),
-    "secret_arn": Key(
-        _text(r"arn:(aws|aws-cn|aws-us-gov):secretsmanager:[a-z]{2}(-[a-z]+)+-\d:\d{12}:secret:[\w/+=.@-]+"),
-        "arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov",
-    ),
-}
-"""The keys of the table `existing`."""
 
-
-def file_problems(environment: str, values: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a file.
+def problems_of(environment: str, values: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with an environment.
 
     Args:
-        environment: What the file is named after.
-        values: What the file holds.
-        defaults: What holds for the keys of a cluster that the file leaves out.
+        environment: Its name.
+        values: What its file holds.
+        defaults: By table, what holds for keys that the file leaves out.
     """
-    yield from _unknown_problems({"provision_aurora": None, "existing": None, **CLUSTER}, values)
-    yield from table_problems({"provision_aurora": _PROVISION}, values)
+    if environment not in ENVIRONMENTS:
+        yield f"the environment is named {shown(environment)}: expected one of {', '.join(ENVIRONMENTS)}"
+    yield from _unknown_problems({*TOP, *TABLES}, values)
+    yield from _table_problems(TOP, values)
     provision = values.get("provision_aurora")
     # Without an answer, what the file holds tells which of the two it was meant to be.
-    if provision if isinstance(provision, bool) else "existing" not in values:
-        cluster = {**defaults, **values}
-        yield from cluster_problems(cluster)
-        yield from environment_problems(environment, cluster)
-        if "existing" in values:
-            yield "existing is set: expected only where provision_aurora is false"
+    aurora = provision if isinstance(provision, bool) else "existing" not in values
+    needed, unwanted = ("aurora", "existing") if aurora else ("existing", "aurora")
+    if unwanted in values:
+        wanted = "false" if aurora else "true"
+        yield f"{unwanted} is set: expected only where provision_aurora is {wanted}"
+    tables = [table for table in TABLES if table in values or table in ("network", needed)]
+    for table in tables:
+        if table != unwanted:
+            yield from _problems_of_table(table, values.get(table))
+    right = {
+        table: {**defaults.get(table, {}), **_right(TABLES[table], values.get(table, {}))}
+        for table in TABLES
+        if isinstance(values.get(table, {}), Mapping)
+    }
+    yield from _network_problems(values, right.get("network", {}), right.get("datadog", {}), aurora=aurora)
+    if aurora and isinstance(values.get("aurora"), Mapping):
+        given = values["aurora"]
+        yield from _capacity_problems(given, right["aurora"])
+        yield from _proxy_problems(right["aurora"])
+        yield from _budget_problems(right["aurora"], right.get("application", {}))
+        if environment == "prod":
+            yield from _production_problems(right["aurora"])
+    yield from _backup_problems(right.get("backup", {}))
+
+
+def shown(value: object) -> str:
+    """Return *value* as TOML writes it, or nearly so."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _problems_of_table(table: str, values: object) -> Iterator[str]:
+    keys = TABLES[table]
+    if values is None:
+        yield f"{table} is missing: expected a table with {_listed(key for key, rule in keys.items() if rule.required)}"
+    elif not isinstance(values, Mapping):
+        yield f"{table} is {shown(values)}: expected a table"
     else:
-        yield from environment_problems(environment, {})
-        yield from _existing_problems(values)
+        yield from _unknown_problems(keys, values, table=f"{table}.")
+        yield from _table_problems(keys, values, table=f"{table}.")
 
 
-def table_problems(keys: Mapping[str, Key], values: Mapping[str, Any], *, table: str = "") -> Iterator[str]:
-    """Yield each of *keys* that *values* lacks or has wrong; *table* is put before each key."""
-    for key, (accepts, expected) in keys.items():
-        if key not in values:
+def _table_problems(keys: Mapping[str, Key], values: Mapping[str, Any], *, table: str = "") -> Iterator[str]:
+    for key, (accepts, expected, required) in keys.items():
+        if key in values and not accepts(values[key]):
+            yield f"{table}{key} is {shown(values[key])}: expected {expected}"
+        elif key not in values and required:
             yield f"{table}{key} is missing: expected {expected}"
-        elif not accepts(values[key]):
-            yield f"{table}{key} is {_shown(values[key])}: expected {expected}"
 
 
-def cluster_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a cluster in any environment; *values* has the default of each key that is not set."""
-    yield from table_problems(CLUSTER, values)
-    right = _right(values)
-    least, most = right.get("min_capacity"), right.get("max_capacity")
-    if least is not None and most is not None and least > most:
-        yield f"min_capacity is {_shown(least)}: expected max_capacity, {_shown(most)}, or less"
-    # Not from `right`: a pause that is given but wrong is not missing.
-    pause = values.get("auto_pause_seconds")
-    if least == 0 and pause is None:
-        yield f"auto_pause_seconds is missing: expected {CLUSTER['auto_pause_seconds'].expected}, as min_capacity is 0"
-    elif least and pause is not None:
-        yield f"auto_pause_seconds is {_shown(pause)}: expected only where min_capacity is 0, and it is {_shown(least)}"
-
-
-def environment_problems(name: str, cluster: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the environment *name* forbids; *cluster* as for `cluster_problems`, empty where there is none."""
-    if name not in ENVIRONMENTS:
-        yield f"the environment is named {_shown(name)}: expected one of {', '.join(ENVIRONMENTS)}"
-    elif name == "prod":
-        yield from _production_problems(cluster)
-
-
-def _existing_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    for key in CLUSTER:
-        if key in values:
-            yield f"{key} is {_shown(values[key])}: expected only where provision_aurora is true"
-    existing = values.get("existing")
-    if existing is None:
-        yield f"existing is missing: expected a table of {', '.join(EXISTING)}, as provision_aurora is false"
-    elif not isinstance(existing, dict):
-        yield f"existing is {_shown(existing)}: expected a table of {', '.join(EXISTING)}"
-    else:
-        yield from _unknown_problems(EXISTING, existing, table="existing.")
-        yield from table_problems(EXISTING, existing, table="existing.")
-
-
-def _production_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    right = _right(values)
-    for key in ("force_ssl", "deletion_protection"):
-        if right.get(key) is False:
-            yield f"{key} is false: expected true in prod"
-    days = right.get("backup_retention_days")
-    if days is not None and days < _SHORTEST_RETENTION_IN_PROD and right.get("retention_reason") is None:
-        yield (
-            f"backup_retention_days is {days}: expected {_SHORTEST_RETENTION_IN_PROD} or more in prod, "
-            "or a retention_reason that says why fewer are enough"
-        )
-
-
-def _unknown_problems(known: Mapping[str, Any], values: Mapping[str, Any], *, table: str = "") -> Iterator[str]:
+def _unknown_problems(known: Collection[str], values: Mapping[str, Any], *, table: str = "") -> Iterator[str]:
     for key in values:
         if key not in known:
             # Without the value, which may be a password out of place.
             yield f"{table}{key} is not a key: expected one of {', '.join(table + name for name in known)}"
 
 
-def _shown(value: object) -> str:
-    """Return *value* as TOML writes it, or nearly so."""
-    return json.dumps(value, default=str, ensure_ascii=False)
+def _network_problems(
+    values: Mapping[str, Any], network: Mapping[str, Any], datadog: Mapping[str, Any], *, aurora: bool
+) -> Iterator[str]:
+    zones, region = network.get("availability_zones", ()), values.get("region")
+    if isinstance(region, str):
+        for zone in zones:
+            if zone[:-1] != region:
+                yield f"network.availability_zones has {shown(zone)}: expected zones of {region}"
+    vpc, subnets = network.get("vpc_id"), network.get("subnet_ids")
+    if vpc is None and not aurora:
+        yield "network.vpc_id is missing: expected the VPC of the existing database, as provision_aurora is false"
+    if (vpc is None) != (subnets is None):
+        missing, given = ("vpc_id", "subnet_ids") if vpc is None else ("subnet_ids", "vpc_id")
+        yield f"network.{missing} is missing: expected it together with network.{given}"
+    elif subnets is not None and zones and len(subnets) != len(zones):
+        yield f"network.subnet_ids has {len(subnets)} subnets: expected one for each of the {len(zones)} zones"
+    if vpc is not None and network.get("nat_gateways"):
+        yield f"network.nat_gateways is {network['nat_gateways']}: expected 0 together with network.vpc_id"
+    if vpc is None and network.get("secrets_endpoint_security_group_id") is not None:
+        yield "network.secrets_endpoint_security_group_id is set: expected only together with network.vpc_id"
+    if datadog.get("site") and vpc is None and not network.get("nat_gateways"):
+        yield "network.nat_gateways is 0: expected 1 or more with datadog, whose extension needs a way out"
 
 
-def _right(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: values[key] for key, rule in CLUSTER.items() if key in values and rule.accepts(values[key])}
+def _capacity_problems(given: Mapping[str, Any], aurora: Mapping[str, Any]) -> Iterator[str]:
+    least, most = aurora["min_capacity"], aurora["max_capacity"]
+    if least > most:
+        yield f"aurora.min_capacity is {shown(least)}: expected aurora.max_capacity, {shown(most)}, or less"
+    # Not from what is right: a pause that is given but wrong is not missing.
+    pause, expected = given.get("auto_pause_seconds"), TABLES["aurora"]["auto_pause_seconds"].expected
+    if least == 0 and pause is None:
+        yield f"aurora.auto_pause_seconds is missing: expected {expected}, as aurora.min_capacity is 0"
+    elif least and pause is not None:
+        yield (
+            f"aurora.auto_pause_seconds is {shown(pause)}: "
+            f"expected only where aurora.min_capacity is 0, and it is {shown(least)}"
+        )
+    major, minor = map(int, aurora["engine_version"].split("."))
+    if least == 0 and minor < _FIRST_TO_PAUSE.get(major, 0):
+        yield (
+            f"aurora.engine_version is {shown(aurora['engine_version'])}: "
+            f"expected {major}.{_FIRST_TO_PAUSE[major]} or later where aurora.min_capacity is 0"
+        )
+
+
+def _proxy_problems(aurora: Mapping[str, Any]) -> Iterator[str]:
+    if aurora["proxy"] and aurora["rotation"] == "alternating":
+        yield (
+            'aurora.rotation is "alternating": expected "single" where aurora.proxy is true, '
+            "as RDS Proxy knows only the user of the current version"
+        )
+    if aurora["proxy"] and aurora["min_capacity"] == 0:
+        yield "aurora.min_capacity is 0: expected 0.5 or more where aurora.proxy is true, which prevents the pause"
+
+
+def _budget_problems(aurora: Mapping[str, Any], application: Mapping[str, Any]) -> Iterator[str]:
+    if aurora["proxy"] or aurora["min_capacity"] > aurora["max_capacity"]:
+        return
+    limit = max_connections(aurora["min_capacity"], aurora["max_capacity"])
+    concurrency, each = application["reserved_concurrency"], application["connections"]
+    needed = connections_of(concurrency, each)
+    if needed + RESERVED > limit:
+        yield (
+            f"application.reserved_concurrency is {concurrency}: expected {(limit - RESERVED) // each} or less, as "
+            f"{concurrency} x {each} + {RESERVED} in reserve = {needed + RESERVED} connections, and "
+            f"{shown(aurora['max_capacity'])} ACU allow {limit}"
+        )
+
+
+def _production_problems(aurora: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("force_ssl", "deletion_protection"):
+        if aurora.get(key) is False:
+            yield f"aurora.{key} is false: expected true in prod"
+    if aurora["removal"] == "destroy":
+        yield 'aurora.removal is "destroy": expected snapshot or retain in prod'
+    days = aurora["backup_retention_days"]
+    if days < _SHORTEST_RETENTION_IN_PROD and aurora.get("retention_reason") is None:
+        yield (
+            f"aurora.backup_retention_days is {days}: expected {_SHORTEST_RETENTION_IN_PROD} or more in prod, "
+            "or an aurora.retention_reason that says why fewer are enough"
+        )
+
+
+def _backup_problems(backup: Mapping[str, Any]) -> Iterator[str]:
+    if backup.get("copy_to_vault_arn") is not None and not backup.get("own_plan"):
+        yield "backup.copy_to_vault_arn is set: expected only where backup.own_plan is true"
+
+
+def _right(keys: Mapping[str, Key], values: Any) -> dict[str, Any]:
+    return {key: values[key] for key, rule in keys.items() if key in values and rule.accepts(values[key])}
+
+
+def _listed(names: Iterator[str]) -> str:
+    return ", ".join(names)

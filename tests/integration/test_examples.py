@@ -44,8 +44,8 @@ def test_the_readmes_example(rows: Rows) -> None:
 
 @pytest.fixture
 def service() -> ModuleType:
-    """The module `examples/signup_service.py`."""
-    spec = importlib.util.spec_from_file_location("signup_service", ROOT / "examples/signup_service.py")
+    """The module `examples/registration_service/function/signup_service.py`."""
+    spec = importlib.util.spec_from_file_location("signup_service", ROOT / "examples/registration_service/function/signup_service.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,0 +1,48 @@
+"""A service that uses the database, as the stack of an application is written."""
+
+from pathlib import Path
+
+from aws_cdk import CfnOutput, Duration, Environment, Stack
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+from registration_infra import EnvironmentConfig
+from registration_infra.access import DatabaseAccess
+from registration_infra.assets import package_layer
+from registration_infra.constructs.datadog import instrument
+from registration_infra.constructs.function import VpcFunction
+
+# What API Gateway waits for at most, and a second.
+_TIMEOUT = Duration.seconds(30)
+_MEMORY_MIB = 512
+
+
+class RegistrationServiceStack(Stack):
+    """One function; `environment_for` gives it all that it needs for the database."""
+
+    def __init__(self, scope: Construct, *, config: EnvironmentConfig, built: bool) -> None:
+        super().__init__(
+            scope,
+            f"{config.prefix}-application",
+            description=f"The service on the database {config.prefix}",
+            env=Environment(account=config.account, region=config.region),
+        )
+        access = DatabaseAccess(self, "Database", config=config)
+        made = VpcFunction(
+            self,
+            "Service",
+            name=f"{config.prefix}-service",
+            description="Registers people",
+            config=config,
+            vpc=access.vpc,
+            subnets=access.subnets,
+            key=kms.Key.from_key_arn(self, "Key", access.key_arn) if config.aurora and access.key_arn else None,
+            code=Path(__file__).parent / "function",
+            handler="handler.handle",
+            layer=package_layer(self, "Package", built=built),
+            timeout=_TIMEOUT,
+            memory_mib=_MEMORY_MIB,
+            reserved_concurrency=config.application.reserved_concurrency,
+        )
+        access.environment_for(made.function, connections=config.application.connections)
+        instrument(self, made.function, config=config, service=config.prefix)
+        CfnOutput(self, "FunctionName", value=made.function.function_name)

@@ -1,0 +1,36 @@
+"""Datadog in a function."""
+
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+from datadog_cdk_constructs_v2 import DatadogLambda
+
+from registration_infra.config import EnvironmentConfig
+from registration_infra.constructs.network import HTTPS
+
+
+def instrument(scope: Construct, function: lambda_.Function, *, config: EnvironmentConfig, service: str) -> None:
+    """Let Datadog's layers trace *function*, where the environment has Datadog; does nothing otherwise.
+
+    Statements are marked with the service's name and no more, for with a trace's id each of them is another text,
+    which keeps the driver from preparing any.
+    """
+    if config.datadog is None:
+        return
+    datadog = DatadogLambda(
+        scope,
+        "Datadog",
+        site=config.datadog.site,
+        api_key_secret=secretsmanager.Secret.from_secret_complete_arn(
+            scope, "DatadogApiKey", config.datadog.api_key_secret_arn
+        ),
+        python_layer_version=config.datadog.python_layer_version,
+        extension_layer_version=config.datadog.extension_layer_version,
+        env=config.name,
+        service=service,
+        source_code_integration=False,
+    )
+    datadog.add_lambda_functions([function])
+    function.add_environment("DD_DBM_PROPAGATION_MODE", "service")
+    function.connections.allow_to(ec2.Peer.any_ipv4(), HTTPS, "Datadog's intake")

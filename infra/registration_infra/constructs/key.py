@@ -1,0 +1,73 @@
+"""The key that everything at rest is encrypted with."""
+
+from aws_cdk import Aws, RemovalPolicy
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+
+from registration_infra.config import EnvironmentConfig
+
+_PUBLISHERS = ("cloudwatch.amazonaws.com", "events.amazonaws.com", "events.rds.amazonaws.com")
+# What AWS Backup and RDS need to copy an encrypted snapshot into another account, as far as it reads with our key.
+_COPYING = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*")
+
+
+class DatabaseKey(Construct):
+    """A customer-managed key, for an AWS-managed one cannot be shared with the account that keeps the backups.
+
+    Attributes:
+        key: Rotates every year; it stays where the data stays.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig) -> None:
+        super().__init__(scope, construct_id)
+        self.key = kms.Key(
+            self,
+            "Key",
+            alias=f"{config.prefix}-database",
+            description=f"{config.prefix}: storage, secrets, logs and alarms of the database",
+            enable_key_rotation=True,
+            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN,
+        )
+        self._allow_logs(config)
+        self._allow_alarms()
+        if config.backup.central_account:
+            self._allow_central_account(config.backup.central_account)
+
+    def _allow_logs(self, config: EnvironmentConfig) -> None:
+        groups = f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:/*/{config.prefix}*"
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="Logs",
+                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.amazonaws.com")],
+                actions=["kms:Decrypt*", "kms:Describe*", "kms:Encrypt*", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
+                resources=["*"],
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
+            )
+        )
+
+    def _allow_alarms(self) -> None:
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="Alarms",
+                principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
+
+    def _allow_central_account(self, account: str) -> None:
+        central = iam.AccountPrincipal(account)
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(sid="CentralBackup", principals=[central], actions=[*_COPYING], resources=["*"])
+        )
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="CentralBackupGrants",
+                principals=[central],
+                actions=["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"],
+                resources=["*"],
+                conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            )
+        )
