@@ -1,29 +1,24 @@
 """Runs the revisions: one deployment at a time, and without holding up the service behind a lock that is awaited."""
 
-import dataclasses
 import logging
-import os
 import re
 import time
 from logging.config import fileConfig
 from typing import Any
 
 from alembic import context
-from psycopg import sql
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from registration_persistence.database import Database, DatabaseSettings
-from registration_persistence.database.engine import create_database_engine
+from registration_persistence.database.deadlines import remaining
 from registration_persistence.errors import LockTimeout
 from registration_persistence.registrations.base import Base
 from registration_persistence.registrations.models import EVENT_PARTITION
+from registration_persistence.schema.deployments import WAIT_FOR_OTHERS, deployment, set_role_statement
+from registration_persistence.schema.grants import apply_grants
 
-# Any number will do, as long as no other program takes the same in this database.
-ADVISORY_LOCK = 7_265_676_973_747_261
-# Seconds. DDL that waits for a lock makes everybody queue behind it, so it gives up soon and tries again.
-LOCK_TIMEOUT = 2.0
 ATTEMPTS = 10
-WAIT_FOR_OTHER_DEPLOYMENT = 900.0
 
 config = context.config
 logger = logging.getLogger("registration_persistence.migrations")
@@ -36,10 +31,19 @@ COMPARISON: dict[str, Any] = {
 }
 
 
+def grant(*, ctx: MigrationContext, **_: Any) -> None:
+    """Grant in the revision's own transaction, so that no table is there without its grants."""
+    assert ctx.connection is not None
+    apply_grants(ctx.connection)
+
+
+WITH_EACH_REVISION: dict[str, Any] = {"on_version_apply": grant}
+
+
 def run_offline() -> None:
     """Print the SQL; needs no database and no environment."""
     context.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **COMPARISON)
-    if set_role := set_role_statement():
+    if set_role := set_role_statement(config.attributes.get("owner_role")):
         context.execute(set_role.replace(":", r"\:"))
     with context.begin_transaction():
         context.run_migrations()
@@ -52,40 +56,14 @@ def run_online() -> None:
         migrate(connection)
         return
     database = config.attributes.get("database") or Database(DatabaseSettings.from_env())
-    settings = dataclasses.replace(
-        database.settings,
-        pool="lambda",
-        statement_timeout=0,
-        idle_in_transaction_timeout=0,
-        lock_timeout=LOCK_TIMEOUT,
-        application_name="registration_persistence migrations",
-    )
-    engine = create_database_engine(settings, database.credentials, database.events)
-    try:
-        with engine.connect() as connection:
-            # Autogenerate compares with it, and the package's dialect takes it for `public`.
-            connection.dialect.default_schema_name = connection.scalar(text("SELECT current_schema()"))
-            wait_for_other_deployments(connection)
-            if set_role := set_role_statement():
-                connection.exec_driver_sql(set_role.replace("%", "%%"))
-                connection.commit()
-            with_patience(connection)
-    finally:
-        engine.dispose()  # the advisory lock ends with the connection
-
-
-def wait_for_other_deployments(connection: Connection) -> None:
-    """Take the lock that keeps two deployments from migrating at once."""
-    deadline = time.monotonic() + WAIT_FOR_OTHER_DEPLOYMENT
-    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):
-        connection.rollback()
-        if time.monotonic() > deadline:
-            raise LockTimeout(
-                f"another deployment has been migrating for {WAIT_FOR_OTHER_DEPLOYMENT:g} s: see what it does"
-            )
-        logger.info("another deployment is migrating: waiting for it")
-        time.sleep(1)
-    connection.commit()
+    wait = config.attributes.get("wait", WAIT_FOR_OTHERS)
+    with deployment(database, name="migrations", wait=wait) as connection:
+        # Autogenerate compares with it, and the package's dialect takes it for `public`.
+        connection.dialect.default_schema_name = connection.scalar(text("SELECT current_schema()"))
+        if set_role := set_role_statement(config.attributes.get("owner_role")):
+            connection.exec_driver_sql(set_role.replace("%", "%%"))
+        connection.commit()
+        with_patience(connection)
 
 
 def with_patience(connection: Connection) -> None:
@@ -94,7 +72,7 @@ def with_patience(connection: Connection) -> None:
         try:
             migrate(connection)
         except LockTimeout:
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or attempt >= remaining():
                 raise
             connection.rollback()
             logger.info("a table is locked: attempt %d of %d failed, trying again in %d s", attempt, ATTEMPTS, attempt)
@@ -104,16 +82,10 @@ def with_patience(connection: Connection) -> None:
 
 
 def migrate(connection: Connection) -> None:
-    """Run the revisions, each in a transaction of its own."""
-    context.configure(connection=connection, **COMPARISON)
+    """Run the revisions, each in a transaction of its own, and with each the grants on what there is then."""
+    context.configure(connection=connection, **COMPARISON, **WITH_EACH_REVISION)
     with context.begin_transaction():
         context.run_migrations()
-
-
-def set_role_statement() -> str | None:
-    """Return what makes the owner role the owner of everything that is created, where one is named."""
-    role = config.attributes.get("owner_role") or os.environ.get("APP_DATABASE_OWNER_ROLE")
-    return sql.SQL("SET ROLE {}").format(sql.Identifier(role)).as_string() if role else None
 
 
 if config.config_file_name is not None:

@@ -31,6 +31,15 @@ def migrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def bootstrap(options: argparse.Namespace) -> int:
+    """Make the roles, and say what was done."""
+    from registration_persistence import schema
+
+    done = schema.bootstrap_from_secrets(get_db(), options.application_secret, monitoring=options.monitoring_secret)
+    print("".join(f"{change}\n" for change in done.changes) or "everything is as it should be\n", end="")
+    return 0
+
+
 def current(_: argparse.Namespace) -> int:
     """Print the revision that the database is at."""
     from registration_persistence import schema

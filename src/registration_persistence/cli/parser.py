@@ -54,6 +54,19 @@ def build_parser() -> argparse.ArgumentParser:
     migrate.add_argument("--sql", action="store_true", help="print the SQL instead; needs no database")
     migrate.set_defaults(run=run.migrate)
 
+    bootstrap = commands.add_parser(
+        "bootstrap",
+        help="make the roles and logins of a cluster, with its own secret",
+        epilog="It can be repeated at any time; see docs/howto/roles.md.",
+    )
+    bootstrap.add_argument(
+        "--application-secret", metavar="ARN", help="of the service (default: APP_DATABASE_APPLICATION_SECRET_ARN)"
+    )
+    bootstrap.add_argument(
+        "--monitoring-secret", metavar="ARN", help="of Datadog (default: APP_DATABASE_MONITORING_SECRET_ARN, or none)"
+    )
+    bootstrap.set_defaults(run=run.bootstrap)
+
     current = commands.add_parser("current", help="print the revision that the database is at")
     current.set_defaults(run=run.current)
 
@@ -111,7 +124,7 @@ def _add_retention(commands: Commands) -> None:
     purge.add_argument("--batch", type=_batch, default=1000, help="rows in one statement (default: 1000)")
     purge.set_defaults(run=run.purge)
 
-    partitions = commands.add_parser("partitions", help="make the partitions of the event trail; the login owns it")
+    partitions = commands.add_parser("partitions", help="make the partitions of the event trail, as its owner")
     partitions.add_argument(
         "--months", type=_number(0, 120, int), default=12, help="so many months ahead (default: 12)"
     )

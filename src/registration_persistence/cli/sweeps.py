@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from registration_persistence.database import session_scope
 from registration_persistence.errors import InvalidInput, LockTimeout
 from registration_persistence.registrations import Retention
+from registration_persistence.schema import set_role_statement
 
 # DDL that waits for a lock gives up after a second; the service has as long to get through.
 _ATTEMPTS = 10
@@ -80,6 +81,8 @@ def _patiently(work: Callable[[Retention], tuple[str, ...]]) -> list[str]:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with session_scope(autocommit=True) as session:
+                if set_role := set_role_statement():
+                    session.connection().exec_driver_sql(set_role.replace("%", "%%"))
                 done += work(Retention(session))
         except LockTimeout:
             if attempt == _ATTEMPTS:

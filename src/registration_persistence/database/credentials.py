@@ -12,10 +12,10 @@ from threading import RLock
 from typing import Any
 
 from registration_persistence.database.deadlines import backoff, remaining
-from registration_persistence.database.policy import is_text
+from registration_persistence.database.policy import SECRET_ARN, arn_problem, is_text
 from registration_persistence.database.redaction import redact_logs
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import SecretMalformed, SecretRefused, SecretUnavailable
+from registration_persistence.errors import ConfigurationError, SecretMalformed, SecretRefused, SecretUnavailable
 
 _CURRENT, _PENDING = "AWSCURRENT", "AWSPENDING"
 
@@ -346,6 +346,26 @@ def credentials_for(settings: DatabaseSettings, *, on_event: Callable[[str, str,
     if settings.user and settings.password:
         return StaticCredentials(Credentials(settings.user, settings.password))
     return SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region, on_event=on_event)
+
+
+def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:
+    """Return the current credentials of a secret that is not the database's own; one call, within the deadline.
+
+    Args:
+        arn: The secret.
+        name: What an error calls it, for example the variable that it was read from.
+
+    Raises:
+        ConfigurationError: It is no ARN of a secret.
+        SecretUnavailable: Secrets Manager did not answer.
+        SecretRefused: It has no such secret, or does not let this process read it.
+        SecretMalformed: The secret has no user name and password of the form that is expected.
+    """
+    if problem := arn_problem(arn, name):
+        raise ConfigurationError([problem])
+    match = SECRET_ARN.fullmatch(arn)
+    assert match is not None
+    return SecretsManagerCredentials(arn, region=match["region"]).current()
 
 
 def _is_refusal(response: Mapping[str, Any]) -> bool:

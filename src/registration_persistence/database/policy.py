@@ -119,17 +119,24 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
         yield "APP_DATABASE_USER or _PASSWORD holds NUL or is not UTF-8: expected text"
     elif not user and not arn:
         yield "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a secret with username and password"
-    match = SECRET_ARN.fullmatch(arn or "")
-    if match and match["partition"] != _partition_of(match["region"]):
-        yield (
-            f"APP_DATABASE_SECRET_ARN names the partition {match['partition']} and the region {match['region']}: "
-            f"expected {_partition_of(match['region'])}"
-        )
-    elif arn and not match:
-        yield (
-            f"APP_DATABASE_SECRET_ARN is {quoted(arn)}: "
+    if arn and (problem := arn_problem(arn, "APP_DATABASE_SECRET_ARN")):
+        yield problem
+
+
+def arn_problem(arn: str, name: str) -> str | None:
+    """Return what is wrong with the ARN of a secret, which *name* names, or `None`."""
+    match = SECRET_ARN.fullmatch(arn)
+    if match is None:
+        return (
+            f"{name} is {quoted(arn)}: "
             "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
         )
+    if match["partition"] != _partition_of(match["region"]):
+        return (
+            f"{name} names the partition {match['partition']} and the region {match['region']}: "
+            f"expected {_partition_of(match['region'])}"
+        )
+    return None
 
 
 def _partition_of(region: str) -> str:

@@ -31,7 +31,7 @@ def rotate(
     AWSCURRENT is refused and only AWSPENDING is right.
 
     Args:
-        server: Where the login is, with the superuser.
+        server: Where the login is, with the superuser, or an admin that may change both users.
         secrets_manager: Where the secret is.
         arn: The secret; a JSON object with `username` and `password`, whose other keys are kept.
         style: See `RotationStyle`. The other user is made where it is missing, as a member of the first.
@@ -48,8 +48,9 @@ def rotate(
     value["password"] = secrets.token_urlsafe(24)
     version = secrets_manager.put_pending(arn, value)
 
+    is_new = not _exists(server, value["username"])
     server.create_login(value["username"], value["password"])
-    if value["username"].endswith(_CLONE):
+    if is_new and value["username"].endswith(_CLONE):
         role, member = value["username"].removesuffix(_CLONE), value["username"]
         with server.connect() as connection:
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(member)))
@@ -60,6 +61,11 @@ def rotate(
         time.sleep(pause_in_window)
     secrets_manager.finish_rotation(arn, version)
     return Credentials(value["username"], value["password"])
+
+
+def _exists(server: PostgresAddress, username: str) -> bool:
+    with server.connect() as connection:
+        return connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [username]).fetchone() is not None
 
 
 def _other(username: str) -> str:
