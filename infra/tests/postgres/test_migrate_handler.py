@@ -1,0 +1,232 @@
+"""The migration Lambda, loaded from its file as Lambda does, against a real PostgreSQL and Secrets Manager."""
+
+import json
+import logging
+import runpy
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from registration_persistence import ConfigurationError, RegistrationPersistenceError, SecretMalformed, StatementTimeout
+from registration_persistence.database import forget_db
+from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.schema import (
+    MONITORING_ROLE,
+    OWNER_ROLE,
+    READ_WRITE_ROLE,
+    DeploymentInProgress,
+    MigrationRefused,
+    newest,
+)
+from registration_persistence.schema.deployments import ADVISORY_LOCK
+
+HANDLER = Path(__file__).parents[2] / "lambda" / "migrate" / "handler.py"
+
+Handle = Callable[..., dict[str, Any]]
+
+
+class Context:
+    """What Lambda hands to a handler."""
+
+    def __init__(self, seconds: float = 60) -> None:
+        self._milliseconds = round(seconds * 1000)
+
+    def get_remaining_time_in_millis(self) -> int:
+        """As long as was said."""
+        return self._milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A new cluster, and the secrets of its logins."""
+
+    server: PostgresAddress
+    name: str
+    passwords: dict[str, str]
+
+    def connect(self) -> psycopg.Connection:
+        """Open a connection in autocommit as the superuser."""
+        return self.server.connect(self.name)
+
+
+@pytest.fixture
+def cluster(
+    postgres_server: PostgresAddress, secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """An empty database, an admin as on Aurora, three secrets, and the environment of the Lambda."""
+    run = secrets.token_hex(3)
+    name = f"handler_{run}"
+    users = {purpose: f"{purpose}_{run}" for purpose in ("admin", "application", "monitoring")}
+    passwords = {user: secrets.token_urlsafe(16) for user in users.values()}
+    arns = {
+        purpose: secrets_manager.create(f"{purpose}-{run}", {"username": user, "password": passwords[user]})
+        for purpose, user in users.items()
+    }
+    with postgres_server.connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD {}").format(
+                sql.Identifier(users["admin"]), sql.Literal(passwords[users["admin"]])
+            )
+        )
+        connection.execute(sql.SQL("GRANT pg_monitor TO {} WITH ADMIN OPTION").format(sql.Identifier(users["admin"])))
+    replace(postgres_server, user=users["admin"], password=passwords[users["admin"]]).create_database(name)
+    for variable, value in {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": postgres_server.host,
+        "APP_DATABASE_PORT": str(postgres_server.port),
+        "APP_DATABASE_NAME": name,
+        "APP_DATABASE_SECRET_ARN": arns["admin"],
+        "APP_DATABASE_SSLMODE": "prefer",
+        "APP_DATABASE_OWNER_ROLE": OWNER_ROLE,
+        "APP_DATABASE_APPLICATION_SECRET_ARN": arns["application"],
+        "APP_DATABASE_MONITORING_SECRET_ARN": arns["monitoring"],
+    }.items():
+        monkeypatch.setenv(variable, value)
+    forget_db()
+    yield Cluster(postgres_server, name, passwords)
+    forget_db()
+    postgres_server.drop_database(name)
+    logins = [users["application"], f"{users['application']}_clone", users["monitoring"]]
+    with postgres_server.connect() as connection:
+        for role in [*logins, OWNER_ROLE, READ_WRITE_ROLE, MONITORING_ROLE, users["admin"]]:
+            if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None:
+                connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.fixture
+def handle(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Iterator[Handle]:
+    """Calls the handler as Lambda does: with JSON that came in, and JSON that goes out, in which no password is."""
+    function = runpy.run_path(str(HANDLER))["handle"]
+    answers = []
+
+    def invoke(event: Any, seconds: float = 60) -> dict[str, Any]:
+        try:
+            answers.append(json.dumps(function(json.loads(json.dumps(event)), Context(seconds))))
+        except Exception as error:
+            answers.append(f"{type(error).__name__}: {error}")
+            raise
+        answer: dict[str, Any] = json.loads(answers[-1])
+        return answer
+
+    with caplog.at_level(logging.DEBUG):
+        yield invoke
+    said = "".join(answers) + caplog.text
+    assert not [user for user, password in cluster.passwords.items() if password in said]
+
+
+def test_the_way_of_a_new_cluster(handle: Handle, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """`bootstrap`, `upgrade`, `check` and `current`, each with the revisions before and after."""
+    head = newest()
+
+    assert handle({"action": "current"}) == {"action": "current", "before": None, "after": None, "newest": head}
+    made = handle({"action": "bootstrap"})
+    assert (None, None) == (made["before"], made["after"])
+    assert f"{made['application']} is a member of {READ_WRITE_ROLE}" in made["changes"]
+    assert {made["application"], made["monitoring"]} < set(cluster.passwords)
+    assert made["alternate"] == f"{made['application']}_clone"
+    differs = handle({"action": "check"})
+    assert (differs["in_step"], differs["differs"][:36]) == (False, "the database is at revision None, th")
+
+    upgraded = handle({"action": "upgrade"})
+
+    assert {"action": "upgrade", "before": None, "after": head} == upgraded
+    assert "Running upgrade" in caplog.text
+    assert handle({"action": "upgrade", "revision": "head"}) == {"action": "upgrade", "before": head, "after": head}
+    assert handle({"action": "check"}) == {"action": "check", "before": head, "after": head, "in_step": True}
+    assert handle({"action": "bootstrap"})["changes"] == []
+    with cluster.connect() as connection:
+        owners = connection.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        ).fetchall()
+    assert owners == [(OWNER_ROLE,)]
+
+
+def test_one_revision_at_a_time(handle: Handle) -> None:
+    """A revision is named as for Alembic; one that nobody knows is an error that names it."""
+    handle({"action": "bootstrap"})
+
+    first = handle({"action": "upgrade", "revision": "+1"})
+
+    assert (first["before"], first["after"] is None) == (None, False)
+    assert first["after"] != newest()
+    with pytest.raises(MigrationRefused, match="0123456789ab"):
+        handle({"action": "upgrade", "revision": "0123456789ab"})
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "upgrade",
+        {},
+        {"action": "downgrade"},
+        {"action": ["upgrade"]},
+        {"action": None},
+        {"action": "upgrade", "revision": 7},
+        {"action": "upgrade", "revision": ""},
+        {"action": "upgrade", "force": True},
+        {"action": "check", "revision": "head"},
+    ],
+)
+def test_an_event_that_is_not_understood_says_what_is(handle: Handle, event: Any) -> None:
+    """One clear error that names the actions, and nothing is done."""
+    with pytest.raises(ValueError, match=r"expected .* one of bootstrap, upgrade, current, check\}, and for upgrade"):
+        handle(event)
+
+
+@pytest.mark.parametrize("action", ["bootstrap", "upgrade", "check"])
+def test_the_second_of_two_is_refused_at_once(handle: Handle, cluster: Cluster, action: str) -> None:
+    """While another deployment is at work, the Lambda ends with an error, and waits for nothing."""
+    handle({"action": "bootstrap"})
+    handle({"action": "upgrade"})
+    with cluster.connect() as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+
+        with pytest.raises(DeploymentInProgress, match="another deployment is migrating: wait until it is done"):
+            handle({"action": action})
+
+    assert handle({"action": action})["action"] == action
+
+
+def test_it_answers_before_lambda_ends_it(handle: Handle, cluster: Cluster) -> None:
+    """A table that stays locked ends in an error while there is time to answer, and nothing of it is kept."""
+    handle({"action": "bootstrap"})
+    with cluster.connect() as other, other.transaction():
+        other.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        other.execute(f"ALTER TABLE alembic_version OWNER TO {OWNER_ROLE}")
+    with cluster.connect() as other, other.transaction():
+        other.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StatementTimeout):
+            handle({"action": "current"}, seconds=1.5)
+
+
+def test_an_environment_that_lacks_something_says_what(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the service's secret, or with a cluster secret of another form, the error names it."""
+    monkeypatch.setenv("APP_DATABASE_APPLICATION_SECRET_ARN", "")
+    with pytest.raises(ConfigurationError, match="APP_DATABASE_APPLICATION_SECRET_ARN is not set"):
+        handle({"action": "bootstrap"})
+
+
+def test_a_secret_of_another_form_is_refused(
+    handle: Handle, secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret without a user name makes no role."""
+    arn = secrets_manager.create(f"empty-{secrets.token_hex(3)}", {"password": "not-shown"})
+    monkeypatch.setenv("APP_DATABASE_APPLICATION_SECRET_ARN", arn)
+    with pytest.raises(SecretMalformed, match="has no key 'username'"):
+        handle({"action": "bootstrap"})
+
+
+def test_an_error_of_the_server_is_short(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the roles are there, `upgrade` says that the owner is not, without the SQL around it."""
+    monkeypatch.setenv("APP_DATABASE_OWNER_ROLE", "nobody_knows")
+    with pytest.raises(RegistrationPersistenceError, match=r'^upgrade failed: role "nobody_knows" does not exist$'):
+        handle({"action": "upgrade"})
