@@ -376,7 +376,8 @@ def test_whom_to_notify_is_in_each_message(sync: Sync) -> None:
         assert one["body"]["message"].endswith("\n\n@slack-a @b@example.org")
 
     assert "nobody is notified" in sync.run()[1]
-    assert all(not body.get("message", "").endswith("\n") for body in sync.bodies().values())
+    for one in json.loads(sync.run("--json")[1])[:-1]:
+        assert one["body"]["message"] == one["body"]["message"].strip()
 
 
 # The dry run.
@@ -394,9 +395,7 @@ def test_a_dry_run_needs_no_network_and_no_keys() -> None:
         f"runpy.run_path({str(INFRA / 'sync_datadog.py')!r}, run_name='__main__')\n"
     )
 
-    ran = subprocess.run(  # noqa: S603  # our own program
-        [sys.executable, "-c", guarded], capture_output=True, text=True, env={}, check=False
-    )
+    ran = subprocess.run([sys.executable, "-c", guarded], capture_output=True, text=True, env={}, check=False)
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "16 checked for dev, none sent" in ran.stdout
@@ -473,6 +472,7 @@ def _put(value: Any, *keys: str | int) -> Callable[[dict[str, Any]], object]:
         ("monitors/cpu", _put("avg:x{*}", "query"), 'query is "avg:x{*}": expected a comparison with a number at its'),
         ("monitors/cpu", _put(["env:dev"], "tags"), 'tags[0] is "env:dev": expected none of managed_by:, monitor_id:'),
         ("monitors/cpu", _put("${clutser}", "name"), 'name has the placeholder "${clutser}": expected one of environ'),
+        ("monitors/cpu", _put("${clutser}", "priority"), 'priority has the placeholder "${clutser}": expected one of'),
         ("monitors/cpu", _put("x${}", "options", "escalation_message"), 'has the placeholder "${}": expected one of'),
         ("monitors/cpu", _put("${cluster", "name"), 'name is "${cluster": expected a closing brace after each ${'),
         ("monitors/cpu", _put("${environment}", "priority"), 'priority is "dev": expected'),
@@ -511,6 +511,34 @@ def test_a_wrong_file_is_refused(
     assert len(problems) == 1
     assert problems[0].startswith(f"{file}.json: ")
     assert message in problems[0]
+
+
+def test_the_client_has_the_last_word(sync: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What our own walk through the models lets pass is still refused if the client does not understand it."""
+    monkeypatch.setattr(sync_datadog, "model_problems", lambda _model, _value, _key: iter(()))
+    sync.edit("monitors/cpu", _put("metric alarm", "type"))
+    sync.edit("monitors/deadlocks", _put("text", "options", "evaluation_delay"))
+
+    unclear, wrong_type = sync.problems()
+
+    assert unclear == "monitors/cpu.json: the client does not understand it, without saying where"
+    assert wrong_type.startswith("monitors/deadlocks.json: Invalid type for variable 'evaluation_delay'")
+
+
+def test_a_widget_is_held_against_the_kind_that_it_names(sync: Sync) -> None:
+    """A graph with many wrong keys is told about those, and not that it makes a better note."""
+    wrong = {"type": "timeseries", "content": "x", "tick_pos": "1"}
+    sync.edit("dashboards/database", _put(wrong, *REQUEST[:5], "definition"))
+    sync.edit("dashboards/database", _put("grup", "widgets", 1, "definition", "type"))
+
+    missing, content, tick, kind = sync.problems()
+
+    graph = "dashboards/database.json: widgets[0].definition.widgets[0].definition"
+    assert missing == f"{graph}.requests is missing: expected it in every TimeseriesWidgetDefinition"
+    assert content.startswith(f"{graph}.content is not a key: expected one of custom_links, description,")
+    assert tick.startswith(f"{graph}.tick_pos is not a key: expected one of custom_links, description,")
+    assert kind.startswith('dashboards/database.json: widgets[1].definition.type is "grup": expected one of alert_gr')
+    assert {"group", "note", "timeseries"} <= set(kind.partition("expected one of ")[2].split(", "))
 
 
 def test_a_wrong_file_stops_apply_too(sync: Sync, datadog: FakeDatadog) -> None:
@@ -691,12 +719,18 @@ def test_a_key_that_was_taken_out_is_an_update(sync: Sync, datadog: FakeDatadog)
 def test_what_was_changed_in_datadog_is_changed_back(sync: Sync, datadog: FakeDatadog) -> None:
     """A threshold, a tag and a widget that somebody edited by hand become what the files say."""
     sync.apply(datadog)
+    datadog.named("acu-utilisation")["options"]["thresholds"].pop("warning")
     datadog.named("cpu")["options"]["thresholds"]["critical"] = 99
     datadog.named("deadlocks")["tags"].append("team:other")
     (dashboard,) = datadog.dashboards.values()
     del dashboard["widgets"][0]["definition"]["widgets"][0]
 
-    assert sync.apply(datadog) == ["updated monitor cpu", "updated monitor deadlocks", "updated dashboard database"]
+    assert sync.apply(datadog) == [
+        "updated monitor acu-utilisation",
+        "updated monitor cpu",
+        "updated monitor deadlocks",
+        "updated dashboard database",
+    ]
     assert sync.apply(datadog) == []
 
 
@@ -796,7 +830,8 @@ def test_a_copy_is_not_guessed_about(sync: Sync, datadog: FakeDatadog) -> None:
         (429, {"X-RateLimit-Reset": "7"}, "{}", "Too Many Requests (too many requests, more are accepted in 7 s)"),
         (500, {}, "<html>", "500 when asked to list the monitors: Internal Server Error\n"),
         (400, {}, f'{{"errors": ["bad key {APP_KEY}"]}}', "bad key <DD_APP_KEY>"),
-        (302, {"Location": "http://127.0.0.1:1/"}, "", "did not answer when asked to list the monitors"),
+        # Followed, it would take the keys elsewhere.
+        (302, {"Location": "/api/v1/elsewhere"}, "", "did not answer when asked to list the monitors"),
         (200, {}, "<html>", "Datadog's answer when asked to list the monitors is not understood"),
     ],
 )
