@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
-from command_line import COMMAND, LOGIN, one_line, open_command_server, run, variables
+from command_line import COMMAND, LOGIN, PASSWORD, one_line, open_command_server, run, variables
 
-from registration_persistence.local import PostgresAddress
+from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.schema import MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE
+
+ROLES = (OWNER_ROLE, READ_WRITE_ROLE, MONITORING_ROLE)
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,74 @@ def test_an_owner_role_that_is_not_granted_is_told(environ: dict[str, str]) -> N
     assert '"nobody_knows"' in done.stderr.splitlines()[-1]
 
 
+@pytest.fixture
+def admin(server: PostgresAddress) -> Iterator[dict[str, str]]:
+    """The variables that name an empty database of an admin that is no superuser, and a Secrets Manager."""
+    name, user = f"bootstrap_{secrets.token_hex(8)}", f"admin_{secrets.token_hex(4)}"
+    server.create_login(user, PASSWORD)
+    with server.connect() as connection:
+        connection.execute(f"ALTER ROLE {user} CREATEROLE CREATEDB")
+        connection.execute(f"GRANT pg_monitor TO {user} WITH ADMIN OPTION")
+    server.create_database(name, owner=user)
+    with LocalSecretsManager() as secrets_manager:
+        arn = secrets_manager.create(name, {"username": "registration_app", "password": PASSWORD})
+        yield {
+            **variables(server.port, name),
+            **secrets_manager.environment,
+            "APP_DATABASE_USER": user,
+            "APP_DATABASE_APPLICATION_SECRET_ARN": arn,
+        }
+    server.drop_database(name)
+    with server.connect() as connection:
+        roles = ["registration_app", "registration_app_clone", *ROLES, user]
+        known = {role for (role,) in connection.execute("SELECT rolname FROM pg_roles")}
+        for role in (role for role in roles if role in known):
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_bootstrap_says_what_it_did(admin: dict[str, str]) -> None:
+    """A line for each change, and one where there was nothing to do; then the tables, the owner's, with partitions."""
+    owner = {**admin, "APP_DATABASE_OWNER_ROLE": OWNER_ROLE}
+
+    first = run("bootstrap", environ=admin).stdout.splitlines()
+
+    assert "registration_app has the password of its secret" in first
+    assert "registration_app_clone is a role with login" in first
+    assert run("bootstrap", environ=admin).stdout == "everything is as it should be\n"
+    run("migrate", environ=owner)
+    assert "permission denied" in run("partitions", "--months", "40", environ=service(admin), code=1).stderr
+    assert "partitions made: " in run("partitions", "--months", "40", environ=owner).stdout
+    run("check", environ=service(admin))
+    assert "expired 0" in run("expire", environ=service(admin)).stdout
+
+
+def service(admin: dict[str, str]) -> dict[str, str]:
+    """The variables of the service's login."""
+    return {**admin, "APP_DATABASE_USER": "registration_app"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("--application-secret", "nonsense"), 2, "APP_DATABASE_APPLICATION_SECRET_ARN is 'nonsense': expected arn:"),
+        (("--monitoring-secret", f"{SECRET}missing-AbCdEf"), 1, f"cannot read the secret {SECRET}missing-AbCdEf"),
+    ],
+)
+def test_bootstrap_without_its_secrets_is_told(
+    admin: dict[str, str], arguments: tuple[str, ...], code: int, reason: str
+) -> None:
+    """What is no ARN, and a secret that is not there, is an error that names it."""
+    assert reason in run("bootstrap", *arguments, environ=admin, code=code).stderr.splitlines()[-1]
+
+
+def test_bootstrap_as_somebody_else_is_told(admin: dict[str, str], environ: dict[str, str]) -> None:
+    """With a login that may not create roles, the reasons are listed."""
+    said = run("bootstrap", environ={**admin, **environ}, code=1).stderr
+
+    assert said.startswith("registration-persistence: the roles cannot be made, and nothing was changed:\n  - ")
+    assert f"{LOGIN} may not create roles: use the cluster's own secret" in said
+
+
 def test_the_reader_of_the_sql_may_go_away() -> None:
     """`migrate --sql | head` ends quietly."""
     with subprocess.Popen(
@@ -147,8 +219,8 @@ def test_help_names_every_command() -> None:
     """`--help` lists the commands, each with what it does."""
     said = run("--help").stdout
 
-    for command in ("migrate", "current", "check", "ping", "demo"):
-        assert re.search(rf"^    {command} +\w", said, re.MULTILINE)
+    for command in ("bootstrap", "migrate", "current", "check", "ping", "demo"):
+        assert re.search(rf"^    {command}\s+\w", said, re.MULTILINE)
 
 
 def test_version_is_that_of_the_package() -> None:
