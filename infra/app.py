@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
 
 from registration_infra import EnvironmentConfig, InfraConfigError, load  # noqa: E402 after the path is set
-from registration_infra.checks import add_checks  # noqa: E402 after the path is set
+from registration_infra.checks import acknowledge, add_checks  # noqa: E402 after the path is set
 from registration_infra.stacks.database import DatabaseStack  # noqa: E402 after the path is set
 from registration_service.stack import RegistrationServiceStack  # noqa: E402 after the path is set
 
@@ -37,8 +37,9 @@ def build_app(config: EnvironmentConfig, *, built: bool, checked: bool = True, o
     for key, value in (("environment", config.name), ("service", "registration")):
         # The template of a target group knows no tags, though the CDK would write them.
         Tags.of(app).add(key, value, exclude_resource_types=["AWS::RDS::DBProxyTargetGroup"])
+    acknowledge(app, config)
     if checked:
-        add_checks(app, config)
+        add_checks(app)
     return app
 
 

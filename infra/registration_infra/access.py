@@ -39,6 +39,7 @@ class DatabaseAccess(Construct):
     the database is there already, it is the file that says where.
 
     Attributes:
+        environment: The name of the environment.
         vpc: Where functions must be.
         subnets: Their subnets.
         key_arn: The key of the database, where there is one of its own.
@@ -47,9 +48,10 @@ class DatabaseAccess(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig) -> None:
         super().__init__(scope, construct_id)
         self._config = config
+        self.environment = config.name
         self._claims: dict[str, tuple[int, int]] = {}
         values = self._provisioned() if config.existing is None else self._existing(config.existing)
-        self._environment: Mapping[str, str] = values["environment"]
+        self._variables: Mapping[str, str] = values["variables"]
         self._secret_arn: str = values["secret_arn"]
         self.key_arn: str | None = values["key_arn"]
         self._port = ec2.Port.tcp(config.existing.port if config.existing else 5432)
@@ -89,11 +91,11 @@ class DatabaseAccess(Construct):
             InfraConfigError: All functions together may take more connections than the database allows.
         """
         self._claim(function, connections)
-        for name, value in self._environment.items():
+        for name, value in self._variables.items():
             function.add_environment(name, value)
         allow_secret(function, self._secret_arn, self.key_arn)
         self.allow(function)
-        return self._environment
+        return self._variables
 
     def _claim(self, function: lambda_.Function, connections: int) -> None:
         aurora = self._config.aurora
@@ -122,7 +124,7 @@ class DatabaseAccess(Construct):
 
     def _all_claims(self) -> Iterator[tuple[str, tuple[int, int]]]:
         for construct in self.node.root.node.find_all():
-            if isinstance(construct, DatabaseAccess):
+            if isinstance(construct, DatabaseAccess) and construct.environment == self.environment:
                 yield from construct._claims.items()  # noqa: SLF001 of this class
 
     def _provisioned(self) -> dict[str, Any]:
@@ -139,7 +141,7 @@ class DatabaseAccess(Construct):
         subnets = Fn.split(",", values["subnet_ids"])
         zones = len(self._config.network.availability_zones)
         return values | {
-            "environment": environment,
+            "variables": environment,
             "subnet_ids": [Fn.select(number, subnets) for number in range(zones)],
         }
 
@@ -158,7 +160,7 @@ class DatabaseAccess(Construct):
             },
         )
         return {
-            "environment": environment,
+            "variables": environment,
             "secret_arn": existing.secret_arn,
             "key_arn": existing.secret_key_arn,
             "security_group_id": existing.security_group_id,

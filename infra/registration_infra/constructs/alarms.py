@@ -135,6 +135,7 @@ class Alarms(Construct):
             description="The rotation of a secret of the database failed; needs a trail of CloudTrail",
             event_pattern=events.EventPattern(
                 source=["aws.secretsmanager"],
+                detail_type=["AWS Service Event via CloudTrail"],
                 detail={
                     "eventName": ["RotationFailed", "TestRotationFailed"],
                     "additionalEventData": {"SecretId": [secret.secret_arn for secret in secrets]},

@@ -7,7 +7,6 @@ from constructs import Construct
 
 from registration_infra.config import EnvironmentConfig
 
-_PUBLISHERS = ("cloudwatch.amazonaws.com", "events.amazonaws.com", "events.rds.amazonaws.com")
 # What AWS Backup and RDS need to copy an encrypted snapshot into another account, as far as it reads with our key.
 _COPYING = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*")
 
@@ -30,7 +29,6 @@ class DatabaseKey(Construct):
             removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN,
         )
         self._allow_logs(config)
-        self._allow_alarms()
         if config.backup.central_account:
             self._allow_central_account(config.backup.central_account)
 
@@ -43,17 +41,6 @@ class DatabaseKey(Construct):
                 actions=["kms:Decrypt*", "kms:Describe*", "kms:Encrypt*", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
                 resources=["*"],
                 conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
-            )
-        )
-
-    def _allow_alarms(self) -> None:
-        self.key.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="Alarms",
-                principals=[iam.ServicePrincipal(name) for name in _PUBLISHERS],
-                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
-                resources=["*"],
-                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
             )
         )
 

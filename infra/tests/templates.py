@@ -1,0 +1,160 @@
+"""Environments for tests, and the templates that are made from them."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from app import build_app
+from registration_infra import EnvironmentConfig, parse
+
+ENVIRONMENTS = Path(__file__).parents[1] / "environments"
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:registration-AbCdEf"
+KEY = "arn:aws:kms:eu-central-1:123456789012:key/0e1e2b3c-0000-4000-8000-000000000000"
+VAULT = "arn:aws:backup:eu-west-1:999999999999:backup-vault:central"
+DATADOG = {"datadog": {"site": "datadoghq.eu", "api_key_secret_arn": SECRET}, "network": {"nat_gateways": 1}}
+THERE = {"vpc_id": "vpc-12345678", "subnet_ids": ["subnet-12345678", "subnet-87654321"]}
+EXISTING = {
+    "provision_aurora": False,
+    "aurora": None,
+    "existing": {
+        "host": "db.example.org",
+        "port": 5433,
+        "name": "registrations",
+        "secret_arn": SECRET,
+        "secret_key_arn": KEY,
+        "security_group_id": "sg-12345678",
+    },
+    "network": {**THERE, "secrets_endpoint_security_group_id": "sg-87654321"},
+}
+EVERYTHING = {
+    "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},
+    "backup": {"central_account": "999999999999", "own_plan": True, "copy_to_vault_arn": VAULT},
+    "alarms": {"email": "operators@example.com"},
+    **DATADOG,
+}
+PROXY = {"aurora": {"proxy": True, "rotation": "single"}}
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "dev": ("dev", {}),
+    "staging": ("staging", {}),
+    "prod": ("prod", {}),
+    "everything": ("prod", EVERYTHING),
+    "proxy": ("staging", PROXY),
+    "pause": ("dev", {"aurora": {"min_capacity": 0, "auto_pause_seconds": 600}}),
+    "in a VPC that is there": ("dev", {"network": THERE}),
+    "existing": ("dev", EXISTING),
+}
+"""Environments that reach every branch of the constructs."""
+
+
+def config_of(name: str, changes: Mapping[str, Any] | None = None) -> EnvironmentConfig:
+    """Return the shipped environment *name* with *changes* to its tables; a table that is `None` is left out."""
+    values = tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text(encoding="utf-8"))
+    for key, value in deepcopy(dict(changes or {})).items():
+        if value is None:
+            del values[key]
+        elif isinstance(value, dict):
+            values[key] = {**values.get(key, {}), **value}
+        else:
+            values[key] = value
+    return parse(name, values, source="a test")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A synthesized template."""
+
+    body: Mapping[str, Any]
+
+    def all(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return the properties of each resource of a type, by logical id; *kind* without `AWS::`."""
+        return {
+            name: resource.get("Properties", {})
+            for name, resource in self.body["Resources"].items()
+            if resource["Type"] == f"AWS::{kind}"
+        }
+
+    def one(self, kind: str) -> dict[str, Any]:
+        """Return the properties of the only resource of a type."""
+        ((_, properties),) = self.all(kind).items()
+        return properties
+
+    def named(self, kind: str, start: str) -> dict[str, Any]:
+        """Return the properties of the only resource of a type whose logical id begins with *start*."""
+        (properties,) = (found for name, found in self.all(kind).items() if name.startswith(start))
+        return properties
+
+    def resource(self, kind: str, start: str = "") -> dict[str, Any]:
+        """Return the only resource of a type whose logical id begins with *start*, with all that it has."""
+        (found,) = (
+            resource
+            for name, resource in self.body["Resources"].items()
+            if resource["Type"] == f"AWS::{kind}" and name.startswith(start)
+        )
+        assert isinstance(found, dict)
+        return found
+
+    def statements(self, role: str) -> list[dict[str, Any]]:
+        """Return what the policies allow and deny that belong to the role whose logical id begins with *role*."""
+        return [
+            statement
+            for policy in self.all("IAM::Policy").values()
+            if any(each["Ref"].startswith(role) for each in policy["Roles"])
+            for statement in policy["PolicyDocument"]["Statement"]
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """What one environment deploys, by the names of the stacks."""
+
+    stacks: Mapping[str, Template]
+
+    @property
+    def database(self) -> Template:
+        """The template of the database."""
+        return self._ending_in("-database")
+
+    @property
+    def application(self) -> Template:
+        """The template of the application."""
+        return self._ending_in("-application")
+
+    def _ending_in(self, end: str) -> Template:
+        (template,) = (template for name, template in self.stacks.items() if name.endswith(end))
+        return template
+
+
+def templates_of(name: str, changes: Mapping[str, Any] | None = None) -> Templates:
+    """Synthesize an environment, once in a run; see `config_of`."""
+    return _synthesized(name, json.dumps(changes or {}))
+
+
+@cache
+def _synthesized(name: str, changes: str) -> Templates:
+    with TemporaryDirectory() as folder:
+        build_app(config_of(name, json.loads(changes)), built=False, checked=False, outdir=Path(folder)).synth()
+        return Templates(
+            {
+                path.name.removesuffix(".template.json"): Template(json.loads(path.read_text(encoding="utf-8")))
+                for path in Path(folder).glob("*.template.json")
+            }
+        )
+
+
+def text_of(value: Any) -> str:
+    """Return a value of a template as one text, with what it refers to in braces."""
+    match value:
+        case {"Ref": name}:
+            return f"{{{name}}}"
+        case {"Fn::GetAtt": [name, attribute]}:
+            return f"{{{name}.{attribute}}}"
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(text_of(part) for part in parts)
+        case _:
+            return str(value)
