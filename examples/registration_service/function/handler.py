@@ -1,12 +1,8 @@
 """The Lambda function behind an HTTP API of API Gateway: each route has its handler in `signup_service.py`."""
 
-import logging
-
 from signup_service import Event, Response, activate, resend, response, sign_up, verify
 
 from registration_persistence import LambdaContext, get_db
-
-logging.getLogger().setLevel(logging.INFO)
 
 ROUTES = {
     "POST /registrations": sign_up,

@@ -92,6 +92,9 @@ class VpcFunction(Construct):
             vpc_subnets=ec2.SubnetSelection(subnets=[*subnets]),
             security_groups=[self.security_group],
             log_group=logs,
+            # So that the fields of the package's events, `event` and `cause`, are fields in the log too.
+            logging_format=lambda_.LoggingFormat.JSON,
+            application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
             timeout=timeout,
             memory_size=memory_mib,
             reserved_concurrent_executions=reserved_concurrency,

@@ -267,6 +267,16 @@ def test_migrations_log_in_as_the_administrator_and_work_as_the_owner() -> None:
     )
 
 
+@pytest.mark.parametrize("stack", ["database", "application"])
+def test_functions_log_fields(stack: str) -> None:
+    """As JSON from INFO on, so that the package's events can be searched by cause; into the group that ends."""
+    template: Template = getattr(templates_of("dev"), stack)
+    logging = template.one("Lambda::Function")["LoggingConfig"]
+
+    assert ("JSON", "INFO") == (logging["LogFormat"], logging["ApplicationLogLevel"])
+    assert text_of(logging["LogGroup"]).strip("{}") in template.all("Logs::LogGroup")
+
+
 class Services(Stack):
     """A stack with functions of a team's own."""
 
