@@ -425,9 +425,9 @@ def served_here(connection: psycopg.Connection) -> bool:
 # What bootstrap refuses
 
 
-def test_another_deployment_is_refused_at_once(cluster: Cluster) -> None:
+def test_another_deployment_is_refused_at_once(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """While another one holds the migrations' lock, neither roles nor tables are made, and nobody waits."""
-    with cluster.server.connect(cluster.name) as other:
+    with cluster.server.connect(cluster.name) as other, caplog.at_level("INFO", "registration_persistence.migrations"):
         other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
         before = cluster.catalogue()
 
@@ -437,6 +437,10 @@ def test_another_deployment_is_refused_at_once(cluster: Cluster) -> None:
             schema.upgrade(cluster.database, wait=0)
 
         assert before == cluster.catalogue()
+        assert "waiting" not in caplog.text
+        with pytest.raises(DeploymentInProgress, match=r"has been migrating for [12] s: see what it does"):
+            schema.upgrade(cluster.database, wait=1)
+        assert "another deployment is migrating: waiting for it" in caplog.text
     cluster.prepare()
 
 
@@ -593,8 +597,23 @@ def test_partitions_are_made_as_the_owner(prepared: Cluster) -> None:
     assert not [row for row in prepared.privileges() if row[0].startswith("registration_events_")]
 
 
+PUBLIC = """
+SELECT what, privilege_type FROM (
+  SELECT 'database' AS what, coalesce(datacl, acldefault('d', datdba)) AS acl FROM pg_database
+  WHERE datname = current_database()
+  UNION ALL SELECT nspname, coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace
+  WHERE nspname IN ('public', 'datadog')
+  UNION ALL SELECT relname, coalesce(relacl, acldefault('r', relowner)) FROM pg_class
+  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+  UNION ALL SELECT proname, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc
+  WHERE pronamespace IN ('public'::regnamespace, 'datadog'::regnamespace)
+) AS ours, aclexplode(acl) WHERE grantee = 0"""
+
+
 def test_public_has_nothing(prepared: Cluster) -> None:
     """A login of which nobody thought cannot even connect; with the right to, it sees no table."""
+    with prepared.server.connect(prepared.name) as connection:
+        assert [] == connection.execute(PUBLIC).fetchall()
     stranger = Credentials(f"stranger_{secrets.token_hex(3)}", "password")
     prepared.server.create_login(stranger.username, stranger.password)
     try:
