@@ -35,8 +35,13 @@ def max_connections(min_capacity: float, max_capacity: float) -> int:
 
     Source: "Maximum connections for Aurora Serverless v2" in the Aurora User Guide,
     https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-serverless-v2.setting-capacity.html
+
+    Raises:
+        ValueError: The maximum is below 1 ACU, which AWS does not offer.
     """
-    listed = next(figure for capacity, figure in _MAX_CONNECTIONS.items() if capacity <= max_capacity)
+    listed = max((figure for capacity, figure in _MAX_CONNECTIONS.items() if capacity <= max_capacity), default=None)
+    if listed is None:
+        raise ValueError(f"max_capacity is {max_capacity}: expected 1 ACU or more")
     return listed if min_capacity >= 1 else min(listed, _MAX_CONNECTIONS_FROM_HALF)
 
 

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,8 +211,18 @@ class EnvironmentConfig:
     datadog: DatadogConfig | None = None
 
     def __post_init__(self) -> None:
-        values = _without_none({**asdict(self), "provision_aurora": self.provision_aurora})
-        _refuse(f"the environment {values.pop('name')}", self.name, values)
+        source, values = f"the environment {self.name}", _given(self)
+        tables = {table: (values[table], kind) for table, kind in _KINDS.items() if table in values}
+        wrong = [
+            f"{table} is of type {type(made).__name__}: expected {kind.__name__}"
+            for table, (made, kind) in tables.items()
+            if not isinstance(made, kind)
+        ]
+        if wrong:
+            raise InfraConfigError(source, wrong)
+        top = {key: values[key] for key in TOP if key in values}
+        given = {table: _given(made) for table, (made, _) in tables.items()}
+        _refuse(source, self.name, {**top, **given, "provision_aurora": self.provision_aurora})
 
     @property
     def provision_aurora(self) -> bool:
@@ -253,8 +263,10 @@ def load(path: Path) -> EnvironmentConfig:
         InfraConfigError: with every problem of the file, each naming its key.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = tomllib.loads(_text(path))
+    except OSError as error:
+        raise InfraConfigError(str(path), [f"it cannot be read: {error.strerror}"]) from error
+    except (ValueError, RecursionError) as error:
         raise InfraConfigError(str(path), [f"it cannot be read as TOML: {error}"]) from error
     return parse(path.stem, values, source=str(path))
 
@@ -271,6 +283,13 @@ def parse(name: str, values: Mapping[str, Any], *, source: str) -> EnvironmentCo
     return EnvironmentConfig(name=name, **top, **tables)
 
 
+def _text(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark, and is expected in UTF-8 without one")
+    return text
+
+
 def _refuse(source: str, name: str, values: Mapping[str, Any]) -> None:
     found = list(problems_of(name, values, defaults={table: _defaults(kind) for table, kind in _KINDS.items()}))
     if found:
@@ -285,9 +304,7 @@ def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in values.items()
-        if value is not None
-    }
+def _given(made: Any) -> dict[str, Any]:
+    # None means that nothing was given only where it is the default; elsewhere it is a value, and a wrong one.
+    values = {each.name: (getattr(made, each.name), each.default) for each in fields(made)}
+    return {key: value for key, (value, default) in values.items() if value is not None or default is not None}
