@@ -16,7 +16,7 @@ INFRA_BIN := $(INFRA_VENV)/bin
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
 help: ## Show what can be run
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # $(call make-venv,FOLDER)
 define make-venv
@@ -78,7 +78,7 @@ benchmark: $(VENV)/.installed-dev ## Measure what the README claims
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
 	@$(BIN)/python docs/make_diagrams.py
 
-infra-test: $(INFRA_VENV)/.installed infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects)
+infra-test: infra-build infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects)
 	@$(INFRA) mypy
 	@$(INFRA) python -m pytest $(ARGS)
 
