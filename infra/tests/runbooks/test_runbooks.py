@@ -1,0 +1,561 @@
+"""The runbooks are true: `aws` takes their commands, and followed in order they lead where they say.
+
+Each scenario types the `sh` blocks of a page into one bash. `aws` is the real one, against a simulated AWS; the SQL
+runs on a real PostgreSQL.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from runbooks.aws_process import CLIENT
+from runbooks.cloud import BACKUP_TAG, REGION, Cloud, connect, forget_everything, simulated_aws
+from sqlalchemy import text
+
+from registration_persistence import (
+    Consent,
+    ConsentRepository,
+    Database,
+    Registered,
+    RegistrationRepository,
+    Retention,
+)
+from registration_persistence.local import PostgresAddress
+
+ROOT = Path(__file__).parents[3]
+RUNBOOKS = ROOT / "docs/runbooks"
+PITR = "restore-to-a-point-in-time.md"
+CENTRAL = "restore-from-the-central-backup.md"
+ROTATE = "rotate-at-once.md"
+CAPACITY = "raise-capacity.md"
+UPGRADE = "upgrade-postgresql.md"
+PAGES = sorted(RUNBOOKS.glob("*.md"))
+
+
+@dataclass(frozen=True)
+class Unsimulated:
+    """An operation that moto lacks.
+
+    Attributes:
+        reason: Why the answer is made up.
+        answer: What the command gets.
+        module: Where moto would have it.
+    """
+
+    reason: str
+    answer: Mapping[str, Any]
+    module: str
+
+
+_NO_RECOVERY_POINTS = "moto knows vaults and plans of AWS Backup, but neither recovery points nor jobs"
+_NO_DRIFT = "moto does not compare stacks with what is there"
+_NO_DATA_API = "moto has the Data API, but does not switch it on and off"
+NOT_SIMULATED = {
+    "rds enable-http-endpoint": Unsimulated(_NO_DATA_API, {"HttpEndpointEnabled": True}, "rds"),
+    "rds disable-http-endpoint": Unsimulated(_NO_DATA_API, {"HttpEndpointEnabled": False}, "rds"),
+    "backup list-recovery-points-by-backup-vault": Unsimulated(_NO_RECOVERY_POINTS, {"RecoveryPoints": []}, "backup"),
+    "backup start-copy-job": Unsimulated(_NO_RECOVERY_POINTS, {"CopyJobId": "copy"}, "backup"),
+    "backup describe-copy-job": Unsimulated(
+        _NO_RECOVERY_POINTS,
+        {
+            "CopyJob": {
+                "State": "COMPLETED",
+                "DestinationRecoveryPointArn": f"arn:aws:rds:{REGION}:123456789012:cluster-snapshot:returned",
+            }
+        },
+        "backup",
+    ),
+    "backup get-recovery-point-restore-metadata": Unsimulated(
+        _NO_RECOVERY_POINTS, {"RestoreMetadata": {"Engine": "aurora-postgresql"}}, "backup"
+    ),
+    "backup start-restore-job": Unsimulated(_NO_RECOVERY_POINTS, {"RestoreJobId": "restore"}, "backup"),
+    "backup describe-restore-job": Unsimulated(_NO_RECOVERY_POINTS, {"Status": "COMPLETED"}, "backup"),
+    "cloudformation detect-stack-drift": Unsimulated(_NO_DRIFT, {"StackDriftDetectionId": "drift"}, "cloudformation"),
+    "cloudformation describe-stack-drift-detection-status": Unsimulated(
+        _NO_DRIFT,
+        {
+            "DetectionStatus": "DETECTION_COMPLETE",
+            "StackId": "-",
+            "StackDriftDetectionId": "drift",
+            "Timestamp": "2026-11-28T00:00:00Z",
+        },
+        "cloudformation",
+    ),
+    "cloudformation describe-stack-resource-drifts": Unsimulated(
+        _NO_DRIFT, {"StackResourceDrifts": []}, "cloudformation"
+    ),
+    "cloudtrail lookup-events": Unsimulated("moto records no trail", {"Events": []}, "cloudtrail"),
+    "rds describe-db-engine-versions": Unsimulated(
+        "moto knows no versions to upgrade to",
+        {"DBEngineVersions": [{"ValidUpgradeTarget": [{"EngineVersion": "17.9", "IsMajorVersionUpgrade": True}]}]},
+        "rds",
+    ),
+}
+"""All that is answered by hand. The rest is run."""
+
+
+AS_ERASED = (
+    "SELECT to_jsonb(r) - 'updated_at' - 'closed_at' AS row FROM registrations r WHERE id = :id",
+    "SELECT seq, type, data, actor, correlation_id FROM registration_events WHERE registration_id = :id ORDER BY seq",
+    "SELECT purpose, granted, seq FROM registration_consents WHERE registration_id = :id ORDER BY seq",
+    "SELECT id FROM verification_tokens WHERE registration_id = :id",
+    "SELECT type, payload FROM outbox WHERE registration_id = :id AND type = 'registration.erased'",
+    "SELECT seq FROM registration_events e JOIN outbox ON event_id = id WHERE e.registration_id = :id ORDER BY seq",
+)
+"""What is left of a person, but for times and new ids."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The commands of one `sh` block, and the heading that it is under."""
+
+    page: str
+    heading: str
+    script: str
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the `sh` blocks of a runbook, in order."""
+    found: list[Block] = []
+    heading = ""
+    lines: list[str] | None = None
+    for line in (RUNBOOKS / page).read_text(encoding="utf-8").splitlines():
+        if lines is None and line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line == "```sh":
+            lines = []
+        elif line == "```" and lines is not None:
+            found.append(Block(page, heading, "\n".join(lines)))
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+    return found
+
+
+@dataclass
+class Operator:
+    """Somebody who types a runbook.
+
+    Attributes:
+        home: The folder it is typed in: a checkout, as far as a runbook touches it.
+        log: Where `aws_process` writes what was called.
+        answers: What it answers for the simulated AWS.
+    """
+
+    home: Path
+    log: Path
+    answers: Path
+
+    def follow(self, *steps: Block, before: str = "", answers: Mapping[str, Any] | None = None) -> str:
+        """Type *steps* into one bash that stops at the first error; return what was on the screen."""
+        given = {name: operation.answer for name, operation in NOT_SIMULATED.items()} | dict(answers or {})
+        self.answers.write_text(json.dumps(given), encoding="utf-8")
+        script = "\n".join([before, *(step.script for step in steps)])
+        done = subprocess.run(
+            [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", script],
+            cwd=self.home,
+            env={"PATH": f"{self.home / 'bin'}:{os.environ['PATH']}", "HOME": str(self.home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert not done.stderr, done.stderr
+        return done.stdout
+
+    def called(self, program: str = "aws") -> list[list[str]]:
+        """Return the arguments of each call of a program."""
+        if program == "aws":
+            return [json.loads(line)[1] for line in self.log.read_text(encoding="utf-8").splitlines()]
+        file = self.home / f"{program}.log"
+        return [shlex.split(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A simulated AWS for the whole module."""
+    with pytest.MonkeyPatch.context() as patch, simulated_aws(patch) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def aws(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """An operator with the real `aws`, and stand-ins for `make` and `sleep`."""
+    home = tmp_path_factory.mktemp("operator")
+    operator = Operator(home, home / "aws.log", home / "answers.json")
+    shutil.copytree(ROOT / "infra/environments", home / "infra/environments")
+    (home / "bin").mkdir()
+    socket = home / "aws.sock"
+    programs = {
+        "aws": CLIENT.format(python=sys.executable, path=str(socket)),
+        "make": f'#!/bin/sh\nprintf "%s " "$@" >> {home}/make.log; echo >> {home}/make.log\n',
+        "sleep": "#!/bin/sh\n",
+    }
+    for name, program in programs.items():
+        (home / "bin" / name).write_text(program, encoding="utf-8")
+        (home / "bin" / name).chmod(0o755)
+    for command in (["init", "--quiet"], ["add", "infra"]):
+        subprocess.run(["git", *command], cwd=home, check=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": REGION,
+    }
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("aws_process.py"), socket, operator.log, operator.answers],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        yield operator
+        process.kill()
+
+
+@pytest.fixture
+def operator(aws: Operator) -> Iterator[Operator]:
+    """The operator, with nothing called yet."""
+    for log in aws.home.glob("*.log"):
+        log.unlink()
+    aws.log.touch()
+    yield aws
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=aws.home, check=True)
+
+
+@pytest.fixture
+def cloud(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """`prod` as the stacks make it."""
+    made = Cloud(address, "prod")
+    connect(made, monkeypatch)
+    made.deploy()
+    yield made
+    forget_everything()
+
+
+@pytest.fixture
+def copied(database: Database, postgres_server: PostgresAddress) -> Iterator[Callable[[], Database]]:
+    """A function that returns a copy of the database as it is now: what a restore brings back."""
+    copies: list[Database] = []
+
+    def copy() -> Database:
+        database.dispose()
+        name = f"{database.settings.name}_{len(copies)}"
+        postgres_server.create_database(name, owner=database.settings.user, template=database.settings.name)
+        copies.append(Database(replace(database.settings, name=name)))
+        return copies[-1]
+
+    yield copy
+    for each in copies:
+        each.dispose()
+        postgres_server.drop_database(each.settings.name)
+
+
+def sign_up(database: Database, email: str) -> UUID:
+    """Register somebody who wants the newsletter."""
+    with database.session() as session:
+        outcome = RegistrationRepository(session).register(
+            email, profile={"name": email}, consents=[Consent("newsletter", "2026-01")], idempotency_key=email
+        )
+    assert isinstance(outcome, Registered)
+    return outcome.registration.id
+
+
+def rows(database: Database, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Return what a query finds."""
+    with database.session() as session:
+        return [dict(row) for row in session.execute(text(statement), parameters).mappings()]
+
+
+def under(page: str, *headings: str) -> list[Block]:
+    """Return the blocks whose heading begins with one of *headings*, in the order of the headings."""
+    return [block for heading in headings for block in blocks(page) if block.heading.startswith(heading)]
+
+
+def test_restore_to_a_point_in_time(
+    operator: Operator, cloud: Cloud, database: Database, copied: Callable[[], Database]
+) -> None:
+    """The restored cluster has the old one's name and settings, and what was promised to people since still holds."""
+    ada, bob, eve = (sign_up(database, f"{name}@example.com") for name in ("ada", "bob", "eve"))
+    cloud.databases["restored"] = restored = copied()
+    cloud.databases["deployed"] = database
+    with database.session() as session:
+        Retention(session).erase(ada)
+        ConsentRepository(session).record(bob, [Consent("newsletter", "2026-01", granted=False)])
+        session.execute(text("DELETE FROM outbox WHERE registration_id = :id"), {"id": eve})
+    zoe = sign_up(database, "zoe@example.com")
+    old, host = cloud.cluster("registration-prod"), cloud.cluster("registration-prod")["Endpoint"]
+
+    screen = operator.follow(*[block for block in blocks(PITR) if block.heading[0].isdigit()])
+
+    new = cloud.cluster("registration-prod")
+    assert new["Endpoint"] == host
+    assert new["DbClusterResourceId"] != old["DbClusterResourceId"]
+    assert [BACKUP_TAG] == new["TagList"]
+    for setting in (
+        "KmsKeyId",
+        "DBSubnetGroup",
+        "DBClusterParameterGroup",
+        "VpcSecurityGroups",
+        "ServerlessV2ScalingConfiguration",
+        "BackupRetentionPeriod",
+        "DeletionProtection",
+        "CopyTagsToSnapshot",
+        "IAMDatabaseAuthenticationEnabled",
+    ):
+        assert old[setting] == new[setting], setting
+    assert ["postgresql"] == new["EnabledCloudwatchLogsExports"]
+    assert {("registration-prod-writer", True), ("registration-prod-reader-1", False)} == {
+        (member["DBInstanceIdentifier"], member["IsClusterWriter"]) for member in new["DBClusterMembers"]
+    }
+    assert "cluster of today" == vars(cloud.rds.clusters["registration-prod"])["_master_user_password"]
+    assert ["registration-prod"] == list(cloud.rds.clusters)
+    assert "registration-prod-before-final" in cloud.rds.cluster_snapshots
+    assert ["bootstrap", "upgrade", "check"] == [event["action"] for event in cloud.invoked]
+    concurrency = cloud.client("lambda").get_function_concurrency(FunctionName="registration-prod-service")
+    assert 50 == concurrency["ReservedConcurrentExecutions"]
+    assert "of today" not in screen
+    assert "of today" not in operator.log.read_text(encoding="utf-8")
+
+    assert [{"id": ada}] == rows(restored, "SELECT id FROM registrations WHERE status = 'erased'")
+    for statement in AS_ERASED:
+        assert rows(database, statement, id=ada) == rows(restored, statement, id=ada), statement
+    assert [{"granted": False}] == rows(
+        restored,
+        "SELECT granted FROM registration_consents WHERE registration_id = :bob ORDER BY seq DESC LIMIT 1",
+        bob=bob,
+    )
+    waiting = rows(database, "SELECT registration_id, type FROM outbox WHERE type = 'registration.registered'")
+    assert {(row["registration_id"], row["type"]) for row in waiting if row["registration_id"] != zoe} | {
+        (ada, "registration.erased")
+    } == {(row["registration_id"], row["type"]) for row in rows(restored, "SELECT registration_id, type FROM outbox")}
+
+
+def test_only_some_rows(operator: Operator, cloud: Cloud, database: Database, copied: Callable[[], Database]) -> None:
+    """A row that was lost comes back with its consents; what was erased does not, nor what never was."""
+    lost, erased, other = (sign_up(database, f"{name}@example.com") for name in ("lost", "erased", "other"))
+    cloud.databases["restored"] = copied()
+    cloud.databases["deployed"] = database
+    before = rows(database, "SELECT to_jsonb(r) AS row FROM registrations r WHERE id = :id", id=lost)
+    with database.session() as session:
+        Retention(session).erase(erased)
+        session.execute(text("DELETE FROM registrations WHERE id = ANY(:ids)"), {"ids": [lost, erased]})
+    (step,) = under(PITR, "Only some rows")
+    ids = f"{lost} {erased} {other} 0197a000-0000-7000-8000-000000000001"
+    mine = replace(step, script=re.sub(r'^IDS="[^"]*"', f'IDS="{ids}"', step.script))
+    assert mine.script != step.script
+    helper = "as_parameter() {" + under(PITR, "8.")[0].script.partition("as_parameter() {")[2].partition('"$1"; }')[0]
+
+    screen = operator.follow(*under(PITR, "1.", "2.", "4.", "5."), mine, before=helper + '"$1"; }')
+
+    assert f'[{{"brought_back": "{lost}"}}]\n[]\n[]\n' in screen
+    assert screen.endswith("-000000000001: not there at that moment\n")
+    assert before == rows(database, "SELECT to_jsonb(r) AS row FROM registrations r WHERE id = :id", id=lost)
+    assert {lost, other} == {row["id"] for row in rows(database, "SELECT id FROM registrations")}
+    assert 1 == len(rows(database, "SELECT id FROM registration_consents WHERE registration_id = :id", id=lost))
+    assert not [each for each in operator.called() if each[1] == "put-function-concurrency"]
+
+
+def test_a_service_without_a_limit(operator: Operator, cloud: Cloud, database: Database) -> None:
+    """Where no concurrency was reserved, none is afterwards."""
+    cloud.databases = {"deployed": database}
+    cloud.client("lambda").delete_function_concurrency(FunctionName="registration-prod-service")
+    reopen = [block for block in under(PITR, "10.") if "CONCURRENCY" in block.script]
+    alone = [replace(block, script=block.script.partition("for name")[0]) for block in reopen]
+
+    operator.follow(under(PITR, "1.")[0], *under(PITR, "3."), *alone)
+
+    concurrency = cloud.client("lambda").get_function_concurrency(FunctionName="registration-prod-service")
+    assert concurrency.get("ReservedConcurrentExecutions") is None
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+def test_restore_from_the_central_backup(operator: Operator, cloud: Cloud, status: str) -> None:
+    """The restored cluster is like the one of the stack, whether AWS Backup made it or RDS."""
+    rds = cloud.client("rds")
+    rds.create_db_cluster_snapshot(DBClusterIdentifier=cloud.name, DBClusterSnapshotIdentifier="returned")
+    arn = f"arn:aws:rds:{REGION}:123456789012:cluster-snapshot:returned"
+    copied_job = {"CopyJob": {"State": "COMPLETED", "DestinationRecoveryPointArn": arn}}
+    steps = blocks(CENTRAL)
+    if status == "COMPLETED":  # what AWS Backup made, as far as its metadata can say
+        rds.restore_db_cluster_from_snapshot(
+            SnapshotIdentifier=arn,
+            DBClusterIdentifier="registration-prod-restored",
+            Engine="aurora-postgresql",
+            DBClusterParameterGroupName="registration-prod-16",
+        )
+
+    operator.follow(
+        *steps, answers={"backup describe-copy-job": copied_job, "backup describe-restore-job": {"Status": status}}
+    )
+
+    new = cloud.cluster("registration-prod-restored")
+    assert new["DeletionProtection"]
+    assert new["CopyTagsToSnapshot"]
+    assert 7 == new["BackupRetentionPeriod"]
+    assert BACKUP_TAG in new["TagList"]
+    assert {"MinCapacity": 0.5, "MaxCapacity": 1} == new["ServerlessV2ScalingConfiguration"]
+    (started,) = [each for each in operator.called() if each[:2] == ["backup", "start-restore-job"]]
+    metadata = json.loads(started[started.index("--metadata") + 1])
+    assert cloud.cluster(cloud.name)["KmsKeyId"] == metadata["KmsKeyId"]
+    assert "registration-prod-16" == metadata["DBClusterParameterGroupName"]
+    assert "registration-prod" == metadata["DBSubnetGroupName"]
+
+
+def test_rotate_at_once(operator: Operator, cloud: Cloud, database: Database) -> None:
+    """Three rotations, of which each moves the label; sessions of the logins are counted."""
+    cloud.databases = {"deployed": database}
+    secret = "registration/prod/application"
+    secrets = cloud.client("secretsmanager")
+    before = secrets.get_secret_value(SecretId=secret)["VersionId"]
+
+    screen = operator.follow(*under(ROTATE, "1.", "2.", "3."))
+
+    assert 3 == screen.count("rotated\n")
+    assert "step 4" not in screen
+    labels = secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
+    assert not labels.get(before)  # neither current nor previous: nothing lets it in any more
+    assert "registration_app_clone" in secrets.get_secret_value(SecretId=secret)["SecretString"]
+    assert '[{"ended": 0}]' in screen
+
+
+def test_a_rotation_that_is_stuck(operator: Operator, cloud: Cloud) -> None:
+    """The pending label is gone, the current one is where it was, and rotation is on again."""
+    secrets = cloud.client("secretsmanager")
+    secret = "registration/prod/application"
+    current = secrets.get_secret_value(SecretId=secret)["VersionId"]
+    pending = secrets.put_secret_value(SecretId=secret, SecretString="{}", VersionStages=["AWSPENDING"])["VersionId"]
+    *stuck, switch_on = under(ROTATE, "4.")
+    operator.follow(*under(ROTATE, "1."), *stuck)
+
+    labels = secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
+    assert "AWSCURRENT" in labels[current]
+    assert not [label for label in labels.get(pending, []) if label == "AWSPENDING"]
+    assert not secrets.describe_secret(SecretId=secret)["RotationEnabled"]
+
+    operator.follow(under(ROTATE, "1.")[0], switch_on)
+    assert secrets.describe_secret(SecretId=secret)["RotationEnabled"]
+    assert current != secrets.get_secret_value(SecretId=secret)["VersionId"]
+
+
+def test_raise_capacity(operator: Operator, cloud: Cloud) -> None:
+    """The cluster and the file have the same new capacity; every instance was restarted."""
+    operator.follow(*blocks(CAPACITY))
+
+    capacity = cloud.cluster(cloud.name)["ServerlessV2ScalingConfiguration"]
+    assert {"MinCapacity": 0.5, "MaxCapacity": 4} == capacity
+    file = (operator.home / "infra/environments/prod.toml").read_text(encoding="utf-8")
+    assert re.search(r"^min_capacity = 0\.5$", file, re.MULTILINE)
+    assert re.search(r"^max_capacity = 4$", file, re.MULTILINE)
+    assert re.search(r"^reserved_concurrency = 100$", file, re.MULTILINE)
+    restarted = [each[3] for each in operator.called() if each[:2] == ["rds", "reboot-db-instance"]]
+    assert ["registration-prod-reader-1", "registration-prod-writer"] == restarted
+    assert [["deploy-database", "ENVIRONMENT=prod"], ["deploy-application", "ENVIRONMENT=prod"]] == operator.called(
+        "make"
+    )
+
+
+def test_upgrade_postgresql(operator: Operator, cloud: Cloud, database: Database) -> None:
+    """The rehearsal is gone again, a snapshot is there, the file names the version once, statistics are fresh."""
+    cloud.databases = {"deployed": database}
+
+    operator.follow(*blocks(UPGRADE))
+
+    assert ["registration-prod"] == list(cloud.rds.clusters)
+    assert "registration-prod-before-17" in cloud.rds.cluster_snapshots
+    upgraded = [each for each in operator.called() if "--allow-major-version-upgrade" in each]
+    assert [["17.9", "default.aurora-postgresql17"]] == [
+        [each[each.index(f"--{option}") + 1] for option in ("engine-version", "db-cluster-parameter-group-name")]
+        for each in upgraded
+    ]
+    file = (operator.home / "infra/environments/prod.toml").read_text(encoding="utf-8")
+    assert '[aurora]\nengine_version = "17.9"\n' in file
+    assert 1 == file.count("engine_version")
+    assert not rows(
+        database,
+        "SELECT relname FROM pg_stat_user_tables WHERE relname = 'registrations' AND last_analyze IS NULL",
+    )
+
+
+def spans(page: Path, pattern: str) -> Sequence[str]:
+    """Return the code in running text that matches *pattern*, lines joined."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose) if re.match(pattern, code)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_text(page: Path, operator: Operator) -> None:
+    """`aws` takes the commands that stand in the text and the tables too."""
+    known = "ENVIRONMENT=prod; CLUSTER=registration-prod; IDS=; DATABASE=registrations"
+    commands = [each for each in spans(page, r"aws (?!configure)[a-z]") if len(each.split()) > 2]
+    checks = [Block(page.name, "", f"{each} > /dev/null") for each in commands]
+
+    operator.follow(*checks, before=known, answers={"*": {}})
+
+    assert len(commands) == len(operator.called())
+
+
+def test_what_is_answered_by_hand_has_to_be() -> None:
+    """Every operation of the list is in a runbook, and moto still lacks it."""
+    text_of_all = "\n".join(block.script for page in PAGES for block in blocks(page.name))
+    for name, operation in NOT_SIMULATED.items():
+        assert f"aws {name}" in text_of_all, f"no runbook has {name}"
+        method = name.split()[1].replace("-", "_")
+        responses = import_module(f"moto.{operation.module}.responses")
+        implemented = [
+            each
+            for each in vars(responses).values()
+            if getattr(each, "__module__", None) == responses.__name__ and hasattr(each, method)
+        ]
+        assert not implemented, f"moto has {name} now: run it"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page: Path) -> None:
+    """Links between the pages lead to files and headings that are there."""
+    for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        found = (page.parent / file).resolve() if file else page
+        assert found.is_file(), target
+        headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", found.read_text(), flags=re.DOTALL), re.MULTILINE)
+        slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in slugs, target
+
+
+def test_the_index_has_every_runbook() -> None:
+    """Whoever opens the index finds each page."""
+    index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    assert all(f"({page.name}" in index for page in PAGES if page.name != "README.md")
+
+
+def test_make_has_the_targets() -> None:
+    """Every target that a runbook names is in the Makefile."""
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"\bmake ([a-z][a-z-]*) ENVIRONMENT=", page.read_text(encoding="utf-8"))
+    }
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+
+    assert {"deploy-database", "bootstrap", "deploy-application"} <= named
+    assert not named - targets
