@@ -5,6 +5,7 @@ The CDK's command line reads cdk.json and Python does not, so that a flag can be
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ EXAMPLES = INFRA.parent / "examples"
 CDK = INFRA / "node_modules" / ".bin" / "cdk"
 # Node.js and Python of this virtual environment, as the Makefile has it.
 BIN = INFRA / ".venv" / "bin"
+PATH = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 STACKS = {"registration-dev-application", "registration-dev-database"}
 # Interfaces of a new network: the loopback, which is down.
 WITHOUT_NETWORK = ("unshare", "--net")
@@ -42,7 +44,7 @@ def synth(folder: Path, *context: str, infra: Path = INFRA, within: Sequence[str
     done = subprocess.run(
         [*within, *command, *(f"--context={each}" for each in context)],
         cwd=infra,
-        env={"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)},
+        env={"PATH": PATH, "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,6 +89,20 @@ def copied(tmp_path: Path) -> Path:
     return infra
 
 
+def unacknowledge(infra: Path, rule: str) -> None:
+    """Let nothing in *infra* acknowledge *rule*."""
+    checks = infra / "registration_infra" / "checks.py"
+    without = f"""
+
+_all = acknowledged
+
+
+def acknowledged(construct, config):
+    return [(rule, reason) for rule, reason in _all(construct, config) if not rule.endswith("{rule}")]
+"""
+    checks.write_text(checks.read_text(encoding="utf-8") + without, encoding="utf-8")
+
+
 def test_the_command_line_writes_what_python_writes(tmp_path: Path, without_network: Sequence[str]) -> None:
     """Each template is the same to the last value, with the CDK's command line in a place without any network."""
     run = synth(tmp_path, "environment=dev", "layer=stand-in", within=without_network)
@@ -113,18 +129,35 @@ def test_there_is_no_network(tmp_path: Path, without_network: Sequence[str]) -> 
 
 
 def test_a_broken_rule_fails_the_synth(tmp_path: Path, copied: Path) -> None:
-    """What nothing acknowledges is printed with the rule's name, and that is all: no stack of Python's."""
-    checks = copied / "registration_infra" / "checks.py"
-    nothing = "\n\ndef acknowledged(construct, config):\n    return ()\n"
-    checks.write_text(checks.read_text(encoding="utf-8") + nothing, encoding="utf-8")
+    """One rule that nothing acknowledges is enough; it is named, and there is no stack of Python's."""
+    unacknowledge(copied, "RDS6")
 
     run = synth(tmp_path, "environment=dev", "layer=stand-in", infra=copied)
 
     assert run.code != 0
-    assert "AwsSolutions-RDS6" in run.printed
-    assert "AwsSolutions-RDS10" in run.printed
+    assert {"RDS6"} == set(re.findall(r"AwsSolutions-(\w+)", run.printed))
     assert "Traceback" not in run.printed
-    assert "RuntimeError" not in run.printed
+
+
+def test_a_broken_rule_fails_python_too(tmp_path: Path, copied: Path) -> None:
+    """Without the command line, which finds it by itself, `python app.py` fails as briefly."""
+    unacknowledge(copied, "RDS6")
+    context = json.dumps({"environment": "dev", "layer": "stand-in"})
+
+    done = subprocess.run(
+        [BIN / "python", "app.py"],
+        cwd=copied,
+        env={"PATH": PATH, "HOME": str(tmp_path), "CDK_OUTDIR": str(tmp_path / "out"), "CDK_CONTEXT_JSON": context},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
+    )
+
+    assert done.returncode == 1
+    assert "AwsSolutions-RDS6" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_a_wrong_environment_fails_the_synth(tmp_path: Path, copied: Path) -> None:
