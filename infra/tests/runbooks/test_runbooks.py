@@ -19,6 +19,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from botocore import xform_name
+from botocore.session import Session
 from runbooks.aws_process import CLIENT
 from runbooks.cloud import BACKUP_TAG, REGION, Cloud, connect, forget_everything, simulated_aws
 from sqlalchemy import text
@@ -498,6 +500,16 @@ def spans(page: Path, pattern: str) -> Sequence[str]:
     """Return the code in running text that matches *pattern*, lines joined."""
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose) if re.match(pattern, code)]
+
+
+def test_operations_exist() -> None:
+    """Also on a branch that no scenario takes, `aws` has the operation."""
+    session = Session()
+    for page in PAGES:
+        for block in blocks(page.name):
+            for service, operation in re.findall(r"(?:^|[\s(])aws ([a-z-]+) ([a-z-]+)", block.script):
+                model = session.get_service_model(service)
+                assert operation in {"wait", *(xform_name(each, "-") for each in model.operation_names)}, operation
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
