@@ -8,7 +8,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from registration_infra.config import EnvironmentConfig
-from registration_infra.constructs.network import HTTPS, POSTGRESQL, Network, closed_security_group, open_way
+from registration_infra.constructs.network import HTTPS, Network, closed_security_group, open_way
 
 
 class Proxy(Construct):
@@ -28,12 +28,11 @@ class Proxy(Construct):
         network: Network,
         key: kms.IKey,
         cluster: rds.DatabaseCluster,
-        cluster_security_group: ec2.ISecurityGroup,
         secret: secretsmanager.ISecret,
     ) -> None:
         super().__init__(scope, construct_id)
         self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "The proxy of the database")
-        open_way(self.security_group, cluster_security_group, POSTGRESQL, "The proxy to the database")
+        # The way to the cluster is opened by `DatabaseProxy`; EC2 refuses a second rule that says the same.
         open_way(self.security_group, network.endpoint_security_group, HTTPS, "The proxy to Secrets Manager")
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("rds.amazonaws.com"))
         self.proxy = rds.DatabaseProxy(

@@ -116,7 +116,6 @@ class DatabaseStack(Stack):
                 network=network,
                 key=key,
                 cluster=cluster,
-                cluster_security_group=aurora.security_group,
                 secret=application_secret,
             )
             host, security_group = proxy.proxy.endpoint, proxy.security_group
