@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo chaos test lint types layers check lock dist benchmark diagrams clean \
-  infra-test infra-build infra-synth deploy-database bootstrap migrate deploy-application deploy
+  infra-test infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
@@ -88,6 +88,9 @@ infra-build: $(INFRA_VENV)/.installed ## Put the package and what it needs into 
 infra-synth: infra-build infra/node_modules/.installed ## Write the templates of ENVIRONMENT, and check them
 	@$(INFRA) python pipeline.py synth $(ENVIRONMENT)
 
+prepare-account: infra/node_modules/.installed ## Prepare the account of ENVIRONMENT for the CDK, once (default: dev)
+	@$(INFRA) python pipeline.py prepare $(ENVIRONMENT)
+
 deploy-database: infra-build infra/node_modules/.installed ## Deploy the database of ENVIRONMENT (default: dev)
 	@$(INFRA) python pipeline.py database $(ENVIRONMENT)
 
@@ -102,6 +105,9 @@ deploy-application: infra-build infra/node_modules/.installed ## Deploy the appl
 
 deploy: infra-build infra/node_modules/.installed ## All of it, in this order; the first step that fails is the last
 	@$(INFRA) python pipeline.py all $(ENVIRONMENT)
+
+destroy: infra-build infra/node_modules/.installed ## Delete the stacks of ENVIRONMENT, after asking
+	@$(INFRA) python pipeline.py destroy $(ENVIRONMENT)
 
 lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock

@@ -31,6 +31,11 @@ class StepFailed(Exception):
     """A step of the deployment failed; the message says what to do."""
 
 
+def prepare(config: EnvironmentConfig) -> None:
+    """Prepare the account and the region for the CDK, once."""
+    _cdk("bootstrap", config, f"aws://{config.account}/{config.region}")
+
+
 def synth(config: EnvironmentConfig) -> None:
     """Write the templates to `cdk.out` and check them, without asking the account anything."""
     _cdk("synth", config, "--quiet", "--no-lookups")
@@ -69,6 +74,11 @@ def application(config: EnvironmentConfig) -> None:
     _deploy(config, "application")
 
 
+def destroy(config: EnvironmentConfig) -> None:
+    """Delete both stacks, after asking."""
+    _cdk("destroy", config, "--all")
+
+
 def everything(config: EnvironmentConfig) -> None:
     """Do all that a deployment takes, in its order."""
     for step in (database, bootstrap, migrate, application):
@@ -77,6 +87,7 @@ def everything(config: EnvironmentConfig) -> None:
 
 
 STEPS: Mapping[str, Callable[[EnvironmentConfig], None]] = {
+    "prepare": prepare,
     "synth": synth,
     "database": database,
     "bootstrap": bootstrap,
@@ -85,6 +96,7 @@ STEPS: Mapping[str, Callable[[EnvironmentConfig], None]] = {
     "check": check,
     "application": application,
     "all": everything,
+    "destroy": destroy,
 }
 
 

@@ -295,6 +295,17 @@ def test_the_default_is_dev(cloud: Cloud) -> None:
     assert cloud.happened == [f"upgrade {function('dev')}"]
 
 
+def test_the_account_is_prepared_and_everything_can_be_deleted(cloud: Cloud) -> None:
+    """The account and region are the file's; deleting is asked about, so it is not forced."""
+    assert [cloud.make("prepare-account").code, cloud.make("destroy").code] == [0, 0]
+
+    common = ["--context", "environment=dev", "--strict", "--no-notices"]
+    assert [call["cdk"] for call in cloud.calls] == [
+        ["bootstrap", "aws://111111111111/eu-central-1", *common],
+        ["destroy", "--all", *common],
+    ]
+
+
 def test_nobody_is_asked(cloud: Cloud) -> None:
     """Cdk deploys only the stack that is named, without asking, and fails on warnings; synth looks nothing up."""
     for step in ("synth", "database", "application"):
