@@ -23,6 +23,8 @@ CDK = INFRA / "node_modules" / ".bin" / "cdk"
 # Node.js and Python of this virtual environment, as the Makefile has it.
 BIN = INFRA / ".venv" / "bin"
 PATH = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+# Where jsii unpacks the library, once for all runs.
+CACHE = {"JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(Path.home() / ".cache" / "aws" / "jsii" / "package-cache")}
 STACKS = {"registration-dev-application", "registration-dev-database"}
 # Interfaces of a new network: the loopback, which is down.
 WITHOUT_NETWORK = ("unshare", "--net")
@@ -44,7 +46,7 @@ def synth(folder: Path, *context: str, infra: Path = INFRA, within: Sequence[str
     done = subprocess.run(
         [*within, *command, *(f"--context={each}" for each in context)],
         cwd=infra,
-        env={"PATH": PATH, "HOME": str(folder)},
+        env={**CACHE, "PATH": PATH, "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -147,7 +149,13 @@ def test_a_broken_rule_fails_python_too(tmp_path: Path, copied: Path) -> None:
     done = subprocess.run(
         [BIN / "python", "app.py"],
         cwd=copied,
-        env={"PATH": PATH, "HOME": str(tmp_path), "CDK_OUTDIR": str(tmp_path / "out"), "CDK_CONTEXT_JSON": context},
+        env={
+            **CACHE,
+            "PATH": PATH,
+            "HOME": str(tmp_path),
+            "CDK_OUTDIR": str(tmp_path / "out"),
+            "CDK_CONTEXT_JSON": context,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
