@@ -1,8 +1,10 @@
 """The examples run: those of the README, and the service in `examples/`."""
 
-import importlib.util
+import importlib
 import json
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,8 @@ from registration_persistence.database import session as session_module
 
 ROOT = Path(__file__).parents[2]
 
+FUNCTION = ROOT / "examples/registration_service/function"
+MODULES = {path.stem for path in FUNCTION.glob("*.py")}
 CONTEXT = Context()
 
 pytestmark = pytest.mark.usefixtures("fresh_process")
@@ -43,14 +47,18 @@ def test_the_readmes_example(rows: Rows) -> None:
 
 
 @pytest.fixture
-def service() -> ModuleType:
-    """The module `examples/registration_service/function/signup_service.py`."""
-    spec = importlib.util.spec_from_file_location("signup_service", ROOT / "examples/registration_service/function/signup_service.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def function(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a module of `examples/registration_service/function`, as Lambda does: from the folder itself."""
+    monkeypatch.syspath_prepend(str(FUNCTION))
+    for module in MODULES:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return importlib.import_module
+
+
+@pytest.fixture
+def service(function: Callable[[str], ModuleType]) -> ModuleType:
+    """The module `signup_service` of the example."""
+    return function("signup_service")
 
 
 def post(key: str = "key", /, **body: object) -> dict[str, object]:
@@ -75,6 +83,30 @@ def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, m
     assert [200, 409] == [service.activate(event, CONTEXT)["statusCode"] for _ in range(2)]
     assert service.sign_up(post("another", **FORM), CONTEXT)["statusCode"] == 202
     assert mails[1]["known"]
+
+
+def test_the_function_answers_each_route(
+    function: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, rows: Rows
+) -> None:
+    """Its connection is there before the first request; a route that is none of its own is 404 and says which are."""
+    handler = function("handler")
+    assert get_db().engine.pool.checkedin() == 1  # type: ignore[attr-defined] # of the pool that a Lambda has
+    mails: list[str] = []
+    monkeypatch.setattr(sys.modules["signup_service"], "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
+
+    def ask(route: str, event: dict[str, Any]) -> int:
+        code: int = handler.handle({"routeKey": route, **event}, CONTEXT)["statusCode"]
+        return code
+
+    assert ask("POST /registrations", post(**FORM)) == 202
+    of = {"pathParameters": {"id": str(rows("SELECT id FROM registrations")[0]["id"])}}
+    assert ask("POST /registrations/{id}/mails", of) == 429
+    assert ask("POST /verifications", post(token=mails[0])) == 200
+    assert ask("POST /registrations/{id}/activation", of) == 200
+    assert [{"status": "active"}] == rows("SELECT status FROM registrations")
+    answer = handler.handle({"routeKey": "GET /registrations"}, CONTEXT)
+    assert answer["statusCode"] == 404
+    assert all(route in answer["body"] for route in handler.ROUTES)
 
 
 def test_the_service_sends_another_link(
