@@ -17,7 +17,10 @@ ENVIRONMENTS = Path(__file__).parents[1] / "environments"
 SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:registration-AbCdEf"
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0e1e2b3c-0000-4000-8000-000000000000"
 VAULT = "arn:aws:backup:eu-west-1:999999999999:backup-vault:central"
-DATADOG = {"datadog": {"site": "datadoghq.eu", "api_key_secret_arn": SECRET}, "network": {"nat_gateways": 1}}
+DATADOG: dict[str, dict[str, Any]] = {
+    "datadog": {"site": "datadoghq.eu", "api_key_secret_arn": SECRET},
+    "network": {"nat_gateways": 1},
+}
 THERE = {"vpc_id": "vpc-12345678", "subnet_ids": ["subnet-12345678", "subnet-87654321"]}
 EXISTING = {
     "provision_aurora": False,

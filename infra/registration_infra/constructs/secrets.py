@@ -87,43 +87,37 @@ class Rotation(Construct):
         open_way(self.security_group, cluster_security_group, POSTGRESQL, "Rotation to the database")
         open_way(self.security_group, network.endpoint_security_group, HTTPS, "Rotation to Secrets Manager")
         subnets = ec2.SubnetSelection(subnets=[*network.database_subnets])
-        every = Duration.days(config.aurora.rotation_days)
-        cluster_secret.add_rotation_schedule(
-            "Cluster",
-            hosted_rotation=secretsmanager.HostedRotation.postgre_sql_single_user(
-                function_name=f"{config.prefix}-rotate-cluster",
+
+        def single_user(what: str) -> secretsmanager.HostedRotation:
+            return secretsmanager.HostedRotation.postgre_sql_single_user(
+                function_name=f"{config.prefix}-rotate-{what}",
                 vpc=network.vpc,
                 vpc_subnets=subnets,
                 security_groups=[self.security_group],
                 exclude_characters=_EXCLUDED,
-            ),
-            automatically_after=every,
-            rotate_immediately_on_update=False,
-        )
-        name = f"{config.prefix}-rotate-application"
-        application_secret.add_rotation_schedule(
-            "Application",
-            hosted_rotation=(
-                secretsmanager.HostedRotation.postgre_sql_multi_user(
-                    function_name=name,
-                    master_secret=cluster_secret,
-                    vpc=network.vpc,
-                    vpc_subnets=subnets,
-                    security_groups=[self.security_group],
-                    exclude_characters=_EXCLUDED,
-                )
-                if config.aurora.rotation == "alternating"
-                else secretsmanager.HostedRotation.postgre_sql_single_user(
-                    function_name=name,
-                    vpc=network.vpc,
-                    vpc_subnets=subnets,
-                    security_groups=[self.security_group],
-                    exclude_characters=_EXCLUDED,
-                )
-            ),
-            automatically_after=every,
-            rotate_immediately_on_update=False,
-        )
+            )
+
+        def alternating_users(what: str) -> secretsmanager.HostedRotation:
+            return secretsmanager.HostedRotation.postgre_sql_multi_user(
+                function_name=f"{config.prefix}-rotate-{what}",
+                master_secret=cluster_secret,
+                vpc=network.vpc,
+                vpc_subnets=subnets,
+                security_groups=[self.security_group],
+                exclude_characters=_EXCLUDED,
+            )
+
+        alternating = config.aurora.rotation == "alternating"
+        for secret, construct_id, rotation in (
+            (cluster_secret, "Cluster", single_user("cluster")),
+            (application_secret, "Application", (alternating_users if alternating else single_user)("application")),
+        ):
+            secret.add_rotation_schedule(
+                construct_id,
+                hosted_rotation=rotation,
+                automatically_after=Duration.days(config.aurora.rotation_days),
+                rotate_immediately_on_update=False,
+            )
 
 
 def allow_secret(function: lambda_.Function, secret_arn: str, key_arn: str | None) -> None:

@@ -282,7 +282,8 @@ class Services(Stack):
 
     def __init__(self, *, changes: dict[str, Any] | None = None) -> None:
         config = config_of("dev", changes)
-        super().__init__(App(), "Services", env=Environment(account=config.account, region=config.region))
+        self.app = App()
+        super().__init__(self.app, "Services", env=Environment(account=config.account, region=config.region))
         self.access = DatabaseAccess(self, "Database", config=config)
 
     def function(self, name: str, concurrency: int | None) -> lambda_.Function:
@@ -322,7 +323,7 @@ def test_the_functions_of_all_stacks_count() -> None:
     """Two stacks of one app have one database."""
     first = Services()
     first.access.environment_for(first.function("First", 100))
-    second = DatabaseAccess(Stack(first.node.root, "Other"), "Database", config=config_of("dev"))
+    second = DatabaseAccess(Stack(first.app, "Other"), "Database", config=config_of("dev"))
 
     with pytest.raises(InfraConfigError, match=r"Services/First 100 x 1 \+ Services/Second 100 x 1 \+"):
         second.environment_for(first.function("Second", 100))
@@ -332,7 +333,7 @@ def test_another_environment_of_the_app_has_connections_of_its_own() -> None:
     """What staging takes is not taken from dev."""
     stack = Services()
     stack.access.environment_for(stack.function("First", 100))
-    other = Stack(stack.node.root, "Other")
+    other = Stack(stack.app, "Other")
 
     DatabaseAccess(other, "Database", config=config_of("staging")).environment_for(stack.function("Second", 100))
 
