@@ -20,7 +20,7 @@ _FIRST_TO_PAUSE = {15: 7, 16: 3}
 # What a VPC may be: AWS takes networks of /16 to /28, and four subnets must fit.
 _VPC_SIZES = range(16, 25)
 _LONGEST_SHOWN = 200
-# TOML's numbers have as many.
+# No number of TOML has more.
 _BITS = 64
 
 
@@ -221,7 +221,7 @@ def shown(value: object) -> str:
         text = "a list of tables or lists" if nested else f"[{', '.join(map(shown, value))}]"
     elif isinstance(value, bool | str):
         text = json.dumps(value, ensure_ascii=False)
-    elif isinstance(value, int) and value.bit_length() >= _BITS:
+    elif isinstance(value, int) and value.bit_length() > _BITS:
         return f"a number of more than {_BITS} bits"  # which Python may refuse to write
     else:
         text = str(value)

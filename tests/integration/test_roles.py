@@ -489,8 +489,8 @@ def test_all_that_is_in_the_way_is_told_at_once(cluster: Cluster) -> None:
     said = str(refused.value)
     assert "two of the secrets have the same user name" in said
     assert f"the role {login} is a superuser" in said
-    assert f"outbox belongs to postgres: ALTER TABLE outbox OWNER TO {cluster.admin.user}" in said
-    assert f"datadog belongs to postgres: ALTER SCHEMA datadog OWNER TO {cluster.admin.user}" in said
+    assert f"outbox belongs to {cluster.server.user}: ALTER TABLE outbox OWNER TO {cluster.admin.user}" in said
+    assert f"datadog belongs to {cluster.server.user}: ALTER SCHEMA datadog OWNER TO {cluster.admin.user}" in said
     assert "password" not in said
 
 

@@ -524,6 +524,25 @@ def test_refuses_a_wrong_value(key: str, value: str) -> None:
     assert problems(around(key), {key: value}) == (f"{key} is {value}: expected {ALONE[key][0]}",)
 
 
+@pytest.mark.parametrize("key", [key for key in ALONE if not key.startswith("existing")])
+def test_nothing_follows_from_a_wrong_value(key: str) -> None:
+    """Where keys depend on one another, a wrong one is the only one that is refused."""
+    fullest = {
+        **CLUSTER,
+        **THERE,
+        **PAUSE,
+        **DATADOG,
+        "network.nat_gateways": "0",
+        "network.secrets_endpoint_security_group_id": '"sg-12345678"',
+        "backup.own_plan": "true",
+        "backup.copy_to_vault_arn": f'"{VAULT}"',
+    }
+    expected, _, wrong = ALONE[key]
+    assert accepted(fullest).datadog is not None
+
+    assert problems(fullest, {key: wrong[0]}) == (f"{key} is {wrong[0]}: expected {expected}",)
+
+
 @pytest.mark.parametrize("key", ALONE)
 def test_refuses_a_value_of_another_kind(key: str) -> None:
     """A table, a list, a time or a huge number is refused by every key, and what is nested is not repeated."""
@@ -540,10 +559,26 @@ def test_refuses_a_value_of_another_kind(key: str) -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    """A value that would fill the screen is shown by its beginning."""
+    """A value that would fill the screen is shown by its beginning, from 200 characters on."""
+    (whole,) = problems(CLUSTER, {"account": f'"{"1" * 198}"'})
+    assert whole == f'account is "{"1" * 198}": expected {ABOUT_ACCOUNT}'
+
     (problem,) = problems(CLUSTER, {"account": f'"{"1" * 10_000}"'})
 
     assert problem == f'account is "{"1" * 199}…: expected {ABOUT_ACCOUNT}'
+
+
+def test_a_huge_number_is_not_written() -> None:
+    """A number that no file of TOML may hold is named by its size, as Python may refuse to write it."""
+    expected = ALONE["existing.port"][0]
+
+    assert problems(EXISTING, {"existing.port": str(2**64 - 1)}) == (
+        f"existing.port is 18446744073709551615: expected {expected}",
+    )
+    for huge in (str(2**64), str(-(2**64)), f"0x{'f' * 5000}"):
+        assert problems(EXISTING, {"existing.port": huge}) == (
+            f"existing.port is a number of more than 64 bits: expected {expected}",
+        )
 
 
 REQUIRED = [
@@ -709,6 +744,13 @@ def test_refuses_a_minimum_above_the_maximum() -> None:
     )
 
 
+def test_makes_no_sum_of_a_minimum_above_the_maximum() -> None:
+    """What the connections have to fit into is not known before the capacities are right."""
+    changes = {"aurora.min_capacity": "8", "application.reserved_concurrency": "1000"}
+
+    assert problems(CLUSTER, changes) == ("aurora.min_capacity is 8: expected aurora.max_capacity, 1, or less",)
+
+
 @pytest.mark.parametrize("capacity", ["1", "1.5", "256"])
 def test_accepts_a_minimum_that_is_the_maximum(capacity: str) -> None:
     """A cluster may stay at one capacity, up to the greatest that there is."""
@@ -791,6 +833,7 @@ def test_accepts_a_proxy_with_a_single_user() -> None:
     ("changes", "least_to_most", "fits", "limit"),
     [
         ({}, "0.5 to 1", 172, 189),
+        ({"aurora.min_capacity": "1"}, "1 to 1", 172, 189),
         ({"aurora.max_capacity": "4"}, "0.5 to 4", 806, 823),
         ({"aurora.max_capacity": "7.5"}, "0.5 to 7.5", 806, 823),
         ({"application.connections": "2"}, "0.5 to 1", 86, 189),
@@ -1048,7 +1091,10 @@ def test_refuses_two_databases(provision: str) -> None:
     """An environment has a cluster of its own or somebody else's database, and never both."""
     unwanted, other = ("existing", "false") if provision == "true" else ("aurora", "true")
 
-    assert problems(CLUSTER, EXISTING, {"provision_aurora": provision}) == (
+    # What is wrong in the table that has to go is nobody's concern.
+    wrong = {"provision_aurora": provision, f"{unwanted}.colour": '"red"'}
+
+    assert problems(CLUSTER, EXISTING, wrong) == (
         f"{unwanted} is set: expected only where provision_aurora is {other}",
     )
 
