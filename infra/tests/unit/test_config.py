@@ -1234,6 +1234,7 @@ def test_a_configuration_never_changes() -> None:
         config.network.nat_gateways = 1  # type: ignore[misc]  # the same
     # Nothing in it can be changed either, or it would have no hash.
     assert hash(config) == hash(load(SHIPPED / "prod.toml"))
+    assert hash(accepted(EXISTING, DATADOG)) == hash(accepted(EXISTING, DATADOG))
 
 
 # Anything at all
