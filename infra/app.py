@@ -31,9 +31,10 @@ def build_app(config: EnvironmentConfig, *, built: bool, checked: bool = True, o
         analytics_reporting=False,
         builtin_cloud_formation_validation=checked,
     )
+    application = RegistrationServiceStack(app, config=config, built=built)
     if config.provision_aurora:
-        DatabaseStack(app, config=config, built=built)
-    RegistrationServiceStack(app, config=config, built=built)
+        # Nothing in the templates says so, but the one is deployed after the other, and deleted before it.
+        application.add_stack_dependency(DatabaseStack(app, config=config, built=built))
     for key, value in (("environment", config.name), ("service", "registration")):
         # The template of a target group knows no tags, though the CDK would write them.
         Tags.of(app).add(key, value, exclude_resource_types=["AWS::RDS::DBProxyTargetGroup"])

@@ -57,8 +57,8 @@ class AuroraConfig:
         min_capacity: The least capacity of an instance, in ACU; 0 pauses it.
         max_capacity: The greatest, in ACU; 1 ACU is about 2 GiB of memory.
         auto_pause_seconds: How long an instance is idle before it pauses; given exactly where *min_capacity* is 0.
-        readers: Instances beside the writer, each in another zone, to which it fails over.
-        removal: What becomes of the data when the stack is deleted: a final snapshot, nothing at all, or its end.
+        readers: Instances beside the writer, spread over the zones, to which it fails over.
+        removal: What becomes of the data when the stack is deleted: a final snapshot, or its end.
         backup_retention_days: How far back the cluster can be restored to a point in time.
         retention_reason: Why production keeps backups for less than 7 days.
         rotation: Whether the application's login alternates between two users, or changes the password of one.
@@ -76,7 +76,7 @@ class AuroraConfig:
     max_capacity: float = 1
     auto_pause_seconds: int | None = None
     readers: int = 0
-    removal: Literal["snapshot", "retain", "destroy"] = "snapshot"
+    removal: Literal["snapshot", "destroy"] = "snapshot"
     backup_retention_days: int = 1
     retention_reason: str | None = None
     rotation: Literal["alternating", "single"] = "alternating"

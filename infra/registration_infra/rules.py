@@ -12,7 +12,7 @@ ENVIRONMENTS = ("dev", "staging", "prod")
 
 _LARGEST_CAPACITY = 256
 _SHORTEST_RETENTION_IN_PROD = 7
-_FEWEST_ZONES = 2
+_FEWEST_ZONES, MOST_ZONES = 2, 4
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
 _LONGEST_NAME = 63
 # Aurora PostgreSQL versions from which capacity 0 is known, by major version; later majors know it from the start.
@@ -56,7 +56,7 @@ def _one_of(*values: object) -> Callable[[Any], bool]:
 def _several(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, list | tuple)
-        and len(value) >= _FEWEST_ZONES
+        and _FEWEST_ZONES <= len(value) <= MOST_ZONES
         and all(accepts(each) for each in value)
         and len(set(value)) == len(value)
     )
@@ -95,7 +95,7 @@ LOG_RETENTIONS = _SHORT_RETENTIONS + _LONG_RETENTIONS
 TOP: Mapping[str, Key] = {
     "provision_aurora": _FLAG._replace(required=True),
     "account": _ACCOUNT._replace(required=True),
-    "region": Key(_text(_REGION), "an AWS region, such as eu-central-1", required=True),
+    "region": Key(_text(rf"(?!cn-){_REGION}"), "an AWS region outside China, such as eu-central-1", required=True),
     "log_retention_days": Key(
         _one_of(*LOG_RETENTIONS), f"a number of days that CloudWatch Logs takes: {', '.join(map(str, LOG_RETENTIONS))}"
     ),
@@ -106,11 +106,11 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "network": {
         "availability_zones": Key(
             _several(_text(rf"{_REGION}[a-z]")),
-            "a list of two or more different zones, such as eu-central-1a",
+            "a list of two to four different zones, such as eu-central-1a",
             required=True,
         ),
         "cidr": Key(_cidr, "an IPv4 network of /16 to /24, such as 10.0.0.0/16"),
-        "nat_gateways": Key(_whole(0, 6), "a whole number, 0 to 6"),
+        "nat_gateways": Key(_whole(0, MOST_ZONES), f"a whole number, 0 to {MOST_ZONES}"),
         "vpc_id": Key(_text(r"vpc-[0-9a-f]{8,17}"), "a VPC's id, vpc-…"),
         "subnet_ids": Key(
             _several(_text(r"subnet-[0-9a-f]{8,17}")), "a list of different subnets' ids, subnet-…, one for each zone"
@@ -132,11 +132,11 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
         "max_capacity": Key(_capacity(1), f"1 to {_LARGEST_CAPACITY} ACU in steps of 0.5"),
         "auto_pause_seconds": Key(_whole(300, 86400), "a whole number of seconds, 300 to 86400"),
         "readers": Key(_whole(0, 15), "a whole number, 0 to 15"),
-        "removal": Key(_one_of("snapshot", "retain", "destroy"), '"snapshot", "retain" or "destroy"'),
+        "removal": Key(_one_of("snapshot", "destroy"), '"snapshot" or "destroy"'),
         "backup_retention_days": Key(_whole(1, 35), "a whole number of days, 1 to 35"),
         "retention_reason": Key(_text(r".*\S.*"), "a sentence in quotes"),
         "rotation": Key(_one_of("alternating", "single"), '"alternating" or "single"'),
-        "rotation_days": Key(_whole(1, 1000), "a whole number of days, 1 to 1000"),
+        "rotation_days": Key(_whole(1, 999), "a whole number of days, 1 to 999"),
         "proxy": _FLAG,
         "slow_query_ms": Key(_whole(-1, 60_000), "milliseconds, 0 to 60000, or -1 for never"),
         "performance_insights": _FLAG,
@@ -262,13 +262,9 @@ def _network_problems(values: Mapping[str, Any], network: Mapping[str, Any], *, 
     given = values.get("network")
     if not isinstance(given, Mapping):
         return
-    zones, region = network.get("availability_zones", ()), values.get("region")
-    if TOP["region"].accepts(region):
-        for zone in zones:
-            if zone[:-1] != region:
-                yield f"network.availability_zones has {shown(zone)}: expected zones of {region}"
+    yield from _zone_problems(values.get("region"), network)
     if "vpc_id" in given:
-        yield from _problems_of_existing_vpc(given, network)
+        yield from _problems_of_existing_vpc(given, network, aurora=aurora)
         return
     if not aurora:
         yield "network.vpc_id is missing: expected the VPC of the existing database, as provision_aurora is false"
@@ -280,7 +276,17 @@ def _network_problems(values: Mapping[str, Any], network: Mapping[str, Any], *, 
         yield "network.secrets_endpoint_security_group_id is set: expected only together with network.vpc_id"
 
 
-def _problems_of_existing_vpc(given: Mapping[str, Any], network: Mapping[str, Any]) -> Iterator[str]:
+def _zone_problems(region: Any, network: Mapping[str, Any]) -> Iterator[str]:
+    zones, gateways = network.get("availability_zones"), network.get("nat_gateways", 0)
+    if zones and TOP["region"].accepts(region):
+        for zone in zones:
+            if zone[:-1] != region:
+                yield f"network.availability_zones has {shown(zone)}: expected zones of {region}"
+    if zones and gateways > len(zones):
+        yield f"network.nat_gateways is {gateways}: expected {len(zones)} or fewer, one for each zone"
+
+
+def _problems_of_existing_vpc(given: Mapping[str, Any], network: Mapping[str, Any], *, aurora: bool) -> Iterator[str]:
     zones, subnets = network.get("availability_zones"), network.get("subnet_ids")
     if "subnet_ids" not in given:
         yield "network.subnet_ids is missing: expected it together with network.vpc_id"
@@ -288,6 +294,11 @@ def _problems_of_existing_vpc(given: Mapping[str, Any], network: Mapping[str, An
         yield f"network.subnet_ids has {len(subnets)} subnets: expected one for each of the {len(zones)} zones"
     if network.get("nat_gateways"):
         yield f"network.nat_gateways is {network['nat_gateways']}: expected 0 together with network.vpc_id"
+    if aurora and "secrets_endpoint_security_group_id" not in given:
+        yield (
+            "network.secrets_endpoint_security_group_id is missing: expected the group of the endpoint for Secrets "
+            "Manager in network.vpc_id, as one made here would answer for all that is there, and let in only our own"
+        )
 
 
 def _aurora_problems(
@@ -366,7 +377,7 @@ def _production_problems(aurora: Mapping[str, Any]) -> Iterator[str]:
         if aurora.get(key) is False:
             yield f"aurora.{key} is false: expected true in prod"
     if aurora.get("removal") == "destroy":
-        yield 'aurora.removal is "destroy": expected "snapshot" or "retain" in prod'
+        yield 'aurora.removal is "destroy": expected "snapshot" in prod'
     days = aurora.get("backup_retention_days", _SHORTEST_RETENTION_IN_PROD)
     if days < _SHORTEST_RETENTION_IN_PROD and aurora.get("retention_reason") is None:
         yield (

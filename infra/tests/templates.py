@@ -21,7 +21,11 @@ DATADOG: dict[str, dict[str, Any]] = {
     "datadog": {"site": "datadoghq.eu", "api_key_secret_arn": SECRET},
     "network": {"nat_gateways": 1},
 }
-THERE = {"vpc_id": "vpc-12345678", "subnet_ids": ["subnet-12345678", "subnet-87654321"]}
+THERE = {
+    "vpc_id": "vpc-12345678",
+    "subnet_ids": ["subnet-12345678", "subnet-87654321"],
+    "secrets_endpoint_security_group_id": "sg-87654321",
+}
 EXISTING = {
     "provision_aurora": False,
     "aurora": None,
@@ -33,7 +37,7 @@ EXISTING = {
         "secret_key_arn": KEY,
         "security_group_id": "sg-12345678",
     },
-    "network": {**THERE, "secrets_endpoint_security_group_id": "sg-87654321"},
+    "network": THERE,
 }
 EVERYTHING = {
     "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},

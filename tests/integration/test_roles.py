@@ -458,6 +458,21 @@ def test_one_transaction(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> N
     assert before == cluster.catalogue()
 
 
+def test_who_may_not_lend_pg_monitor_is_told(cluster: Cluster) -> None:
+    """Until PostgreSQL 15, who creates roles may; after it, the catalog does not say it all, so it is tried."""
+    cluster.execute("REVOKE pg_monitor FROM {}", cluster.admin.user)
+    before = cluster.catalogue()
+
+    if cluster.database.ping().server_version.startswith("15"):
+        cluster.bootstrap()
+    else:
+        with pytest.raises(
+            BootstrapRefused, match=r"may not grant pg_monitor: GRANT pg_monitor TO admin_\w+"
+        ):
+            cluster.bootstrap()
+        assert before == cluster.catalogue()
+
+
 def test_a_name_that_cannot_be_a_login_is_refused(cluster: Cluster) -> None:
     """A user name that somebody else's quoting may get wrong, or that means something already, makes nothing."""
     for name in (

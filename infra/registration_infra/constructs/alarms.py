@@ -53,10 +53,23 @@ class Alarms(Construct):
             self.topic.add_subscription(subscriptions.EmailSubscription(config.alarms.email))
         connections = int(config.aurora.max_connections * _SHARE_OF_CONNECTIONS)
         five, fifteen = Duration.minutes(5), Duration.minutes(15)
+        # The maximum, for with readers that idle the average says nothing of the writer.
+        # A capacity that stays near its maximum would always be at it.
+        if config.aurora.min_capacity * 100 <= config.aurora.max_capacity * _BUSY_PERCENT:
+            self._alarm(
+                "Capacity",
+                cluster.metric_acu_utilization(period=five, statistic="Maximum"),
+                _BUSY_PERCENT,
+                "is at its maximum",
+                times=3,
+            )
         self._alarm(
-            "Capacity", cluster.metric_acu_utilization(period=five), _BUSY_PERCENT, "is at its maximum", times=3
+            "Cpu",
+            cluster.metric_cpu_utilization(period=five, statistic="Maximum"),
+            _BUSY_PERCENT,
+            "computes all the time",
+            times=3,
         )
-        self._alarm("Cpu", cluster.metric_cpu_utilization(period=five), _BUSY_PERCENT, "computes all the time", times=3)
         self._alarm(
             "Connections",
             cluster.metric_database_connections(period=five, statistic="Maximum"),

@@ -10,11 +10,7 @@ from registration_infra.config import BACKUP_TAG, AuroraConfig, EnvironmentConfi
 from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.network import Network, closed_security_group
 
-_REMOVAL = {
-    "snapshot": RemovalPolicy.SNAPSHOT,
-    "retain": RemovalPolicy.RETAIN,
-    "destroy": RemovalPolicy.DESTROY,
-}
+_REMOVAL = {"snapshot": RemovalPolicy.SNAPSHOT, "destroy": RemovalPolicy.DESTROY}
 # UTC; the backup first, so that it is over when maintenance begins.
 _BACKUP_WINDOW = "02:00-02:30"
 _MAINTENANCE_WINDOW = "sun:03:00-sun:04:00"
@@ -114,6 +110,7 @@ class Aurora(Construct):
             instance_identifier=name,
             scale_with_writer=scale_with_writer,
             publicly_accessible=False,
+            preferred_maintenance_window=_MAINTENANCE_WINDOW,
             ca_certificate=rds.CaCertificate.RDS_CA_RSA2048_G1,
             # The version is the file's, so that no deployment meets another one than it names.
             auto_minor_version_upgrade=False,
@@ -127,7 +124,8 @@ def _parameters(aurora: AuroraConfig) -> dict[str, str]:
     return {
         "rds.force_ssl": "1" if aurora.force_ssl else "0",
         "log_min_duration_statement": str(aurora.slow_query_ms),
-        # What is logged must not hold what people typed.
+        # What is logged must not hold what people typed, nor the row that broke a constraint.
+        "log_error_verbosity": "terse",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
         # What Datadog's Database Monitoring asks for:

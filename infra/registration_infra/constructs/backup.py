@@ -23,7 +23,7 @@ class Backup(Construct):
             "Vault",
             backup_vault_name=config.prefix,
             encryption_key=key,
-            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         kept = Duration.days(config.backup.own_plan_retention_days)
         copy_to = config.backup.copy_to_vault_arn

@@ -26,7 +26,7 @@ class DatabaseKey(Construct):
             alias=f"{config.prefix}-database",
             description=f"{config.prefix}: storage, secrets, logs and alarms of the database",
             enable_key_rotation=True,
-            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         self._allow_logs(config)
         if config.backup.central_account:

@@ -17,7 +17,7 @@ def encrypted_log_group(
         construct_id,
         log_group_name=name,
         encryption_key=key,
-        removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN,
+        removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     )
     resource = group.node.default_child
     assert isinstance(resource, logs.CfnLogGroup)

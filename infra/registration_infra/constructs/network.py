@@ -9,9 +9,12 @@ from constructs import Construct
 
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.logs import encrypted_log_group
+from registration_infra.rules import MOST_ZONES
 
 DATABASE = "database"
 FUNCTIONS = "functions"
+# Sixteen subnets: three in each of up to four zones.
+_BITS_FOR_SUBNETS = 4
 _NOWHERE = ec2.Peer.ipv4("127.0.0.1/32")
 HTTPS, POSTGRESQL = ec2.Port.tcp(443), ec2.Port.tcp(5432)
 
@@ -50,14 +53,22 @@ class Network(Construct):
 
     def _make_vpc(self, config: EnvironmentConfig, key: kms.IKey) -> ec2.Vpc:
         network = config.network
-        subnets = [ec2.SubnetConfiguration(name=DATABASE, subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)]
-        if network.nat_gateways:
-            subnets += [
-                ec2.SubnetConfiguration(
-                    name="public", subnet_type=ec2.SubnetType.PUBLIC, map_public_ip_on_launch=False
-                ),
-                ec2.SubnetConfiguration(name=FUNCTIONS, subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS),
-            ]
+        # Every subnet has its place from the start, also those that come later: none can be moved under a cluster.
+        mask = int(network.cidr.partition("/")[2]) + _BITS_FOR_SUBNETS
+        closed = network.nat_gateways == 0
+        subnets = [
+            ec2.SubnetConfiguration(name=DATABASE, subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=mask),
+            ec2.SubnetConfiguration(
+                name="public",
+                subnet_type=ec2.SubnetType.PUBLIC,
+                cidr_mask=mask,
+                map_public_ip_on_launch=False,
+                reserved=closed,
+            ),
+            ec2.SubnetConfiguration(
+                name=FUNCTIONS, subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=mask, reserved=closed
+            ),
+        ]
         vpc = ec2.Vpc(
             self,
             "Vpc",
@@ -66,6 +77,7 @@ class Network(Construct):
             availability_zones=[*network.availability_zones],
             nat_gateways=network.nat_gateways,
             subnet_configuration=subnets,
+            reserved_azs=MOST_ZONES - len(network.availability_zones),
             # It takes a custom resource with a function that may change any group; nothing is in the default group.
             restrict_default_security_group=False,
         )

@@ -7,6 +7,7 @@ from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from registration_infra.budget import RESERVED
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.network import HTTPS, Network, closed_security_group, open_way
 
@@ -31,6 +32,8 @@ class Proxy(Construct):
         secret: secretsmanager.ISecret,
     ) -> None:
         super().__init__(scope, construct_id)
+        assert config.aurora is not None
+        limit = config.aurora.max_connections
         self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "The proxy of the database")
         # The way to the cluster is opened by `DatabaseProxy`; EC2 refuses a second rule that says the same.
         open_way(self.security_group, network.endpoint_security_group, HTTPS, "The proxy to Secrets Manager")
@@ -47,5 +50,6 @@ class Proxy(Construct):
             security_groups=[self.security_group],
             client_password_auth_type=rds.ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256,
             require_tls=True,
+            max_connections_percent=100 * (limit - RESERVED) // limit,
         )
         key.grant_decrypt(role)

@@ -11,6 +11,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from registration_infra.config import EnvironmentConfig
+from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.network import HTTPS, POSTGRESQL, Network, closed_security_group, open_way
 
 ADMIN = "registration_admin"
@@ -51,7 +52,7 @@ class DatabaseSecret(Construct):
             secret_name=name,
             description=f"The login {username}",
             encryption_key=key,
-            removal_policy=RemovalPolicy.RETAIN if keep else RemovalPolicy.DESTROY,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if keep else RemovalPolicy.DESTROY,
             generate_secret_string=secretsmanager.SecretStringGenerator(
                 secret_string_template=json.dumps(template),
                 generate_string_key="password",
@@ -77,6 +78,7 @@ class Rotation(Construct):
         *,
         config: EnvironmentConfig,
         network: Network,
+        key: kms.IKey,
         cluster_security_group: ec2.ISecurityGroup,
         cluster_secret: secretsmanager.ISecret,
         application_secret: secretsmanager.ISecret,
@@ -107,17 +109,28 @@ class Rotation(Construct):
                 exclude_characters=_EXCLUDED,
             )
 
+        logs = [
+            encrypted_log_group(
+                self,
+                f"{what.capitalize()}Logs",
+                name=f"/aws/lambda/{config.prefix}-rotate-{what}",
+                config=config,
+                key=key,
+            )
+            for what in ("cluster", "application")
+        ]
         alternating = config.aurora.rotation == "alternating"
-        for secret, construct_id, rotation in (
+        for secret, name, rotation in (
             (cluster_secret, "Cluster", single_user("cluster")),
             (application_secret, "Application", (alternating_users if alternating else single_user)("application")),
         ):
-            secret.add_rotation_schedule(
-                construct_id,
+            schedule = secret.add_rotation_schedule(
+                name,
                 hosted_rotation=rotation,
                 automatically_after=Duration.days(config.aurora.rotation_days),
                 rotate_immediately_on_update=False,
             )
+            schedule.node.add_dependency(*logs)  # or Lambda makes the groups itself, without key and end
 
 
 def allow_secret(function: lambda_.Function, secret_arn: str, key_arn: str | None) -> None:

@@ -71,6 +71,7 @@ class DatabaseStack(Stack):
             "Rotation",
             config=config,
             network=network,
+            key=key,
             cluster_security_group=aurora.security_group,
             cluster_secret=cluster_secret,
             application_secret=application_secret,

@@ -378,8 +378,8 @@ def test_allow_opens_the_way_and_gives_nothing_else() -> None:
 
 def test_without_the_group_of_an_endpoint_there_is_a_way_to_it_all_the_same() -> None:
     """A VPC that is there has one somewhere, or a way out; the file need not say where."""
-    network = {**THERE, "secrets_endpoint_security_group_id": None}
-    changes = {**EXISTING, "network": {key: value for key, value in network.items() if value is not None}}
+    network = {key: value for key, value in THERE.items() if key != "secrets_endpoint_security_group_id"}
+    changes = {**EXISTING, "network": network}
     template = templates_of("dev", changes).application
 
     (group,) = template.all("EC2::SecurityGroup").values()

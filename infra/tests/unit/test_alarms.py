@@ -5,8 +5,8 @@ from templates import EVERYTHING, PROXY, templates_of, text_of
 
 FIVE, FIFTEEN = 300, 900
 ALARMS = {
-    "Capacity": ("ACUUtilization", "Average", FIVE, 3, ">", 90),
-    "Cpu": ("CPUUtilization", "Average", FIVE, 3, ">", 90),
+    "Capacity": ("ACUUtilization", "Maximum", FIVE, 3, ">", 90),
+    "Cpu": ("CPUUtilization", "Maximum", FIVE, 3, ">", 90),
     "Connections": ("DatabaseConnections", "Maximum", FIVE, 1, ">", 151),
     "Memory": ("FreeableMemory", "Minimum", FIVE, 3, "<", 128 * 1024 * 1024),
     "Deadlocks": ("Deadlocks", "Sum", FIVE, 1, ">", 0),
@@ -53,6 +53,13 @@ def test_connections_are_counted_against_the_limit_of_the_capacity() -> None:
     assert template.named("CloudWatch::Alarm", "AlarmsConnections")["Threshold"] == 658
     lag = template.named("CloudWatch::Alarm", "AlarmsReplicaLag")
     assert ("AuroraReplicaLagMaximum", 1000) == (lag["MetricName"], lag["Threshold"])
+
+
+def test_a_capacity_that_cannot_change_is_not_watched() -> None:
+    """It is at its maximum all the time."""
+    alarms = templates_of("dev", {"aurora": {"min_capacity": 1}}).database.all("CloudWatch::Alarm")
+
+    assert {alarm["AlarmName"].rpartition("-")[2] for alarm in alarms.values()} == ALARMS.keys() - {"Capacity"}
 
 
 def test_the_topic_is_encrypted_and_takes_tls_alone() -> None:

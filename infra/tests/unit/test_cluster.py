@@ -132,6 +132,7 @@ def test_parameters_show_statements_and_not_what_people_typed() -> None:
     assert {
         "rds.force_ssl": "1",
         "log_min_duration_statement": "1000",
+        "log_error_verbosity": "terse",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
         "shared_preload_libraries": "pg_stat_statements",
@@ -152,6 +153,7 @@ def test_backups_are_daily(name: str, days: int) -> None:
         cluster["PreferredBackupWindow"],
         cluster["PreferredMaintenanceWindow"],
     )
+    assert database(name).one("RDS::DBInstance")["PreferredMaintenanceWindow"] == "sun:03:00-sun:04:00"
     assert database(name, backup_retention_days=35).one("RDS::DBCluster")["BackupRetentionPeriod"] == 35
 
 
@@ -180,7 +182,6 @@ def test_the_tag_for_the_central_backup_is_on_the_cluster_and_nothing_else(varia
         ("dev", None, "Delete"),
         ("staging", None, "Snapshot"),
         ("prod", None, "Snapshot"),
-        ("staging", "retain", "Retain"),
         ("staging", "snapshot", "Snapshot"),
     ],
 )
@@ -189,7 +190,8 @@ def test_the_data_outlives_the_stack_where_the_file_says_so(name: str, removal: 
     template = database(name, **({"removal": removal} if removal else {}))
 
     assert policy == template.resource("RDS::DBCluster")["DeletionPolicy"]
-    kept = "Delete" if policy == "Delete" else "Retain"
+    # Not where the first deployment fails, or the next one would find their names taken.
+    kept = "Delete" if policy == "Delete" else "RetainExceptOnCreate"
     for kind in ("KMS::Key", "SecretsManager::Secret", "Logs::LogGroup"):
         assert {kept} == {
             resource["DeletionPolicy"]
@@ -244,6 +246,8 @@ def test_the_proxy_speaks_tls_alone_and_knows_the_applications_secret() -> None:
     ((name, _),) = templates.database.all("RDS::DBProxy").items()
 
     assert (True, "POSTGRESQL") == (proxy["RequireTLS"], proxy["EngineFamily"])
+    pool = templates.database.one("RDS::DBProxyTargetGroup")["ConnectionPoolConfigurationInfo"]
+    assert pool["MaxConnectionsPercent"] == 91  # of 189, so that 17 stay in reserve
     (auth,) = proxy["Auth"]
     assert ("POSTGRES_SCRAM_SHA_256", "DISABLED") == (auth["ClientPasswordAuthType"], auth["IAMAuth"])
     assert text_of(auth["SecretArn"]).startswith("{ApplicationSecret")
@@ -264,3 +268,13 @@ def test_migrations_do_not_go_through_the_proxy() -> None:
 
     assert text_of(variables["APP_DATABASE_HOST"]).startswith("{AuroraCluster")
     assert "APP_DATABASE_POOL" not in variables
+
+
+def test_the_application_is_deleted_before_the_database() -> None:
+    """While it is there, its network interfaces and rules hold the groups and subnets of the database."""
+    app = build_app(config_of("dev"), built=False, checked=False)
+    stacks = {stack.node.id: stack for stack in app.node.children if isinstance(stack, Stack)}
+
+    assert ["registration-dev-database"] == [
+        each.node.id for each in stacks["registration-dev-application"].dependencies
+    ]

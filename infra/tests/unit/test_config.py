@@ -49,7 +49,11 @@ CLUSTER: Mapping[str, str | None] = {
     "aurora.deletion_protection": "true",
     "aurora.force_ssl": "true",
 }
-THERE: Mapping[str, str | None] = {"network.vpc_id": '"vpc-12345678"', "network.subnet_ids": SUBNETS}
+THERE: Mapping[str, str | None] = {
+    "network.vpc_id": '"vpc-12345678"',
+    "network.subnet_ids": SUBNETS,
+    "network.secrets_endpoint_security_group_id": '"sg-87654321"',
+}
 EXISTING: Mapping[str, str | None] = {
     "provision_aurora": "false",
     **ANY,
@@ -75,8 +79,8 @@ ABOUT_ACCOUNT = "the 12 digits of an AWS account, in quotes"
 ABOUT_GROUP = "a security group's id, sg-…"
 ABOUT_ARN = "arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
 ABOUT_PAUSE = "a whole number of seconds, 300 to 86400"
-ABOUT_REGION = "an AWS region, such as eu-central-1"
-ABOUT_ZONES = "a list of two or more different zones, such as eu-central-1a"
+ABOUT_REGION = "an AWS region outside China, such as eu-central-1"
+ABOUT_ZONES = "a list of two to four different zones, such as eu-central-1a"
 ABOUT_SUBNETS = "a list of different subnets' ids, subnet-…, one for each zone"
 ABOUT_NAME = "a letter, then up to 62 letters, digits or underscores"
 ABOUT_VPC = "a VPC's id, vpc-…"
@@ -142,7 +146,7 @@ ALONE: Mapping[str, tuple[str, list[str], list[str]]] = {
             "10",
         ],
     ),
-    "network.nat_gateways": ("a whole number, 0 to 6", ["0", "6"], ["-1", "7", "1.0", "true", '"1"']),
+    "network.nat_gateways": ("a whole number, 0 to 4", ["0", "4"], ["-1", "5", "1.0", "true", '"1"']),
     "network.vpc_id": (
         ABOUT_VPC,
         ['"vpc-12345678"', '"vpc-1234567890abcdef0"'],
@@ -191,8 +195,8 @@ ALONE: Mapping[str, tuple[str, list[str], list[str]]] = {
     "aurora.auto_pause_seconds": (ABOUT_PAUSE, ["300", "86400"], ["299", "86401", "300.0", "true", '"300"']),
     "aurora.readers": ("a whole number, 0 to 15", ["0", "15"], ["-1", "16", "1.0", "true"]),
     "aurora.removal": (
-        '"snapshot", "retain" or "destroy"',
-        ['"snapshot"', '"retain"', '"destroy"'],
+        '"snapshot" or "destroy"',
+        ['"snapshot"', '"destroy"'],
         ['"keep"', '"Snapshot"', '""', "true", "1"],
     ),
     "aurora.backup_retention_days": (
@@ -206,7 +210,7 @@ ALONE: Mapping[str, tuple[str, list[str], list[str]]] = {
         ['"alternating"', '"single"'],
         ['"none"', '"Single"', "true", "1"],
     ),
-    "aurora.rotation_days": ("a whole number of days, 1 to 1000", ["1", "1000"], ["0", "1001", "30.0", "true"]),
+    "aurora.rotation_days": ("a whole number of days, 1 to 999", ["1", "999"], ["0", "1000", "30.0", "true"]),
     "aurora.proxy": (ABOUT_FLAG, ["false"], ["0", '"on"']),
     "aurora.slow_query_ms": (
         "milliseconds, 0 to 60000, or -1 for never",
@@ -295,6 +299,7 @@ BESIDE: Mapping[str, Mapping[str, str | None]] = {
     "network.subnet_ids": THERE,
     "network.secrets_endpoint_security_group_id": THERE,
     "network.availability_zones": {"network.nat_gateways": "0"},
+    "network.nat_gateways": {"network.availability_zones": str([f"eu-central-1{letter}" for letter in "abcd"])},
     "aurora.auto_pause_seconds": PAUSE,
     "backup.copy_to_vault_arn": {"backup.own_plan": "true"},
     "application.reserved_concurrency": {"aurora.min_capacity": "1", "aurora.max_capacity": "8"},
@@ -911,12 +916,12 @@ def test_production_keeps_its_data() -> None:
     changes = {**WEEK, "aurora.removal": '"destroy"'}
 
     assert problems(CLUSTER, changes, environment="prod") == (
-        'aurora.removal is "destroy": expected "snapshot" or "retain" in prod',
+        'aurora.removal is "destroy": expected "snapshot" in prod',
     )
     assert accepted(CLUSTER, changes, environment="staging").keeps_nothing
 
 
-@pytest.mark.parametrize("removal", ['"snapshot"', '"retain"', None])
+@pytest.mark.parametrize("removal", ['"snapshot"', None])
 def test_production_accepts_both_ways_to_keep_its_data(removal: str | None) -> None:
     """A final snapshot, the default, and no removal at all are fit for production."""
     assert not accepted(CLUSTER, WEEK, {"aurora.removal": removal}, environment="prod").keeps_nothing
@@ -999,6 +1004,7 @@ def test_refuses_subnets_without_a_vpc() -> None:
     """Subnets that are there are named together with their VPC."""
     assert problems(CLUSTER, THERE, {"network.vpc_id": None}) == (
         "network.vpc_id is missing: expected it together with network.subnet_ids",
+        "network.secrets_endpoint_security_group_id is set: expected only together with network.vpc_id",
     )
 
 
@@ -1039,6 +1045,33 @@ def test_refuses_gateways_in_a_vpc_that_is_there() -> None:
         "network.nat_gateways is 1: expected 0 together with network.vpc_id",
     )
     assert accepted(CLUSTER, THERE, {"network.nat_gateways": "0"}).network.nat_gateways == 0
+
+
+def test_refuses_more_gateways_than_zones() -> None:
+    """Each zone has one at most."""
+    assert problems(CLUSTER, {"network.nat_gateways": "3"}) == (
+        "network.nat_gateways is 3: expected 2 or fewer, one for each zone",
+    )
+    assert accepted(CLUSTER, {"network.nat_gateways": "2"}).network.nat_gateways == 2
+
+
+def test_refuses_a_region_in_china() -> None:
+    """Its service principals and host names are others, which nothing here knows."""
+    changes = {"region": '"cn-north-1"', "network.availability_zones": '["cn-north-1a", "cn-north-1b"]'}
+
+    assert problems(CLUSTER, changes) == (f'region is "cn-north-1": expected {ABOUT_REGION}',)
+
+
+def test_refuses_a_cluster_in_a_vpc_whose_endpoint_is_not_named() -> None:
+    """A second endpoint with the service's own name would take it from all that is there."""
+    without = {"network.secrets_endpoint_security_group_id": None}
+
+    (problem,) = problems(CLUSTER, THERE, without)
+    assert problem == (
+        "network.secrets_endpoint_security_group_id is missing: expected the group of the endpoint for Secrets Manager "
+        "in network.vpc_id, as one made here would answer for all that is there, and let in only our own"
+    )
+    assert accepted(EXISTING, without).network.vpc_id == "vpc-12345678"
 
 
 def test_refuses_the_group_of_an_endpoint_that_is_made() -> None:
@@ -1122,7 +1155,8 @@ def test_a_database_alone_needs_the_answer_alone() -> None:
 @pytest.mark.parametrize("subnets", [None, SUBNETS])
 def test_refuses_an_existing_database_without_its_vpc(subnets: str | None) -> None:
     """The application has to be where the database is; that is said once."""
-    changes = {"network.vpc_id": None, "network.subnet_ids": subnets}
+    group = "network.secrets_endpoint_security_group_id"
+    changes = {"network.vpc_id": None, "network.subnet_ids": subnets, group: None}
 
     assert problems(EXISTING, changes) == (
         "network.vpc_id is missing: expected the VPC of the existing database, as provision_aurora is false",

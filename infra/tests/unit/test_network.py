@@ -57,20 +57,33 @@ def test_functions_get_a_way_out_and_the_database_does_not() -> None:
     assert routed >= {tables_of[subnet] for subnet in functions}
 
 
-def test_a_vpc_that_is_there_is_used_as_it_is() -> None:
-    """Nothing of a network is made but the groups, and the endpoint where the file names none."""
-    template = templates_of("dev", {"network": THERE}).database
-    named = {**THERE, "secrets_endpoint_security_group_id": "sg-87654321"}
-    with_endpoint = templates_of("dev", {"network": named}).database
+@pytest.mark.parametrize("cidr", ["10.0.0.0/16", "10.0.0.0/24"])
+def test_subnets_stay_where_they_are(cidr: str) -> None:
+    """With a gateway or without, with two zones or four: a subnet under a cluster cannot be moved."""
 
-    for kind in ("VPC", "Subnet", "RouteTable", "FlowLog"):
+    def places(**network: object) -> dict[str, str]:
+        found = templates_of("prod", {"network": {"cidr": cidr, **network}}).database.all("EC2::Subnet")
+        return {name: subnet["CidrBlock"] for name, subnet in found.items()}
+
+    zones = [f"eu-central-1{letter}" for letter in "abcd"]
+    alone, with_gateway = places(), places(nat_gateways=2)
+    largest = places(nat_gateways=4, availability_zones=zones)
+
+    assert (2, 6, 12) == (len(alone), len(with_gateway), len(largest))
+    assert alone.items() <= with_gateway.items() <= largest.items()
+    assert len(set(largest.values())) == 12
+
+
+def test_a_vpc_that_is_there_is_used_as_it_is() -> None:
+    """Nothing of a network is made but the groups, and its endpoint lets ours in."""
+    template = templates_of("dev", {"network": THERE}).database
+
+    for kind in ("VPC", "Subnet", "RouteTable", "FlowLog", "VPCEndpoint"):
         assert {} == template.all(f"EC2::{kind}")
     assert THERE["subnet_ids"] == template.one("RDS::DBSubnetGroup")["SubnetIds"]
-    assert THERE["subnet_ids"] == template.one("EC2::VPCEndpoint")["SubnetIds"]
-    assert {} == with_endpoint.all("EC2::VPCEndpoint")
-    assert "sg-87654321" == with_endpoint.named("SSM::Parameter", "ParameterEndpoint")["Value"]
+    assert "sg-87654321" == template.named("SSM::Parameter", "ParameterEndpoint")["Value"]
     assert "sg-87654321" in {
-        text_of(rule["DestinationSecurityGroupId"]) for rule in with_endpoint.all("EC2::SecurityGroupEgress").values()
+        text_of(rule["DestinationSecurityGroupId"]) for rule in template.all("EC2::SecurityGroupEgress").values()
     }
 
 

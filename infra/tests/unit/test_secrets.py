@@ -65,6 +65,8 @@ def test_passwords_change_every_thirty_days(name: str) -> None:
         subnets = {f"{{{logical_id}}}" for logical_id in template.all("EC2::Subnet")}
         assert subnets == set(text_of(hosted["VpcSubnetIds"]).split(","))
         assert text_of(hosted["VpcSecurityGroupIds"]).startswith("{RotationSecurityGroup")
+        group = template.named("Logs::LogGroup", f"Rotation{secret.removesuffix('Secret')}Logs")
+        assert group["LogGroupName"] == f"/aws/lambda/{hosted['RotationLambdaName']}"
     hosted = schedule(template, "ApplicationSecret")["HostedRotationLambda"]
     assert isinstance(hosted, dict)
     assert text_of(hosted["MasterSecretArn"]).startswith("{ClusterSecretAttachment")

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import DBAPIError
 
 from registration_persistence.database import Credentials, Database, DatabaseSettings, StaticCredentials, deadline
 from registration_persistence.database.credentials import read_secret
@@ -48,8 +49,7 @@ SELECT current_user AS name, CAST(current_setting('server_version_num') AS integ
        rolsuper OR rolcreaterole AS creates_roles,
        (SELECT pg_has_role(current_user, datdba, 'USAGE') FROM pg_database WHERE datname = current_database())
          AS owns_database,
-       (SELECT pg_has_role(current_user, nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public') AS owns_public,
-       rolsuper OR pg_has_role(current_user, 'pg_monitor', 'MEMBER WITH ADMIN OPTION') AS lends_pg_monitor
+       (SELECT pg_has_role(current_user, nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public') AS owns_public
 FROM pg_roles WHERE rolname = current_user
 """)
 _ROLES = text("""
@@ -217,7 +217,7 @@ class _Bootstrap:
         before = self._state()
         secrets = [each for each in (self._application, self._monitoring) if each is not None]
         stale = [each for each in secrets if self._is_missing(each.username) or self._is_rejected(each)]
-        self._make_groups()
+        self._make_groups(admin)
         self._make_logins()
         for each in stale:
             self._set_password(each)
@@ -259,8 +259,6 @@ class _Bootstrap:
             yield f"the database does not belong to {admin.name}: use the cluster's own secret"
         elif not admin.owns_public:
             yield f"the schema public is not {admin.name}'s: ALTER SCHEMA public OWNER TO pg_database_owner"
-        if admin.version >= _ADMIN_OPTION_NEEDED and not admin.lends_pg_monitor:
-            yield f"{admin.name} may not grant pg_monitor: GRANT pg_monitor TO {admin.name} WITH ADMIN OPTION"
 
     def _state_problems(self, admin: Row[Any]) -> Iterator[str]:
         for role in self._connection.execute(_ROLES, {"roles": [*_GROUPS, *self._logins]}):
@@ -283,11 +281,18 @@ class _Bootstrap:
         roles = [*_GROUPS, *self._logins]
         return set(self._connection.scalars(_STATE, {**OURS_PARAMETERS, "roles": roles}))
 
-    def _make_groups(self) -> None:
+    def _make_groups(self, admin: Row[Any]) -> None:
         for group in _GROUPS:
             self._make(group, "NOLOGIN")
         self._run("GRANT {} TO CURRENT_USER", OWNER_ROLE)
-        self._run("GRANT pg_monitor TO {}", MONITORING_ROLE)
+        try:
+            # Tried, not asked before: rds_superuser may do more than the catalog says.
+            self._run("GRANT pg_monitor TO {}", MONITORING_ROLE)
+        except DBAPIError as error:
+            if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                raise
+            problem = f"{admin.name} may not grant pg_monitor: GRANT pg_monitor TO {admin.name} WITH ADMIN OPTION"
+            raise BootstrapRefused([problem]) from error
 
     def _make_logins(self) -> None:
         for login in self._services:
