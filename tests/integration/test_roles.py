@@ -466,9 +466,7 @@ def test_who_may_not_lend_pg_monitor_is_told(cluster: Cluster) -> None:
     if cluster.database.ping().server_version.startswith("15"):
         cluster.bootstrap()
     else:
-        with pytest.raises(
-            BootstrapRefused, match=r"may not grant pg_monitor: GRANT pg_monitor TO admin_\w+"
-        ):
+        with pytest.raises(BootstrapRefused, match=r"may not grant pg_monitor: GRANT pg_monitor TO admin_\w+"):
             cluster.bootstrap()
         assert before == cluster.catalogue()
 
