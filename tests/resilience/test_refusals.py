@@ -32,7 +32,7 @@ def test_twenty_processes_share_eight_slots(
     at = registration_environment
     with at.connect() as connection:
         connection.execute(f"ALTER DATABASE {at.name} CONNECTION LIMIT 8")
-        connection.execute(f"ALTER DATABASE {at.name} SET idle_session_timeout = '100ms'")
+        connection.execute(f"ALTER DATABASE {at.name} SET idle_session_timeout = '1s'")
     processes = [lambda_process(handler("sign_up"), timeout=29) for _ in range(20)]
     for process in processes:
         process.wait_ready()
