@@ -113,5 +113,5 @@ lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environment and everything that was built
-	@rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(INFRA_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
