@@ -45,7 +45,9 @@ def test_the_package_is_there_with_its_migrations() -> None:
     assert there.pop("registration-persistence")
     assert there.items() <= locked.items()
     assert {"alembic", "boto3", "psycopg", "psycopg-binary", "sqlalchemy", "uuid-utils"} <= there.keys()
-    assert not list(PYTHON.glob("*.dist-info/direct_url.json"))
+    here_in_bytes = str(here).encode()
+    assert not [path for path in PYTHON.rglob("*") if path.is_file() and here_in_bytes in path.read_bytes()]
+    assert not (PYTHON / "bin").exists()
 
 
 def test_the_layer_is_small_enough() -> None:
