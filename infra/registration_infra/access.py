@@ -11,7 +11,7 @@ from constructs import Construct
 
 from registration_infra.budget import RESERVED, RESERVES, connections_of
 from registration_infra.config import EnvironmentConfig, ExistingDatabase, InfraConfigError
-from registration_infra.constructs.network import HTTPS
+from registration_infra.constructs.network import HTTPS, vpc_that_is_there
 from registration_infra.constructs.secrets import allow_secret
 
 PARAMETERS = (
@@ -60,13 +60,7 @@ class DatabaseAccess(Construct):
         )
         endpoint = values["endpoint_security_group_id"]
         self._endpoint = endpoint and ec2.SecurityGroup.from_security_group_id(self, "EndpointSecurityGroup", endpoint)
-        self.vpc: ec2.IVpc = ec2.Vpc.from_vpc_attributes(
-            self,
-            "Vpc",
-            vpc_id=values["vpc_id"],
-            availability_zones=[*config.network.availability_zones],
-            isolated_subnet_ids=values["subnet_ids"],
-        )
+        self.vpc = vpc_that_is_there(self, config.network, values["vpc_id"], values["subnet_ids"])
         self.subnets = self.vpc.isolated_subnets
 
     def allow(self, function: lambda_.Function) -> None:

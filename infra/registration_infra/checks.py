@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from aws_cdk import Acknowledgment, App, Validations
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_rds as rds
@@ -47,5 +46,3 @@ def acknowledged(construct: IConstruct, config: EnvironmentConfig) -> Iterator[t
         yield f"{_NAG}IAM4[Policy::{policy}]", "The policy that AWS Backup documents for backups, and keeps up to date."
     elif isinstance(construct, secretsmanager.CfnSecret) and "/MonitoringSecret/" in path:
         yield f"{_NAG}SMG4", "An agent reads it once, when it starts, and would be locked out by a rotation."
-    elif isinstance(construct, ec2.Subnet) or "Subnet" in construct.node.id:
-        yield "Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId", "No route is added to the subnets."

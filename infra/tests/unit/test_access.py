@@ -1,5 +1,7 @@
 """Who may do what, and who reaches whom: security groups, roles, and what `environment_for` gives."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,9 +282,9 @@ def test_functions_log_fields(stack: str) -> None:
 class Services(Stack):
     """A stack with functions of a team's own."""
 
-    def __init__(self, *, changes: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, changes: dict[str, Any] | None = None, outdir: Path | None = None) -> None:
         config = config_of("dev", changes)
-        self.app = App()
+        self.app = App(outdir=None if outdir is None else str(outdir))
         super().__init__(self.app, "Services", env=Environment(account=config.account, region=config.region))
         self.access = DatabaseAccess(self, "Database", config=config)
 
@@ -299,6 +301,16 @@ class Services(Stack):
             allow_all_outbound=False,
             reserved_concurrent_executions=concurrency,
         )
+
+
+def test_a_stack_of_ones_own_has_no_warning(tmp_path: Path) -> None:
+    """`cdk synth --strict` would fail for one, and only this app's own checks would not see it."""
+    stack = Services(outdir=tmp_path)
+    stack.access.environment_for(stack.function("First", 1))
+    stack.app.synth()
+
+    report = json.loads((tmp_path / "validation-report.json").read_text(encoding="utf-8"))
+    assert [] == [one["ruleName"] for plugin in report["pluginReports"] for one in plugin["violations"]]
 
 
 def test_functions_together_must_fit_into_the_connections() -> None:
