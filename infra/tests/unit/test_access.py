@@ -284,7 +284,9 @@ class Services(Stack):
 
     def __init__(self, *, changes: dict[str, Any] | None = None, outdir: Path | None = None) -> None:
         config = config_of("dev", changes)
-        self.app = App(outdir=None if outdir is None else str(outdir))
+        # The flag puts warnings into the report.
+        flags = {"@aws-cdk/core:annotationsInValidationReport": True}
+        self.app = App(outdir=None if outdir is None else str(outdir), context=flags)
         super().__init__(self.app, "Services", env=Environment(account=config.account, region=config.region))
         self.access = DatabaseAccess(self, "Database", config=config)
 
