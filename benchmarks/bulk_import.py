@@ -22,11 +22,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registration_persistence import Consent, Database, DatabaseSettings, ImportRow, bulk_import
-from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries
-from registration_persistence.registrations.base import new_id
-from registration_persistence.registrations.email import KEY_REVISION, normalise_email
-from registration_persistence.registrations.inputs import checked_consents, checked_profile
-from registration_persistence.registrations.models import Registration, RegistrationConsent, RegistrationEvent
+from registration_persistence.domain.email import KEY_REVISION, normalise_email
+from registration_persistence.domain.ids import new_id
+from registration_persistence.domain.profile import checked_profile
+from registration_persistence.domain.validation import checked_consents
+from registration_persistence.models import RegistrationConsentRow, RegistrationEventRow, RegistrationRow
+from registration_persistence.sandbox import LocalPostgres, PostgresServer, embedded_binaries
 
 ROWS = 100_000
 # For `add_all`, of 100 to 10,000.
@@ -102,11 +103,11 @@ def add(session: Session, rows: int, *, together: int) -> int:
     return stored
 
 
-def objects(row: ImportRow) -> Iterator[Registration | RegistrationConsent | RegistrationEvent]:
+def objects(row: ImportRow) -> Iterator[RegistrationRow | RegistrationConsentRow | RegistrationEventRow]:
     """Check *row*, and make the objects of what the import stores of it."""
     mailbox, profile = normalise_email(row.email), checked_profile(row.profile)
     consents, identity = checked_consents(row.consents), new_id()
-    yield Registration(
+    yield RegistrationRow(
         id=identity,
         email=mailbox.address,
         email_key=mailbox.key,
@@ -118,10 +119,10 @@ def objects(row: ImportRow) -> Iterator[Registration | RegistrationConsent | Reg
         activated_at=row.registered_at,
     )
     for consent in consents:
-        yield RegistrationConsent(
+        yield RegistrationConsentRow(
             id=new_id(), registration_id=identity, recorded_at=row.registered_at, **dataclasses.asdict(consent)
         )
-    yield RegistrationEvent(
+    yield RegistrationEventRow(
         registration_id=identity,
         seq=1,
         id=new_id(),
@@ -164,7 +165,7 @@ def resident(name: str) -> float | None:
     return None
 
 
-def prepared(address: PostgresAddress, name: str, rows: int) -> DatabaseSettings:
+def prepared(address: PostgresServer, name: str, rows: int) -> DatabaseSettings:
     """Make a database in which some mailboxes are proven, and return its settings."""
     settings = migrated(address, name)
     database = Database(settings)
@@ -174,7 +175,7 @@ def prepared(address: PostgresAddress, name: str, rows: int) -> DatabaseSettings
     return settings
 
 
-def measure(address: PostgresAddress, template: DatabaseSettings, order: list[str], rows: int) -> None:
+def measure(address: PostgresServer, template: DatabaseSettings, order: list[str], rows: int) -> None:
     """Print rows per second and memory of each variant, and how much faster the import is."""
     results: dict[str, list[Result]] = {name: [] for name in order}
     context = get_context("spawn")

@@ -10,9 +10,9 @@ from local_database import migrated
 from sqlalchemy import func, insert, select, text, update
 
 from registration_persistence import Database, Retention
-from registration_persistence.local import LocalPostgres, embedded_binaries
-from registration_persistence.registrations.base import new_id
-from registration_persistence.registrations.models import OutboxMessage, Registration, RegistrationEvent
+from registration_persistence.domain.ids import new_id
+from registration_persistence.models import OutboxRow, RegistrationEventRow, RegistrationRow
+from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
 ROWS = 100_000
 ROWS_ONE_BY_ONE = 2000
@@ -74,17 +74,17 @@ def _one_by_one(database: Database) -> int:
     now = func.statement_timestamp()
     with database.session() as session:
         due = session.execute(
-            select(Registration.id, Registration.version)
-            .where(Registration.status.in_(["pending", "verified"]), Registration.expires_at <= now)
-            .order_by(Registration.expires_at)
+            select(RegistrationRow.id, RegistrationRow.version)
+            .where(RegistrationRow.status.in_(["pending", "verified"]), RegistrationRow.expires_at <= now)
+            .order_by(RegistrationRow.expires_at)
             .limit(BATCH)
             .with_for_update(key_share=True, skip_locked=True)
         ).all()
         for identity, version in due:
             event = new_id()
             session.execute(
-                update(Registration)
-                .where(Registration.id == identity)
+                update(RegistrationRow)
+                .where(RegistrationRow.id == identity)
                 .values(
                     status="expired",
                     version=version + 1,
@@ -96,12 +96,12 @@ def _one_by_one(database: Database) -> int:
                 .execution_options(synchronize_session=False)
             )
             session.execute(
-                insert(RegistrationEvent).values(
+                insert(RegistrationEventRow).values(
                     registration_id=identity, seq=version + 1, id=event, type="expired", actor="system"
                 )
             )
             session.execute(
-                insert(OutboxMessage).values(
+                insert(OutboxRow).values(
                     event_id=event,
                     registration_id=identity,
                     type="registration.expired",

@@ -1,10 +1,10 @@
 """A PostgreSQL on this machine for the benchmarks."""
 
 from registration_persistence import Database, DatabaseSettings, schema
-from registration_persistence.local import PostgresAddress
+from registration_persistence.sandbox import PostgresServer
 
 
-def migrated(address: PostgresAddress, name: str = "benchmark") -> DatabaseSettings:
+def migrated(address: PostgresServer, name: str = "benchmark") -> DatabaseSettings:
     """Make a database with the newest schema, and return its settings."""
     address.create_database(name)
     settings = DatabaseSettings(

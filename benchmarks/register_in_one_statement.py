@@ -17,16 +17,16 @@ from sqlalchemy import exists, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from registration_persistence import Consent, Database, RegistrationRepository
-from registration_persistence.local import LocalPostgres, embedded_binaries
-from registration_persistence.registrations.base import new_id
-from registration_persistence.registrations.email import KEY_REVISION, normalise_email
-from registration_persistence.registrations.models import (
-    OutboxMessage,
-    Registration,
-    RegistrationConsent,
-    RegistrationEvent,
-    VerificationToken,
+from registration_persistence.domain.email import KEY_REVISION, normalise_email
+from registration_persistence.domain.ids import new_id
+from registration_persistence.models import (
+    OutboxRow,
+    RegistrationConsentRow,
+    RegistrationEventRow,
+    RegistrationRow,
+    VerificationTokenRow,
 )
+from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 from registration_persistence.testing import WireCounter
 
 LATENCY = 0.001
@@ -52,7 +52,7 @@ def in_separate_statements(database: Database, address: str) -> None:
     soon = datetime(2100, 1, 1, tzinfo=UTC)
     with database.session() as session:
         session.execute(
-            upsert(Registration)
+            upsert(RegistrationRow)
             .values(
                 id=identity,
                 email=mailbox.address,
@@ -67,11 +67,13 @@ def in_separate_statements(database: Database, address: str) -> None:
         )
         session.scalar(
             select(
-                exists().where(Registration.email_key == mailbox.key, Registration.status.in_(["verified", "active"]))
+                exists().where(
+                    RegistrationRow.email_key == mailbox.key, RegistrationRow.status.in_(["verified", "active"])
+                )
             )
         )
         session.execute(
-            insert(VerificationToken).values(
+            insert(VerificationTokenRow).values(
                 id=new_id(),
                 registration_id=identity,
                 purpose="verify_email",
@@ -82,12 +84,16 @@ def in_separate_statements(database: Database, address: str) -> None:
         )
         for consent in CONSENTS:
             session.execute(
-                insert(RegistrationConsent).values(id=new_id(), registration_id=identity, **dataclasses.asdict(consent))
+                insert(RegistrationConsentRow).values(
+                    id=new_id(), registration_id=identity, **dataclasses.asdict(consent)
+                )
             )
         session.execute(
-            insert(RegistrationEvent).values(registration_id=identity, seq=1, id=event, type="registered", actor="user")
+            insert(RegistrationEventRow).values(
+                registration_id=identity, seq=1, id=event, type="registered", actor="user"
+            )
         )
-        session.execute(insert(OutboxMessage).values(event_id=event, registration_id=identity, type="registered"))
+        session.execute(insert(OutboxRow).values(event_id=event, registration_id=identity, type="registered"))
 
 
 VARIANTS: Sequence[tuple[str, Callable[[Database, str], None]]] = (

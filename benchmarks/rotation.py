@@ -22,7 +22,7 @@ from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
-from registration_persistence.local import LocalCluster, LocalSecretsManager, rotate
+from registration_persistence.sandbox import LocalCluster, LocalSecretsManager, rotate
 
 UNITS = 200
 RECONNECT_EVERY = 5

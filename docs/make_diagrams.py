@@ -6,8 +6,9 @@ from pathlib import Path
 from sqlalchemy import Column, Index, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
-from registration_persistence.registrations.base import BEGINNINGS, MOVES, Base, Status
-from registration_persistence.registrations.models import Registration
+from registration_persistence.domain.status import MOVES, Status
+from registration_persistence.models import RegistrationRow
+from registration_persistence.models.columns import INITIAL_STATUSES, Base
 
 POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 FILE = Path(__file__).with_name("diagrams.md")
@@ -38,7 +39,7 @@ dotted lines show whose id they hold.
 def states() -> str:
     """Return the life of a registration as a Mermaid diagram."""
     lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {status}: {event}" for event, statuses in BEGINNINGS.items() for status in statuses]
+    lines += [f"    [*] --> {status}: {event}" for event, statuses in INITIAL_STATUSES.items() for status in statuses]
     lines += [f"    {source} --> {move.target}: {event}" for event, move in MOVES.items() for source in move.sources]
     targets_only = [status for status in Status if not any(status in move.sources for move in MOVES.values())]
     return "\n".join([*lines, *(f"    {status} --> [*]" for status in targets_only)])
@@ -47,7 +48,9 @@ def states() -> str:
 def entities() -> str:
     """Return the tables and how they belong together as a Mermaid diagram."""
     # Importing the models has filled the metadata.
-    tables = sorted(Base.metadata.tables.values(), key=lambda table: (table is not Registration.__table__, table.name))
+    tables = sorted(
+        Base.metadata.tables.values(), key=lambda table: (table is not RegistrationRow.__table__, table.name)
+    )
     lines = ["erDiagram"]
     for table in tables:
         if "registration_id" in table.columns:

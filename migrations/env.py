@@ -13,9 +13,9 @@ from sqlalchemy import Connection, text
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.errors import LockTimeout
-from registration_persistence.registrations.base import Base
-from registration_persistence.registrations.models import EVENT_PARTITION
-from registration_persistence.schema.deployments import WAIT_FOR_OTHERS, deployment, set_role_statement
+from registration_persistence.models.columns import Base
+from registration_persistence.models.tables import EVENT_PARTITION
+from registration_persistence.schema.deployment_lock import WAIT_FOR_OTHERS, deployment, set_role_statement
 from registration_persistence.schema.grants import apply_grants
 
 ATTEMPTS = 10

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from registration_persistence.local import PostgresAddress
+from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import open_server
 
 PASSWORD = "correct-horse-battery-staple"
@@ -15,7 +15,7 @@ COMMAND = (sys.executable, "-m", "registration_persistence")
 
 
 @contextmanager
-def open_command_server() -> Iterator[PostgresAddress]:
+def open_command_server() -> Iterator[PostgresServer]:
     """Start the embedded server, one is enough for what the command adds, with a login for the command."""
     with open_server("embedded") as address:
         address.create_login(LOGIN, PASSWORD)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from registration_persistence.local import PostgresAddress
+from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import ServerMissing, missing, open_server
 
 settings.register_profile("nightly", print_blob=True)
@@ -15,7 +15,7 @@ pytest_plugins = ["registration_persistence.testing.plugin"]
 @pytest.fixture(
     scope="session", params=["embedded", pytest.param("container", marks=pytest.mark.container)], name="postgres_server"
 )
-def every_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresAddress]:
+def every_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """Each kind of server in turn."""
     try:
         with open_server(request.param) as address:

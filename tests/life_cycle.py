@@ -17,42 +17,45 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from registration_persistence import (
-    AlreadyVerified,
-    Cancelled,
     Consent,
     ConsentRepository,
     Database,
-    EmailTaken,
     EventRepository,
-    IdempotencyConflict,
-    IllegalTransition,
-    ImportReport,
     ImportRow,
+    OutboxRepository,
+    Peppers,
+    PrivacyRepository,
+    Registration,
+    RegistrationPersistenceError,
+    RegistrationRepository,
+    Retention,
+    Status,
+    VerificationRepository,
+    bulk_import,
+)
+from registration_persistence.domain.email import normalise_email
+from registration_persistence.domain.status import MOVES
+from registration_persistence.domain.tokens import hash_token
+from registration_persistence.errors import IdempotencyConflict, IllegalTransition, StaleVersion
+from registration_persistence.outcomes import (
+    AlreadyVerified,
+    Cancelled,
+    EmailTaken,
+    ImportReport,
     Issued,
     LockedOut,
     NotPending,
     OutboxMessage,
-    OutboxRepository,
-    Peppers,
     Registered,
-    Registration,
-    RegistrationPersistenceError,
-    RegistrationRepository,
     Replayed,
-    Retention,
-    StaleVersion,
-    Status,
     Throttled,
     TokenExpired,
     TokenUnknown,
     TokenUsable,
     Verified,
     WrongCode,
-    bulk_import,
 )
-from registration_persistence.registrations.base import MOVES
-from registration_persistence.registrations.email import normalise_email
-from registration_persistence.registrations.tokens import hash_token
+from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -229,8 +232,8 @@ class LifeCycle(RuleBasedStateMachine):
                 assert before.tables == self.world.tables
             return
         assert isinstance(outcome, Registered)
-        assert before.is_proven(normalise_email(email).key) == outcome.email_proven
-        self.secrets.append(outcome.secret)
+        assert before.is_proven(normalise_email(email).key) == outcome.email_verified_elsewhere
+        self.secrets.append(outcome.token)
         if kept:
             assert [1, 1, 1, 1] == [len(self.world.of(table, outcome.registration.id)) for table in list(TABLES)[1:]]
             if key:
@@ -270,8 +273,8 @@ class LifeCycle(RuleBasedStateMachine):
         identity = self.pick(who)
 
         def call(session: Session) -> Issued | Throttled | NotPending:
-            registrations = RegistrationRepository(session, peppers=peppers)
-            method = registrations.issue_code if code else registrations.issue_token
+            verification = VerificationRepository(session, peppers=peppers)
+            method = verification.issue_code if code else verification.issue_token
             return method(identity, min_gap=gap, max_issued=most, ttl=ttl)
 
         outcome, before, kept = self.do(mode, call)
@@ -295,10 +298,10 @@ class LifeCycle(RuleBasedStateMachine):
     def follow_link(self, mode: str, which: int, ttl: timedelta) -> None:
         """Open a link that was given out at some time, perhaps by a sign-up that was rolled back."""
         secret = self.secrets[-1 - which % len(self.secrets)]
-        peeked, before, _ = self.do("alone", lambda session: RegistrationRepository(session).peek_token(secret))
+        peeked, before, _ = self.do("alone", lambda session: VerificationRepository(session).peek_token(secret))
         assert before.tables == self.world.tables
         outcome, before, kept = self.do(
-            mode, lambda session: RegistrationRepository(session).verify_by_token(secret, ttl=ttl)
+            mode, lambda session: VerificationRepository(session).verify_by_token(secret, ttl=ttl)
         )
         token = next((t for t in before.verification_tokens.values() if t["secret_hash"] == hash_token(secret)), None)
         assert expected_of_link(before, token) is type(outcome)
@@ -316,7 +319,7 @@ class LifeCycle(RuleBasedStateMachine):
         code = wrong if which == "wrong" or not known else known[-1] if which == "newest" else known[0]
         outcome, before, kept = self.do(
             mode,
-            lambda session: RegistrationRepository(session, peppers=PEPPERS).verify_by_code(
+            lambda session: VerificationRepository(session, peppers=PEPPERS).verify_by_code(
                 identity, code, max_attempts=MAX_ATTEMPTS, ttl=ttl
             ),
         )
@@ -425,16 +428,16 @@ class LifeCycle(RuleBasedStateMachine):
         outcome, before, _ = self.do(mode, lambda session: Retention(session).purge_tokens(limit_of_age, limit))
         over = [t for t in before.verification_tokens.values() if t["expires_at"] < limit_of_age]
         assert min(limit, len(over)) == outcome
-        self.do(mode, lambda session: Retention(session).ensure_event_partitions(limit))
+        self.do(mode, lambda session: ensure_event_partitions(session, limit))
         # Always taken back, because the trail would have gaps.
-        self.do("rolled back", lambda session: Retention(session).drop_event_partitions(datetime.now(UTC)))
+        self.do("rolled back", lambda session: drop_event_partitions(session, datetime.now(UTC)))
 
     @precondition(somebody)
     @rule(mode=modes, who=newest_first)
     def erase(self, mode: str, who: int) -> None:
         """Erase a person."""
         identity = self.pick(who)
-        outcome, before, kept = self.do(mode, lambda session: Retention(session).erase(identity))
+        outcome, before, kept = self.do(mode, lambda session: PrivacyRepository(session).erase(identity))
         assert not isinstance(outcome, RegistrationPersistenceError)
         assert outcome.changed == (before.registrations[identity]["status"] != Status.ERASED)
         assert Status.ERASED == outcome.registration.status
@@ -556,12 +559,12 @@ class LifeCycle(RuleBasedStateMachine):
             for email in MAILBOXES[1:4]:
                 assert_found(world, email, registrations.find_by_email(email))
             for identity in listed[:1]:
-                trail = EventRepository(session).trail(identity)
+                trail = EventRepository(session).list_events(identity)
                 assert [row["seq"] for row in sorted_events(world, identity)] == [event.seq for event in trail]
                 history = ConsentRepository(session).history(identity)
                 current = ConsentRepository(session).current(identity)
                 assert {record.purpose: record for record in history} == {record.purpose: record for record in current}
-                held = Retention(session).export_subject(identity)
+                held = PrivacyRepository(session).export_subject(identity)
                 assert len(trail) == len(held["events"])
                 assert registrations.get(identity) is not None
 

@@ -10,8 +10,9 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import Consent, Database, Registered
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence import Consent, Database
+from registration_persistence.outcomes import Registered
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 
 TERMS = Consent("terms", "2026-01")
 
@@ -51,7 +52,7 @@ class LambdaEnvironment:
     """A database whose login is in Secrets Manager, with the environment that a Lambda would find."""
 
     secrets_manager: LocalSecretsManager
-    server: PostgresAddress
+    server: PostgresServer
     arn: str
     username: str
 

@@ -10,8 +10,9 @@ import tomllib
 from pathlib import Path
 
 import registration_persistence
-from registration_persistence import errors, schema
-from registration_persistence.database import policy
+from registration_persistence import errors, outcomes
+from registration_persistence.database import settings_rules
+from registration_persistence.schema.bootstrap import APPLICATION_SECRET, MONITORING_SECRET
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -84,19 +85,100 @@ def test_the_contract_is_a_list_of_imports() -> None:
     assert sorted(imported) == registration_persistence.__all__
 
 
-def test_the_contract_has_every_error() -> None:
-    """A service can name every error that it may meet."""
-    leaves = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+ROOT_NAMES = {
+    "Consent",
+    "ConsentRepository",
+    "CredentialSource",
+    "Credentials",
+    "Database",
+    "DatabaseSettings",
+    "EventRepository",
+    "ImportRow",
+    "LambdaContext",
+    "OutboxRepository",
+    "OutboxWorker",
+    "Peppers",
+    "PrivacyRepository",
+    "Registration",
+    "RegistrationPersistenceError",
+    "RegistrationRepository",
+    "Retention",
+    "StaticCredentials",
+    "Status",
+    "VerificationRepository",
+    "bulk_import",
+    "deadline",
+    "get_db",
+    "get_engine",
+    "session_scope",
+}
+OUTCOMES = {
+    "AlreadyVerified",
+    "Cancelled",
+    "CodeOutcome",
+    "ConsentRecord",
+    "EmailTaken",
+    "Erased",
+    "Event",
+    "ImportReport",
+    "IssueOutcome",
+    "Issued",
+    "LockedOut",
+    "NotPending",
+    "OutboxMessage",
+    "Page",
+    "PeekOutcome",
+    "RegisterOutcome",
+    "Registered",
+    "Registration",
+    "Replayed",
+    "Throttled",
+    "TokenExpired",
+    "TokenUnknown",
+    "TokenUsable",
+    "Verified",
+    "VerifyOutcome",
+    "WrongCode",
+}
+PUBLIC_MODULES = {"database", "errors", "models", "outcomes", "sandbox", "schema", "testing"}
 
-    assert leaves <= set(registration_persistence.__all__)
+
+def test_the_public_names_are_listed() -> None:
+    """The root and `outcomes` export these names and no others."""
+    assert set(registration_persistence.__all__) == ROOT_NAMES
+    assert set(outcomes.__all__) == OUTCOMES
+
+
+def test_no_return_value_is_named_like_an_error() -> None:
+    """A name is an error or a return value, never both, and each error is in `errors` alone."""
+    raised = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+
+    assert set() == raised & OUTCOMES
+    assert {"RegistrationPersistenceError"} == raised & ROOT_NAMES
+
+
+def test_services_need_no_private_module() -> None:
+    """Infrastructure, examples, benchmarks and documentation import from public modules alone."""
+    private = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for folder, kinds in (("infra", "py"), ("examples", "py"), ("benchmarks", "py"), ("docs", "py md"))
+        for kind in kinds.split()
+        for file in (ROOT / folder).rglob(f"*.{kind}")
+        if not {".venv", "build", "cdk.out", "node_modules"} & set(file.parts)
+        for line in file.read_text().splitlines()
+        if (found := re.search(r"(?:from|import) registration_persistence\.([\w.]+)", line))
+        and found[1] not in PUBLIC_MODULES | {"testing.plugin", "schema.partitions"}
+    ]
+
+    assert [] == private
 
 
 def test_the_readme_lists_every_variable() -> None:
     """The README's table has the variables that `DatabaseSettings` and `schema` read, and no other."""
     table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
 
-    of_schema = {"APP_DATABASE_OWNER_ROLE", schema.roles.APPLICATION_SECRET, schema.roles.MONITORING_SECRET}
-    assert {*policy.VARIABLES.values(), *of_schema} == table
+    of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, MONITORING_SECRET}
+    assert {*settings_rules.VARIABLES.values(), *of_schema} == table
 
 
 def test_the_architecture_shows_the_layers_that_are_checked() -> None:

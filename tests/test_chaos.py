@@ -16,10 +16,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from command_line import one_line, run
 
-from registration_persistence.cli import chaos_timeline
-from registration_persistence.cli.chaos_faults import FAULTS
-from registration_persistence.cli.chaos_load import Outcome, Record
-from registration_persistence.cli.chaos_report import Phase, Report, evaluate
+from registration_persistence.sandbox.chaos import timeline as chaos_timeline
+from registration_persistence.sandbox.chaos.faults import FAULTS
+from registration_persistence.sandbox.chaos.load import Outcome, Record
+from registration_persistence.sandbox.chaos.report import Phase, Report, evaluate
 
 COMMAND = [sys.executable, "-m", "registration_persistence", "chaos"]
 PHASES = [Phase("none", 100, 100, 110), Phase("restart", 110, 112, 120), Phase("<&>", 120, 121, 130)]

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pytest
 from command_line import COMMAND, LOGIN, PASSWORD, one_line, open_command_server, run, variables
 
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.schema import MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE
 
 ROLES = (OWNER_ROLE, READ_WRITE_ROLE, MONITORING_ROLE)
@@ -17,14 +17,14 @@ SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresAddress]:
+def server() -> Iterator[PostgresServer]:
     """A server for all of these tests."""
     with open_command_server() as address:
         yield address
 
 
 @pytest.fixture
-def environ(server: PostgresAddress) -> Iterator[dict[str, str]]:
+def environ(server: PostgresServer) -> Iterator[dict[str, str]]:
     """The variables that name an empty database."""
     name = f"command_{secrets.token_hex(8)}"
     server.create_database(name, owner=LOGIN)
@@ -131,7 +131,7 @@ def test_an_owner_role_that_is_not_granted_is_told(environ: dict[str, str]) -> N
 
 
 @pytest.fixture
-def admin(server: PostgresAddress) -> Iterator[dict[str, str]]:
+def admin(server: PostgresServer) -> Iterator[dict[str, str]]:
     """The variables that name an empty database of an admin that is no superuser, and a Secrets Manager."""
     name, user = f"bootstrap_{secrets.token_hex(8)}", f"admin_{secrets.token_hex(4)}"
     server.create_login(user, PASSWORD)

@@ -25,17 +25,10 @@ from command_line import COMMAND, LOGIN, PASSWORD, one_line, open_command_server
 from sqlalchemy import text
 from support import TERMS
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    ImportRow,
-    Registered,
-    RegistrationRepository,
-    bulk_import,
-    schema,
-)
-from registration_persistence.local import PostgresAddress
-from registration_persistence.registrations.bulk import DUPLICATE
+from registration_persistence import Database, DatabaseSettings, ImportRow, RegistrationRepository, bulk_import, schema
+from registration_persistence.outcomes import Registered
+from registration_persistence.repositories.bulk_import import DUPLICATE
+from registration_persistence.sandbox import PostgresServer
 
 TEMPLATE = "command_template"
 # Seconds after which a test gives up instead of hanging.
@@ -243,7 +236,7 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresAddress]:
+def server() -> Iterator[PostgresServer]:
     """A server for all of these tests, with a migrated database for theirs to be copied from."""
     with open_command_server() as address:
         address.create_database(TEMPLATE, owner=LOGIN)
@@ -254,7 +247,7 @@ def server() -> Iterator[PostgresAddress]:
 
 
 @pytest.fixture
-def desk(server: PostgresAddress, tmp_path: Path) -> Iterator[Desk]:
+def desk(server: PostgresServer, tmp_path: Path) -> Iterator[Desk]:
     """A desk with an empty folder and a database with nobody in it."""
     name = f"life_{secrets.token_hex(8)}"
     server.create_database(name, owner=LOGIN, template=TEMPLATE)

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from registration_persistence.local import PostgresAddress
+from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import open_server
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresAddress]:
+def server() -> Iterator[PostgresServer]:
     """The embedded server."""
     with open_server("embedded") as address:
         yield address
@@ -90,7 +90,7 @@ def test_the_wheel_brings_its_license_and_its_command(wheel: Path) -> None:
         )
 
 
-def test_an_installed_wheel_migrates(site: Path, server: PostgresAddress, tmp_path: Path) -> None:
+def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_path: Path) -> None:
     """With the wheel alone, far from any checkout, `migrate` makes the schema, and `check` agrees."""
     server.create_login("wheel", "made-up")
     server.create_database("wheel", owner="wheel")

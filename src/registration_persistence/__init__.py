@@ -1,15 +1,22 @@
 """The persistence layer of a registration backend on Aurora Serverless v2 (PostgreSQL) and Lambda.
 
-This module is the contract: the names here are what a service may use.
+The names here are those that nearly every service imports. These modules are public, too:
+
+- `errors`: every exception that the package raises.
+- `outcomes`: every value that a business operation returns, and the unions of them.
+- `models`: the tables as ORM classes.
+- `schema`: migrations, roles, grants and partitions.
+- `database`: `DatabaseEvent` and `Health`, for annotations.
+- `testing` and `sandbox`: PostgreSQL, Secrets Manager and faults for the test suites of services.
+
+All other modules are private.
 """
 
 from registration_persistence.database import (
     Credentials,
     CredentialSource,
     Database,
-    DatabaseEvent,
     DatabaseSettings,
-    Health,
     LambdaContext,
     StaticCredentials,
     deadline,
@@ -17,141 +24,41 @@ from registration_persistence.database import (
     get_engine,
     session_scope,
 )
-from registration_persistence.errors import (
-    CommitOutcomeUnknown,
-    ConfigurationError,
-    ConnectionInUse,
-    ConnectionLost,
-    ConnectionRefused,
-    CredentialsRejected,
-    DatabaseUnavailable,
-    IdempotencyConflict,
-    IllegalTransition,
-    InvalidConsent,
-    InvalidCursor,
-    InvalidEmail,
-    InvalidInput,
-    InvalidProfile,
-    LockTimeout,
-    ProfileTooLarge,
-    RegistrationNotFound,
-    RegistrationPersistenceError,
-    SchemaOutdated,
-    SecretMalformed,
-    SecretRefused,
-    SecretUnavailable,
-    StaleVersion,
-    StatementTimeout,
-    TooManyConnections,
-    TransactionAborted,
-    TransactionConflict,
-    Undeliverable,
-    WriterMoved,
-)
-from registration_persistence.registrations import (
-    AlreadyVerified,
-    Cancelled,
-    Consent,
-    ConsentRecord,
-    ConsentRepository,
-    EmailTaken,
-    Erased,
-    Event,
-    EventRepository,
-    ImportReport,
-    ImportRow,
-    Issued,
-    LockedOut,
-    NotPending,
-    OutboxMessage,
-    OutboxRepository,
-    Page,
-    Peppers,
-    Registered,
-    Registration,
-    RegistrationRepository,
-    Replayed,
-    Retention,
-    Status,
-    Throttled,
-    TokenExpired,
-    TokenUnknown,
-    TokenUsable,
-    Verified,
-    WrongCode,
-    bulk_import,
-)
-from registration_persistence.worker import OutboxWorker
+from registration_persistence.domain.codes import Peppers
+from registration_persistence.domain.records import Consent, ImportRow, Registration
+from registration_persistence.domain.status import Status
+from registration_persistence.errors import RegistrationPersistenceError
+from registration_persistence.outbox_worker import OutboxWorker
+from registration_persistence.repositories.bulk_import import bulk_import
+from registration_persistence.repositories.consents import ConsentRepository
+from registration_persistence.repositories.events import EventRepository
+from registration_persistence.repositories.outbox import OutboxRepository
+from registration_persistence.repositories.privacy import PrivacyRepository
+from registration_persistence.repositories.registrations import RegistrationRepository
+from registration_persistence.repositories.retention import Retention
+from registration_persistence.repositories.verification import VerificationRepository
 
 __all__ = [
-    "AlreadyVerified",
-    "Cancelled",
-    "CommitOutcomeUnknown",
-    "ConfigurationError",
-    "ConnectionInUse",
-    "ConnectionLost",
-    "ConnectionRefused",
     "Consent",
-    "ConsentRecord",
     "ConsentRepository",
     "CredentialSource",
     "Credentials",
-    "CredentialsRejected",
     "Database",
-    "DatabaseEvent",
     "DatabaseSettings",
-    "DatabaseUnavailable",
-    "EmailTaken",
-    "Erased",
-    "Event",
     "EventRepository",
-    "Health",
-    "IdempotencyConflict",
-    "IllegalTransition",
-    "ImportReport",
     "ImportRow",
-    "InvalidConsent",
-    "InvalidCursor",
-    "InvalidEmail",
-    "InvalidInput",
-    "InvalidProfile",
-    "Issued",
     "LambdaContext",
-    "LockTimeout",
-    "LockedOut",
-    "NotPending",
-    "OutboxMessage",
     "OutboxRepository",
     "OutboxWorker",
-    "Page",
     "Peppers",
-    "ProfileTooLarge",
-    "Registered",
+    "PrivacyRepository",
     "Registration",
-    "RegistrationNotFound",
     "RegistrationPersistenceError",
     "RegistrationRepository",
-    "Replayed",
     "Retention",
-    "SchemaOutdated",
-    "SecretMalformed",
-    "SecretRefused",
-    "SecretUnavailable",
-    "StaleVersion",
-    "StatementTimeout",
     "StaticCredentials",
     "Status",
-    "Throttled",
-    "TokenExpired",
-    "TokenUnknown",
-    "TokenUsable",
-    "TooManyConnections",
-    "TransactionAborted",
-    "TransactionConflict",
-    "Undeliverable",
-    "Verified",
-    "WriterMoved",
-    "WrongCode",
+    "VerificationRepository",
     "bulk_import",
     "deadline",
     "get_db",

@@ -58,11 +58,11 @@ class CredentialsRejected(RegistrationPersistenceError):
     """The server refused the user name or password, and every other version that Secrets Manager holds."""
 
 
-class ConnectionRefused(RegistrationPersistenceError):
+class ConnectionRejected(RegistrationPersistenceError):
     """The server or the TLS policy refused this client; trying again cannot help."""
 
 
-class ConnectionInUse(RegistrationPersistenceError):
+class PoolExhausted(RegistrationPersistenceError):
     """Every connection that this process may have is checked out."""
 
 
@@ -185,3 +185,9 @@ class Undeliverable(RegistrationPersistenceError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class UnreadableFile(RegistrationPersistenceError):
+    """The file as a whole cannot be used; the message names it, the line, and what was expected."""
+
+    exit_code = 2

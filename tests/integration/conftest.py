@@ -6,28 +6,48 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 from support import TERMS, Change, LambdaEnvironment, Rows, SignUp
 
 from registration_persistence import (
     Database,
     DatabaseSettings,
-    Registered,
+    PrivacyRepository,
     Registration,
     RegistrationRepository,
-    Verified,
+    VerificationRepository,
     get_db,
 )
-from registration_persistence.database import session as session_module
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.database import process
+from registration_persistence.outcomes import Registered, Verified
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.testing import WireCounter
 from registration_persistence.testing.plugin import LOGIN
 
 
 @pytest.fixture
-def registrations(database: Database) -> Iterator[RegistrationRepository]:
-    """A repository whose every call commits by itself."""
+def autocommit_session(database: Database) -> Iterator[Session]:
+    """A session whose every statement commits by itself."""
     with database.session(autocommit=True) as session:
-        yield RegistrationRepository(session)
+        yield session
+
+
+@pytest.fixture
+def registrations(autocommit_session: Session) -> RegistrationRepository:
+    """A repository of registrations whose every call commits by itself."""
+    return RegistrationRepository(autocommit_session)
+
+
+@pytest.fixture
+def verification(autocommit_session: Session) -> VerificationRepository:
+    """A repository of tokens and codes whose every call commits by itself."""
+    return VerificationRepository(autocommit_session)
+
+
+@pytest.fixture
+def privacy(autocommit_session: Session) -> PrivacyRepository:
+    """A repository that erases and exports, whose every call commits by itself."""
+    return PrivacyRepository(autocommit_session)
 
 
 @pytest.fixture
@@ -76,14 +96,14 @@ def sign_up(database: Database) -> SignUp:
 def verified(database: Database, sign_up: SignUp) -> Registration:
     """A registration whose mailbox is proven."""
     with database.session(autocommit=True) as session:
-        outcome = RegistrationRepository(session).verify_by_token(sign_up().secret)
+        outcome = VerificationRepository(session).verify_by_token(sign_up().token)
     assert isinstance(outcome, Verified)
     return outcome.registration
 
 
 @pytest.fixture
 def lambda_environment(
-    postgres_server: PostgresAddress,
+    postgres_server: PostgresServer,
     database_settings: DatabaseSettings,
     secrets_manager: LocalSecretsManager,
     monkeypatch: pytest.MonkeyPatch,
@@ -111,7 +131,7 @@ def lambda_environment(
 @pytest.fixture
 def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnvironment) -> Iterator[None]:
     """The process as a Lambda's is at its start."""
-    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     assert lambda_environment.arn
     yield
     get_db().dispose()

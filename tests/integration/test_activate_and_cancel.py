@@ -7,17 +7,9 @@ import pytest
 from sqlalchemy import text
 from support import Rows, SignUp
 
-from registration_persistence import (
-    Cancelled,
-    Database,
-    IllegalTransition,
-    InvalidInput,
-    Registration,
-    RegistrationNotFound,
-    RegistrationRepository,
-    StaleVersion,
-    Status,
-)
+from registration_persistence import Database, Registration, RegistrationRepository, Status
+from registration_persistence.errors import IllegalTransition, InvalidInput, RegistrationNotFound, StaleVersion
+from registration_persistence.outcomes import Cancelled
 
 
 def test_activates_a_verified_registration(

@@ -15,22 +15,26 @@ from registration_persistence import (
     ConsentRepository,
     Database,
     EventRepository,
-    IdempotencyConflict,
     ImportRow,
+    Peppers,
+    PrivacyRepository,
+    RegistrationPersistenceError,
+    RegistrationRepository,
+    Retention,
+    VerificationRepository,
+    bulk_import,
+)
+from registration_persistence.errors import (
+    IdempotencyConflict,
     InvalidConsent,
     InvalidCursor,
     InvalidEmail,
     InvalidInput,
     InvalidProfile,
-    Peppers,
     ProfileTooLarge,
-    Registered,
-    RegistrationPersistenceError,
-    RegistrationRepository,
-    Retention,
-    TokenUnknown,
-    bulk_import,
 )
+from registration_persistence.outcomes import Registered, TokenUnknown
+from registration_persistence.schema.partitions import drop_event_partitions
 
 KEY = "a key that was used"
 NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 the point
@@ -57,7 +61,7 @@ def addressing(address: Any) -> list[Call]:
     return [
         registering(email=address),
         lambda session, _: RegistrationRepository(session).find_by_email(address),
-        lambda session, _: Retention(session).registrations_of(address),
+        lambda session, _: PrivacyRepository(session).ids_by_email(address),
     ]
 
 
@@ -82,7 +86,7 @@ def limiting(moment: Any) -> list[Call]:
     return [
         lambda session, _: Retention(session).purge_closed(moment),
         lambda session, _: Retention(session).purge_tokens(moment),
-        lambda session, _: Retention(session).drop_event_partitions(moment),
+        lambda session, _: drop_event_partitions(session, moment),
     ]
 
 
@@ -100,9 +104,9 @@ def paging(edit: Callable[[str], Any]) -> list[Call]:
 
 BY_ID: dict[str, Callable[[Session, Any], object]] = {
     "get": lambda session, identity: RegistrationRepository(session).get(identity),
-    "issue_token": lambda session, identity: RegistrationRepository(session).issue_token(identity),
-    "issue_code": lambda session, identity: RegistrationRepository(session, peppers=PEPPERS).issue_code(identity),
-    "verify_by_code": lambda session, identity: RegistrationRepository(session, peppers=PEPPERS).verify_by_code(
+    "issue_token": lambda session, identity: VerificationRepository(session).issue_token(identity),
+    "issue_code": lambda session, identity: VerificationRepository(session, peppers=PEPPERS).issue_code(identity),
+    "verify_by_code": lambda session, identity: VerificationRepository(session, peppers=PEPPERS).verify_by_code(
         identity, "123456"
     ),
     "activate": lambda session, identity: RegistrationRepository(session).activate(identity),
@@ -111,9 +115,9 @@ BY_ID: dict[str, Callable[[Session, Any], object]] = {
     "record": lambda session, identity: ConsentRepository(session).record(identity, [TERMS]),
     "current": lambda session, identity: ConsentRepository(session).current(identity),
     "history": lambda session, identity: ConsentRepository(session).history(identity),
-    "trail": lambda session, identity: EventRepository(session).trail(identity),
-    "erase": lambda session, identity: Retention(session).erase(identity),
-    "export_subject": lambda session, identity: Retention(session).export_subject(identity),
+    "trail": lambda session, identity: EventRepository(session).list_events(identity),
+    "erase": lambda session, identity: PrivacyRepository(session).erase(identity),
+    "export_subject": lambda session, identity: PrivacyRepository(session).export_subject(identity),
 }
 
 
@@ -299,15 +303,15 @@ def test_a_token_that_means_nothing_is_unknown(database: Database, sign_up: Sign
     """Too short, not ASCII, of somebody who was erased: one outcome for all, and nothing is written."""
     made, erased = sign_up("ada@example.com"), sign_up("eve@example.com")
     with database.session() as session:
-        Retention(session).erase(erased.registration.id)
+        PrivacyRepository(session).erase(erased.registration.id)
     with database.session() as session:
-        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session)
         before = everything(session)
-        for token in (made.secret[:-1], "é" + made.secret[1:], made.secret + "=", erased.secret):
-            assert TokenUnknown() == registrations.verify_by_token(token)
-            assert TokenUnknown() == registrations.peek_token(token)
+        for token in (made.token[:-1], "é" + made.token[1:], made.token + "=", erased.token):
+            assert TokenUnknown() == verification.verify_by_token(token)
+            assert TokenUnknown() == verification.peek_token(token)
         assert before == everything(session)
-        registrations.verify_by_token(made.secret)
+        verification.verify_by_token(made.token)
 
     assert [{"email": "ada@example.com"}] == rows("SELECT email FROM registrations WHERE status = 'verified'")
 

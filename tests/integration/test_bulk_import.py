@@ -14,18 +14,17 @@ from support import TERMS, Rows, SignUp
 from registration_persistence import (
     Consent,
     Database,
-    ImportReport,
     ImportRow,
-    InvalidInput,
-    Issued,
+    PrivacyRepository,
     Registration,
     RegistrationRepository,
-    Retention,
     Status,
-    Verified,
+    VerificationRepository,
     bulk_import,
 )
-from registration_persistence.registrations.bulk import DUPLICATE
+from registration_persistence.errors import InvalidInput
+from registration_persistence.outcomes import ImportReport, Issued, Verified
+from registration_persistence.repositories.bulk_import import DUPLICATE
 
 EVERYTHING = (
     "SELECT (SELECT jsonb_agg(r ORDER BY id) FROM registrations r) AS registrations,"
@@ -278,7 +277,7 @@ def test_takes_a_mailbox_that_is_free_again(database: Database, verified: Regist
         if end == "cancel":
             RegistrationRepository(session).cancel(verified.id)
         else:
-            Retention(session).erase(verified.id)
+            PrivacyRepository(session).erase(verified.id)
 
     assert load(ImportRow("ada@example.com")).inserted == 1
 
@@ -344,7 +343,7 @@ def test_reads_the_stream_as_it_needs_it(database: Database, statements: list[st
 
 
 def test_what_is_imported_goes_on_from_there(
-    database: Database, registrations: RegistrationRepository, load: Load
+    database: Database, registrations: RegistrationRepository, verification: VerificationRepository, load: Load
 ) -> None:
     """A pending person can be sent a token and prove the mailbox, a verified one activated, an active one erased."""
     load(
@@ -354,13 +353,13 @@ def test_what_is_imported_goes_on_from_there(
     )
     ada, eve, bob = registrations.list_page().items
 
-    issued = registrations.issue_token(ada.id)
+    issued = verification.issue_token(ada.id)
     assert isinstance(issued, Issued)
-    assert isinstance(registrations.verify_by_token(issued.secret), Verified)
+    assert isinstance(verification.verify_by_token(issued.secret), Verified)
     for registration in (ada, eve):
         assert registrations.activate(registration.id).status == Status.ACTIVE
     with database.session() as session:
-        assert Retention(session).erase(bob.id).changed
+        assert PrivacyRepository(session).erase(bob.id).changed
 
 
 def test_any_time_zone_will_do(database: Database, rows: Rows) -> None:

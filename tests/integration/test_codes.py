@@ -2,27 +2,30 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 from support import Rows, SignUp, everything
 
 from registration_persistence import (
-    AlreadyVerified,
     Database,
+    Peppers,
+    PrivacyRepository,
+    RegistrationRepository,
+    Status,
+    VerificationRepository,
+)
+from registration_persistence.errors import InvalidInput, RegistrationNotFound
+from registration_persistence.outcomes import (
+    AlreadyVerified,
     EmailTaken,
-    InvalidInput,
     Issued,
     LockedOut,
-    Peppers,
-    RegistrationNotFound,
-    RegistrationRepository,
-    Retention,
-    Status,
     TokenExpired,
     TokenUnknown,
     Verified,
@@ -35,21 +38,20 @@ CODE = "SELECT * FROM verification_tokens WHERE hash_key_id > 0 ORDER BY id DESC
 
 
 @pytest.fixture
-def registrations(database: Database) -> Iterator[RegistrationRepository]:
+def verification(autocommit_session: Session) -> VerificationRepository:
     """A repository that knows a pepper, and whose every call commits by itself."""
-    with database.session(autocommit=True) as session:
-        yield RegistrationRepository(session, peppers=PEPPERS)
+    return VerificationRepository(autocommit_session, peppers=PEPPERS)
 
 
 Issue = Callable[[UUID], str]
 
 
 @pytest.fixture
-def issue(registrations: RegistrationRepository) -> Issue:
+def issue(verification: VerificationRepository) -> Issue:
     """Gives a registration a new code, and returns the digits."""
 
     def code_for(registration_id: UUID) -> str:
-        outcome = registrations.issue_code(registration_id, min_gap=timedelta(0), max_issued=1000)
+        outcome = verification.issue_code(registration_id, min_gap=timedelta(0), max_issued=1000)
         assert isinstance(outcome, Issued)
         return outcome.secret
 
@@ -76,13 +78,17 @@ def other_than(code: str) -> str:
 
 
 def test_the_right_code_proves_the_mailbox(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+    registrations: RegistrationRepository,
+    verification: VerificationRepository,
+    sign_up: SignUp,
+    issue: Issue,
+    rows: Rows,
 ) -> None:
     """The code moves its registration on, is used up without an attempt, and leaves an event and a message."""
     pending = sign_up().registration
     code = issue(pending.id)
 
-    outcome = registrations.verify_by_code(pending.id, code, ttl=timedelta(days=3))
+    outcome = verification.verify_by_code(pending.id, code, ttl=timedelta(days=3))
 
     assert isinstance(outcome, Verified)
     registration = outcome.registration
@@ -99,69 +105,77 @@ def test_the_right_code_proves_the_mailbox(
 
 
 def test_only_the_code_that_proved_it_says_so_again(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+    registrations: RegistrationRepository,
+    verification: VerificationRepository,
+    sign_up: SignUp,
+    issue: Issue,
+    rows: Rows,
 ) -> None:
     """A form that is sent twice succeeds twice; another code on a proven mailbox is wrong, and locks in the end."""
     pending = sign_up().registration
     code = issue(pending.id)
-    first = registrations.verify_by_code(pending.id, code)
+    first = verification.verify_by_code(pending.id, code)
     assert isinstance(first, Verified)
     before = everything(rows)
 
-    assert AlreadyVerified(first.registration) == registrations.verify_by_code(pending.id, code)
+    assert AlreadyVerified(first.registration) == verification.verify_by_code(pending.id, code)
     assert before == everything(rows)
-    assert WrongCode(1) == registrations.verify_by_code(pending.id, other_than(code), max_attempts=2)
+    assert WrongCode(1) == verification.verify_by_code(pending.id, other_than(code), max_attempts=2)
     active = registrations.activate(pending.id)
-    assert AlreadyVerified(active) == registrations.verify_by_code(pending.id, code, max_attempts=2)
-    assert WrongCode(0) == registrations.verify_by_code(pending.id, other_than(code), max_attempts=2)
-    assert LockedOut() == registrations.verify_by_code(pending.id, other_than(code), max_attempts=2)
+    assert AlreadyVerified(active) == verification.verify_by_code(pending.id, code, max_attempts=2)
+    assert WrongCode(0) == verification.verify_by_code(pending.id, other_than(code), max_attempts=2)
+    assert LockedOut() == verification.verify_by_code(pending.id, other_than(code), max_attempts=2)
 
 
 def test_five_wrong_codes_are_judged(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+    registrations: RegistrationRepository,
+    verification: VerificationRepository,
+    sign_up: SignUp,
+    issue: Issue,
+    rows: Rows,
 ) -> None:
     """Each says how many are left; then not even the right one counts, until a new code has new attempts."""
     pending = sign_up().registration
     code = issue(pending.id)
 
     for left in (4, 3, 2, 1, 0):
-        assert WrongCode(left) == registrations.verify_by_code(pending.id, other_than(code))
+        assert WrongCode(left) == verification.verify_by_code(pending.id, other_than(code))
     before = everything(rows)
     for locked_out in (code, other_than(code)):
-        assert LockedOut() == registrations.verify_by_code(pending.id, locked_out)
+        assert LockedOut() == verification.verify_by_code(pending.id, locked_out)
     assert before == everything(rows)
     assert pending == registrations.get(pending.id)
 
     newer = issue(pending.id)
-    assert WrongCode(4) == registrations.verify_by_code(pending.id, other_than(newer))
-    assert isinstance(registrations.verify_by_code(pending.id, newer), Verified)
+    assert WrongCode(4) == verification.verify_by_code(pending.id, other_than(newer))
+    assert isinstance(verification.verify_by_code(pending.id, newer), Verified)
 
 
 def test_an_attempt_counts_when_it_is_committed(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+    database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
     """What the caller rolls back gives the attempt back, and what the caller commits is kept."""
     pending = sign_up().registration
     wrong = other_than(issue(pending.id))
 
     with database.session() as session:
-        assert WrongCode(4) == RegistrationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
+        assert WrongCode(4) == VerificationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
         session.rollback()
     with database.session() as session:
-        assert WrongCode(4) == RegistrationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
+        assert WrongCode(4) == VerificationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
 
-    assert WrongCode(3) == registrations.verify_by_code(pending.id, wrong)
+    assert WrongCode(3) == verification.verify_by_code(pending.id, wrong)
 
 
 def test_white_space_in_a_code_does_not_matter(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
     """People copy codes with the space around and in them."""
     pending = sign_up().registration
     code = issue(pending.id)
 
     outcomes = [
-        registrations.verify_by_code(pending.id, spelling)
+        verification.verify_by_code(pending.id, spelling)
         for spelling in (f"  {code}\n", f"{code[:3]} {code[3:]}", f"{code[:3]}\u00a0{code[3:]}", "\t".join(code))
     ]
 
@@ -169,7 +183,7 @@ def test_white_space_in_a_code_does_not_matter(
 
 
 def test_what_is_not_six_digits_is_a_wrong_code(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
     """Letters, other digits than ASCII's, and any other length cost an attempt each, and are no error."""
     pending = sign_up().registration
@@ -177,10 +191,10 @@ def test_what_is_not_six_digits_is_a_wrong_code(
     full_width = "".join(chr(0xFF10 + int(digit)) for digit in code)
     wrong = ["", "abcdef", code[:5], code + "0", full_width, f"-{code}", f"{code}\0", "\ud800" * 6, code * 100_000]
 
-    outcomes = [registrations.verify_by_code(pending.id, typed, max_attempts=100) for typed in wrong]
+    outcomes = [verification.verify_by_code(pending.id, typed, max_attempts=100) for typed in wrong]
 
     assert [WrongCode(99 - number) for number in range(len(wrong))] == outcomes
-    assert isinstance(registrations.verify_by_code(pending.id, code, max_attempts=100), Verified)
+    assert isinstance(verification.verify_by_code(pending.id, code, max_attempts=100), Verified)
 
 
 @pytest.mark.parametrize(
@@ -204,11 +218,11 @@ def test_arguments_that_make_no_sense_are_refused(
     pending = sign_up().registration
     code = issue(pending.id)
     with database.session() as session:
-        registrations = RegistrationRepository(session, peppers=PEPPERS)
+        verification = VerificationRepository(session, peppers=PEPPERS)
         with pytest.raises(InvalidInput, match=message):
-            registrations.verify_by_code(**{"registration_id": pending.id, "code": code, **arguments})
-        assert WrongCode(4) == registrations.verify_by_code(pending.id, other_than(code))
-        assert isinstance(registrations.verify_by_code(pending.id, code), Verified)
+            verification.verify_by_code(**{"registration_id": pending.id, "code": code, **arguments})
+        assert WrongCode(4) == verification.verify_by_code(pending.id, other_than(code))
+        assert isinstance(verification.verify_by_code(pending.id, code), Verified)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +238,7 @@ def test_arguments_that_make_no_sense_are_refused(
     ids=["code", "registration", "swept", "cancelled", "replaced", "purged"],
 )
 def test_a_code_whose_time_is_over_proves_nothing(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows, *, sql: str
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows, *, sql: str
 ) -> None:
     """The right code and a wrong one hear the same, and no attempt is counted."""
     pending = sign_up().registration
@@ -232,45 +246,45 @@ def test_a_code_whose_time_is_over_proves_nothing(
     change(sql)
     before = everything(rows)
 
-    assert TokenExpired() == registrations.verify_by_code(pending.id, code)
-    assert TokenExpired() == registrations.verify_by_code(pending.id, other_than(code))
+    assert TokenExpired() == verification.verify_by_code(pending.id, code)
+    assert TokenExpired() == verification.verify_by_code(pending.id, other_than(code))
     assert before == everything(rows)
 
 
 def test_a_newer_code_or_link_replaces_a_code(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
     """Beside a newer code the old one is wrong, behind a link it is over, and a link is over behind a code."""
     made = sign_up()
     identity = made.registration.id
-    assert TokenExpired() == registrations.verify_by_code(identity, "123456")
+    assert TokenExpired() == verification.verify_by_code(identity, "123456")
     first = issue(identity)
-    assert TokenExpired() == registrations.verify_by_token(made.secret)
+    assert TokenExpired() == verification.verify_by_token(made.token)
     second = issue(identity)
 
-    assert WrongCode(4) == registrations.verify_by_code(identity, first)
-    link = registrations.issue_token(identity, min_gap=timedelta(0), max_issued=1000)
-    assert TokenExpired() == registrations.verify_by_code(identity, second)
+    assert WrongCode(4) == verification.verify_by_code(identity, first)
+    link = verification.issue_token(identity, min_gap=timedelta(0), max_issued=1000)
+    assert TokenExpired() == verification.verify_by_code(identity, second)
     assert isinstance(link, Issued)
-    assert isinstance(registrations.verify_by_token(link.secret), Verified)
-    assert TokenExpired() == registrations.verify_by_code(identity, second)
+    assert isinstance(verification.verify_by_token(link.secret), Verified)
+    assert TokenExpired() == verification.verify_by_code(identity, second)
 
 
 def test_the_code_of_somebody_who_was_erased_is_unknown(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, issue: Issue
+    database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
     """Nothing tells whether there was a code."""
     pending = sign_up().registration
     code = issue(pending.id)
     with database.session() as session:
-        Retention(session).erase(pending.id)
+        PrivacyRepository(session).erase(pending.id)
 
-    assert TokenUnknown() == registrations.verify_by_code(pending.id, code)
-    assert TokenUnknown() == registrations.verify_by_code(pending.id, other_than(code))
+    assert TokenUnknown() == verification.verify_by_code(pending.id, code)
+    assert TokenUnknown() == verification.verify_by_code(pending.id, other_than(code))
 
 
 def test_a_code_is_good_for_its_registration_alone(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue, rows: Rows
 ) -> None:
     """On another registration it is a wrong code, and where there is no registration the error names the id."""
     first, second = sign_up("ada@example.com").registration, sign_up("eve@example.com").registration
@@ -279,42 +293,51 @@ def test_a_code_is_good_for_its_registration_alone(
         pass
     before = rows(f"SELECT * FROM verification_tokens WHERE registration_id = '{first.id}' ORDER BY id")
 
-    assert WrongCode(4) == registrations.verify_by_code(second.id, code)
+    assert WrongCode(4) == verification.verify_by_code(second.id, code)
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
-        registrations.verify_by_code(unknown, code)
+        verification.verify_by_code(unknown, code)
     assert before == rows(f"SELECT * FROM verification_tokens WHERE registration_id = '{first.id}' ORDER BY id")
-    assert isinstance(registrations.verify_by_code(first.id, code), Verified)
+    assert isinstance(verification.verify_by_code(first.id, code), Verified)
 
 
 def test_only_the_right_code_hears_that_the_mailbox_is_taken(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+    registrations: RegistrationRepository,
+    verification: VerificationRepository,
+    sign_up: SignUp,
+    issue: Issue,
+    rows: Rows,
 ) -> None:
     """Guessing tells nothing about who holds the mailbox, and the right code is not used up."""
     holder, second = sign_up("ada@example.com"), sign_up("Ada@Example.com").registration
     code = issue(second.id)
-    registrations.verify_by_token(holder.secret)
+    verification.verify_by_token(holder.token)
 
-    assert WrongCode(4) == registrations.verify_by_code(second.id, other_than(code))
-    assert EmailTaken() == registrations.verify_by_code(second.id, code)
+    assert WrongCode(4) == verification.verify_by_code(second.id, other_than(code))
+    assert EmailTaken() == verification.verify_by_code(second.id, code)
     assert [(1, None)] == [(row["attempts"], row["used_at"]) for row in rows(CODE)]
     assert second == registrations.get(second.id)
     registrations.cancel(holder.registration.id)
-    assert isinstance(registrations.verify_by_code(second.id, code), Verified)
+    assert isinstance(verification.verify_by_code(second.id, code), Verified)
 
 
-def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows
+def test_a_mailbox_is_free_again_when_its_holder_has_run_out(  # noqa: PLR0917 fixtures
+    registrations: RegistrationRepository,
+    verification: VerificationRepository,
+    sign_up: SignUp,
+    issue: Issue,
+    change: Change,
+    rows: Rows,
 ) -> None:
     """Who types the right code expires whoever proved the mailbox and never became active."""
     first = sign_up()
-    registrations.verify_by_token(first.secret)
+    verification.verify_by_token(first.token)
     change("UPDATE registrations SET expires_at = now() - interval '1 s'")
     second = sign_up().registration
     code = issue(second.id)
 
-    assert WrongCode(4) == registrations.verify_by_code(second.id, other_than(code))
+    assert WrongCode(4) == verification.verify_by_code(second.id, other_than(code))
     assert [] == rows("SELECT * FROM registrations WHERE status = 'expired'")
-    assert isinstance(registrations.verify_by_code(second.id, code), Verified)
+    assert isinstance(verification.verify_by_code(second.id, code), Verified)
 
     lapsed = registrations.get(first.registration.id)
     assert lapsed is not None
@@ -328,14 +351,14 @@ def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
 
 
 def test_a_pepper_is_changed_without_a_code_lost(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, rows: Rows
+    database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue, rows: Rows
 ) -> None:
     """Old codes stay good while both peppers are known, new codes use the newest, and a dropped one judges nothing."""
     first, second, third = (sign_up(f"{name}@example.com").registration.id for name in ("ada", "bob", "eve"))
     old, forgotten = issue(first), issue(second)
     assert [1] == [row["hash_key_id"] for row in rows(CODE)]
     with database.session(autocommit=True) as session:
-        both = RegistrationRepository(session, peppers=Peppers({1: FIRST, 2: SECOND}))
+        both = VerificationRepository(session, peppers=Peppers({1: FIRST, 2: SECOND}))
         assert WrongCode(4) == both.verify_by_code(first, other_than(old))
         assert isinstance(both.verify_by_code(first, old), Verified)
         new = both.issue_code(third, min_gap=timedelta(0))
@@ -343,11 +366,11 @@ def test_a_pepper_is_changed_without_a_code_lost(
         assert [2] == [row["hash_key_id"] for row in rows(CODE)]
         before = everything(rows)
 
-        newest = RegistrationRepository(session, peppers=Peppers({2: SECOND}))
+        newest = VerificationRepository(session, peppers=Peppers({2: SECOND}))
         assert TokenExpired() == newest.verify_by_code(second, forgotten)
         assert TokenExpired() == newest.verify_by_code(second, other_than(forgotten))
         assert before == everything(rows)
-        assert TokenExpired() == registrations.verify_by_code(third, new.secret)
+        assert TokenExpired() == verification.verify_by_code(third, new.secret)
         assert isinstance(newest.verify_by_code(third, new.secret), Verified)
 
 
@@ -357,7 +380,7 @@ def test_another_pepper_of_the_same_id_judges_the_code_wrong(database: Database,
     code = issue(pending.id)
 
     with database.session() as session:
-        guesser = RegistrationRepository(session, peppers=Peppers({1: SECOND}))
+        guesser = VerificationRepository(session, peppers=Peppers({1: SECOND}))
         assert WrongCode(4) == guesser.verify_by_code(pending.id, code)
 
 
@@ -367,11 +390,11 @@ def test_codes_need_a_pepper(database: Database, sign_up: SignUp, rows: Rows) ->
     before = everything(rows)
 
     with database.session() as session:
-        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session)
         with pytest.raises(InvalidInput, match="codes need peppers"):
-            registrations.issue_code(pending.id, min_gap=timedelta(0))
+            verification.issue_code(pending.id, min_gap=timedelta(0))
         with pytest.raises(InvalidInput, match="codes need peppers"):
-            registrations.verify_by_code(pending.id, "123456")
+            verification.verify_by_code(pending.id, "123456")
 
     assert before == everything(rows)
 
@@ -392,17 +415,17 @@ def test_a_code_is_stored_as_a_keyed_hash(sign_up: SignUp, issue: Issue, rows: R
 
 
 def test_a_link_is_no_code_and_a_code_is_no_link(
-    registrations: RegistrationRepository, sign_up: SignUp, issue: Issue, change: Change
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue, change: Change
 ) -> None:
     """Neither is taken where the other is expected, not even with a hash that would fit."""
     first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
     code = issue(second.registration.id)
 
-    assert TokenExpired() == registrations.verify_by_code(first.registration.id, first.secret)
-    assert TokenUnknown() == registrations.verify_by_token(code)
-    assert TokenUnknown() == registrations.peek_token(code)
-    assert WrongCode(4) == registrations.verify_by_code(second.registration.id, second.secret)
+    assert TokenExpired() == verification.verify_by_code(first.registration.id, first.token)
+    assert TokenUnknown() == verification.verify_by_token(code)
+    assert TokenUnknown() == verification.peek_token(code)
+    assert WrongCode(4) == verification.verify_by_code(second.registration.id, second.token)
     change("UPDATE verification_tokens SET hash_key_id = 1 - hash_key_id WHERE replaced_at IS NULL")
-    assert TokenUnknown() == registrations.verify_by_token(first.secret)
-    assert TokenUnknown() == registrations.peek_token(first.secret)
-    assert TokenExpired() == registrations.verify_by_code(second.registration.id, code)
+    assert TokenUnknown() == verification.verify_by_token(first.token)
+    assert TokenUnknown() == verification.peek_token(first.token)
+    assert TokenExpired() == verification.verify_by_code(second.registration.id, code)

@@ -14,19 +14,17 @@ from support import TERMS, Rows, SignUp, everything
 
 from registration_persistence import (
     Consent,
-    ConsentRecord,
     ConsentRepository,
     Database,
-    IllegalTransition,
-    InvalidConsent,
-    InvalidInput,
-    Registered,
+    PrivacyRepository,
     Registration,
-    RegistrationNotFound,
     RegistrationRepository,
     Retention,
     Status,
+    VerificationRepository,
 )
+from registration_persistence.errors import IllegalTransition, InvalidConsent, InvalidInput, RegistrationNotFound
+from registration_persistence.outcomes import ConsentRecord, Registered
 
 NEWS = Consent("news", "7", source="app")
 
@@ -185,7 +183,7 @@ RUN_OUT = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
     "steps",
     [
         [],
-        [lambda s, made: RegistrationRepository(s).verify_by_token(made.secret)],
+        [lambda s, made: VerificationRepository(s).verify_by_token(made.secret)],
         [lambda s, made: RegistrationRepository(s).cancel(made.registration.id)],
         [lambda s, _: s.execute(RUN_OUT)],
         [lambda s, _: s.execute(RUN_OUT), lambda s, _: Retention(s).expire_due()],
@@ -225,7 +223,7 @@ def test_nothing_is_recorded_of_somebody_who_was_erased(
     """The error says so, nothing is written, and what was agreed to before can still be read."""
     made = sign_up().registration
     with database.session() as session:
-        Retention(session).erase(made.id)
+        PrivacyRepository(session).erase(made.id)
     before = everything(rows)
 
     with pytest.raises(IllegalTransition, match=f"{made.id} is erased and cannot be changed any more"):

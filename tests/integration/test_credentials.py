@@ -10,20 +10,11 @@ from uuid import uuid4
 import pytest
 from support import LambdaEnvironment
 
-from registration_persistence import (
-    Credentials,
-    CredentialsRejected,
-    Database,
-    DatabaseEvent,
-    DatabaseSettings,
-    RegistrationRepository,
-    SecretMalformed,
-    SecretRefused,
-    SecretUnavailable,
-    deadline,
-)
-from registration_persistence.database.credentials import SecretsManagerCredentials
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence import Credentials, Database, DatabaseSettings, RegistrationRepository, deadline
+from registration_persistence.database import DatabaseEvent
+from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 
 
 def test_a_warm_unit_of_work_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
@@ -44,7 +35,7 @@ def test_making_a_database_asks_nobody(lambda_environment: LambdaEnvironment) ->
     database = Database(DatabaseSettings.from_env())
 
     assert lambda_environment.secrets_manager.calls.total() == 0
-    assert database.events.count("connection opened") == 0
+    assert database.events.count("connection_opened") == 0
 
 
 def test_a_changed_password_is_found(lambda_environment: LambdaEnvironment) -> None:
@@ -61,16 +52,16 @@ def test_a_changed_password_is_found(lambda_environment: LambdaEnvironment) -> N
     database.dispose()
 
     assert [
-        ("secret read", "cold"),
-        ("connection opened", "cold"),
-        ("login rejected", "password"),
-        ("secret read", "rotation"),
-        ("connection opened", "rotation"),
+        ("secret_read", "cold"),
+        ("connection_opened", "cold"),
+        ("login_rejected", "password"),
+        ("secret_read", "rotation"),
+        ("connection_opened", "rotation"),
     ] == seen
     assert {"GetSecretValue": 2} == lambda_environment.secrets_manager.calls
 
 
-def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres_server: PostgresAddress) -> None:
+def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres_server: PostgresServer) -> None:
     """Where the rotation alternates between two users, the name follows."""
     database = Database(DatabaseSettings.from_env())
     assert database.ping().writable
@@ -100,7 +91,7 @@ def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnviro
 
     assert not raised.value.retryable
     assert lambda_environment.secrets_manager.calls.total() <= 10
-    assert database.events.count("login rejected") <= 6
+    assert database.events.count("login_rejected") <= 6
     everything = traceback.TracebackException.from_exception(raised.value, capture_locals=True).format()
     assert "wrong-for-good" not in "".join(everything)
 
@@ -244,8 +235,8 @@ def test_a_subscriber_that_fails_fails_no_request(
     assert database.ping().writable
     database.dispose()
 
-    assert ["secret read", "connection opened"] == [event.name for event in heard]
-    assert "a subscriber to database events failed on connection opened" in caplog.text
+    assert ["secret_read", "connection_opened"] == [event.name for event in heard]
+    assert "a subscriber to database events failed on connection_opened" in caplog.text
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 

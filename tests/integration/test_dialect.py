@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from registration_persistence import ConnectionLost, Database, DatabaseSettings
-from registration_persistence.local import PostgresAddress, TcpProxy
+from registration_persistence import Database, DatabaseSettings
+from registration_persistence.errors import ConnectionLost
+from registration_persistence.sandbox import PostgresServer, TcpProxy
 from registration_persistence.testing import WireCounter
 
 
@@ -48,7 +49,7 @@ def test_it_knows_what_it_did_not_ask(database: Database, database_settings: Dat
 
 
 def test_the_servers_isolation_is_left_alone(
-    database_settings: DatabaseSettings, postgres_server: PostgresAddress
+    database_settings: DatabaseSettings, postgres_server: PostgresServer
 ) -> None:
     """After autocommit, too, a transaction has the isolation that the database is set to."""
     with postgres_server.connect() as connection:

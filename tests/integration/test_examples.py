@@ -15,7 +15,7 @@ from sqlalchemy import text
 from support import Context, Rows
 
 from registration_persistence import Database, deadline, get_db
-from registration_persistence.database import session as session_module
+from registration_persistence.database import process
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ def test_the_service_answers_mistakes(service: ModuleType, monkeypatch: pytest.M
     assert service.activate({"pathParameters": {"id": str(uuid4())}}, CONTEXT)["statusCode"] == 404
     assert service.verify(post(token="x" * 43), CONTEXT)["statusCode"] == 410
     get_db().dispose()
-    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     monkeypatch.setenv("APP_DATABASE_PORT", "1")
     with deadline(2):
         assert service.sign_up(post(**FORM), CONTEXT)["statusCode"] == 503

@@ -12,23 +12,17 @@ import pytest
 from sqlalchemy import text
 from support import LambdaEnvironment
 
-from registration_persistence import (
-    ConfigurationError,
-    Database,
-    RegistrationRepository,
-    get_db,
-    get_engine,
-    session_scope,
-)
-from registration_persistence.database import session as session_module
+from registration_persistence import Database, RegistrationRepository, get_db, get_engine, session_scope
+from registration_persistence.database import process
+from registration_persistence.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test finds the process as it is at its start."""
-    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     yield
-    if session_module._this_process._database is not None:
+    if process._this_process._database is not None:
         get_db().dispose()
 
 
@@ -111,7 +105,7 @@ def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEn
 
     def work() -> None:
         assert backend() != parents
-        assert get_db().events.count("connection opened") == 2
+        assert get_db().events.count("connection_opened") == 2
         get_db().dispose()
 
     in_child(work)
@@ -149,7 +143,7 @@ def test_a_fork_under_somebody_elses_locks_does_not_hang(lambda_environment: Lam
 
     def hold() -> None:
         credentials = database.credentials
-        with session_module._this_process._lock, credentials._lock, database.events._lock:  # type: ignore[attr-defined]  # on purpose
+        with process._this_process._lock, credentials._lock, database.events._lock:  # type: ignore[attr-defined]  # on purpose
             holding.set()
             done.wait(20)
 

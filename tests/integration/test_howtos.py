@@ -12,7 +12,7 @@ from sqlalchemy import text
 from support import Context, Rows
 
 from registration_persistence import Database, OutboxRepository, get_db
-from registration_persistence.database import session as session_module
+from registration_persistence.database import process
 
 HOWTO = Path(__file__).parents[2] / "docs/howto"
 PEPPER = base64.b64encode(b"p" * 32).decode()
@@ -177,7 +177,7 @@ def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatc
     assert (202, (202, registration_id)) == (code, guide.sign_up({"email": "ada@example.com"}, "one"))
     assert len(rows("SELECT id FROM registrations")) == 1
     get_db().dispose()
-    monkeypatch.setattr(session_module, "_this_process", session_module._ThisProcess())
+    monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     monkeypatch.setenv("APP_DATABASE_PORT", "1")
     monkeypatch.setenv("APP_DATABASE_CONNECT_TIMEOUT", "2")
     assert guide.sign_up({"email": "ada@example.com"}, "one")[0] == 503
@@ -187,13 +187,13 @@ def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatc
 def test_lambda() -> None:
     """The connection is there before the first request, which uses it."""
     guide = Guide("lambda.md")
-    assert get_db().events.count("connection opened", "cold") == 1
+    assert get_db().events.count("connection_opened", "cold") == 1
 
     answers = [guide.handler({"email": "ada@example.com", "idempotencyKey": "1"}, Context()) for _ in range(2)]
 
     assert answers[0]["statusCode"] == 202
     assert answers[0] == answers[1]
-    assert get_db().events.count("connection opened") == 1
+    assert get_db().events.count("connection_opened") == 1
 
 
 def test_rotation() -> None:
@@ -207,5 +207,5 @@ def test_rotation() -> None:
     Guide("rotation.md").namespace["metrics"] = Metrics()
     get_db().ping()
 
-    assert ("database.connection opened", ["cause:cold"]) in counted
-    assert ("database.secret read", ["cause:cold"]) in counted
+    assert ("database.connection_opened", ["cause:cold"]) in counted
+    assert ("database.secret_read", ["cause:cold"]) in counted

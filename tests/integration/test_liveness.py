@@ -68,8 +68,8 @@ def test_a_closed_connection_is_replaced_before_anybody_gets_it(one: Database) -
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
 
     assert first != use(one)
-    assert one.events.count("connection opened", "thaw") == 1
-    assert one.events.count("connection opened") == 2
+    assert one.events.count("connection_opened", "thaw") == 1
+    assert one.events.count("connection_opened") == 2
 
 
 def test_what_the_server_says_between_units_is_no_end(one: Database, wire: WireCounter) -> None:
@@ -114,4 +114,4 @@ def test_a_replacement_that_fails_is_tried_again_by_the_next(one: Database) -> N
     for _ in range(3):
         use(one)
 
-    assert one.events.count("connection opened") == 2
+    assert one.events.count("connection_opened") == 2

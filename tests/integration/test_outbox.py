@@ -14,15 +14,16 @@ from registration_persistence import (
     ConsentRepository,
     Database,
     ImportRow,
-    InvalidInput,
-    OutboxMessage,
     OutboxRepository,
-    Registered,
+    PrivacyRepository,
     Registration,
     RegistrationRepository,
     Retention,
+    VerificationRepository,
     bulk_import,
 )
+from registration_persistence.errors import InvalidInput
+from registration_persistence.outcomes import OutboxMessage, Registered
 
 HOUR = timedelta(hours=1)
 WHOLE = "SELECT * FROM outbox ORDER BY event_id"
@@ -256,10 +257,11 @@ def test_every_change_that_is_kept_has_one_message(
     closed, overdue = sign_up("eve@example.com").registration, sign_up("bob@example.com").registration
     with database.session() as session:
         registrations, retention = RegistrationRepository(session), Retention(session)
+        privacy = PrivacyRepository(session)
         registrations.update_profile(verified.id, {"name": "Ada"})
         registrations.activate(verified.id)
         ConsentRepository(session).record(verified.id, [TERMS])
-        retention.erase(verified.id)
+        privacy.erase(verified.id)
         registrations.cancel(closed.id)
         session.execute(text("UPDATE registrations SET expires_at = now() WHERE id = :id"), {"id": overdue.id})
         retention.expire_due()
@@ -286,7 +288,8 @@ def test_what_is_rolled_back_has_no_message(
     before = rows(WHOLE)
     with pytest.raises(RuntimeError, match="no"), database.session() as session:
         registrations = RegistrationRepository(session)
-        registrations.verify_by_token(made.secret)
+        verification = VerificationRepository(session)
+        verification.verify_by_token(made.token)
         assert isinstance(registrations.register("eve@example.com"), Registered)
         raise RuntimeError("no")
 

@@ -19,15 +19,16 @@ from registration_persistence import (
     DatabaseSettings,
     EventRepository,
     ImportRow,
-    Issued,
     OutboxRepository,
     Peppers,
-    Registered,
+    PrivacyRepository,
     RegistrationRepository,
     Retention,
+    VerificationRepository,
     bulk_import,
 )
-from registration_persistence.local import PostgresAddress
+from registration_persistence.outcomes import Issued, Registered
+from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing.plugin import LOGIN
 
 P = ParamSpec("P")
@@ -82,7 +83,7 @@ EVERYTHING = {"bulk_import"} | {
 
 
 @pytest.fixture(scope="module")
-def crowded(postgres_server: PostgresAddress, migrated_template: DatabaseSettings) -> Iterator[DatabaseSettings]:
+def crowded(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[DatabaseSettings]:
     """The settings of a database with 100,000 registrations, where nothing is to be kept."""
     settings = dataclasses.replace(migrated_template, name=f"crowded_{secrets.token_hex(8)}", pool="lambda")
     postgres_server.create_database(settings.name, owner=LOGIN, template=migrated_template.name)
@@ -144,24 +145,25 @@ def test_no_statement_reads_a_whole_table(crowded: DatabaseSettings, plan: str, 
 
 def sign_up_and_prove(session: Session, watch: Watch) -> None:
     """Call what services call for people."""
-    registrations = RegistrationRepository(session, peppers=Peppers({1: bytes(32)}))
+    registrations = RegistrationRepository(session)
+    verification = VerificationRepository(session, peppers=Peppers({1: bytes(32)}))
     made = watch(registrations.register, "ada@example.com", idempotency_key="key")
     assert isinstance(made, Registered)
     ada = made.registration.id
     watch(registrations.register, "ada@example.com", idempotency_key="key")
-    watch(registrations.issue_token, ada)
-    issued = watch(registrations.issue_token, ada, min_gap=timedelta(0))
+    watch(verification.issue_token, ada)
+    issued = watch(verification.issue_token, ada, min_gap=timedelta(0))
     assert isinstance(issued, Issued)
-    watch(registrations.peek_token, issued.secret)
-    watch(registrations.verify_by_token, issued.secret)
-    watch(registrations.verify_by_token, issued.secret)
+    watch(verification.peek_token, issued.secret)
+    watch(verification.verify_by_token, issued.secret)
+    watch(verification.verify_by_token, issued.secret)
     other = watch(registrations.register, "eve@example.com", consents=[Consent("terms", "1")])
     eve = other.registration.id
-    code = watch(registrations.issue_code, eve, min_gap=timedelta(0))
+    code = watch(verification.issue_code, eve, min_gap=timedelta(0))
     assert isinstance(code, Issued)
-    watch(registrations.verify_by_code, eve, "nonsense")
-    watch(registrations.verify_by_code, eve, code.secret)
-    watch(registrations.verify_by_code, eve, code.secret)
+    watch(verification.verify_by_code, eve, "nonsense")
+    watch(verification.verify_by_code, eve, code.secret)
+    watch(verification.verify_by_code, eve, code.secret)
     watch(registrations.find_by_email, "77@example.org")
     watch(registrations.find_by_email, "nobody@example.org")
     watch(registrations.get, ada)
@@ -174,8 +176,8 @@ def sign_up_and_prove(session: Session, watch: Watch) -> None:
     watch(consents.record, ada, [Consent("terms", "2"), Consent("newsletter", "1", granted=False)])
     watch(consents.current, ada)
     watch(consents.history, ada)
-    trail = watch(EventRepository(session).trail, ada, limit=2)
-    watch(EventRepository(session).trail, ada, after=trail[-1].seq)
+    trail = watch(EventRepository(session).list_events, ada, limit=2)
+    watch(EventRepository(session).list_events, ada, after=trail[-1].seq)
 
 
 def deliver(session: Session, watch: Watch) -> None:
@@ -192,12 +194,12 @@ def deliver(session: Session, watch: Watch) -> None:
 
 def keep_and_forget(session: Session, watch: Watch) -> None:
     """Call what sweeps, imports and answers to people call."""
-    retention, now = Retention(session), datetime.now(UTC)
+    retention, privacy, now = Retention(session), PrivacyRepository(session), datetime.now(UTC)
     people = [ImportRow(f"{number}@example.net", consents=(Consent("terms", "1"),)) for number in range(1000)]
     watch(bulk_import, session, people, announce=True)
-    (ada,) = watch(retention.registrations_of, "0@example.net")
-    watch(retention.export_subject, ada)
-    watch(retention.erase, ada)
+    (ada,) = watch(privacy.ids_by_email, "0@example.net")
+    watch(privacy.export_subject, ada)
+    watch(privacy.erase, ada)
     assert watch(retention.expire_due) == 1000
     assert watch(retention.purge_closed, now) == 1000
     assert watch(retention.purge_tokens, now) == 1000

@@ -20,25 +20,22 @@ from sqlalchemy.exc import IntegrityError
 from support import LambdaEnvironment, Rows, SignUp
 
 from registration_persistence import (
-    Cancelled,
     Consent,
     ConsentRepository,
     Database,
     DatabaseSettings,
     EventRepository,
     ImportRow,
-    Issued,
     OutboxRepository,
     Peppers,
-    Registered,
+    PrivacyRepository,
     RegistrationRepository,
-    Retention,
-    Verified,
-    WrongCode,
+    VerificationRepository,
     bulk_import,
 )
-from registration_persistence.local import embedded_binaries
-from registration_persistence.registrations.email import normalise_email
+from registration_persistence.domain.email import normalise_email
+from registration_persistence.outcomes import Cancelled, Issued, Registered, Verified, WrongCode
+from registration_persistence.sandbox import embedded_binaries
 from registration_persistence.testing import missing
 
 MAILBOX = "ada.lovelace@example.com"
@@ -86,8 +83,9 @@ def test_the_whole_way_is_silent(
     database = Database(DatabaseSettings.from_env())
     with database.session() as session:
         peppers = Peppers({1: PEPPER.encode()})
-        registrations = RegistrationRepository(session, peppers=peppers)
-        consents, outbox, retention = ConsentRepository(session), OutboxRepository(session), Retention(session)
+        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session, peppers=peppers)
+        consents, outbox, privacy = ConsentRepository(session), OutboxRepository(session), PrivacyRepository(session)
         arguments: dict[str, Any] = {
             "profile": {"name": NAME},
             "consents": [Consent("terms", "1")],
@@ -96,33 +94,33 @@ def test_the_whole_way_is_silent(
         made, other = registrations.register(MAILBOX, **arguments), registrations.register(f"also.{MAILBOX}")
         assert isinstance(made, Registered)
         ada, also = made.registration.id, other.registration.id
-        issued = registrations.issue_code(also, min_gap=timedelta(0))
+        issued = verification.issue_code(also, min_gap=timedelta(0))
         assert isinstance(issued, Issued)
         results = [
             peppers,
             made,
             registrations.register(MAILBOX, **arguments),
-            registrations.peek_token(made.secret),
-            registrations.verify_by_token(made.secret),
+            verification.peek_token(made.token),
+            verification.verify_by_token(made.token),
             registrations.activate(ada),
             registrations.find_by_email(MAILBOX),
             registrations.list_page(),
             issued,
-            registrations.issue_token(also),
-            registrations.verify_by_code(also, issued.secret),
+            verification.issue_token(also),
+            verification.verify_by_code(also, issued.secret),
             registrations.update_profile(also, {"name": NAME}),
             bulk_import(session, [ImportRow(f"further.{MAILBOX}", profile={"name": NAME}), ImportRow(NAME)]),
             consents.record(ada, [Consent("newsletter", "1")]),
             consents.history(ada),
-            EventRepository(session).trail(ada),
+            EventRepository(session).list_events(ada),
             outbox.claim(),
-            retention.registrations_of(MAILBOX),
-            retention.erase(ada),
+            privacy.ids_by_email(MAILBOX),
+            privacy.erase(ada),
         ]
-        held = retention.export_subject(also)
+        held = privacy.export_subject(also)
     database.dispose()
 
-    secrets = [MAILBOX, NAME, made.secret, PEPPER, f"'{issued.secret}'"]
+    secrets = [MAILBOX, NAME, made.token, PEPPER, f"'{issued.secret}'"]
     assert held["registration"]["email"] == f"also.{MAILBOX}"
     assert_silent(repr(results), *secrets)
     assert_silent(repr([database, database.settings, database.credentials, database.engine]), PASSWORD)
@@ -150,7 +148,7 @@ Failure = Callable[[RegistrationRepository, str], object]
             lambda r, token: r.verify_by_token(token),
         ),
         ("ALTER TABLE registrations RENAME TO gone", lambda r, _: r.update_profile(uuid4(), {"name": NAME})),
-        ("ALTER TABLE registrations RENAME TO gone", lambda r, _: Retention(r._session).registrations_of(MAILBOX)),
+        ("ALTER TABLE registrations RENAME TO gone", lambda r, _: PrivacyRepository(r._session).ids_by_email(MAILBOX)),
         ("ALTER TABLE registrations RENAME TO gone", lambda r, _: bulk_import(r._session, [ImportRow(MAILBOX)])),
         (
             "ALTER TABLE registrations ADD CONSTRAINT narrow CHECK (octet_length(email) < 3) NOT VALID",
@@ -175,10 +173,10 @@ def test_no_failure_gives_anything_away(
         session.execute(text(sabotage))
 
     with pytest.raises(Exception) as raised, database.session() as session:  # noqa: PT011 each failure has its own
-        failure(RegistrationRepository(session), made.secret)
+        failure(RegistrationRepository(session), made.token)
 
-    assert_silent(written(raised.value), MAILBOX, NAME, made.secret)
-    assert_silent(everything_logged.text, MAILBOX, NAME, made.secret)
+    assert_silent(written(raised.value), MAILBOX, NAME, made.token)
+    assert_silent(everything_logged.text, MAILBOX, NAME, made.token)
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
@@ -218,9 +216,10 @@ def test_tokens_are_verified_all_the_same(database: Database) -> None:
     """The guard against giving tokens away does not stand in their way."""
     with database.session() as session:
         registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session)
         made = registrations.register(MAILBOX)
         assert isinstance(made, Registered)
-        assert isinstance(registrations.verify_by_token(made.secret), Verified)
+        assert isinstance(verification.verify_by_token(made.token), Verified)
 
 
 TYPED = "Ada.Lovelace@Bücher.example"
@@ -272,15 +271,16 @@ def test_an_erasure_leaves_nothing_of_the_address(
 ) -> None:
     """The database holds an address in no form once every registration of its mailbox has been erased."""
     with database.session(autocommit=True) as session:
-        registrations = RegistrationRepository(session, peppers=Peppers({1: PEPPER.encode()}))
-        outbox, retention = OutboxRepository(session), Retention(session)
+        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session, peppers=Peppers({1: PEPPER.encode()}))
+        outbox, privacy = OutboxRepository(session), PrivacyRepository(session)
         ada = sign_up(TYPED, profile={"forms": sorted(FORMS)}, idempotency_key=TYPED).registration.id
         cancelled = sign_up(TYPED.lower(), profile={TYPED: 1}, idempotency_key=TYPED.lower()).registration.id
-        registrations.issue_token(ada, min_gap=timedelta(0))
-        issued = registrations.issue_code(ada, min_gap=timedelta(0))
+        verification.issue_token(ada, min_gap=timedelta(0))
+        issued = verification.issue_code(ada, min_gap=timedelta(0))
         assert isinstance(issued, Issued)
-        assert isinstance(registrations.verify_by_code(ada, "nonsense"), WrongCode)
-        assert isinstance(registrations.verify_by_code(ada, issued.secret), Verified)
+        assert isinstance(verification.verify_by_code(ada, "nonsense"), WrongCode)
+        assert isinstance(verification.verify_by_code(ada, issued.secret), Verified)
         assert isinstance(registrations.cancel(cancelled), Cancelled)
         registrations.update_profile(ada, {TYPED: TYPED})
         ConsentRepository(session).record(ada, [Consent("newsletter", "1")])
@@ -289,9 +289,9 @@ def test_an_erasure_leaves_nothing_of_the_address(
             outbox.retry(message, "smtp:550", timedelta(minutes=1))
         before = read_all()
 
-        everything = retention.registrations_of(TYPED)
+        everything = privacy.ids_by_email(TYPED)
         for registration_id in everything:
-            retention.erase(registration_id)
+            privacy.erase(registration_id)
         after = read_all()
 
     assert len(everything) == 3

@@ -12,17 +12,21 @@ from support import Rows, SignUp, everything
 
 from registration_persistence import (
     Database,
+    PrivacyRepository,
+    RegistrationRepository,
+    Retention,
+    Status,
+    VerificationRepository,
+)
+from registration_persistence.errors import (
     IllegalTransition,
     InvalidInput,
     InvalidProfile,
     ProfileTooLarge,
-    Registered,
     RegistrationNotFound,
-    RegistrationRepository,
-    Retention,
     StaleVersion,
-    Status,
 )
+from registration_persistence.outcomes import Registered
 
 ADA = {"name": "Ada", "city": "London", "born": 1815}
 
@@ -137,7 +141,7 @@ def test_refuses_a_patch_of_an_old_version(
 
 def verify(session: Session, made: Registered) -> object:
     """Prove the mailbox."""
-    return RegistrationRepository(session).verify_by_token(made.secret)
+    return VerificationRepository(session).verify_by_token(made.token)
 
 
 def activate(session: Session, made: Registered) -> object:
@@ -184,7 +188,7 @@ def test_whoever_is_here_can_change(
     ("status", "step"),
     [
         ("cancelled", lambda session, made: RegistrationRepository(session).cancel(made.registration.id)),
-        ("erased", lambda session, made: Retention(session).erase(made.registration.id)),
+        ("erased", lambda session, made: PrivacyRepository(session).erase(made.registration.id)),
         ("expired", run_out),
         ("expired", sweep),
     ],

@@ -16,35 +16,41 @@ from sqlalchemy.orm import Session
 from support import TABLES, TERMS, Change, Rows, SignUp
 
 from registration_persistence import (
-    AlreadyVerified,
-    Cancelled,
-    CommitOutcomeUnknown,
-    ConnectionLost,
     Consent,
     ConsentRepository,
     Database,
     DatabaseSettings,
+    OutboxRepository,
+    Peppers,
+    PrivacyRepository,
+    Registration,
+    RegistrationRepository,
+    Retention,
+    VerificationRepository,
+)
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    IllegalTransition,
+    RegistrationNotFound,
+    StaleVersion,
+    TransactionConflict,
+)
+from registration_persistence.outcomes import (
+    AlreadyVerified,
+    Cancelled,
     EmailTaken,
     Erased,
-    IllegalTransition,
     Issued,
     LockedOut,
     NotPending,
     OutboxMessage,
-    OutboxRepository,
-    Peppers,
     Registered,
-    Registration,
-    RegistrationNotFound,
-    RegistrationRepository,
     Replayed,
-    Retention,
-    StaleVersion,
     Throttled,
     TokenExpired,
     TokenUnknown,
     TokenUsable,
-    TransactionConflict,
     Verified,
     WrongCode,
 )
@@ -86,14 +92,14 @@ def in_sessions(
         return list(threads.map(make, calls))
 
 
-def together(database: Database, *calls: Callable[[RegistrationRepository], T]) -> list[T | Exception]:
-    """The same for calls of the repository of registrations, each in a transaction."""
-    return in_sessions(database, *map(of_registrations, calls))
-
-
 def of_registrations(call: Callable[[RegistrationRepository], T]) -> Callable[[Session], T]:
     """*call* as one that takes a session."""
-    return lambda session: call(RegistrationRepository(session, peppers=PEPPERS))
+    return lambda session: call(RegistrationRepository(session))
+
+
+def of_verification(call: Callable[[VerificationRepository], T]) -> Callable[[Session], T]:
+    """*call* as one that takes a session."""
+    return lambda session: call(VerificationRepository(session, peppers=PEPPERS))
 
 
 def in_a_row(
@@ -119,21 +125,21 @@ def kinds(outcomes: Sequence[object]) -> Counter[type]:
     return Counter(type(outcome) for outcome in outcomes)
 
 
-def verification(token: str) -> Callable[[RegistrationRepository], object]:
+def verifying(token: str) -> Callable[[Session], object]:
     """The call that verifies *token*."""
-    return lambda registrations: registrations.verify_by_token(token)
+    return of_verification(lambda verification: verification.verify_by_token(token))
 
 
 def resend(registration_id: UUID, min_gap: timedelta = timedelta(0)) -> Callable[[Session], object]:
     """The call that asks for another token."""
-    return lambda session: RegistrationRepository(session).issue_token(
+    return lambda session: VerificationRepository(session).issue_token(
         registration_id, min_gap=min_gap, max_issued=1000
     )
 
 
-def proof(registration_id: UUID, code: str) -> Callable[[RegistrationRepository], object]:
+def typing_code(registration_id: UUID, code: str) -> Callable[[Session], object]:
     """The call that types *code*."""
-    return lambda registrations: registrations.verify_by_code(registration_id, code)
+    return of_verification(lambda verification: verification.verify_by_code(registration_id, code))
 
 
 def cancellation(registration_id: UUID) -> Callable[[Session], object]:
@@ -143,7 +149,7 @@ def cancellation(registration_id: UUID) -> Callable[[Session], object]:
 
 def erasure(registration_id: UUID) -> Callable[[Session], object]:
     """The call that erases."""
-    return lambda session: Retention(session).erase(registration_id)
+    return lambda session: PrivacyRepository(session).erase(registration_id)
 
 
 def expiry(session: Session) -> int:
@@ -159,7 +165,7 @@ def purge(session: Session) -> int:
 def code_for(database: Database, registration_id: UUID) -> str:
     """A code that has just been issued."""
     with database.session() as session:
-        issued = RegistrationRepository(session, peppers=PEPPERS).issue_code(registration_id, min_gap=timedelta(0))
+        issued = VerificationRepository(session, peppers=PEPPERS).issue_code(registration_id, min_gap=timedelta(0))
     assert isinstance(issued, Issued)
     return issued.secret
 
@@ -198,7 +204,7 @@ def test_the_same_submission_eight_times(wide: Database, rows: Rows) -> None:
         def submit(registrations: RegistrationRepository, number: int = number) -> Registered | Replayed:
             return registrations.register("ada@example.com", consents=[TERMS], idempotency_key=f"key {number}")
 
-        outcomes = together(wide, *[submit] * WIDTH)
+        outcomes = in_sessions(wide, *[of_registrations(submit)] * WIDTH)
 
         assert {Registered: 1, Replayed: WIDTH - 1} == kinds(outcomes)
         assert len({outcome.registration.id for outcome in outcomes if not isinstance(outcome, Exception)}) == 1
@@ -210,9 +216,9 @@ def test_the_same_submission_eight_times(wide: Database, rows: Rows) -> None:
 def test_the_same_token_eight_times(wide: Database, sign_up: SignUp, rows: Rows) -> None:
     """One proves the mailbox, the others hear that it is proven."""
     for number in range(ROUNDS):
-        secret = sign_up(f"ada{number}@example.com").secret
+        secret = sign_up(f"ada{number}@example.com").token
 
-        outcomes = together(wide, *[verification(secret)] * WIDTH)
+        outcomes = in_sessions(wide, *[verifying(secret)] * WIDTH)
 
         assert {Verified: 1, AlreadyVerified: WIDTH - 1} == kinds(outcomes)
     assert_trails_are_whole(rows)
@@ -221,9 +227,9 @@ def test_the_same_token_eight_times(wide: Database, sign_up: SignUp, rows: Rows)
 def test_one_mailbox_proven_by_eight(wide: Database, sign_up: SignUp, rows: Rows) -> None:
     """One of eight registrations of a mailbox wins; the others hear that it is taken and keep their tokens."""
     for number in range(ROUNDS):
-        secrets = [sign_up(f"ada{number}@example.com").secret for _ in range(WIDTH)]
+        secrets = [sign_up(f"ada{number}@example.com").token for _ in range(WIDTH)]
 
-        outcomes = together(wide, *map(verification, secrets))
+        outcomes = in_sessions(wide, *map(verifying, secrets))
 
         assert {Verified: 1, EmailTaken: WIDTH - 1} == kinds(outcomes)
     assert [{"n": ROUNDS}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NOT NULL")
@@ -239,7 +245,7 @@ def test_verify_against_cancel(wide: Database, sign_up: SignUp, rows: Rows) -> N
         def cancel(registrations: RegistrationRepository, made: Registered = made) -> object:
             return registrations.cancel(made.registration.id)
 
-        seen += kinds(together(wide, verification(made.secret), cancel))
+        seen += kinds(in_sessions(wide, verifying(made.token), of_registrations(cancel)))
 
     assert {Verified, TokenExpired, Cancelled} >= set(seen)
     assert seen[Cancelled] == 2 * ROUNDS
@@ -254,12 +260,14 @@ def test_one_activation_of_eight(wide: Database, sign_up: SignUp, rows: Rows) ->
     """With the version that all have read, one activates and the others hear that they are late."""
     for number in range(ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        together(wide, verification(made.secret))
+        in_sessions(wide, verifying(made.token))
 
         def activate(registrations: RegistrationRepository, made: Registered = made) -> Registration:
             return registrations.activate(made.registration.id, expected_version=2)
 
-        assert {Registration: 1, StaleVersion: WIDTH - 1} == kinds(together(wide, *[activate] * WIDTH))
+        assert {Registration: 1, StaleVersion: WIDTH - 1} == kinds(
+            in_sessions(wide, *[of_registrations(activate)] * WIDTH)
+        )
     assert_trails_are_whole(rows)
 
 
@@ -267,7 +275,7 @@ def test_activate_against_cancel(wide: Database, sign_up: SignUp, rows: Rows) ->
     """One of the two happens; the other is refused."""
     for number in range(ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        together(wide, verification(made.secret))
+        in_sessions(wide, verifying(made.token))
 
         def activate(registrations: RegistrationRepository, made: Registered = made) -> object:
             return registrations.activate(made.registration.id)
@@ -275,7 +283,7 @@ def test_activate_against_cancel(wide: Database, sign_up: SignUp, rows: Rows) ->
         def cancel(registrations: RegistrationRepository, made: Registered = made) -> object:
             return registrations.cancel(made.registration.id)
 
-        outcomes = kinds(together(wide, activate, cancel))
+        outcomes = kinds(in_sessions(wide, of_registrations(activate), of_registrations(cancel)))
         assert outcomes in ({Registration: 1, IllegalTransition: 1}, {Cancelled: 1, IllegalTransition: 1})
     assert_trails_are_whole(rows)
 
@@ -284,14 +292,14 @@ def test_an_overdue_mailbox_proven_by_eight(wide: Database, sign_up: SignUp, row
     """One of eight gets the mailbox of somebody who has run out, who is expired once."""
     for number in range(ROUNDS):
         address = f"ada{number}@example.com"
-        together(wide, verification(sign_up(address).secret))
+        in_sessions(wide, verifying(sign_up(address).token))
         with wide.session() as session:
             session.execute(
                 text("UPDATE registrations SET expires_at = now() - interval '1 s' WHERE status = 'verified'")
             )
-        secrets = [sign_up(address).secret for _ in range(WIDTH)]
+        secrets = [sign_up(address).token for _ in range(WIDTH)]
 
-        assert {Verified: 1, EmailTaken: WIDTH - 1} == kinds(together(wide, *map(verification, secrets)))
+        assert {Verified: 1, EmailTaken: WIDTH - 1} == kinds(in_sessions(wide, *map(verifying, secrets)))
         with wide.session() as session:
             session.execute(
                 text("UPDATE registrations SET expires_at = now() + interval '1 h' WHERE status = 'verified'")
@@ -311,9 +319,9 @@ def test_one_resend_of_eight(wide: Database, sign_up: SignUp, change: Change, ro
         assert {Issued: 1, Throttled: WIDTH - 1} == kinds(outcomes)
         (secret,) = (outcome.secret for outcome in outcomes if isinstance(outcome, Issued))
         with wide.session() as session:
-            registrations = RegistrationRepository(session)
-            assert isinstance(registrations.peek_token(secret), TokenUsable)
-            assert isinstance(registrations.peek_token(made.secret), TokenExpired)
+            verification = VerificationRepository(session)
+            assert isinstance(verification.peek_token(secret), TokenUsable)
+            assert isinstance(verification.peek_token(made.token), TokenExpired)
     assert [1] * ROUNDS == [row["n"] for row in rows(LIVE_TOKENS)]
     assert [{"n": 2 * ROUNDS}] == rows("SELECT count(*) AS n FROM verification_tokens")
     assert_trails_are_whole(rows)
@@ -325,10 +333,10 @@ def test_codes_for_eight(wide: Database, sign_up: SignUp, rows: Rows, *, autocom
     for number in range(ROUNDS):
         ada = sign_up(f"ada{number}@example.com").registration.id
 
-        def ask(registrations: RegistrationRepository, ada: UUID = ada) -> object:
-            return registrations.issue_code(ada, min_gap=timedelta(0), max_issued=1000)
+        def ask(verification: VerificationRepository, ada: UUID = ada) -> object:
+            return verification.issue_code(ada, min_gap=timedelta(0), max_issued=1000)
 
-        outcomes = in_sessions(wide, *[of_registrations(ask)] * WIDTH, autocommit=autocommit)
+        outcomes = in_sessions(wide, *[of_verification(ask)] * WIDTH, autocommit=autocommit)
 
         assert {Issued, TransactionConflict} >= set(kinds(outcomes))
         hashes = [PEPPERS.hashes(ada, o.secret)[1] for o in outcomes if isinstance(o, Issued)]
@@ -346,11 +354,11 @@ def test_twenty_wrong_codes(wide: Database, sign_up: SignUp, rows: Rows) -> None
         ada = sign_up(f"ada{number}@example.com").registration.id
         code = code_for(wide, ada)
 
-        outcomes = together(wide, *[proof(ada, another(code))] * WIDEST)
+        outcomes = in_sessions(wide, *[typing_code(ada, another(code))] * WIDEST)
 
         judged = [WrongCode(left) for left in range(5)]
         assert Counter([*judged, *[LockedOut()] * (WIDEST - 5)]) == Counter(outcomes)
-        assert [LockedOut()] == together(wide, proof(ada, code))
+        assert [LockedOut()] == in_sessions(wide, typing_code(ada, code))
     assert [{"n": 0}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NOT NULL")
     assert_trails_are_whole(rows)
 
@@ -360,7 +368,7 @@ def test_the_right_code_eight_times(wide: Database, sign_up: SignUp, rows: Rows)
     for number in range(ROUNDS):
         ada = sign_up(f"ada{number}@example.com").registration.id
 
-        outcomes = together(wide, *[proof(ada, code_for(wide, ada))] * WIDTH)
+        outcomes = in_sessions(wide, *[typing_code(ada, code_for(wide, ada))] * WIDTH)
 
         assert {Verified: 1, AlreadyVerified: WIDTH - 1} == kinds(outcomes)
     assert [] == rows(TORN)
@@ -372,7 +380,7 @@ def test_verify_against_resend(wide: Database, sign_up: SignUp, rows: Rows) -> N
     for number in range(2 * ROUNDS):
         made = sign_up(f"ada{number}@example.com")
 
-        outcomes = kinds(in_sessions(wide, of_registrations(verification(made.secret)), resend(made.registration.id)))
+        outcomes = kinds(in_sessions(wide, verifying(made.token), resend(made.registration.id)))
 
         assert outcomes in ({Verified: 1, NotPending: 1}, {TokenExpired: 1, Issued: 1})
     assert [] == rows(TORN)
@@ -388,7 +396,7 @@ def test_verify_against_erase(wide: Database, sign_up: SignUp, rows: Rows) -> No
     seen: Counter[type] = Counter()
     for number in range(2 * ROUNDS):
         made = sign_up(f"ada{number}@example.com")
-        verify = of_registrations(verification(made.secret))
+        verify = verifying(made.token)
 
         seen += kinds(in_sessions(wide, verify, erasure(made.registration.id)))
 
@@ -499,7 +507,7 @@ def test_verify_by_code_against_expiry(wide: Database, sign_up: SignUp, change: 
     seen: Counter[type] = Counter()
     for number in range(2 * ROUNDS):
         ada = sign_up(f"ada{number}@example.com").registration.id
-        prove = of_registrations(proof(ada, code_for(wide, ada)))
+        prove = typing_code(ada, code_for(wide, ada))
         change(ENDS_SOON.format(number=number, id=ada))
 
         seen += kinds(in_sessions(wide, prove, expiry, autocommit=True))
@@ -514,7 +522,7 @@ def test_verify_against_expiry(wide: Database, sign_up: SignUp, change: Change, 
         made = sign_up(f"ada{number}@example.com")
         change(ENDS_SOON.format(number=number, id=made.registration.id))
 
-        seen += kinds(in_sessions(wide, of_registrations(verification(made.secret)), expiry, expiry, autocommit=True))
+        seen += kinds(in_sessions(wide, verifying(made.token), expiry, expiry, autocommit=True))
 
     assert_verified_or_expired(wide, rows, seen)
 
@@ -538,7 +546,7 @@ def test_one_profile_of_eight(wide: Database, sign_up: SignUp, rows: Rows) -> No
         def name(value: int, ada: UUID = ada) -> Callable[[RegistrationRepository], Registration]:
             return lambda registrations: registrations.update_profile(ada, {"name": value}, expected_version=1)
 
-        outcomes = together(wide, *map(name, range(WIDTH)))
+        outcomes = in_sessions(wide, *map(of_registrations, map(name, range(WIDTH))))
 
         assert {Registration: 1, StaleVersion: WIDTH - 1} == kinds(outcomes)
         (winner,) = (position for position, o in enumerate(outcomes) if isinstance(o, Registration))
@@ -696,17 +704,17 @@ def test_repeatable_reads(wide: Database, sign_up: SignUp, rows: Rows) -> None:
     for number in range(ROUNDS):
         made = sign_up(f"ada{number}@example.com")
         ada = made.registration.id
-        rivals = [sign_up(f"eve{number}@example.com").secret for _ in range(WIDTH)]
+        rivals = [sign_up(f"eve{number}@example.com").token for _ in range(WIDTH)]
 
         def activate(registrations: RegistrationRepository, ada: UUID = ada) -> object:
             return registrations.activate(ada)
 
         for calls, won in (
-            ([verification(made.secret)] * WIDTH, Verified),
-            ([activate] * WIDTH, Registration),
-            ([*map(verification, rivals)], Verified),
+            ([verifying(made.token)] * WIDTH, Verified),
+            ([of_registrations(activate)] * WIDTH, Registration),
+            ([*map(verifying, rivals)], Verified),
         ):
-            outcomes = in_sessions(wide, *map(of_registrations, calls), begin=in_one_snapshot)
+            outcomes = in_sessions(wide, *calls, begin=in_one_snapshot)
             assert {won: 1, TransactionConflict: WIDTH - 1} == kinds(outcomes)
     assert [{"n": 2 * ROUNDS}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NOT NULL")
     assert_trails_are_whole(rows)

@@ -7,15 +7,8 @@ import pytest
 from sqlalchemy import text
 from support import SignUp
 
-from registration_persistence import (
-    Database,
-    InvalidCursor,
-    InvalidEmail,
-    InvalidInput,
-    Registration,
-    RegistrationRepository,
-    Status,
-)
+from registration_persistence import Database, Registration, RegistrationRepository, Status, VerificationRepository
+from registration_persistence.errors import InvalidCursor, InvalidEmail, InvalidInput
 
 
 def test_there_may_be_none(registrations: RegistrationRepository) -> None:
@@ -32,10 +25,12 @@ def test_finds_a_mailbox_however_it_is_spelt(registrations: RegistrationReposito
         assert made == registrations.find_by_email(spelling)
 
 
-def test_finds_the_proven_registration_first(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+def test_finds_the_proven_registration_first(
+    registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
+) -> None:
     """A registration that is proven comes before newer ones that are not."""
     first = sign_up()
-    registrations.verify_by_token(first.secret)
+    verification.verify_by_token(first.token)
     sign_up()
 
     found = registrations.find_by_email("ada@example.com")
@@ -96,10 +91,12 @@ def test_a_full_last_page_has_no_cursor(registrations: RegistrationRepository, s
     assert registrations.list_page(limit=3).next_cursor is None
 
 
-def test_a_page_can_be_of_one_status(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+def test_a_page_can_be_of_one_status(
+    registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
+) -> None:
     """Only registrations of that status are on it."""
     first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
-    registrations.verify_by_token(second.secret)
+    verification.verify_by_token(second.token)
 
     assert [first.registration] == list(registrations.list_page(status="pending").items)
     assert [second.registration.id] == [item.id for item in registrations.list_page(status=Status.VERIFIED).items]

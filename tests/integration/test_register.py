@@ -6,21 +6,17 @@ from typing import Any
 import pytest
 from support import Rows, SignUp
 
-from registration_persistence import (
-    Consent,
-    Database,
+from registration_persistence import Consent, Database, RegistrationRepository, Status, VerificationRepository
+from registration_persistence.domain.ids import new_id
+from registration_persistence.errors import (
     IdempotencyConflict,
     InvalidConsent,
     InvalidEmail,
     InvalidInput,
     InvalidProfile,
     ProfileTooLarge,
-    Registered,
-    RegistrationRepository,
-    Replayed,
-    Status,
 )
-from registration_persistence.registrations.base import new_id
+from registration_persistence.outcomes import Registered, Replayed
 
 TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 
@@ -72,7 +68,7 @@ def test_keeps_no_secret(registrations: RegistrationRepository, rows: Rows) -> N
 
     assert isinstance(outcome, Registered)
     for table in TABLES:
-        assert outcome.secret not in str(rows(f"SELECT * FROM {table}"))
+        assert outcome.token not in str(rows(f"SELECT * FROM {table}"))
 
 
 def test_what_is_returned_is_what_is_stored(registrations: RegistrationRepository) -> None:
@@ -111,11 +107,11 @@ def test_a_pending_mailbox_may_be_registered_again(sign_up: SignUp, rows: Rows) 
 def test_tells_the_service_that_the_mailbox_is_proven(database: Database, sign_up: SignUp) -> None:
     """`email_proven` is false for a new mailbox and true once somebody has proven it."""
     first = sign_up()
-    assert not first.email_proven
+    assert not first.email_verified_elsewhere
     with database.session() as session:
-        RegistrationRepository(session).verify_by_token(first.secret)
+        VerificationRepository(session).verify_by_token(first.token)
 
-    assert sign_up().email_proven
+    assert sign_up().email_verified_elsewhere
 
 
 def test_the_same_submission_is_stored_once(registrations: RegistrationRepository, rows: Rows) -> None:
@@ -126,7 +122,7 @@ def test_the_same_submission_is_stored_once(registrations: RegistrationRepositor
 
     again = registrations.register(" ada@example.com", idempotency_key="k", **arguments)
 
-    assert Replayed(first.registration, email_proven=False) == again
+    assert Replayed(first.registration, email_verified_elsewhere=False) == again
     assert [1, 1, 2, 1, 1] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]
 
 

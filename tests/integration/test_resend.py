@@ -13,20 +13,23 @@ from support import Rows, SignUp, everything
 from registration_persistence import (
     Database,
     ImportRow,
-    InvalidInput,
-    Issued,
-    NotPending,
     Peppers,
-    Registered,
-    RegistrationNotFound,
+    PrivacyRepository,
     RegistrationRepository,
     Retention,
     Status,
+    VerificationRepository,
+    bulk_import,
+)
+from registration_persistence.errors import InvalidInput, RegistrationNotFound
+from registration_persistence.outcomes import (
+    Issued,
+    NotPending,
+    Registered,
     Throttled,
     TokenExpired,
     TokenUsable,
     Verified,
-    bulk_import,
 )
 
 AT_ONCE = timedelta(0)
@@ -37,18 +40,18 @@ METHODS = ("issue_token", "issue_code")
 Step = Callable[[Session, Registered], object]
 
 
-def test_the_newest_secret_is_the_good_one(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+def test_the_newest_secret_is_the_good_one(verification: VerificationRepository, sign_up: SignUp) -> None:
     """What was issued proves the mailbox, and the secret before it is over, for a scanner as for a person."""
     made = sign_up()
 
-    issued = registrations.issue_token(made.registration.id, min_gap=AT_ONCE)
+    issued = verification.issue_token(made.registration.id, min_gap=AT_ONCE)
 
     assert isinstance(issued, Issued)
     assert made.registration == issued.registration
-    assert TokenExpired() == registrations.peek_token(made.secret)
-    assert TokenExpired() == registrations.verify_by_token(made.secret)
-    assert TokenUsable(made.registration) == registrations.peek_token(issued.secret)
-    assert isinstance(registrations.verify_by_token(issued.secret), Verified)
+    assert TokenExpired() == verification.peek_token(made.token)
+    assert TokenExpired() == verification.verify_by_token(made.token)
+    assert TokenUsable(made.registration) == verification.peek_token(issued.secret)
+    assert isinstance(verification.verify_by_token(issued.secret), Verified)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,7 +61,7 @@ def test_issuing_is_no_change_of_the_registration(database: Database, sign_up: S
     before = everything(rows)
 
     with database.session() as session:
-        issue = getattr(RegistrationRepository(session, peppers=PEPPERS), method)
+        issue = getattr(VerificationRepository(session, peppers=PEPPERS), method)
         issued = issue(made.registration.id, min_gap=AT_ONCE, ttl=timedelta(hours=3))
 
     after = everything(rows)
@@ -81,7 +84,7 @@ def test_too_soon_is_told_with_the_time_to_come_back(
     """The gap counts from the last one that was issued, be it that of the sign-up, to the microsecond."""
     made = sign_up()
     with database.session(autocommit=True) as session:
-        issue = getattr(RegistrationRepository(session, peppers=PEPPERS), method)
+        issue = getattr(VerificationRepository(session, peppers=PEPPERS), method)
         for _ in range(2):
             before = everything(rows)
             last = before["registrations"][0]["token_issued_at"]
@@ -99,11 +102,12 @@ def test_a_registration_has_so_many_and_no_more(database: Database, sign_up: Sig
     """The secret of the sign-up counts, as do links and codes together; at the limit, waiting does not help."""
     made = sign_up()
     with database.session(autocommit=True) as session:
-        registrations = RegistrationRepository(session, peppers=PEPPERS)
+        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session, peppers=PEPPERS)
         issue = getattr(registrations, method)
         assert Throttled(None) == issue(made.registration.id, max_issued=1)
         assert isinstance(issue(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
-        assert isinstance(registrations.issue_token(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
+        assert isinstance(verification.issue_token(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
         before = everything(rows)
 
         assert Throttled(None) == issue(made.registration.id, min_gap=AT_ONCE, max_issued=3)
@@ -115,17 +119,17 @@ def test_a_registration_has_so_many_and_no_more(database: Database, sign_up: Sig
 
 
 def test_who_was_imported_gets_the_first_secret_at_once(
-    database: Database, registrations: RegistrationRepository
+    database: Database, registrations: RegistrationRepository, verification: VerificationRepository
 ) -> None:
     """A pending registration without a token has neither a gap to wait for nor a count."""
     with database.session() as session:
         bulk_import(session, [ImportRow("ada@example.com", "pending", idempotency_key="1")])
     (imported,) = registrations.list_page().items
 
-    issued = registrations.issue_token(imported.id, min_gap=timedelta(days=1), max_issued=1)
+    issued = verification.issue_token(imported.id, min_gap=timedelta(days=1), max_issued=1)
 
     assert isinstance(issued, Issued)
-    assert isinstance(registrations.verify_by_token(issued.secret), Verified)
+    assert isinstance(verification.verify_by_token(issued.secret), Verified)
 
 
 OVERDUE = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
@@ -134,16 +138,16 @@ OVERDUE = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
 @pytest.mark.parametrize(
     ("status", "steps"),
     [
-        (Status.VERIFIED, [lambda s, made: RegistrationRepository(s).verify_by_token(made.secret)]),
+        (Status.VERIFIED, [lambda s, made: VerificationRepository(s).verify_by_token(made.secret)]),
         (
             Status.ACTIVE,
             [
-                lambda s, made: RegistrationRepository(s).verify_by_token(made.secret),
+                lambda s, made: VerificationRepository(s).verify_by_token(made.secret),
                 lambda s, made: RegistrationRepository(s).activate(made.registration.id),
             ],
         ),
         (Status.CANCELLED, [lambda s, made: RegistrationRepository(s).cancel(made.registration.id)]),
-        (Status.ERASED, [lambda s, made: Retention(s).erase(made.registration.id)]),
+        (Status.ERASED, [lambda s, made: PrivacyRepository(s).erase(made.registration.id)]),
         (Status.EXPIRED, [lambda s, _: s.execute(OVERDUE)]),
         (Status.EXPIRED, [lambda s, _: s.execute(OVERDUE), lambda s, _: Retention(s).expire_due()]),
     ],
@@ -160,9 +164,9 @@ def test_there_is_nothing_to_issue_where_there_is_nothing_to_prove(
     before = everything(rows)
 
     with database.session() as session:
-        registrations = RegistrationRepository(session, peppers=PEPPERS)
-        assert NotPending(status) == registrations.issue_token(made.registration.id, min_gap=AT_ONCE)
-        assert NotPending(status) == registrations.issue_code(made.registration.id, max_issued=1)
+        verification = VerificationRepository(session, peppers=PEPPERS)
+        assert NotPending(status) == verification.issue_token(made.registration.id, min_gap=AT_ONCE)
+        assert NotPending(status) == verification.issue_code(made.registration.id, max_issued=1)
     assert before == everything(rows)
 
 
@@ -173,25 +177,25 @@ def test_nothing_is_issued_for_what_is_not_there(database: Database, sign_up: Si
     before, unknown = everything(rows), uuid4()
 
     with database.session() as session, pytest.raises(RegistrationNotFound, match=str(unknown)):
-        getattr(RegistrationRepository(session, peppers=PEPPERS), method)(unknown, min_gap=AT_ONCE)
+        getattr(VerificationRepository(session, peppers=PEPPERS), method)(unknown, min_gap=AT_ONCE)
 
     assert before == everything(rows)
 
 
 def test_a_secret_that_was_rolled_back_replaces_nothing(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
+    database: Database, verification: VerificationRepository, sign_up: SignUp, rows: Rows
 ) -> None:
     """Where the unit of work fails, the mail that is out already stays good, and the count is as it was."""
     made = sign_up()
     before = everything(rows)
     with pytest.raises(RuntimeError, match="no mail server"), database.session() as session:
-        issued = RegistrationRepository(session).issue_token(made.registration.id, min_gap=AT_ONCE)
+        issued = VerificationRepository(session).issue_token(made.registration.id, min_gap=AT_ONCE)
         raise RuntimeError("no mail server")
 
     assert before == everything(rows)
     assert isinstance(issued, Issued)
-    assert not isinstance(registrations.verify_by_token(issued.secret), Verified)
-    assert isinstance(registrations.verify_by_token(made.secret), Verified)
+    assert not isinstance(verification.verify_by_token(issued.secret), Verified)
+    assert isinstance(verification.verify_by_token(made.token), Verified)
 
 
 @pytest.mark.parametrize(
@@ -216,12 +220,12 @@ def test_limits_that_make_no_sense_are_refused(database: Database, sign_up: Sign
     """The error names the argument, nothing is sent, and the transaction goes on to issue and to commit."""
     made = sign_up()
     with database.session() as session:
-        registrations = RegistrationRepository(session, peppers=PEPPERS)
-        for issue in (registrations.issue_token, registrations.issue_code):
+        verification = VerificationRepository(session, peppers=PEPPERS)
+        for issue in (verification.issue_token, verification.issue_code):
             with pytest.raises(InvalidInput, match=f"^{argument} is not a "):
                 issue(made.registration.id, **{argument: value})
-        issued = registrations.issue_token(made.registration.id, min_gap=AT_ONCE)
+        issued = verification.issue_token(made.registration.id, min_gap=AT_ONCE)
 
     assert isinstance(issued, Issued)
     with database.session() as session:
-        assert isinstance(RegistrationRepository(session).verify_by_token(issued.secret), Verified)
+        assert isinstance(VerificationRepository(session).verify_by_token(issued.secret), Verified)

@@ -20,24 +20,20 @@ from registration_persistence import (
     ConsentRepository,
     Database,
     DatabaseSettings,
-    Erased,
     ImportRow,
-    InvalidEmail,
-    InvalidInput,
-    Issued,
-    LockTimeout,
-    Registered,
+    PrivacyRepository,
     Registration,
-    RegistrationNotFound,
     RegistrationRepository,
     Retention,
     Status,
-    TokenUsable,
-    Verified,
+    VerificationRepository,
     bulk_import,
+    models,
 )
-from registration_persistence.registrations import models
-from registration_persistence.registrations.base import Base
+from registration_persistence.errors import InvalidEmail, InvalidInput, LockTimeout, RegistrationNotFound
+from registration_persistence.models.columns import Base
+from registration_persistence.outcomes import Erased, Issued, Registered, TokenUsable, Verified
+from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 
 TRAIL = "SELECT * FROM registration_events ORDER BY registration_id, seq"
 PARTITIONS = (
@@ -59,9 +55,15 @@ def retention(database: Database) -> Iterator[Retention]:
 
 
 @pytest.fixture
-def unsent() -> Retention:
-    """A `Retention` without a server: whatever it sent would raise an error that is not ours."""
-    return Retention(Session())
+def unsent_session() -> Session:
+    """A session without a server: a statement that is sent on it raises an error that is not ours."""
+    return Session()
+
+
+@pytest.fixture
+def unsent(unsent_session: Session) -> Retention:
+    """A `Retention` without a server."""
+    return Retention(unsent_session)
 
 
 @pytest.fixture
@@ -73,8 +75,9 @@ def person(database: Database, sign_up: SignUp) -> Person:
         person_id = made.registration.id
         with database.session() as session:
             registrations = RegistrationRepository(session)
+            verification = VerificationRepository(session)
             if status in ("verified", "active"):
-                assert isinstance(registrations.verify_by_token(made.secret), Verified)
+                assert isinstance(verification.verify_by_token(made.token), Verified)
             if status == "active":
                 registrations.activate(person_id)
             if status == "cancelled":
@@ -84,7 +87,7 @@ def person(database: Database, sign_up: SignUp) -> Person:
             if status == "expired":
                 assert Retention(session).expire_due() == 1
             if status == "erased":
-                Retention(session).erase(person_id)
+                PrivacyRepository(session).erase(person_id)
             registration = registrations.get(person_id)
         assert registration is not None
         return registration
@@ -217,12 +220,12 @@ def test_a_sweep_has_a_limit(unsent: Retention, limit: Any) -> None:
 
 
 @pytest.mark.parametrize("before", [datetime(2020, 1, 1), "2020-01-01", None])  # noqa: DTZ001 the point
-def test_a_moment_has_a_time_zone(unsent: Retention, before: Any) -> None:
+def test_a_moment_has_a_time_zone(unsent: Retention, unsent_session: Session, before: Any) -> None:
     """A moment that could mean another one elsewhere is refused before anything is sent."""
     calls: list[Callable[[], object]] = [
         lambda: unsent.purge_closed(before),
         lambda: unsent.purge_tokens(before),
-        lambda: unsent.drop_event_partitions(before),
+        lambda: drop_event_partitions(unsent_session, before),
     ]
     for call in calls:
         with pytest.raises(InvalidInput, match="before is not a datetime with a time zone"):
@@ -310,17 +313,17 @@ def test_purges_tokens_that_are_over(
     assert retention.purge_tokens(datetime.now(UTC) + timedelta(days=999)) == 1
     assert [live.registration.id] == left()
     with database.session() as session:
-        assert isinstance(RegistrationRepository(session).peek_token(live.secret), TokenUsable)
+        assert isinstance(VerificationRepository(session).peek_token(live.token), TokenUsable)
     assert [{"n": 4}] == rows("SELECT count(*) AS n FROM registrations")
 
 
 @pytest.mark.parametrize("status", ["pending", "overdue", "verified", "active", "expired", "cancelled"])
-def test_erases_the_person(retention: Retention, person: Person, rows: Rows, status: str) -> None:
+def test_erases_the_person(privacy: PrivacyRepository, person: Person, rows: Rows, status: str) -> None:
     """Whatever the status, nothing is left that tells who it was; what was agreed to and done stays."""
     ada, eve = person("ada@example.com", status), person("eve@example.com", "pending")
     consents, trail = rows("SELECT * FROM registration_consents"), rows(TRAIL)
 
-    outcome = retention.erase(ada.id)
+    outcome = privacy.erase(ada.id)
 
     erased = outcome.registration
     assert outcome.changed
@@ -362,12 +365,12 @@ def test_erases_the_person(retention: Retention, person: Person, rows: Rows, sta
     assert "Lovelace" not in str(everything)
 
 
-def test_erasing_again_changes_nothing(retention: Retention, person: Person, rows: Rows) -> None:
+def test_erasing_again_changes_nothing(privacy: PrivacyRepository, person: Person, rows: Rows) -> None:
     """The repeat succeeds, says that nothing changed, and adds neither event nor message."""
-    first = retention.erase(person("ada@example.com", "active").id)
+    first = privacy.erase(person("ada@example.com", "active").id)
     trail, outbox = rows(TRAIL), rows("SELECT * FROM outbox")
 
-    assert Erased(first.registration, changed=False) == retention.erase(first.registration.id)
+    assert Erased(first.registration, changed=False) == privacy.erase(first.registration.id)
     assert trail == rows(TRAIL)
     assert outbox == rows("SELECT * FROM outbox")
 
@@ -376,12 +379,13 @@ def test_erasing_frees_mailbox_and_key(database: Database, person: Person) -> No
     """The same person may come back, with the idempotency key of then and another payload, and prove the mailbox."""
     ada = person("ada@example.com", "active")
     with database.session() as session:
-        Retention(session).erase(ada.id)
+        PrivacyRepository(session).erase(ada.id)
         registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session)
         again = registrations.register("ada@example.com", idempotency_key="key of ada@example.com")
         assert isinstance(again, Registered)
-        assert not again.email_proven
-        assert isinstance(registrations.verify_by_token(again.secret), Verified)
+        assert not again.email_verified_elsewhere
+        assert isinstance(verification.verify_by_token(again.token), Verified)
 
 
 def test_erases_a_token_that_is_issued_meanwhile(database: Database, person: Person, rows: Rows) -> None:
@@ -391,11 +395,11 @@ def test_erases_a_token_that_is_issued_meanwhile(database: Database, person: Per
 
     def erase() -> None:
         with database.session(autocommit=True) as session:
-            outcomes.append(Retention(session).erase(ada.id))
+            outcomes.append(PrivacyRepository(session).erase(ada.id))
 
     eraser = Thread(target=erase)
     with database.session() as session:
-        issued = RegistrationRepository(session).issue_token(ada.id, min_gap=timedelta(0))
+        issued = VerificationRepository(session).issue_token(ada.id, min_gap=timedelta(0))
         assert isinstance(issued, Issued)
         eraser.start()
         while not rows("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"):
@@ -406,7 +410,7 @@ def test_erases_a_token_that_is_issued_meanwhile(database: Database, person: Per
     assert [] == rows("SELECT * FROM verification_tokens")
 
 
-def test_finds_everything_of_a_mailbox(retention: Retention, person: Person, sign_up: SignUp) -> None:
+def test_finds_everything_of_a_mailbox(privacy: PrivacyRepository, person: Person, sign_up: SignUp) -> None:
     """Pending, proven and closed registrations in any spelling, oldest first; no erased one, and nobody else's."""
     held = [
         sign_up("ADA@example.com").registration.id,
@@ -418,40 +422,42 @@ def test_finds_everything_of_a_mailbox(retention: Retention, person: Person, sig
     person("aDa@example.com", "erased")
     sign_up("ada@example.org")
 
-    assert tuple(held) == retention.registrations_of("\uff21da@Example.com ")
-    assert () == retention.registrations_of("eve@example.com")
+    assert tuple(held) == privacy.ids_by_email("\uff21da@Example.com ")
+    assert () == privacy.ids_by_email("eve@example.com")
 
 
-def test_finds_who_is_active(retention: Retention, person: Person) -> None:
+def test_finds_who_is_active(privacy: PrivacyRepository, person: Person) -> None:
     """An active registration is among what is held of a mailbox."""
-    assert (person("ada@example.com", "active").id,) == retention.registrations_of("ada@example.com")
+    assert (person("ada@example.com", "active").id,) == privacy.ids_by_email("ada@example.com")
 
 
-def test_finds_nothing_of_what_is_no_mailbox(unsent: Retention) -> None:
+def test_finds_nothing_of_what_is_no_mailbox(unsent_session: Session) -> None:
     """What cannot be an address is refused before anything is sent."""
     with pytest.raises(InvalidEmail):
-        unsent.registrations_of("ada")
+        PrivacyRepository(unsent_session).ids_by_email("ada")
 
 
 # What of each table is not exported: hashes, and the link to the registration that is exported.
 EXPORTED: dict[str, tuple[type[Base], set[str]]] = {
-    "registration": (models.Registration, {"submit_key", "submit_digest"}),
-    "tokens": (models.VerificationToken, {"registration_id", "secret_hash", "hash_key_id"}),
-    "consents": (models.RegistrationConsent, {"registration_id"}),
-    "events": (models.RegistrationEvent, {"registration_id"}),
+    "registration": (models.RegistrationRow, {"submit_key", "submit_digest"}),
+    "tokens": (models.VerificationTokenRow, {"registration_id", "secret_hash", "hash_key_id"}),
+    "consents": (models.RegistrationConsentRow, {"registration_id"}),
+    "events": (models.RegistrationEventRow, {"registration_id"}),
 }
 
 
-def test_exports_everything_that_is_held(database: Database, retention: Retention, person: Person, rows: Rows) -> None:
+def test_exports_everything_that_is_held(
+    database: Database, privacy: PrivacyRepository, person: Person, rows: Rows
+) -> None:
     """Every column of the person's rows but hashes and links, as JSON, and no row of anybody else."""
     ada, eve = person("ada@example.com", "pending"), person("eve@example.com", "active")
     with database.session() as session:
-        issued = RegistrationRepository(session, actor="admin:42").issue_token(ada.id, min_gap=timedelta(0))
+        issued = VerificationRepository(session, actor="admin:42").issue_token(ada.id, min_gap=timedelta(0))
         assert isinstance(issued, Issued)
-        RegistrationRepository(session, correlation_id="1-5759e988").verify_by_token(issued.secret)
+        VerificationRepository(session, correlation_id="1-5759e988").verify_by_token(issued.secret)
         ConsentRepository(session).record(ada.id, [Consent("newsletter", "3", granted=False, source="app")])
 
-    held = retention.export_subject(ada.id)
+    held = privacy.export_subject(ada.id)
 
     assert held == json.loads(json.dumps(held))
     assert EXPORTED.keys() == held.keys()
@@ -473,11 +479,11 @@ def str_of_id(row: dict[str, Any]) -> str:
     return str(row["id"])
 
 
-def test_exports_what_erasure_has_left(retention: Retention, person: Person) -> None:
+def test_exports_what_erasure_has_left(privacy: PrivacyRepository, person: Person) -> None:
     """The trail and the consents, and lists without anything in them where there is nothing."""
     erased = person("ada@example.com", "erased")
 
-    held = retention.export_subject(erased.id)
+    held = privacy.export_subject(erased.id)
 
     assert ("erased", None, {}) == tuple(held["registration"][name] for name in ("status", "email", "profile"))
     assert ([], ["terms"]) == (held["tokens"], [consent["purpose"] for consent in held["consents"]])
@@ -485,25 +491,27 @@ def test_exports_what_erasure_has_left(retention: Retention, person: Person) -> 
     assert "ada@" not in json.dumps(held)
 
 
-def test_what_is_not_there_is_neither_erased_nor_exported(retention: Retention, sign_up: SignUp, rows: Rows) -> None:
+def test_what_is_not_there_is_neither_erased_nor_exported(
+    privacy: PrivacyRepository, sign_up: SignUp, rows: Rows
+) -> None:
     """Both name the id that does not exist, and change nothing."""
     sign_up()
     unknown = uuid4()
 
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
-        retention.erase(unknown)
+        privacy.erase(unknown)
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
-        retention.export_subject(unknown)
+        privacy.export_subject(unknown)
 
     assert [{"status": "pending"}] == rows("SELECT status FROM registrations")
 
 
-def test_refuses_an_id_that_is_none(unsent: Retention) -> None:
+def test_refuses_an_id_that_is_none(unsent_session: Session) -> None:
     """A string in place of a UUID is refused before anything is sent."""
     with pytest.raises(InvalidInput, match="a str"):
-        unsent.erase(str(uuid4()))  # type: ignore[arg-type]  # the point
+        PrivacyRepository(unsent_session).erase(str(uuid4()))  # type: ignore[arg-type]  # the point
     with pytest.raises(InvalidInput, match="a str"):
-        unsent.export_subject(str(uuid4()))  # type: ignore[arg-type]  # the point
+        PrivacyRepository(unsent_session).export_subject(str(uuid4()))  # type: ignore[arg-type]  # the point
 
 
 def partitions(rows: Rows) -> list[str]:
@@ -528,18 +536,18 @@ def add_partition(month: datetime) -> str:
     )
 
 
-def test_makes_the_months_ahead(retention: Retention, rows: Rows) -> None:
+def test_makes_the_months_ahead(autocommit_session: Session, rows: Rows) -> None:
     """So many as asked for, in order; what is there stays, and asking again makes nothing."""
-    retention.ensure_event_partitions()
+    ensure_event_partitions(autocommit_session)
     before = partitions(rows)
     soon = datetime.now(UTC).replace(day=1) + timedelta(days=31 * 13)
 
-    made = retention.ensure_event_partitions(14)
+    made = ensure_event_partitions(autocommit_session, 14)
 
     assert (partition(soon), partition(soon.replace(day=1) + timedelta(days=31))) == made
     assert sorted([*before, *made]) == partitions(rows)
-    assert () == retention.ensure_event_partitions(14)
-    assert () == retention.ensure_event_partitions(0)
+    assert () == ensure_event_partitions(autocommit_session, 14)
+    assert () == ensure_event_partitions(autocommit_session, 0)
 
 
 def definition(name: str, rows: Rows) -> list[Any]:
@@ -567,10 +575,10 @@ def definition(name: str, rows: Rows) -> list[Any]:
     ]
 
 
-def test_a_partition_is_like_those_of_the_migrations(retention: Retention, rows: Rows) -> None:
+def test_a_partition_is_like_those_of_the_migrations(autocommit_session: Session, rows: Rows) -> None:
     """Columns, constraints and indexes are the same, valid, and attached to those of the table."""
     migrated = partition(datetime.now(UTC).replace(day=1) + timedelta(days=31))
-    *_, made = retention.ensure_event_partitions(13)
+    *_, made = ensure_event_partitions(autocommit_session, 13)
 
     expected = definition(migrated, rows)
 
@@ -595,7 +603,7 @@ def test_events_move_to_their_month(
     assert len(trail) == len(rows("SELECT FROM registration_events_default"))
 
     with database.session(autocommit=autocommit) as session:
-        made = Retention(session).ensure_event_partitions(0)
+        made = ensure_event_partitions(session, 0)
 
     assert (partition(PAST), this_month, partition(FAR)) == made
     assert [] == rows("SELECT FROM registration_events_default")
@@ -612,8 +620,7 @@ def test_months_are_those_of_utc(database: Database, change: Change, rows: Rows)
     change(add_event(FAR + timedelta(minutes=30)))
     with database.session() as session:
         session.execute(text("SET LOCAL TIME ZONE 'Pacific/Kiritimati'"))
-        retention = Retention(session)
-        assert (partition(FAR), partition(FAR + timedelta(hours=1))) == retention.ensure_event_partitions()
+        assert (partition(FAR), partition(FAR + timedelta(hours=1))) == ensure_event_partitions(session)
 
     assert [(FAR, partition(FAR)), (FAR + timedelta(minutes=30), partition(FAR + timedelta(hours=1)))] == [
         (row["occurred_at"], row["partition"])
@@ -629,7 +636,7 @@ def test_partitions_that_are_rolled_back_leave_nothing(database: Database, chang
     before = partitions(rows)
 
     with pytest.raises(RuntimeError, match="no"), database.session() as session:
-        assert partition(FAR) in Retention(session).ensure_event_partitions(20)
+        assert partition(FAR) in ensure_event_partitions(session, 20)
         raise RuntimeError("no")
 
     assert before == partitions(rows)
@@ -639,8 +646,8 @@ def test_partitions_that_are_rolled_back_leave_nothing(database: Database, chang
 @pytest.mark.parametrize(
     ("held", "work"),
     [
-        ("registration_events_default", lambda retention: retention.ensure_event_partitions(13)),
-        (partition(PAST), lambda retention: retention.drop_event_partitions(datetime.now(UTC))),
+        ("registration_events_default", lambda session: ensure_event_partitions(session, 13)),
+        (partition(PAST), lambda session: drop_event_partitions(session, datetime.now(UTC))),
     ],
     ids=["ensure", "drop"],
 )
@@ -649,7 +656,7 @@ def test_gives_up_where_the_trail_is_in_use(
     change: Change,
     rows: Rows,
     held: str,
-    work: Callable[[Retention], object],
+    work: Callable[[Session], object],
 ) -> None:
     """Rather than make every sign-up wait behind it; nothing is changed, nor is the session's own patience."""
     change(add_partition(PAST))
@@ -659,7 +666,7 @@ def test_gives_up_where_the_trail_is_in_use(
     with database.session() as other, database.session(autocommit=True) as session:
         other.execute(text(f"LOCK TABLE {held} IN ACCESS SHARE MODE"))
         with pytest.raises(LockTimeout):
-            work(Retention(session))
+            work(session)
         assert session.scalar(text("SHOW lock_timeout")) == "0"
 
     database.dispose()
@@ -674,18 +681,18 @@ def test_leaves_the_patience_of_the_session_alone(
     change(add_partition(PAST))
     database = Database(dataclasses.replace(database_settings, lock_timeout=7))
     with database.session(autocommit=autocommit) as session:
-        assert Retention(session).ensure_event_partitions(13)
+        assert ensure_event_partitions(session, 13)
         assert session.scalar(text("SHOW lock_timeout")) == "7s"
-        assert Retention(session).drop_event_partitions(datetime.now(UTC))
+        assert drop_event_partitions(session, datetime.now(UTC))
         assert session.scalar(text("SHOW lock_timeout")) == "7s"
     database.dispose()
 
 
 @pytest.mark.parametrize("months", [-1, 121, True, 1.0, "12"])
-def test_refuses_months_that_are_none(unsent: Retention, months: Any) -> None:
+def test_refuses_months_that_are_none(unsent_session: Session, months: Any) -> None:
     """From 0 to ten years, checked before anything is sent."""
     with pytest.raises(InvalidInput, match="months"):
-        unsent.ensure_event_partitions(months)
+        ensure_event_partitions(unsent_session, months)
 
 
 @pytest.mark.parametrize(
@@ -702,7 +709,7 @@ def test_refuses_months_that_are_none(unsent: Retention, months: Any) -> None:
     ],
 )
 def test_drops_the_months_before(
-    retention: Retention, change: Change, rows: Rows, before: datetime, dropped: int
+    autocommit_session: Session, change: Change, rows: Rows, before: datetime, dropped: int
 ) -> None:
     """Only whole ones, in UTC, with their events; the month that the moment is in stays, as does the default."""
     old = [datetime(2020, month, 1, tzinfo=UTC) for month in (1, 2, 12)]
@@ -711,7 +718,7 @@ def test_drops_the_months_before(
     names = partitions(rows)
     events = [row["occurred_at"] for row in rows("SELECT * FROM registration_events ORDER BY occurred_at")]
 
-    gone = retention.drop_event_partitions(before)
+    gone = drop_event_partitions(autocommit_session, before)
 
     assert tuple(partition(month) for month in old[:dropped]) == gone
     assert [name for name in names if name not in gone] == partitions(rows)
@@ -720,10 +727,10 @@ def test_drops_the_months_before(
     ]
 
 
-def test_keeps_the_months_to_come(unsent: Retention) -> None:
+def test_keeps_the_months_to_come(unsent_session: Session) -> None:
     """A moment in the future would take the events of now, and is refused before anything is sent."""
     with pytest.raises(InvalidInput, match="before is in the future"):
-        unsent.drop_event_partitions(datetime.now(UTC) + timedelta(minutes=1))
+        drop_event_partitions(unsent_session, datetime.now(UTC) + timedelta(minutes=1))
 
 
 def test_several_make_and_drop_partitions_at_once(database_settings: DatabaseSettings) -> None:
@@ -735,9 +742,9 @@ def test_several_make_and_drop_partitions_at_once(database_settings: DatabaseSet
         with wide.session(autocommit=True) as session:
             session.execute(text("SELECT 1"))
             barrier.wait(20)
-            Retention(session).ensure_event_partitions(14 + number)
+            ensure_event_partitions(session, 14 + number)
             barrier.wait(20)
-            Retention(session).drop_event_partitions(datetime.now(UTC))
+            drop_event_partitions(session, datetime.now(UTC))
 
     for number in range(3):
         with ThreadPoolExecutor(4) as threads:
@@ -765,7 +772,7 @@ def test_a_sign_up_that_waits_for_a_partition_is_registered(database_settings: D
 
     with ThreadPoolExecutor(4) as threads, wide.session() as session:
         sign_up(0)
-        (made,) = Retention(session).ensure_event_partitions(0)
+        (made,) = ensure_event_partitions(session, 0)
         waiting = [threads.submit(sign_up, number) for number in range(1, 4)]
         time.sleep(0.2)
         session.commit()

@@ -16,7 +16,6 @@ from sqlalchemy.exc import ProgrammingError
 from support import TERMS
 
 from registration_persistence import (
-    ConfigurationError,
     Consent,
     ConsentRepository,
     Credentials,
@@ -24,22 +23,22 @@ from registration_persistence import (
     DatabaseSettings,
     EventRepository,
     ImportRow,
-    Issued,
     OutboxRepository,
     Peppers,
-    Registered,
+    PrivacyRepository,
     RegistrationRepository,
     Retention,
-    SecretMalformed,
     StaticCredentials,
-    Verified,
+    VerificationRepository,
     bulk_import,
     schema,
 )
-from registration_persistence.database.credentials import SecretsManagerCredentials
-from registration_persistence.local import LocalSecretsManager, PostgresAddress, rotate
-from registration_persistence.local.rotation import RotationStyle
-from registration_persistence.registrations.models import Registration
+from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.errors import ConfigurationError, SecretMalformed
+from registration_persistence.models import RegistrationRow
+from registration_persistence.outcomes import Issued, Registered, Verified
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, rotate
+from registration_persistence.sandbox.rotation import RotationStyle
 from registration_persistence.schema import (
     GRANTS,
     MONITORING_ROLE,
@@ -47,12 +46,12 @@ from registration_persistence.schema import (
     READ_WRITE_ROLE,
     BootstrapRefused,
     DeploymentInProgress,
-    roles,
 )
-from registration_persistence.schema.deployments import ADVISORY_LOCK
+from registration_persistence.schema.deployment_lock import ADVISORY_LOCK
+from registration_persistence.schema.partitions import ensure_event_partitions
 from registration_persistence.testing import ServerMissing, missing, open_server
 
-TABLES = sorted(Registration.metadata.tables)
+TABLES = sorted(RegistrationRow.metadata.tables)
 DENIED = psycopg.errors.InsufficientPrivilege
 GROUPS = (OWNER_ROLE, READ_WRITE_ROLE, MONITORING_ROLE)
 
@@ -74,8 +73,8 @@ ORDER BY 1, 2, 3"""
 class Cluster:
     """A new database, and the login that a cluster on Aurora has at first."""
 
-    server: PostgresAddress
-    admin: PostgresAddress
+    server: PostgresServer
+    admin: PostgresServer
     database: Database
     application: Credentials
     monitoring: Credentials
@@ -139,7 +138,7 @@ NewCluster = Callable[[], Cluster]
     params=["embedded", "system", pytest.param("container", marks=pytest.mark.container)],
     name="postgres_server",
 )
-def servers_old_and_new(request: pytest.FixtureRequest) -> Iterator[PostgresAddress]:
+def servers_old_and_new(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """Also the system's server: until PostgreSQL 15, who may create roles may change all of them."""
     try:
         with open_server(request.param) as address:
@@ -149,7 +148,7 @@ def servers_old_and_new(request: pytest.FixtureRequest) -> Iterator[PostgresAddr
 
 
 @pytest.fixture
-def new_cluster(postgres_server: PostgresAddress) -> Iterator[NewCluster]:
+def new_cluster(postgres_server: PostgresServer) -> Iterator[NewCluster]:
     """Makes databases in which nothing was done yet, with an admin as on Aurora: no superuser, but it creates roles."""
     run = secrets.token_hex(3)
     admin = replace(postgres_server, user=f"admin_{run}", password=secrets.token_urlsafe(16))
@@ -222,16 +221,18 @@ def live(database: Database) -> None:
     """Do all that a service and its daily jobs do with the tables."""
     run = secrets.token_hex(8)
     with database.session() as session:
-        registrations = RegistrationRepository(session, peppers=Peppers({1: b"p" * 32}))
+        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session, peppers=Peppers({1: b"p" * 32}))
         consents, outbox, retention = ConsentRepository(session), OutboxRepository(session), Retention(session)
+        privacy = PrivacyRepository(session)
 
         ada = registrations.register(f"ada.{run}@example.com", consents=[TERMS], idempotency_key=run)
         assert isinstance(ada, Registered)
         registrations.register(f"ada.{run}@example.com", consents=[TERMS], idempotency_key=run)
-        registrations.issue_token(ada.registration.id, min_gap=timedelta(0))
-        code = registrations.issue_code(ada.registration.id, min_gap=timedelta(0))
+        verification.issue_token(ada.registration.id, min_gap=timedelta(0))
+        code = verification.issue_code(ada.registration.id, min_gap=timedelta(0))
         assert isinstance(code, Issued)
-        verified = registrations.verify_by_code(ada.registration.id, code.secret)
+        verified = verification.verify_by_code(ada.registration.id, code.secret)
         assert isinstance(verified, Verified)
         consents.record(ada.registration.id, [Consent("newsletter", "2026-02")])
         assert len(consents.current(ada.registration.id)) == 2
@@ -239,8 +240,8 @@ def live(database: Database) -> None:
         registrations.activate(ada.registration.id)
         eve = registrations.register(f"eve.{run}@example.com")
         assert isinstance(eve, Registered)
-        registrations.peek_token(eve.secret)
-        registrations.verify_by_token(eve.secret)
+        verification.peek_token(eve.token)
+        verification.verify_by_token(eve.token)
         registrations.cancel(eve.registration.id)
         registrations.register(f"bob.{run}@example.com", ttl=timedelta(minutes=5))
         assert (
@@ -254,10 +255,10 @@ def live(database: Database) -> None:
         outbox.release([third])
         assert outbox.ack(outbox.claim(10)) > 0
 
-        assert EventRepository(session).trail(ada.registration.id)
-        assert retention.export_subject(ada.registration.id)["consents"]
-        assert retention.erase(ada.registration.id).changed
-        assert retention.registrations_of(f"bob.{run}@example.com")
+        assert EventRepository(session).list_events(ada.registration.id)
+        assert privacy.export_subject(ada.registration.id)["consents"]
+        assert privacy.erase(ada.registration.id).changed
+        assert privacy.ids_by_email(f"bob.{run}@example.com")
         assert registrations.find_by_email(f"cy.{run}@example.com")
         assert registrations.list_page().items
         retention.expire_due()
@@ -451,7 +452,7 @@ def test_one_transaction(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(roles, "make_explain_function", fail)
+    monkeypatch.setattr("registration_persistence.schema.bootstrap.make_explain_function", fail)
     with pytest.raises(RuntimeError):
         cluster.bootstrap()
 
@@ -601,7 +602,7 @@ def test_partitions_are_made_as_the_owner(prepared: Cluster) -> None:
     """With the owner's role the trail gets its partitions, and the service writes into them."""
     with prepared.database.session(autocommit=True) as session:
         session.connection().exec_driver_sql(schema.set_role_statement(OWNER_ROLE) or "")
-        assert Retention(session).ensure_event_partitions(40)
+        assert ensure_event_partitions(session, 40)
 
     database = service(prepared, StaticCredentials(prepared.application))
     live(database)

@@ -9,25 +9,29 @@ import pytest
 from sqlalchemy import text
 
 from registration_persistence import (
-    AlreadyVerified,
     Consent,
     ConsentRepository,
     Database,
     DatabaseSettings,
     EventRepository,
     ImportRow,
+    OutboxRepository,
+    Peppers,
+    PrivacyRepository,
+    RegistrationRepository,
+    Retention,
+    VerificationRepository,
+    bulk_import,
+)
+from registration_persistence.outcomes import (
+    AlreadyVerified,
     Issued,
     LockedOut,
     NotPending,
-    OutboxRepository,
-    Peppers,
     Registered,
-    RegistrationRepository,
-    Retention,
     Throttled,
     Verified,
     WrongCode,
-    bulk_import,
 )
 from registration_persistence.testing import WireCounter
 
@@ -89,9 +93,11 @@ def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Databa
     """Also where the answer is no: the statement that refuses is the one that explains."""
     now = datetime.now(UTC)
     with counted.session(autocommit=True) as session:
-        registrations = RegistrationRepository(session, peppers=Peppers({1: bytes(32)}))
+        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session, peppers=Peppers({1: bytes(32)}))
         consents, events = ConsentRepository(session), EventRepository(session)
         outbox, retention = OutboxRepository(session), Retention(session)
+        privacy = PrivacyRepository(session)
         first, second = registrations.register("ada@example.com"), registrations.register("ada@example.com")
         third = registrations.register("eve@example.com")
         assert isinstance(first, Registered)
@@ -101,19 +107,19 @@ def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Databa
         costs: dict[str, int] = {}
         gave: dict[str, Any] = {}
         calls: dict[str, Callable[[], object]] = {
-            "peek": lambda: registrations.peek_token(first.secret),
-            "verify": lambda: registrations.verify_by_token(first.secret),
-            "verify again": lambda: registrations.verify_by_token(first.secret),
-            "verify taken": lambda: registrations.verify_by_token(second.secret),
-            "verify unknown": lambda: registrations.verify_by_token("x" * 43),
-            "issue token": lambda: registrations.issue_token(eve, min_gap=timedelta(0)),
-            "issue throttled": lambda: registrations.issue_token(eve),
-            "issue to nobody": lambda: registrations.issue_token(ada),
-            "issue code": lambda: registrations.issue_code(eve, min_gap=timedelta(0)),
-            "type nonsense": lambda: registrations.verify_by_code(eve, "nonsense"),
-            "type too often": lambda: registrations.verify_by_code(eve, "nonsense", max_attempts=1),
-            "type code": lambda: registrations.verify_by_code(eve, gave["issue code"].secret),
-            "type code again": lambda: registrations.verify_by_code(eve, gave["issue code"].secret),
+            "peek": lambda: verification.peek_token(first.token),
+            "verify": lambda: verification.verify_by_token(first.token),
+            "verify again": lambda: verification.verify_by_token(first.token),
+            "verify taken": lambda: verification.verify_by_token(second.token),
+            "verify unknown": lambda: verification.verify_by_token("x" * 43),
+            "issue token": lambda: verification.issue_token(eve, min_gap=timedelta(0)),
+            "issue throttled": lambda: verification.issue_token(eve),
+            "issue to nobody": lambda: verification.issue_token(ada),
+            "issue code": lambda: verification.issue_code(eve, min_gap=timedelta(0)),
+            "type nonsense": lambda: verification.verify_by_code(eve, "nonsense"),
+            "type too often": lambda: verification.verify_by_code(eve, "nonsense", max_attempts=1),
+            "type code": lambda: verification.verify_by_code(eve, gave["issue code"].secret),
+            "type code again": lambda: verification.verify_by_code(eve, gave["issue code"].secret),
             "update profile": lambda: registrations.update_profile(ada, {"name": "Ada"}),
             "update nothing": lambda: registrations.update_profile(ada, {"name": "Ada"}),
             "activate": lambda: registrations.activate(ada),
@@ -125,7 +131,7 @@ def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Databa
             "record consents": lambda: consents.record(ada, [Consent("terms", "2"), Consent("newsletter", "1")]),
             "current consents": lambda: consents.current(ada),
             "history of consents": lambda: consents.history(ada),
-            "trail": lambda: events.trail(ada),
+            "list events": lambda: events.list_events(ada),
             "claim": outbox.claim,
             "claim again": outbox.claim,
             "ack": lambda: outbox.ack(gave["claim"][:1]),
@@ -136,10 +142,10 @@ def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Databa
             "dead": outbox.dead,
             "revive": lambda: outbox.revive([message.event_id for message in gave["dead"]]),
             "import": lambda: bulk_import(session, [ImportRow(f"{number}@example.org") for number in range(3)]),
-            "export": lambda: retention.export_subject(ada),
-            "registrations of": lambda: retention.registrations_of("ada@example.com"),
-            "erase": lambda: retention.erase(ada),
-            "erase again": lambda: retention.erase(ada),
+            "export": lambda: privacy.export_subject(ada),
+            "ids by email": lambda: privacy.ids_by_email("ada@example.com"),
+            "erase": lambda: privacy.erase(ada),
+            "erase again": lambda: privacy.erase(ada),
             "expire": retention.expire_due,
             "purge closed": lambda: retention.purge_closed(now + timedelta(hours=1)),
             "purge tokens": lambda: retention.purge_tokens(now),
@@ -161,6 +167,6 @@ def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Databa
 def test_no_token_is_sent_that_cannot_be_one(wire: WireCounter, counted: Database) -> None:
     """What is malformed is unknown without asking the server."""
     with counted.session(autocommit=True) as session:
-        RegistrationRepository(session).verify_by_token("nonsense")
+        VerificationRepository(session).verify_by_token("nonsense")
 
     assert wire.round_trips() == 0

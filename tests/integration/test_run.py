@@ -11,16 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
 
-from registration_persistence import (
-    CommitOutcomeUnknown,
-    ConnectionLost,
-    Database,
-    DatabaseSettings,
-    RegistrationRepository,
-    StatementTimeout,
-    TransactionConflict,
-    deadline,
-)
+from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionConflict
 from registration_persistence.testing import WireCounter
 
 
@@ -60,11 +52,11 @@ def test_gives_what_the_work_gives_and_commits(database: Database, rows: Rows) -
 @pytest.mark.parametrize(
     ("failure", "cause"),
     [
-        (kill, "connection lost"),
-        (fail_with("25P03"), "connection lost"),
-        (fail_with("40001"), "transaction conflict"),
-        (fail_with("40P01"), "transaction conflict"),
-        (fail_with("55P03"), "lock timeout"),
+        (kill, "connection_lost"),
+        (fail_with("25P03"), "connection_lost"),
+        (fail_with("40001"), "transaction_conflict"),
+        (fail_with("40P01"), "transaction_conflict"),
+        (fail_with("55P03"), "lock_timeout"),
     ],
 )
 def test_repeats_what_kept_nothing(
@@ -175,7 +167,7 @@ def test_a_lost_commit_is_repeated_where_that_changes_nothing(
     database.run(work, idempotent=True)
 
     assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 1}]
-    assert database.events.count("retry", "commit outcome unknown") == 1
+    assert database.events.count("retry", "commit_outcome_unknown") == 1
 
 
 def test_an_unknown_outcome_is_not_hidden_by_what_follows(
@@ -218,7 +210,7 @@ def test_a_warm_connection_is_no_different(database: Database, rows: Rows) -> No
     assert database.run(Work(kill)) == 2
 
     assert added(rows) == 2
-    assert database.events.count("retry", "connection lost") == 1
+    assert database.events.count("retry", "connection_lost") == 1
 
 
 def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) -> None:
@@ -262,7 +254,7 @@ def test_in_autocommit_a_lost_statement_is_repeated(database: Database, rows: Ro
     database.run(work, idempotent=True, autocommit=True)
 
     assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 1}]
-    assert database.events.count("retry", "commit outcome unknown") == 1
+    assert database.events.count("retry", "commit_outcome_unknown") == 1
 
 
 def test_in_autocommit_it_must_be_idempotent(database: Database) -> None:

@@ -17,23 +17,25 @@ from sqlalchemy.exc import DataError, IntegrityError, InternalError, InvalidRequ
 from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
 
 from registration_persistence import (
-    CommitOutcomeUnknown,
-    ConnectionInUse,
-    ConnectionLost,
     Database,
     DatabaseSettings,
-    LockTimeout,
     RegistrationPersistenceError,
     RegistrationRepository,
+    deadline,
+)
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    LockTimeout,
+    PoolExhausted,
     SchemaOutdated,
     StatementTimeout,
     TransactionAborted,
     TransactionConflict,
     WriterMoved,
-    deadline,
 )
-from registration_persistence.local import PostgresAddress, TcpProxy
-from registration_persistence.registrations.models import OutboxMessage
+from registration_persistence.models import OutboxRow
+from registration_persistence.sandbox import PostgresServer, TcpProxy
 
 
 def test_commits_on_a_clean_exit(database: Database, rows: Rows) -> None:
@@ -123,10 +125,10 @@ def test_objects_stay_readable_after_the_session(database: Database, rows: Rows)
     """Models loaded in a session can be read when it has closed."""
     with database.session() as session:
         session.execute(text(ADD))
-        message = session.query(OutboxMessage).one()
+        message = session.query(OutboxRow).one()
 
     assert message.type == "test"
-    assert repr(message) == f"<OutboxMessage {message.event_id!r}>"
+    assert repr(message) == f"<OutboxRow {message.event_id!r}>"
     assert added(rows) == 1
 
 
@@ -181,16 +183,14 @@ def test_a_swallowed_flush_error_is_told(database: Database, rows: Rows) -> None
     message = {"event_id": uuid4(), "registration_id": uuid4(), "type": "test", "attempts": -1}
     with pytest.raises(TransactionAborted, match="nothing was kept"), database.session() as session:
         session.execute(text(ADD))
-        session.add(OutboxMessage(**message))
+        session.add(OutboxRow(**message))
         with pytest.raises(IntegrityError):
             session.flush()
 
     assert added(rows) == 0
 
 
-def test_a_database_that_was_not_migrated_says_what_to_run(
-    database: Database, postgres_server: PostgresAddress
-) -> None:
+def test_a_database_that_was_not_migrated_says_what_to_run(database: Database, postgres_server: PostgresServer) -> None:
     """A missing table or column is an error of its own."""
     empty = f"empty_{uuid4().hex}"
     postgres_server.create_database(empty, owner=database.settings.user)
@@ -212,7 +212,7 @@ def test_a_swallowed_error_in_a_savepoint_is_told(database: Database, rows: Rows
 
 
 def test_what_only_reads_has_no_unknown_outcome(
-    database_settings: DatabaseSettings, postgres_server: PostgresAddress
+    database_settings: DatabaseSettings, postgres_server: PostgresServer
 ) -> None:
     """A ping, and a read-only session, that lose their connection may be repeated."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
@@ -239,7 +239,7 @@ def test_a_session_that_has_ended_stays_so(database: Database) -> None:
 
 
 def test_the_servers_habits_do_not_matter(
-    database: Database, postgres_server: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+    database: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dates are read, and text is sent, whatever the role's date format and libpq's environment say."""
     role, name = database.settings.user, database.settings.name
@@ -376,7 +376,7 @@ def test_a_writer_that_became_a_reader_is_left(database: Database, rows: Rows) -
         assert first != session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text(ADD))
     assert added(rows) == 1
-    assert database.events.count("connection opened", "writer moved") == 1
+    assert database.events.count("connection_opened", "writer_moved") == 1
 
 
 def test_a_read_only_connection_is_not_handed_out(database: Database, rows: Rows) -> None:
@@ -409,7 +409,7 @@ def test_one_connection_is_not_handed_out_twice(database_settings: DatabaseSetti
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     with database.session() as outer:
         outer.execute(text("SELECT 1"))
-        with pytest.raises(ConnectionInUse, match="use the session that is open"), database.session() as inner:
+        with pytest.raises(PoolExhausted, match="use the session that is open"), database.session() as inner:
             inner.execute(text("SELECT 1"))
         assert outer.scalar(text("SELECT 2")) == 2
     database.dispose()
@@ -422,7 +422,7 @@ def test_a_pool_that_is_exhausted_says_so(database_settings: DatabaseSettings) -
         first.execute(text("SELECT 1"))
         second.execute(text("SELECT 1"))
         with (
-            pytest.raises(ConnectionInUse, match=r"all 2 connections .* APP_DATABASE_POOL_SIZE"),
+            pytest.raises(PoolExhausted, match=r"all 2 connections .* APP_DATABASE_POOL_SIZE"),
             database.session() as third,
         ):
             third.execute(text("SELECT 1"))
@@ -599,7 +599,7 @@ def test_a_swallowed_flush_error_in_autocommit_is_no_lost_connection(database: D
         database.session(autocommit=True) as session,
     ):
         session.execute(text(ADD))
-        session.add(OutboxMessage(**message))
+        session.add(OutboxRow(**message))
         with pytest.raises(IntegrityError):
             session.flush()
 
@@ -632,7 +632,7 @@ def test_what_the_server_says_before_a_commit_is_no_end(database: Database, rows
         time.sleep(0.2)
 
     assert added(rows) == 1
-    assert database.events.count("connection opened", "lost") == 0
+    assert database.events.count("connection_opened", "lost") == 0
 
 
 def test_a_session_that_was_ended_for_idling_did_nothing_more(database: Database, rows: Rows) -> None:
@@ -662,7 +662,7 @@ def test_closing_hangs_up_on_who_waits(database: Database, rows: Rows) -> None:
     thread.start()
     while not rows("SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(10)'"):
         time.sleep(0.02)
-    database.close()
+    database.abort_connections()
     thread.join(5)
 
     assert not thread.is_alive()

@@ -12,15 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.pool import QueuePool
 from support import ADD, Rows, added, slow_commits
 
-from registration_persistence import (
-    ConnectionInUse,
-    Database,
-    DatabaseSettings,
-    DatabaseUnavailable,
-    StatementTimeout,
-    deadline,
-)
-from registration_persistence.database.driver import BoundedConnection
+from registration_persistence import Database, DatabaseSettings, deadline
+from registration_persistence.database.connection import BoundedConnection
+from registration_persistence.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 Cursor = psycopg.Cursor[Any]
 
@@ -115,7 +109,7 @@ def test_a_place_in_the_pool_is_not_awaited_any_longer(database_settings: Databa
     with database.session() as first:
         first.execute(text("SELECT 1"))
         started = time.monotonic()
-        with pytest.raises(ConnectionInUse), deadline(0.7), database.session() as second:
+        with pytest.raises(PoolExhausted), deadline(0.7), database.session() as second:
             second.execute(text("SELECT 1"))
         assert time.monotonic() - started < 1.5
     with deadline(1):
@@ -136,7 +130,7 @@ def test_connecting_goes_on_for_as_long_as_the_deadline_allows(one: Database) ->
             database.ping()
 
     assert 0.4 < time.monotonic() - started < 2
-    assert 3 <= database.events.count("wait", "not ready") <= 12
+    assert 3 <= database.events.count("wait", "not_ready") <= 12
 
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up(one: Database) -> None:
@@ -165,16 +159,16 @@ def test_without_one_connecting_takes_the_connect_timeout(one: Database) -> None
 def test_warming_up_opens_the_connection(one: Database) -> None:
     """The first request finds it open."""
     assert one.warm_up()
-    assert one.events.count("connection opened", "cold") == 1
+    assert one.events.count("connection_opened", "cold") == 1
     backend(one)
-    assert one.events.count("connection opened") == 1
+    assert one.events.count("connection_opened") == 1
 
 
 def test_a_failed_warm_up_is_no_failed_initialisation(
     one: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged, and left to the first request."""
-    monkeypatch.setattr("registration_persistence.database.session._WARM_UP", 0.5)
+    monkeypatch.setattr("registration_persistence.database.database._WARM_UP", 0.5)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1]))

@@ -14,21 +14,15 @@ import pytest
 import trustme
 from sqlalchemy import text
 
-from registration_persistence import (
-    ConfigurationError,
-    ConnectionRefused,
-    Database,
-    DatabaseSettings,
-    DatabaseUnavailable,
-    RegistrationPersistenceError,
-)
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
 from registration_persistence.database import certificates
-from registration_persistence.local import LocalPostgres, LocalSecretsManager, PostgresAddress, system_binaries
+from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
+from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, PostgresServer, system_binaries
 from registration_persistence.testing import missing, open_server
 
 pytestmark = pytest.mark.tls
 
-Server = Callable[[str], PostgresAddress]
+Server = Callable[[str], PostgresServer]
 Open = Callable[[DatabaseSettings], Database]
 
 TLS_ONLY = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
@@ -62,10 +56,10 @@ def server(authority: trustme.CA) -> Iterator[Server]:
         "expired": lambda: authority.issue_cert("localhost", "127.0.0.1", not_after=yesterday),
         "misnamed": lambda: authority.issue_cert("other.example"),
     }
-    running: dict[str, PostgresAddress] = {}
+    running: dict[str, PostgresServer] = {}
     with ExitStack() as servers:
 
-        def running_server(kind: str) -> PostgresAddress:
+        def running_server(kind: str) -> PostgresServer:
             if kind not in running:
                 issued = certificate[kind]()
                 running[kind] = servers.enter_context(
@@ -85,7 +79,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server_without_tls() -> Iterator[PostgresAddress]:
+def server_without_tls() -> Iterator[PostgresServer]:
     """A server that was built without TLS."""
     with open_server("embedded") as address:
         yield address
@@ -121,7 +115,7 @@ def production(server: Server, secrets_manager: LocalSecretsManager) -> Callable
     return environ
 
 
-def settings_for(address: PostgresAddress, sslmode: str, root: Path | None = None, **others: Any) -> DatabaseSettings:
+def settings_for(address: PostgresServer, sslmode: str, root: Path | None = None, **others: Any) -> DatabaseSettings:
     """Return settings for the environment `test`, where every *sslmode* is allowed."""
     return DatabaseSettings(
         environment="test",
@@ -199,33 +193,33 @@ def test_weaker_modes_end_up_encrypted_where_the_server_insists(opened: Open, se
     assert opened(settings_for(server("good"), sslmode)).ping().encrypted
 
 
-def test_health_says_when_nothing_is_encrypted(opened: Open, server_without_tls: PostgresAddress) -> None:
+def test_health_says_when_nothing_is_encrypted(opened: Open, server_without_tls: PostgresServer) -> None:
     """`Health.encrypted` is false on a connection without TLS."""
     health = opened(settings_for(server_without_tls, "prefer", host="127.0.0.1")).ping()
 
     assert not health.encrypted
 
 
-def test_require_does_not_settle_for_less(opened: Open, server_without_tls: PostgresAddress) -> None:
+def test_require_does_not_settle_for_less(opened: Open, server_without_tls: PostgresServer) -> None:
     """A server without TLS is refused before it hears a password, and trying again is not advised."""
     error = refusal(opened(settings_for(server_without_tls, "require", host="127.0.0.1")))
 
-    assert (ConnectionRefused, False) == (type(error), error.retryable)
+    assert (ConnectionRejected, False) == (type(error), error.retryable)
     assert "server does not support SSL, but SSL was required" in str(error)
 
 
 def test_plaintext_is_refused_by_the_server(
     opened: Open, production: Callable[[str], dict[str, str]], secrets_manager: LocalSecretsManager
 ) -> None:
-    """A connection without TLS ends in `ConnectionRefused`, and no other password is asked for however often."""
+    """A connection without TLS ends in `ConnectionRejected`, and no other password is asked for however often."""
     environ = production("good") | {"APP_ENVIRONMENT": "test", "APP_DATABASE_SSLMODE": "disable"}
     database = opened(DatabaseSettings.from_env(environ))
 
     errors = [refusal(database) for _ in range(3)]
 
-    assert [(ConnectionRefused, False)] * 3 == [(type(error), error.retryable) for error in errors]
+    assert [(ConnectionRejected, False)] * 3 == [(type(error), error.retryable) for error in errors]
     assert "no pg_hba.conf entry" in str(errors[0])
-    assert (0, 1) == (database.events.count("login rejected"), database.events.count("secret read"))
+    assert (0, 1) == (database.events.count("login_rejected"), database.events.count("secret_read"))
     assert {"GetSecretValue": 1} == secrets_manager.calls
 
 
@@ -272,7 +266,7 @@ def test_a_certificate_that_proves_nothing_is_refused(
 
     error = refusal(database)
 
-    assert (ConnectionRefused, False) == (type(error), error.retryable)
+    assert (ConnectionRejected, False) == (type(error), error.retryable)
     assert problem in str(error)
     assert f"postgres at localhost:{address.port}" in str(error)
     assert address.password not in all_that_a_log_could_show(error)
@@ -293,8 +287,8 @@ def test_a_refused_certificate_is_not_taken_for_a_wrong_password(
 
     errors = [refusal(database) for _ in range(3)]
 
-    assert [ConnectionRefused] * 3 == [type(error) for error in errors]
-    assert (0, 0) == (database.events.count("login rejected"), database.events.count("connection opened"))
+    assert [ConnectionRejected] * 3 == [type(error) for error in errors]
+    assert (0, 0) == (database.events.count("login_rejected"), database.events.count("connection_opened"))
     assert {"GetSecretValue": 1} == secrets_manager.calls
 
 
@@ -320,7 +314,7 @@ def test_a_broken_file_of_roots_is_refused(opened: Open, server: Server, tmp_pat
 
     error = refusal(opened(settings_for(server("good"), "verify-full", file)))
 
-    assert (ConnectionRefused, False) == (type(error), error.retryable)
+    assert (ConnectionRejected, False) == (type(error), error.retryable)
     assert f'could not read root certificate file "{file}"' in str(error)
 
 
@@ -338,7 +332,7 @@ def test_a_handshake_that_breaks_off_may_be_repeated(opened: Open, octets: int) 
 
         thread = Thread(target=agree_to_tls_and_hang_up, daemon=True)
         thread.start()
-        address = PostgresAddress("127.0.0.1", listener.getsockname()[1], "postgres", "never sent")
+        address = PostgresServer("127.0.0.1", listener.getsockname()[1], "postgres", "never sent")
 
         error = refusal(opened(settings_for(address, "require", host="127.0.0.1", connect_timeout=2)))
         thread.join(5)

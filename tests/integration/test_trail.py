@@ -14,15 +14,16 @@ from registration_persistence import (
     Consent,
     ConsentRepository,
     Database,
-    Event,
     EventRepository,
     ImportRow,
-    InvalidInput,
-    Registered,
+    PrivacyRepository,
     RegistrationRepository,
     Retention,
+    VerificationRepository,
     bulk_import,
 )
+from registration_persistence.errors import InvalidInput
+from registration_persistence.outcomes import Event, Registered
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def trail(database: Database) -> Callable[..., tuple[Event, ...]]:
 
     def read(registration_id: UUID, **arguments: Any) -> tuple[Event, ...]:
         with database.session(read_only=True) as session:
-            return EventRepository(session).trail(registration_id, **arguments)
+            return EventRepository(session).list_events(registration_id, **arguments)
 
     return read
 
@@ -55,11 +56,11 @@ def test_the_trail_tells_a_whole_life(database: Database, sign_up: SignUp, trail
         made = by("user", "r-1").register("ada@example.com", consents=[TERMS])
         assert isinstance(made, Registered)
         who = made.registration.id
-        by("user", "r-2").verify_by_token(made.secret)
+        VerificationRepository(session, actor="user", correlation_id="r-2").verify_by_token(made.token)
         by("admin:42", "r-3").activate(who)
         by("system", None).update_profile(who, {"name": "Ada", "city": "London"})
         ConsentRepository(session, actor="user", correlation_id="r-4").record(who, [Consent("news", "7")])
-        Retention(session, correlation_id="r-5").erase(who)
+        PrivacyRepository(session, correlation_id="r-5").erase(who)
 
     events = trail(who)
 
@@ -193,7 +194,7 @@ def test_the_order_is_that_of_the_changes(
 def test_refuses_what_is_no_piece_of_a_trail(arguments: dict[str, Any], message: str) -> None:
     """The error names the argument and the range, and nothing is sent: this session knows no server."""
     with pytest.raises(InvalidInput) as raised:
-        EventRepository(Session()).trail(**{"registration_id": uuid4(), **arguments})
+        EventRepository(Session()).list_events(**{"registration_id": uuid4(), **arguments})
 
     assert message == str(raised.value)
 

@@ -7,25 +7,25 @@ import pytest
 from sqlalchemy import text
 from support import Rows, SignUp
 
-from registration_persistence import (
+from registration_persistence import Database, RegistrationRepository, Status, VerificationRepository
+from registration_persistence.errors import TransactionConflict
+from registration_persistence.outcomes import (
     AlreadyVerified,
-    Database,
     EmailTaken,
-    RegistrationRepository,
-    Status,
     TokenExpired,
     TokenUnknown,
     TokenUsable,
-    TransactionConflict,
     Verified,
 )
 
 
-def test_proves_the_mailbox(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows) -> None:
+def test_proves_the_mailbox(
+    registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp, rows: Rows
+) -> None:
     """The token moves its registration on, is used up, and leaves an event and a message."""
     made = sign_up()
 
-    outcome = registrations.verify_by_token(made.secret, ttl=timedelta(days=3))
+    outcome = verification.verify_by_token(made.token, ttl=timedelta(days=3))
 
     assert isinstance(outcome, Verified)
     registration = outcome.registration
@@ -42,50 +42,48 @@ def test_proves_the_mailbox(registrations: RegistrationRepository, sign_up: Sign
     ]
 
 
-def test_opening_the_link_twice_is_a_success(
-    registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
-) -> None:
+def test_opening_the_link_twice_is_a_success(verification: VerificationRepository, sign_up: SignUp, rows: Rows) -> None:
     """A second use changes nothing and says that the mailbox is proven."""
-    secret = sign_up().secret
-    first = registrations.verify_by_token(secret)
+    secret = sign_up().token
+    first = verification.verify_by_token(secret)
 
-    second = registrations.verify_by_token(secret)
+    second = verification.verify_by_token(secret)
 
     assert isinstance(first, Verified)
     assert AlreadyVerified(first.registration) == second
     assert [{"n": 2}] == rows("SELECT count(*) AS n FROM registration_events")
 
 
-def test_a_link_opened_after_activation_is_a_success(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+def test_a_link_opened_after_activation_is_a_success(
+    registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
+) -> None:
     """The token of an active registration still says that the mailbox is proven."""
     made = sign_up()
-    registrations.verify_by_token(made.secret)
+    verification.verify_by_token(made.token)
     active = registrations.activate(made.registration.id)
 
-    assert AlreadyVerified(active) == registrations.verify_by_token(made.secret)
+    assert AlreadyVerified(active) == verification.verify_by_token(made.token)
 
 
-def test_peeking_tells_and_changes_nothing(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+def test_peeking_tells_and_changes_nothing(verification: VerificationRepository, sign_up: SignUp) -> None:
     """What a mail scanner sees when it opens the link leaves the token to the person."""
     made = sign_up()
 
-    assert TokenUsable(made.registration) == registrations.peek_token(made.secret)
-    assert TokenUsable(made.registration) == registrations.peek_token(made.secret)
-    assert isinstance(registrations.verify_by_token(made.secret), Verified)
-    assert isinstance(registrations.peek_token(made.secret), AlreadyVerified)
+    assert TokenUsable(made.registration) == verification.peek_token(made.token)
+    assert TokenUsable(made.registration) == verification.peek_token(made.token)
+    assert isinstance(verification.verify_by_token(made.token), Verified)
+    assert isinstance(verification.peek_token(made.token), AlreadyVerified)
 
 
 @pytest.mark.parametrize(
     "token", ["", "x", "x" * 43, "ä" * 43, "x" * 100_000, "\ud800" * 43, "a b" * 14 + "a"], ids=lambda token: token[:3]
 )
-def test_what_was_never_given_out_is_unknown(
-    registrations: RegistrationRepository, sign_up: SignUp, token: str
-) -> None:
+def test_what_was_never_given_out_is_unknown(verification: VerificationRepository, sign_up: SignUp, token: str) -> None:
     """A token of any shape that nobody was sent is an outcome, not an error."""
     sign_up()
 
-    assert TokenUnknown() == registrations.verify_by_token(token)
-    assert TokenUnknown() == registrations.peek_token(token)
+    assert TokenUnknown() == verification.verify_by_token(token)
+    assert TokenUnknown() == verification.peek_token(token)
 
 
 @pytest.mark.parametrize(
@@ -99,28 +97,28 @@ def test_what_was_never_given_out_is_unknown(
     ids=["token", "registration", "swept", "cancelled"],
 )
 def test_a_token_whose_time_is_over_proves_nothing(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, sql: str
+    database: Database, verification: VerificationRepository, sign_up: SignUp, rows: Rows, sql: str
 ) -> None:
     """Neither an expired token, nor that of a registration that has ended, is used."""
-    secret = sign_up().secret
+    secret = sign_up().token
     with database.session() as session:
         session.execute(text(sql))
 
-    assert TokenExpired() == registrations.peek_token(secret)
-    assert TokenExpired() == registrations.verify_by_token(secret)
+    assert TokenExpired() == verification.peek_token(secret)
+    assert TokenExpired() == verification.verify_by_token(secret)
     assert [{"used_at": None}] == rows("SELECT used_at FROM verification_tokens")
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registration_events")
 
 
 def test_only_one_registration_of_a_mailbox_can_be_proven(
-    registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
+    verification: VerificationRepository, sign_up: SignUp, rows: Rows
 ) -> None:
     """The second registration hears that the mailbox is taken, and keeps its token."""
     first, second = sign_up("ada@example.com"), sign_up("Ada@Example.com")
-    registrations.verify_by_token(first.secret)
+    verification.verify_by_token(first.token)
 
-    assert EmailTaken() == registrations.peek_token(second.secret)
-    assert EmailTaken() == registrations.verify_by_token(second.secret)
+    assert EmailTaken() == verification.peek_token(second.token)
+    assert EmailTaken() == verification.verify_by_token(second.token)
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM verification_tokens WHERE used_at IS NULL")
 
 
@@ -128,19 +126,23 @@ OVERDUE = "UPDATE registrations SET expires_at = now() - interval '1 s' WHERE st
 
 
 def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
+    database: Database,
+    registrations: RegistrationRepository,
+    verification: VerificationRepository,
+    sign_up: SignUp,
+    rows: Rows,
 ) -> None:
     """Who proved a mailbox and never became active does not keep it; the next to prove it expires them."""
     first = sign_up()
-    registrations.verify_by_token(first.secret)
+    verification.verify_by_token(first.token)
     with database.session() as session:
         session.execute(text(OVERDUE))
 
     assert registrations.find_by_email("ada@example.com") is None
     second = sign_up()
-    assert not second.email_proven
-    assert isinstance(registrations.peek_token(second.secret), TokenUsable)
-    assert isinstance(registrations.verify_by_token(second.secret), Verified)
+    assert not second.email_verified_elsewhere
+    assert isinstance(verification.peek_token(second.token), TokenUsable)
+    assert isinstance(verification.verify_by_token(second.token), Verified)
 
     lapsed = registrations.get(first.registration.id)
     assert lapsed is not None
@@ -150,15 +152,15 @@ def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
         for row in rows(f"SELECT * FROM registration_events WHERE registration_id = '{lapsed.id}' ORDER BY seq")
     ]
     assert [{"n": 5}] == rows("SELECT count(*) AS n FROM outbox")
-    assert TokenExpired() == registrations.verify_by_token(first.secret)
+    assert TokenExpired() == verification.verify_by_token(first.token)
 
 
 def test_what_has_run_out_can_still_be_cancelled(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp
+    database: Database, registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
 ) -> None:
     """Neither a pending nor a verified registration is stuck between its time and whoever notes that it is over."""
     first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
-    registrations.verify_by_token(first.secret)
+    verification.verify_by_token(first.token)
     with database.session() as session:
         session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
 
@@ -176,7 +178,7 @@ class Race:
     def lose(self, lose: "Thread") -> None:
         """Run *lose*, whose verification must wait, and commit the winner's once it does."""
         with self._database.session() as session:
-            assert isinstance(RegistrationRepository(session).verify_by_token(self.winner.secret), Verified)
+            assert isinstance(VerificationRepository(session).verify_by_token(self.winner.token), Verified)
             lose.start()
             self._wait_for_a_lock()
         lose.join(timeout=20)
@@ -204,7 +206,8 @@ def test_losing_the_race_for_a_mailbox_is_an_outcome(
     def lose() -> None:
         with database.session(autocommit=autocommit) as session:
             registrations = RegistrationRepository(session)
-            heard.append(registrations.verify_by_token(race.loser.secret))
+            verification = VerificationRepository(session)
+            heard.append(verification.verify_by_token(race.loser.token))
             registrations.register("eve@example.com")
 
     race.lose(Thread(target=lose))
@@ -224,8 +227,9 @@ def test_losing_the_race_later_in_a_transaction_is_an_error_that_can_be_retried(
     def work() -> None:
         with database.session() as session:
             registrations = RegistrationRepository(session)
+            verification = VerificationRepository(session)
             registrations.register("eve@example.com")
-            heard.append(registrations.verify_by_token(race.loser.secret))
+            heard.append(verification.verify_by_token(race.loser.token))
 
     def lose() -> None:
         with pytest.raises(TransactionConflict) as raised:

@@ -21,18 +21,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    ImportRow,
-    InvalidInput,
-    OutboxMessage,
-    OutboxRepository,
-    OutboxWorker,
-    SchemaOutdated,
-    Undeliverable,
-    bulk_import,
-)
+from registration_persistence import Database, DatabaseSettings, ImportRow, OutboxRepository, OutboxWorker, bulk_import
+from registration_persistence.errors import InvalidInput, SchemaOutdated, Undeliverable
+from registration_persistence.outcomes import OutboxMessage
 
 HOUR = timedelta(hours=1)
 MAILBOX = "ada@example.com"
@@ -237,7 +228,7 @@ def test_a_message_is_given_up_after_all_attempts(
     assert (event_id, 2, reason) == (row["event_id"], row["attempts"], row["last_error"])
     assert row["dead_at"] is not None
     assert {"retried": 1, "buried": 1} == worker.counts
-    own = [record for record in caplog.records if record.name == "registration_persistence.worker"]
+    own = [record for record in caplog.records if record.name == "registration_persistence.outbox_worker"]
     assert [logging.WARNING, logging.ERROR] == [record.levelno for record in own]
     assert all(reason in record.getMessage() for record in own)
     assert all(f"registration {row['registration_id']}" in record.getMessage() for record in own)
@@ -409,7 +400,7 @@ def test_outlives_its_connection(
     assert event_ids == delivered
     assert [] == queue.rows()
     assert {"delivered": 4} == worker.counts
-    assert [] == [record for record in caplog.records if record.name == "registration_persistence.worker"]
+    assert [] == [record for record in caplog.records if record.name == "registration_persistence.outbox_worker"]
 
 
 def test_outlives_a_lock_that_is_not_free(
@@ -450,7 +441,7 @@ def test_outlives_a_lock_that_is_not_free(
     assert ["LockTimeout"] == [
         record.getMessage().rpartition(": ")[2]
         for record in caplog.records
-        if record.name == "registration_persistence.worker"
+        if record.name == "registration_persistence.outbox_worker"
     ]
 
 

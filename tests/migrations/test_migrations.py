@@ -24,16 +24,24 @@ from sqlalchemy import Connection, Engine, insert, text, update
 from sqlalchemy.exc import IntegrityError
 from support import TERMS
 
-from registration_persistence import Database, DatabaseSettings, Registered, RegistrationRepository, Verified, schema
-from registration_persistence.local import PostgresAddress, embedded_binaries
-from registration_persistence.registrations import models
-from registration_persistence.registrations.base import Status, new_id
+from registration_persistence import (
+    Database,
+    DatabaseSettings,
+    RegistrationRepository,
+    VerificationRepository,
+    models,
+    schema,
+)
+from registration_persistence.domain.ids import new_id
+from registration_persistence.domain.status import Status
+from registration_persistence.outcomes import Registered, Verified
+from registration_persistence.sandbox import PostgresServer, embedded_binaries
 from registration_persistence.schema import SchemaDiffers
 from registration_persistence.testing.plugin import LOGIN
 
 ROOT = Path(__file__).parents[2]
 REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
-METADATA = models.Registration.metadata
+METADATA = models.RegistrationRow.metadata
 TABLES = frozenset(METADATA.tables)
 NOW = datetime.now(UTC)
 
@@ -67,7 +75,7 @@ NewDatabase = Callable[..., DatabaseSettings]
 
 
 @pytest.fixture
-def new_role(postgres_server: PostgresAddress) -> Iterator[Callable[[str], str]]:
+def new_role(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
     """Creates a role that owns things and may not log in, and of which the login is a member."""
     roles = []
 
@@ -86,7 +94,7 @@ def new_role(postgres_server: PostgresAddress) -> Iterator[Callable[[str], str]]
 
 @pytest.fixture
 def new_database(
-    postgres_server: PostgresAddress,
+    postgres_server: PostgresServer,
     migrated_template: DatabaseSettings,
     new_role: Callable[[str], str],  # noqa: ARG001 what it owns must go before the role
 ) -> Iterator[NewDatabase]:
@@ -111,7 +119,7 @@ def empty(new_database: NewDatabase) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def migrated(postgres_server: PostgresAddress, migrated_template: DatabaseSettings) -> Iterator[Engine]:
+def migrated(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[Engine]:
     """A migrated database for all the tests that keep nothing in it."""
     name = f"migrations_{secrets.token_hex(8)}"
     postgres_server.create_database(name, owner=LOGIN, template=migrated_template.name)
@@ -207,13 +215,14 @@ def use_every_table(database: Database) -> None:
     """Leave rows in every table and in every status that the repository can reach."""
     with database.session() as session:
         registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session)
         for name in ("ada", "eve", "bob", "cy"):
             outcome = registrations.register(f"{name}@example.com", profile={"name": name}, consents=[TERMS])
             assert isinstance(outcome, Registered)
             if name == "bob":
                 registrations.cancel(outcome.registration.id)
             elif name != "cy":
-                verified = registrations.verify_by_token(outcome.secret)
+                verified = verification.verify_by_token(outcome.token)
                 assert isinstance(verified, Verified)
                 if name == "ada":
                     registrations.activate(verified.registration.id)
@@ -292,7 +301,7 @@ def test_a_connection_that_is_handed_over_is_used(empty: Database) -> None:
 # Other deployments, and locks
 
 
-def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: PostgresAddress, tmp_path: Path) -> None:
+def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: PostgresServer, tmp_path: Path) -> None:
     """Of two processes that migrate at once one waits, says that it does, and both succeed."""
     outputs = [tmp_path / "first", tmp_path / "second"]
 
@@ -324,7 +333,7 @@ def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: P
 
 
 def test_a_locked_table_is_awaited(
-    empty: Database, postgres_server: PostgresAddress, caplog: pytest.LogCaptureFixture
+    empty: Database, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where another session keeps a table locked, the migration gives way, says so, and succeeds later."""
     with ThreadPoolExecutor(1) as pool, caplog.at_level("INFO", "registration_persistence.migrations"):
@@ -338,7 +347,7 @@ def test_a_locked_table_is_awaited(
 
 
 @contextmanager
-def locked_version(postgres_server: PostgresAddress, database: Database) -> Iterator[None]:
+def locked_version(postgres_server: PostgresServer, database: Database) -> Iterator[None]:
     """Keep the table that says how far the migrations are from everybody else."""
     with database.engine.begin() as owner:
         owner.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
@@ -702,9 +711,7 @@ def broken_rule(connection: Connection, statement: Any) -> str | None:
 # The partitions of the events
 
 
-def test_events_lie_in_the_partition_of_their_month(
-    new_database: NewDatabase, postgres_server: PostgresAddress
-) -> None:
+def test_events_lie_in_the_partition_of_their_month(new_database: NewDatabase, postgres_server: PostgresServer) -> None:
     """Each event of this month and a year ahead is in its month's partition, in UTC, whatever the server's zone."""
     settings = new_database()
     with postgres_server.connect() as administrator:

@@ -16,8 +16,9 @@ def handler(tmp_path: Path) -> str:
 _HANDLER = """
 import sys
 import time
-from registration_persistence import TooManyConnections, DatabaseSettings
-from registration_persistence.database.credentials import SecretsManagerCredentials
+from registration_persistence import DatabaseSettings
+from registration_persistence.errors import TooManyConnections
+from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
 
 
 def handle(event, context):

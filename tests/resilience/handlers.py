@@ -7,15 +7,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import (
-    CommitOutcomeUnknown,
-    Consent,
-    DatabaseEvent,
-    RegistrationPersistenceError,
-    RegistrationRepository,
-    deadline,
-    get_db,
-)
+from registration_persistence import Consent, RegistrationPersistenceError, RegistrationRepository, deadline, get_db
+from registration_persistence.database import DatabaseEvent
+from registration_persistence.errors import CommitOutcomeUnknown
 
 _happened: dict[str, int] = {}
 

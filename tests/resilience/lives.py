@@ -59,8 +59,8 @@ def _user() -> str:
 
 def _opened() -> dict[str, int]:
     events = get_db().events
-    found = {cause: events.count("connection opened", cause) for cause in ("cold", "recycled", "rotation", "thaw")}
-    return found | {"rejected": events.count("login rejected"), "stale": events.count("secret stale")}
+    found = {cause: events.count("connection_opened", cause) for cause in ("cold", "recycled", "rotation", "thaw")}
+    return found | {"rejected": events.count("login_rejected"), "stale": events.count("secret_stale")}
 
 
 def _fork(children: int) -> list[int]:

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from registration_persistence.local import LambdaProcess
+from registration_persistence.sandbox import LambdaProcess
 from registration_persistence.testing import RegistrationEnvironment
 
 HANDLERS = Path(__file__).with_name("handlers.py")

@@ -11,18 +11,15 @@ import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 from sqlalchemy import text
 
-from registration_persistence import (
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
+from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.errors import (
     CredentialsRejected,
-    Database,
-    DatabaseSettings,
     DatabaseUnavailable,
-    RegistrationPersistenceError,
     SecretUnavailable,
     StatementTimeout,
     TooManyConnections,
-    deadline,
 )
-from registration_persistence.database.credentials import SecretsManagerCredentials
 from registration_persistence.testing import (
     FailOver,
     Fault,

@@ -9,8 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import InternalError
 from sqlalchemy.orm import Session
 
-from registration_persistence import Database, DatabaseUnavailable, RegistrationRepository, WriterMoved, deadline
-from registration_persistence.local import LambdaProcess
+from registration_persistence import Database, RegistrationRepository, deadline
+from registration_persistence.errors import DatabaseUnavailable, WriterMoved
+from registration_persistence.sandbox import LambdaProcess
 from registration_persistence.testing import FailOver, Fault, RegistrationEnvironment, Restart, StartLambda
 
 
@@ -84,7 +85,7 @@ def test_a_demoted_writer_is_left(registration_environment: RegistrationEnvironm
     with database.session() as session:
         assert first != session.scalar(text("SELECT pg_backend_pid()"))
         RegistrationRepository(session).register("ada@example.com")
-    assert database.events.count("connection opened", "writer moved") == 1
+    assert database.events.count("connection_opened", "writer_moved") == 1
     database.dispose()
 
 
@@ -119,12 +120,12 @@ def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvi
     with read_only():
         running = Thread(target=database.run, args=(work,))
         running.start()
-        while not database.events.count("wait", "not ready"):
+        while not database.events.count("wait", "not_ready"):
             assert running.is_alive()
     running.join()
 
     assert len(set(backends)) == 2
-    assert database.events.count("retry", "writer moved") == 1
+    assert database.events.count("retry", "writer_moved") == 1
     database.dispose()
 
 
@@ -141,7 +142,7 @@ def test_a_demoted_writer_is_seen_after_idling(
         database.ping()
 
     assert database.ping().writable
-    assert database.events.count("connection opened", "writer moved") == 1
+    assert database.events.count("connection_opened", "writer_moved") == 1
     database.dispose()
 
 
@@ -157,5 +158,5 @@ def test_a_read_only_transaction_of_ones_own_is_left_alone(registration_environm
             RegistrationRepository(session).register("ada@example.com")
         assert database.ping().writable
 
-    assert database.events.count("connection opened") == 1
+    assert database.events.count("connection_opened") == 1
     database.dispose()

@@ -20,7 +20,7 @@ def test_the_first_request_after_a_thaw_succeeds(
 
     assert before["backend"] != after["backend"]
     assert after["happened"].get("retry: connection lost") is None
-    assert after["happened"]["connection opened: thaw"] == 1
+    assert after["happened"]["connection_opened: thaw"] == 1
     with at.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (2,)
         assert connection.execute("SELECT count(*) FROM registration_events").fetchone() == (2,)

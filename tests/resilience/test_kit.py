@@ -15,13 +15,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from sqlalchemy.orm import Session
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository
-from registration_persistence.local import (
-    InvocationFailed,
-    LocalSecretsManager,
-    LocalServerError,
-    TcpProxy,
-    network,
-)
+from registration_persistence.sandbox import InvocationFailed, LocalSecretsManager, LocalServerError, TcpProxy
+from registration_persistence.sandbox import network_namespace as network
 from registration_persistence.testing import (
     FailOver,
     Fault,

@@ -10,14 +10,8 @@ from resilience.outcomes import assert_exact, handler, rows_by_key, run_all
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import (
-    CommitOutcomeUnknown,
-    ConnectionLost,
-    Database,
-    DatabaseUnavailable,
-    RegistrationRepository,
-    deadline,
-)
+from registration_persistence import Database, RegistrationRepository, deadline
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, DatabaseUnavailable
 from registration_persistence.testing import Fault, RegistrationEnvironment, StartLambda
 
 # Seconds that a test of this page may take where a wait that has no end would hang it.
@@ -103,7 +97,7 @@ def test_a_statement_that_does_not_arrive(database: Database, drop_packets: Faul
         session.execute(text("SELECT 2"))
 
     assert database.ping().writable
-    assert database.events.count("connection opened", "lost") == 1
+    assert database.events.count("connection_opened", "lost") == 1
 
 
 def test_in_autocommit_the_outcome_is_unknown(
@@ -200,7 +194,7 @@ def test_a_connection_that_idled_on_a_dead_network(
             database.ping()
 
     assert database.ping().writable
-    assert database.events.count("connection opened", "thaw") == 1
+    assert database.events.count("connection_opened", "thaw") == 1
 
 
 def test_the_question_is_not_awaited_for_long(
@@ -215,7 +209,7 @@ def test_the_question_is_not_awaited_for_long(
         assert database.ping().writable
         back.join()
 
-    assert database.events.count("connection opened", "thaw") == 1
+    assert database.events.count("connection_opened", "thaw") == 1
 
 
 def test_replies_that_are_lost_double_nothing(

@@ -15,8 +15,9 @@ import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 from sqlalchemy import text
 
-from registration_persistence import Database, RegistrationRepository, Replayed
-from registration_persistence.local.machine import free_port
+from registration_persistence import Database, RegistrationRepository
+from registration_persistence.outcomes import Replayed
+from registration_persistence.sandbox.binaries import free_port
 from registration_persistence.testing import RegistrationEnvironment, StartLambda, missing
 
 UNITS = 10_000

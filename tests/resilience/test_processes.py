@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from registration_persistence.local import LambdaProcess
+from registration_persistence.sandbox import LambdaProcess
 from registration_persistence.testing import RegistrationEnvironment, Rotate, SecretsManagerDown, StartLambda
 
 LIVE = f"{Path(__file__).with_name('lives.py')}:live"

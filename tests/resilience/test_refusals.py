@@ -12,16 +12,9 @@ from resilience.outcomes import assert_exact, failures, handler, run_all
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import (
-    ConnectionRefused,
-    CredentialsRejected,
-    Database,
-    DatabaseSettings,
-    RegistrationPersistenceError,
-    TooManyConnections,
-    deadline,
-)
-from registration_persistence.local import InvocationFailed, LocalCluster, LocalPostgres, system_binaries
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
+from registration_persistence.errors import ConnectionRejected, CredentialsRejected, TooManyConnections
+from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, system_binaries
 from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, missing
 
 
@@ -66,7 +59,7 @@ def test_a_server_that_is_starting_up_is_waited_for(registration_environment: Re
     database.dispose()
     stopped = Thread(target=at.cluster.restart, kwargs={"down_for": 1.0})
     stopped.start()
-    while not database.events.count("wait", "not ready"):
+    while not database.events.count("wait", "not_ready"):
         database.dispose()
         assert database.ping().writable
     stopped.join()
@@ -151,7 +144,7 @@ def in_german(port: int, **others: str) -> Database:
     [
         ({}, CredentialsRejected, "Passwort-Authentifizierung"),
         ({"APP_DATABASE_USER": "nobody"}, CredentialsRejected, "Passwort-Authentifizierung"),
-        ({"APP_DATABASE_NAME": "nowhere", "APP_DATABASE_PASSWORD": "secret"}, ConnectionRefused, "existiert nicht"),
+        ({"APP_DATABASE_NAME": "nowhere", "APP_DATABASE_PASSWORD": "secret"}, ConnectionRejected, "existiert nicht"),
     ],
 )
 def test_refusals_in_another_language_have_their_class(
@@ -174,7 +167,7 @@ def test_full_slots_in_another_language_are_waited_out(german_cluster: LocalClus
         connection.execute("ALTER ROLE app CONNECTION LIMIT 0")
         with pytest.raises(TooManyConnections, match="Verbindung"), deadline(2):
             database.ping()
-        assert database.events.count("wait", "no slot") > 1
+        assert database.events.count("wait", "no_slot") > 1
         connection.execute("ALTER ROLE app CONNECTION LIMIT 8")
 
     assert database.ping().writable
@@ -194,7 +187,7 @@ def test_a_policy_in_another_language_is_not_tried_again() -> None:
     hba = "host all postgres 127.0.0.1/32 scram-sha-256\n"
     with LocalPostgres(german_binaries(), settings=GERMAN, hba=hba) as server:
         database = in_german(server.address.port)
-        with pytest.raises(ConnectionRefused, match="pg_hba"), deadline(5):
+        with pytest.raises(ConnectionRejected, match="pg_hba"), deadline(5):
             database.ping()
     assert database.events.count("wait") == 0
 
@@ -214,5 +207,5 @@ def test_a_shutdown_in_another_language_is_waited_out(german_cluster: LocalClust
     database.run(work)
 
     assert len(attempts) == 2
-    assert database.events.count("retry", "connection lost") == 1
+    assert database.events.count("retry", "connection_lost") == 1
     database.dispose()

@@ -8,9 +8,10 @@ from threading import Thread
 import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 
-from registration_persistence import CredentialsRejected, Database, deadline
-from registration_persistence.database.credentials import SecretsManagerCredentials
-from registration_persistence.local import LambdaProcess
+from registration_persistence import Database, deadline
+from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.errors import CredentialsRejected
+from registration_persistence.sandbox import LambdaProcess
 from registration_persistence.testing import RegistrationEnvironment, Rotate, StartLambda
 
 WINDOW = 15.0
@@ -51,10 +52,10 @@ def test_no_request_fails_in_a_window_that_outlasts_it(
     for result in results:
         happened = result["happened"]
         assert isinstance(happened, dict)
-        assert happened["secret read: pending"] == 1
-        assert happened["connection opened: rotation"] == 1
-        assert happened["connection opened: thaw"] > 5, "the server closed no connection in the window"
-        assert happened["login rejected: password"] == 1, "the right password is not kept"
+        assert happened["secret_read: pending"] == 1
+        assert happened["connection_opened: rotation"] == 1
+        assert happened["connection_opened: thaw"] > 5, "the server closed no connection in the window"
+        assert happened["login_rejected: password"] == 1, "the right password is not kept"
     calls = [impatient.secrets_manager.calls_of(process.name).total() for process in [*warm, *cold]]
     assert calls == [3, 3, 2, 2], "a cold process has read AWSCURRENT a moment ago"
     assert max(float(str(result["slowest"])) for result in results) < 1.0
@@ -96,7 +97,7 @@ def test_the_name_follows_in_a_process_that_lives_on(
     database.dispose()
 
     assert made.username == user_of(database) == f"{at.username}_clone"
-    assert database.events.count("connection opened", "rotation") == 1
+    assert database.events.count("connection_opened", "rotation") == 1
     database.dispose()
 
 
@@ -200,7 +201,7 @@ def test_an_error_says_that_a_rotation_is_under_way(
             database.ping()
 
     rotate(pause_in_window=in_the_window)
-    assert database.events.count("login rejected") <= 12
+    assert database.events.count("login_rejected") <= 12
 
 
 def test_nothing_that_is_written_holds_a_password(

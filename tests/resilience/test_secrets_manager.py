@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 from resilience.outcomes import handler
 
-from registration_persistence import (
-    CredentialsRejected,
-    Database,
-    RegistrationPersistenceError,
-    SecretMalformed,
-    SecretRefused,
-    SecretUnavailable,
-    deadline,
-)
-from registration_persistence.database.credentials import SecretsManagerCredentials
-from registration_persistence.local import InvocationFailed
-from registration_persistence.local.secretsmanager import OutageKind
+from registration_persistence import Database, RegistrationPersistenceError, deadline
+from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
+from registration_persistence.sandbox import InvocationFailed
+from registration_persistence.sandbox.secrets_manager import OutageKind
 from registration_persistence.testing import RegistrationEnvironment, Rotate, SecretsManagerDown, StartLambda
 
 KINDS: tuple[OutageKind, ...] = ("down", "throttled", "slow")
@@ -70,7 +63,7 @@ def test_a_short_outage_is_waited_out(
         database.ping()
 
     assert database.ping().writable
-    assert database.events.count("wait", "no secret") > 0
+    assert database.events.count("wait", "no_secret") > 0
     assert registration_environment.secrets_manager.calls.total() <= 4
     database.dispose()
 
@@ -99,7 +92,7 @@ def test_an_old_value_is_used_on_with_one_warning(
 
     assert caplog.text.count("the last good value of the secret stays in use") == 1
     assert before.password not in caplog.text
-    assert heard == [("secret read", "cold"), ("secret stale", "unavailable")]
+    assert heard == [("secret_read", "cold"), ("secret_stale", "unavailable")]
     assert at.secrets_manager.calls.total() <= 8
 
 
@@ -119,7 +112,7 @@ def test_the_cache_looks_again_after_a_while(registration_environment: Registrat
     with database.engine.connect() as connection:
         assert made.username == connection.exec_driver_sql("SELECT current_user").scalar()
     database.dispose()
-    assert {("secret read", "cold"), ("secret read", "refresh")} == set(heard)
+    assert {("secret_read", "cold"), ("secret_read", "refresh")} == set(heard)
 
 
 def delete(environment: RegistrationEnvironment) -> None:
@@ -166,4 +159,4 @@ def test_what_is_wrong_for_good_is_one_error_and_no_storm(
 
     seconds = time.monotonic() - started
     assert at.secrets_manager.calls.total() <= most_calls + 1.5 * seconds
-    assert database.events.count("login rejected") <= 60
+    assert database.events.count("login_rejected") <= 60

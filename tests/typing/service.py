@@ -7,26 +7,29 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from registration_persistence import (
-    AlreadyVerified,
-    Cancelled,
     Consent,
     Credentials,
     CredentialSource,
     Database,
     DatabaseSettings,
-    EmailTaken,
-    Page,
-    Registered,
     Registration,
     RegistrationRepository,
-    Replayed,
     StaticCredentials,
-    TokenExpired,
-    TokenUnknown,
-    Verified,
+    VerificationRepository,
     get_db,
     get_engine,
     session_scope,
+)
+from registration_persistence.outcomes import (
+    AlreadyVerified,
+    Cancelled,
+    EmailTaken,
+    Page,
+    Registered,
+    Replayed,
+    TokenExpired,
+    TokenUnknown,
+    Verified,
 )
 
 
@@ -39,7 +42,7 @@ def sign_up(email: str) -> str | None:
         )
     match outcome:
         case Registered():
-            return assert_type(outcome.secret, str)
+            return assert_type(outcome.token, str)
         case Replayed():
             return None
         case _:
@@ -49,7 +52,7 @@ def sign_up(email: str) -> str | None:
 def verify(token: str) -> UUID | None:
     """Every outcome of `verify_by_token` is handled."""
     with session_scope() as session:
-        outcome = RegistrationRepository(session).verify_by_token(token)
+        outcome = VerificationRepository(session).verify_by_token(token)
     match outcome:
         case Verified() | AlreadyVerified():
             return assert_type(outcome.registration.id, UUID)

@@ -11,8 +11,9 @@ from uuid import UUID
 
 import pytest
 
-from registration_persistence import InvalidInput, Peppers
-from registration_persistence.registrations.codes import new_code
+from registration_persistence import Peppers
+from registration_persistence.domain.codes import new_code
+from registration_persistence.errors import InvalidInput
 
 KEY = b"a pepper of 32 octets, no fewer!"
 SHORT = b"too short for a pepper"

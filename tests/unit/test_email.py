@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registration_persistence import InvalidEmail
-from registration_persistence.registrations.email import _carefully_normalised, normalise_email
+from registration_persistence.domain.email import _carefully_normalised, normalise_email
+from registration_persistence.errors import InvalidEmail
 
 ASCII_LOCAL = st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}(\.[a-z0-9]{1,20})?", fullmatch=True)
 UNICODE_LOCAL = st.text(st.characters(categories=("Ll", "Lu", "Lo", "Nd", "Mn", "Lm")), min_size=1, max_size=16)

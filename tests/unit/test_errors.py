@@ -6,14 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from registration_persistence import (
-    ConfigurationError,
-    IllegalTransition,
-    RegistrationNotFound,
-    RegistrationPersistenceError,
-    StaleVersion,
-    errors,
-)
+from registration_persistence import RegistrationPersistenceError, errors
+from registration_persistence.errors import ConfigurationError, IllegalTransition, RegistrationNotFound, StaleVersion
 
 SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
 

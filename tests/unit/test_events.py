@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from registration_persistence import DatabaseEvent
+from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.events import Events
 
 
@@ -12,12 +12,12 @@ def test_each_event_is_one_structured_line(caplog: pytest.LogCaptureFixture) -> 
     """The line says what, why and how long, in words and as fields."""
     caplog.set_level(logging.INFO)
 
-    Events().emit(DatabaseEvent("connection opened", "rotation", 0.25))
+    Events().emit(DatabaseEvent("connection_opened", "rotation", 0.25))
 
     (record,) = caplog.records
-    assert record.getMessage() == "connection opened (rotation) in 0.250 s"
+    assert record.getMessage() == "connection_opened (rotation) in 0.250 s"
     fields = vars(record)
-    assert ("connection opened", "rotation", 0.25) == (fields["event"], fields["cause"], fields["seconds"])
+    assert ("connection_opened", "rotation", 0.25) == (fields["event"], fields["cause"], fields["seconds"])
     assert ("registration_persistence.database", logging.INFO) == (record.name, record.levelno)
 
 
@@ -25,11 +25,11 @@ def test_events_are_counted_by_cause() -> None:
     """A count is of one cause, or of all."""
     events = Events()
     for cause in ("cold", "rotation", "rotation"):
-        events.emit(DatabaseEvent("connection opened", cause, 0))
+        events.emit(DatabaseEvent("connection_opened", cause, 0))
 
     assert (1, 2, 3, 0) == (
-        events.count("connection opened", "cold"),
-        events.count("connection opened", "rotation"),
-        events.count("connection opened"),
-        events.count("secret read"),
+        events.count("connection_opened", "cold"),
+        events.count("connection_opened", "rotation"),
+        events.count("connection_opened"),
+        events.count("secret_read"),
     )

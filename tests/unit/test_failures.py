@@ -3,14 +3,14 @@
 import psycopg
 import pytest
 
-from registration_persistence import (
-    ConnectionRefused,
+from registration_persistence import RegistrationPersistenceError
+from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
+from registration_persistence.errors import (
+    ConnectionRejected,
     CredentialsRejected,
     DatabaseUnavailable,
-    RegistrationPersistenceError,
     TooManyConnections,
 )
-from registration_persistence.database.failures import connect_failure, needs_sqlstate
 
 AT = 'connection failed: connection to server at "10.0.0.7", port 5432 failed: '
 SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER attribute"
@@ -30,11 +30,11 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
         ("connection timeout expired", DatabaseUnavailable),
         ("failed to resolve host 'db.example': [Errno -2] Name or service not known", DatabaseUnavailable),
         ("failed to resolve host 'certificate.example': [Errno -2] Name or service not known", DatabaseUnavailable),
-        (AT + 'FATAL:  no pg_hba.conf entry for host "10.0.0.8", user "app", no encryption', ConnectionRefused),
-        (AT + "SSL error: certificate verify failed", ConnectionRefused),
-        (AT + 'server certificate for "a.example" does not match host name "b.example"', ConnectionRefused),
-        (AT + 'FATAL:  database "registration" does not exist', ConnectionRefused),
-        (AT + 'FATAL:  invalid value for parameter "TimeZone": "Mars"', ConnectionRefused),
+        (AT + 'FATAL:  no pg_hba.conf entry for host "10.0.0.8", user "app", no encryption', ConnectionRejected),
+        (AT + "SSL error: certificate verify failed", ConnectionRejected),
+        (AT + 'server certificate for "a.example" does not match host name "b.example"', ConnectionRejected),
+        (AT + 'FATAL:  database "registration" does not exist', ConnectionRejected),
+        (AT + 'FATAL:  invalid value for parameter "TimeZone": "Mars"', ConnectionRejected),
     ],
 )
 def test_what_a_failed_connect_means(said: str, meaning: type[RegistrationPersistenceError]) -> None:
@@ -56,7 +56,7 @@ def test_what_cannot_be_encoded_is_not_quoted() -> None:
 
     failure = connect_failure(error, where="registration at db:5432")
 
-    assert isinstance(failure, ConnectionRefused)
+    assert isinstance(failure, ConnectionRejected)
     assert failure.__cause__ is None
     assert "hunter2" not in str(failure)
     assert not needs_sqlstate(error)
@@ -66,11 +66,11 @@ def test_what_cannot_be_encoded_is_not_quoted() -> None:
     ("state", "meaning"),
     [
         ("28P01", CredentialsRejected),
-        ("28000", ConnectionRefused),
+        ("28000", ConnectionRejected),
         ("53300", TooManyConnections),
         ("57P03", DatabaseUnavailable),
-        ("3D000", ConnectionRefused),
-        ("42501", ConnectionRefused),
+        ("3D000", ConnectionRejected),
+        ("42501", ConnectionRejected),
         (None, DatabaseUnavailable),
     ],
 )

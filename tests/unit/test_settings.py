@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registration_persistence import ConfigurationError, DatabaseSettings
+from registration_persistence import DatabaseSettings
 from registration_persistence.database import certificates
-from registration_persistence.database.policy import VARIABLES
+from registration_persistence.database.settings_rules import VARIABLES
+from registration_persistence.errors import ConfigurationError
 
 SHIPPED = Path(certificates.__file__).parent
 PASSWORD = "hunter2-%-\\-'-\"-é"

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from registration_persistence.registrations.tokens import hash_token, new_token
+from registration_persistence.domain.tokens import hash_token, new_token
 
 
 def test_tokens_are_random_and_fit_into_a_link() -> None:

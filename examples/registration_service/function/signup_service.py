@@ -13,25 +13,30 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from registration_persistence import (
-    AlreadyVerified,
-    CommitOutcomeUnknown,
     Consent,
-    IdempotencyConflict,
-    IllegalTransition,
-    InvalidInput,
-    Issued,
     LambdaContext,
-    NotPending,
-    Registered,
-    RegistrationNotFound,
     RegistrationPersistenceError,
     RegistrationRepository,
-    Replayed,
-    Throttled,
-    Verified,
+    VerificationRepository,
     deadline,
     get_db,
     session_scope,
+)
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    IdempotencyConflict,
+    IllegalTransition,
+    InvalidInput,
+    RegistrationNotFound,
+)
+from registration_persistence.outcomes import (
+    AlreadyVerified,
+    Issued,
+    NotPending,
+    Registered,
+    Replayed,
+    Throttled,
+    Verified,
 )
 
 logger = logging.getLogger(__name__)
@@ -113,7 +118,7 @@ def sign_up(event: Event, _: object) -> Response:
 
     outcome = get_db().run(work, idempotent=True, autocommit=True)
     if isinstance(outcome, Registered):
-        send_mail(outcome.registration.email or "", known=outcome.email_proven, token=outcome.secret)
+        send_mail(outcome.registration.email or "", known=outcome.email_verified_elsewhere, token=outcome.token)
     return response(202, status="check your mail")
 
 
@@ -121,7 +126,7 @@ def sign_up(event: Event, _: object) -> Response:
 def verify(event: Event, _: object) -> Response:
     """POST /verifications: a link that is opened twice is no error."""
     with session_scope(autocommit=True) as session:
-        outcome = RegistrationRepository(session).verify_by_token(form_of(event, "token")["token"])
+        outcome = VerificationRepository(session).verify_by_token(form_of(event, "token")["token"])
     match outcome:
         case Verified(registration) | AlreadyVerified(registration):
             return response(200, id=str(registration.id), status=registration.status)
@@ -141,7 +146,7 @@ def id_of(event: Event) -> UUID:
 def resend(event: Event, _: object) -> Response:
     """POST /registrations/{id}/mails: another link, once a minute, five in all; the one before is dead then."""
     with session_scope(autocommit=True) as session:
-        outcome = RegistrationRepository(session).issue_token(id_of(event))
+        outcome = VerificationRepository(session).issue_token(id_of(event))
     match outcome:
         case Issued(registration, secret):
             send_mail(registration.email or "", known=False, token=secret)

@@ -11,11 +11,11 @@ from botocore.exceptions import ParamValidationError
 from contract.moto_shims import ACCOUNT, Refused, client, deploy, simulated_aws
 from registration_infra import EnvironmentConfig
 from registration_infra.access import PARAMETERS
+from registration_persistence.database.policy import VARIABLES
 from templates import DATADOG, EXISTING, PROXY, Templates, config_of, templates_of
 
 from registration_persistence.database import DatabaseSettings
 from registration_persistence.database.credentials import SecretsManagerCredentials
-from registration_persistence.database.policy import VARIABLES
 
 _OUTPUTS = ("Host", "Port", "Name", "SecretArn", "Sslmode")
 _OWNER_ROLE = "APP_DATABASE_OWNER_ROLE"

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries
 from templates import templates_of
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, schema
-from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries
 
 MAILBOX = "ada.lovelace@example.com"
 

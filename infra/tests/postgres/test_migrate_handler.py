@@ -12,10 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.schema.deployments import ADVISORY_LOCK
 
 from registration_persistence import ConfigurationError, RegistrationPersistenceError, SecretMalformed, StatementTimeout
 from registration_persistence.database import forget_db
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
 from registration_persistence.schema import (
     MONITORING_ROLE,
     OWNER_ROLE,
@@ -24,7 +25,6 @@ from registration_persistence.schema import (
     MigrationRefused,
     newest,
 )
-from registration_persistence.schema.deployments import ADVISORY_LOCK
 
 HANDLER = Path(__file__).parents[2] / "lambda" / "migrate" / "handler.py"
 

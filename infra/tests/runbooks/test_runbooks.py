@@ -21,6 +21,7 @@ from uuid import UUID
 import pytest
 from botocore import xform_name
 from botocore.session import Session
+from registration_persistence.local import PostgresAddress
 from runbooks.aws_process import CLIENT
 from runbooks.cloud import BACKUP_TAG, REGION, Cloud, connect, forget_everything, simulated_aws
 from sqlalchemy import text
@@ -33,7 +34,6 @@ from registration_persistence import (
     RegistrationRepository,
     Retention,
 )
-from registration_persistence.local import PostgresAddress
 
 ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs/runbooks"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from registration_persistence.database import get_db
 from registration_persistence.errors import InvalidInput
-from registration_persistence.worker import OutboxWorker
+from registration_persistence.outbox_worker import OutboxWorker
 
 FAILED = 1
 WRONG_USE = 2
@@ -70,7 +70,7 @@ def ping(_: argparse.Namespace) -> int:
 def expire(options: argparse.Namespace) -> int:
     """Expire registrations whose time is over."""
     with _extra("cli"):
-        from registration_persistence.cli import sweeps
+        from registration_persistence.cli import retention as sweeps
     sweeps.expire(options.batch)
     return 0
 
@@ -78,7 +78,7 @@ def expire(options: argparse.Namespace) -> int:
 def purge(options: argparse.Namespace) -> int:
     """Delete what has been closed, and tokens that have been over, for long enough."""
     with _extra("cli"):
-        from registration_persistence.cli import sweeps
+        from registration_persistence.cli import retention as sweeps
     sweeps.purge(timedelta(days=options.closed_days), timedelta(days=options.token_days), options.batch)
     return 0
 
@@ -86,14 +86,14 @@ def purge(options: argparse.Namespace) -> int:
 def partitions(options: argparse.Namespace) -> int:
     """Make partitions of the event trail, and drop old ones."""
     with _extra("cli"):
-        from registration_persistence.cli import sweeps
+        from registration_persistence.cli import retention as sweeps
     sweeps.partitions(options.months, options.drop_before)
     return 0
 
 
 def erase(options: argparse.Namespace) -> int:
     """Erase a person."""
-    from registration_persistence.cli import people
+    from registration_persistence.cli import privacy as people
 
     _check_chosen(options.ids, others=options.email, option="--email")
     sure = people.erase(options.ids, ask_for_email=options.email, confirmed=options.yes, actor=options.actor)
@@ -102,7 +102,7 @@ def erase(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Print everything that is held about a person."""
-    from registration_persistence.cli import people
+    from registration_persistence.cli import privacy as people
 
     _check_chosen(options.ids, others=options.email, option="--email")
     people.export(options.ids, ask_for_email=options.email)
@@ -112,7 +112,7 @@ def export(options: argparse.Namespace) -> int:
 def import_file(options: argparse.Namespace) -> int:
     """Import people from a file."""
     with _extra("cli"):
-        from registration_persistence.cli.importing import run_import
+        from registration_persistence.cli.imports import run_import
     rejected = run_import(
         options.file,
         file_format=options.format,
@@ -159,7 +159,7 @@ def outbox_revive(options: argparse.Namespace) -> int:
 def demo(options: argparse.Namespace) -> int:
     """Register the people of a CSV file in a PostgreSQL on this machine."""
     with _extra("local"):
-        from registration_persistence.cli.demo import run_demo
+        from registration_persistence.sandbox.demo.run import run_demo
     rejected = options.rejected or Path(f"{options.signups.stem}.rejected.csv")
     return FAILED if run_demo(options.signups, rejected, keep=options.keep) else 0
 
@@ -167,7 +167,7 @@ def demo(options: argparse.Namespace) -> int:
 def chaos(options: argparse.Namespace) -> int:
     """Sign people up on this machine while one fault after the other happens."""
     with _extra("local"):  # around it all, because Secrets Manager is imported when it starts
-        from registration_persistence.cli.chaos import run_chaos
+        from registration_persistence.sandbox.chaos.run import run_chaos
 
         sound = run_chaos(
             seconds=options.seconds,

@@ -10,9 +10,10 @@ from types import FrameType
 from uuid import UUID
 
 from registration_persistence.database import get_db, session_scope
+from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.registrations import OutboxMessage, OutboxRepository
-from registration_persistence.worker import OutboxWorker
+from registration_persistence.outbox_worker import OutboxWorker
+from registration_persistence.repositories.outbox import OutboxRepository
 
 _ALL = 1000
 

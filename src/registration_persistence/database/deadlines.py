@@ -1,7 +1,6 @@
 """How much time is left: one deadline for every wait inside a block; and how long to wait before the next attempt."""
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +10,6 @@ from typing import Protocol, runtime_checkable
 # Seconds. Cancelling a statement and hearing of it takes up to 0.45 s of them.
 _RESERVE = 0.5
 
-# Enough for any limit; beyond some thousand, a power of two is no float any more.
-_DOUBLINGS = 30
-
-_random = random.SystemRandom()
 _left: ContextVar[Callable[[], float]] = ContextVar("left", default=lambda: math.inf)
 
 
@@ -55,15 +50,6 @@ def deadline(limit: float | LambdaContext, *, reserve: float = _RESERVE) -> Iter
 def remaining() -> float:
     """Return the seconds until the deadline, less the reserve; infinite without one, negative where it has passed."""
     return _left.get()()
-
-
-def backoff(attempts: int, first: float, longest: float) -> float:
-    """Return the seconds to wait after so many *attempts*: twice as long each time, and up to half of that less.
-
-    Processes that were refused together do not come back together, not even those that were restored from one
-    snapshot, which share the state of any random number generator but the kernel's.
-    """
-    return min(first * 2.0 ** min(attempts, _DOUBLINGS), longest) * _random.uniform(0.5, 1)
 
 
 def _clock(limit: float | LambdaContext) -> Callable[[], float]:

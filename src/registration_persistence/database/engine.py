@@ -4,40 +4,38 @@ import math
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import StatementError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import NullPool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import NullPool
 
-from registration_persistence.database.connecting import Connector
-from registration_persistence.database.credentials import CredentialSource
-from registration_persistence.database.deadlines import remaining
-from registration_persistence.database.dialect import DRIVER_NAME
-from registration_persistence.database.events import Events
-from registration_persistence.database.failures import statement_failure, transaction_is_aborted, without_detail
-from registration_persistence.database.liveness import (
-    REOPENING,
-    SUSPECT,
-    check_on_checkout,
-    is_alive,
-    made_read_only_by_itself,
-    said_something,
+from registration_persistence.database.commit_guard import (
+    COMMITTING,
+    driver_connection,
+    forget_commit,
+    note,
+    prepare_commit,
+    refuse_late_statement,
 )
-from registration_persistence.database.redaction import ENGINE_LOGGING_NAME, redact_logs
+from registration_persistence.database.connector import Connector
+from registration_persistence.database.credentials.source import CredentialSource
+from registration_persistence.database.dialect import DRIVER_NAME
+from registration_persistence.database.error_translation import statement_failure, without_detail
+from registration_persistence.database.events import Events
+from registration_persistence.database.liveness import REOPENING, SUSPECT, check_on_checkout, made_read_only_by_itself
+from registration_persistence.database.log_redaction import ENGINE_LOGGING_NAME, redact_logs
+from registration_persistence.database.pool import BoundedPool
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
-    ConnectionInUse,
     ConnectionLost,
     RegistrationPersistenceError,
-    StatementTimeout,
-    TransactionAborted,
     WriterMoved,
 )
 
 # Seconds. A connection that has been silent for half a minute is probed, and given up after three probes.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
+
 # Milliseconds that sent data may stay unacknowledged. Keepalives do not watch over a query that is under way: on a
 # network that drops packets it hung for more than 40 s without this, and failed after 4.4 s with 4000.
 _TCP_USER_TIMEOUT = 5_000
@@ -45,49 +43,7 @@ _TCP_USER_TIMEOUT = 5_000
 READS_ONLY = "registration_persistence_reads_only"
 """The execution option of a connection in autocommit on which a lost answer loses nothing."""
 
-_COMMITTING = "registration_persistence.committing"
 _UNUSABLE_AFTER = (CommitOutcomeUnknown, ConnectionLost, WriterMoved)
-
-
-class BoundedPool(QueuePool):
-    """A `QueuePool` that waits no longer than the deadline, and says what to do when all is checked out."""
-
-    @property
-    def _timeout(self) -> float:  # QueuePool has an attribute of this name, which it reads at each checkout
-        return max(min(self._longest_wait, remaining()), 0.0)
-
-    @_timeout.setter
-    def _timeout(self, seconds: float) -> None:
-        self._longest_wait = seconds
-
-    def connect(self) -> PoolProxiedConnection:
-        """Check a connection out.
-
-        Raises:
-            ConnectionInUse: Every connection is checked out, and stayed so for the pool's timeout.
-        """
-        waited = self._timeout
-        try:
-            return super().connect()
-        except PoolTimeoutError as error:
-            if self.size() == 1:
-                message = (
-                    "this process's one connection is already checked out: use the session that is open instead of "
-                    "opening another inside it, or set APP_DATABASE_POOL=service where requests run side by side"
-                )
-            else:
-                message = (
-                    f"all {self.size()} connections of this process stayed checked out for {waited:g} s: "
-                    "close sessions sooner, or raise APP_DATABASE_POOL_SIZE"
-                )
-            raise ConnectionInUse(message) from error
-
-    def recreate(self) -> "BoundedPool":
-        """Return an empty pool with the same limits, whatever the deadline of the moment."""
-        pool = super().recreate()
-        assert isinstance(pool, BoundedPool)
-        pool._timeout = self._longest_wait  # noqa: SLF001 of this class
-        return pool
 
 
 def create_database_engine(
@@ -113,11 +69,11 @@ def create_database_engine(
     event.listen(engine, "do_connect", connector)
     event.listen(engine, "engine_disposed", connector.forget_pool)
     check_on_checkout(engine)
-    event.listen(engine, "before_cursor_execute", _refuse_late_statement)
+    event.listen(engine, "before_cursor_execute", refuse_late_statement)
     event.listen(engine, "handle_error", _translate)
     for moment in ("begin", "rollback"):
-        event.listen(engine, moment, _forget_commit)
-    event.listen(engine, "commit", _prepare_commit)
+        event.listen(engine, moment, forget_commit)
+    event.listen(engine, "commit", prepare_commit)
     return engine
 
 
@@ -161,47 +117,6 @@ def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     }
 
 
-def _refuse_late_statement(*_arguments: object) -> None:
-    if remaining() <= 0:
-        raise StatementTimeout("the deadline had passed, so the statement was not sent")
-
-
-def _forget_commit(connection: Connection) -> None:
-    if not connection.invalidated:
-        connection.info.pop(_COMMITTING, None)
-
-
-def _prepare_commit(connection: Connection) -> None:
-    """Refuse a COMMIT that would keep nothing, and one on a connection that is known to be lost already.
-
-    PostgreSQL answers COMMIT with ROLLBACK in an aborted transaction, and neither driver nor SQLAlchemy says so. Where
-    it ended the session while waiting for COMMIT, it has said so on the socket, and certainly kept nothing.
-    """
-    driver = driver_connection(connection)
-    if transaction_is_aborted(driver):
-        _roll_back(connection, driver)
-        raise TransactionAborted(
-            "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
-            "let the error out of the session, or repeat the work without that statement"
-        )
-    if not driver.autocommit and remaining() <= 0:
-        _roll_back(connection, driver)
-        raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
-    if not driver.autocommit and said_something(driver) and not is_alive(driver):
-        _note(connection, REOPENING, "lost")
-        connection.invalidate()
-        raise ConnectionLost("the server ended the session before COMMIT was sent, so nothing was kept")
-    connection.info[_COMMITTING] = True
-
-
-def _roll_back(connection: Connection, driver: psycopg.Connection[Any]) -> None:
-    """Leave no transaction open: SQLAlchemy takes one whose COMMIT was refused for ended, and sends nothing."""
-    try:
-        driver.rollback()
-    except psycopg.Error:
-        connection.invalidate()
-
-
 def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:
     error, connection = context.original_exception, context.connection
     if not isinstance(error, psycopg.Error) or connection is None:
@@ -210,11 +125,11 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     driver = driver_connection(connection)
     read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
     # In autocommit the server commits before it answers, so a lost answer says nothing either.
-    committing = not read_only and (driver.autocommit or _COMMITTING in connection.info)
+    committing = not read_only and (driver.autocommit or COMMITTING in connection.info)
     # psycopg may see a broken socket before libpq does, which then calls the connection neither closed nor broken.
     lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        _note(connection, SUSPECT, "a write was refused")
+        note(connection, SUSPECT, "a write was refused")
         # A pooler repeats what its server said of itself some time ago.
         pooled = isinstance(connection.engine.pool, NullPool)
         read_only = read_only or (not pooled and made_read_only_by_itself(driver))
@@ -226,20 +141,6 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
                 context.sqlalchemy_exception.params = None  # an error tracker would send them
         return None
     if isinstance(meaning, _UNUSABLE_AFTER):
-        _note(connection, REOPENING, "writer moved" if isinstance(meaning, WriterMoved) else "lost")
+        note(connection, REOPENING, "writer_moved" if isinstance(meaning, WriterMoved) else "lost")
         context.is_disconnect = True
     return meaning
-
-
-def _note(connection: Connection, key: str, value: object) -> None:
-    """Leave a word for whoever gets *connection*'s place in the pool next."""
-    record = connection.connection.record_info
-    if record is not None:
-        record[key] = value
-
-
-def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
-    """Return the psycopg connection under *connection*."""
-    driver = connection.connection.dbapi_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver

@@ -17,16 +17,16 @@ class DatabaseEvent:
         name: What happened, as below.
         cause: Why.
 
-            - `connection opened`: `cold` (the first of this process), `rotation` (the first credentials were
-              refused), `thaw` (the one before did not survive its idle time), `writer moved`, `lost`, `recycled` (after
+            - `connection_opened`: `cold` (the first of this process), `rotation` (the first credentials were
+              refused), `thaw` (the one before did not survive its idle time), `writer_moved`, `lost`, `recycled` (after
               `dispose`, or along with others) or `further` (besides those that are open).
-            - `login rejected`: `password`.
-            - `secret read`: `cold`, `refresh` (it was old), `rotation` (after a refused login), `pending` (from the
+            - `login_rejected`: `password`.
+            - `secret_read`: `cold`, `refresh` (it was old), `rotation` (after a refused login), `pending` (from the
               version that a rotation is about to make current) or `restore` (after a SnapStart snapshot).
-            - `secret stale`: `unavailable` (the last good value is used instead).
-            - `wait`: `not ready`, `no slot`, `login rejected` or `no secret`, before the next attempt to connect.
-            - `retry`: `connection lost`, `writer moved`, `transaction conflict`, `lock timeout` or `commit outcome
-              unknown`: `Database.run` repeats the work.
+            - `secret_stale`: `unavailable` (the last good value is used instead).
+            - `wait`: `not_ready`, `no_slot`, `login_rejected` or `no_secret`, before the next attempt to connect.
+            - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout` or
+              `commit_outcome_unknown`: `Database.run` repeats the work.
         seconds: How long it took, or the wait before it.
     """
 

@@ -87,7 +87,7 @@ def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
     if demoted is False and (suspect or idle > _IDLE or said_something(connection)):
         demoted = _answer(connection)
     if demoted:
-        record.record_info[REOPENING] = "writer moved"
+        record.record_info[REOPENING] = "writer_moved"
         raise InvalidatePoolError("the server is read-only now")
     if demoted is None:
         record.record_info[REOPENING] = "thaw"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from registration_persistence.database.certificates import root_certificate_for
-from registration_persistence.database.policy import (
+from registration_persistence.database.settings_rules import (
     LONGEST_NAME,
     SECRET_ARN,
     VARIABLES,

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from psycopg import sql
 from sqlalchemy import Connection, text
 
-from registration_persistence.registrations.models import (
-    OutboxMessage,
-    Registration,
-    RegistrationConsent,
-    RegistrationEvent,
-    VerificationToken,
+from registration_persistence.models.tables import (
+    OutboxRow,
+    RegistrationConsentRow,
+    RegistrationEventRow,
+    RegistrationRow,
+    VerificationTokenRow,
 )
 
 OWNER_ROLE = "registration_owner"
@@ -24,13 +24,13 @@ VERSION_TABLE = "alembic_version"
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 GRANTS: Mapping[str, Sequence[str]] = {
-    Registration.__tablename__: _ALL,
-    VerificationToken.__tablename__: _ALL,
+    RegistrationRow.__tablename__: _ALL,
+    VerificationTokenRow.__tablename__: _ALL,
     # What cascades from a registration is done by the table's owner.
-    RegistrationConsent.__tablename__: ("SELECT", "INSERT"),
+    RegistrationConsentRow.__tablename__: ("SELECT", "INSERT"),
     # A row goes through the parent, so that the partitions need no grants.
-    RegistrationEvent.__tablename__: ("SELECT", "INSERT"),
-    OutboxMessage.__tablename__: _ALL,
+    RegistrationEventRow.__tablename__: ("SELECT", "INSERT"),
+    OutboxRow.__tablename__: _ALL,
     VERSION_TABLE: ("SELECT",),
 }
 """What `READ_WRITE_ROLE` may do with each table; nobody else may do anything."""
@@ -52,7 +52,7 @@ ours AS (
     WHERE NOT t.tgisinternal AND c.relnamespace = p.pronamespace AND c.relname = ANY(:tables))
 )
 """
-OURS_PARAMETERS = {"tables": list(GRANTS), "partitioned": RegistrationEvent.__tablename__}
+OURS_PARAMETERS = {"tables": list(GRANTS), "partitioned": RegistrationEventRow.__tablename__}
 
 _GRANTABLE = text(f"""
 WITH {OURS}

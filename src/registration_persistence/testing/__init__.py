@@ -15,8 +15,8 @@ from registration_persistence.testing.environment import (
     SecretsManagerDown,
     StartLambda,
 )
+from registration_persistence.testing.round_trips import WireCounter
 from registration_persistence.testing.servers import ServerMissing, missing, open_server
-from registration_persistence.testing.wire import WireCounter
 
 __all__ = [
     "FailOver",

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import psycopg
 
 from registration_persistence.database import Credentials, DatabaseSettings
-from registration_persistence.local import LambdaProcess, LocalCluster, LocalSecretsManager, PostgresAddress
-from registration_persistence.local.rotation import RotationStyle
-from registration_persistence.local.secretsmanager import OutageKind
+from registration_persistence.sandbox import LambdaProcess, LocalCluster, LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox.rotation import RotationStyle
+from registration_persistence.sandbox.secrets_manager import OutageKind
 
 Fault = Callable[[], AbstractContextManager[None]]
 """Begins when the block does, and ends with it."""
@@ -48,7 +48,7 @@ class RegistrationEnvironment:
         }
 
     @property
-    def address(self) -> PostgresAddress:
+    def address(self) -> PostgresServer:
         """The server that is the primary now, past the endpoint, with the superuser."""
         return self.cluster.primary.address
 

@@ -11,16 +11,16 @@ import psycopg
 import pytest
 
 from registration_persistence.database import Credentials, forget_db
-from registration_persistence.local import (
+from registration_persistence.sandbox import (
     IsolatedNetwork,
     LambdaProcess,
     LocalCluster,
     LocalSecretsManager,
     LocalServerError,
 )
-from registration_persistence.local import rotate as rotate_once
-from registration_persistence.local.network import why_not
-from registration_persistence.local.rotation import RotationStyle
+from registration_persistence.sandbox import rotate as rotate_once
+from registration_persistence.sandbox.network_namespace import why_not
+from registration_persistence.sandbox.rotation import RotationStyle
 from registration_persistence.testing.environment import (
     FailOver,
     Fault,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from registration_persistence.database import Database, DatabaseSettings
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.testing.faults import (
     cluster,
     drop_packets,
@@ -54,14 +54,14 @@ __all__ = [
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresAddress]:
+def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server, the first kind of `servers.KINDS` that is there."""
     with open_server() as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres_server: PostgresAddress) -> Iterator[DatabaseSettings]:
+def migrated_template(postgres_server: PostgresServer) -> Iterator[DatabaseSettings]:
     """A database that the real migrations made, for others to be copied from."""
     yield make_template(postgres_server)
     postgres_server.drop_database(TEMPLATE)
@@ -71,7 +71,7 @@ def migrated_template(postgres_server: PostgresAddress) -> Iterator[DatabaseSett
 
 @pytest.fixture
 def database_settings(
-    postgres_server: PostgresAddress, migrated_template: DatabaseSettings
+    postgres_server: PostgresServer, migrated_template: DatabaseSettings
 ) -> Iterator[DatabaseSettings]:
     """The settings of a migrated, empty database of the test's own."""
     name = copy_template(postgres_server)
@@ -88,7 +88,7 @@ def database(database_settings: DatabaseSettings) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def rolled_back_database(postgres_server: PostgresAddress, migrated_template: DatabaseSettings) -> Iterator[Database]:
+def rolled_back_database(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[Database]:
     """The database of every `isolated_session`, which stays empty."""
     name = copy_template(postgres_server)
     made = Database(replace(migrated_template, name=name))

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries, system_binaries
+from registration_persistence.sandbox import LocalPostgres, PostgresServer, embedded_binaries, system_binaries
 
 KINDS = ("named", "container", "system", "embedded")
 """In the order in which `open_server` tries them."""
@@ -28,7 +28,7 @@ class ServerMissing(RegistrationPersistenceError):
 
 
 @contextmanager
-def open_server(kind: str | None = None) -> Iterator[PostgresAddress]:
+def open_server(kind: str | None = None) -> Iterator[PostgresServer]:
     """Start a server, or find the one that is named, and stop it at the end.
 
     Args:
@@ -52,23 +52,23 @@ def open_server(kind: str | None = None) -> Iterator[PostgresAddress]:
 
 
 @contextmanager
-def _named() -> Iterator[PostgresAddress]:
+def _named() -> Iterator[PostgresServer]:
     text = os.environ.get(NAMED_SERVER)
     if not text:
         raise ServerMissing(f"{NAMED_SERVER} is not set: expected postgresql://superuser:password@host:port")
     url = make_url(text)
-    yield PostgresAddress(url.host or "127.0.0.1", url.port or 5432, url.username or "postgres", url.password or "")
+    yield PostgresServer(url.host or "127.0.0.1", url.port or 5432, url.username or "postgres", url.password or "")
 
 
 @contextmanager
-def _container() -> Iterator[PostgresAddress]:
+def _container() -> Iterator[PostgresServer]:
     if not _engine_answers():
         raise ServerMissing("no container engine answers: start Docker, or set DOCKER_HOST")
     from testcontainers.community.postgres import PostgresContainer
 
     container = PostgresContainer(os.environ.get("TEST_POSTGRES_IMAGE", _IMAGE), driver=None)
     with container.with_tmpfs_mount("/var/lib/postgresql/data"):
-        yield PostgresAddress(
+        yield PostgresServer(
             container.get_container_host_ip(),
             int(container.get_exposed_port(container.port)),
             container.username,
@@ -77,7 +77,7 @@ def _container() -> Iterator[PostgresAddress]:
 
 
 @contextmanager
-def _system() -> Iterator[PostgresAddress]:
+def _system() -> Iterator[PostgresServer]:
     binaries = system_binaries()
     if binaries is None:
         raise ServerMissing("the system has no PostgreSQL server: install the package postgresql")
@@ -86,7 +86,7 @@ def _system() -> Iterator[PostgresAddress]:
 
 
 @contextmanager
-def _embedded() -> Iterator[PostgresAddress]:
+def _embedded() -> Iterator[PostgresServer]:
     with LocalPostgres(embedded_binaries()) as server:
         yield server.address
 

@@ -1,0 +1,1 @@
+"""Where the user name and the password of a connection come from."""

@@ -1,0 +1,60 @@
+"""The metadata with its naming convention, and the vocabulary that the models' columns are written in."""
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from sqlalchemy import DateTime, LargeBinary, MetaData, SmallInteger, Text, text
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from registration_persistence.domain.status import Status
+
+INITIAL_STATUSES: Mapping[str, tuple[Status, ...]] = MappingProxyType(
+    {"registered": (Status.PENDING,), "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE)}
+)
+"""The statuses that a registration may begin with, by the type of its first event."""
+
+
+class Base(DeclarativeBase):
+    """The base of the models; `metadata` is what Alembic compares the database with."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+
+    def __repr__(self) -> str:
+        identity = ", ".join(repr(value) for value in self._identity())
+        return f"<{type(self).__name__} {identity}>"
+
+    def _identity(self) -> list[Any]:
+        return [self.__dict__.get(column.key) for column in self.__table__.primary_key]
+
+
+IdPrimaryKey = Annotated[uuid.UUID, mapped_column(UUID, primary_key=True)]
+
+Id = Annotated[uuid.UUID, mapped_column(UUID)]
+
+String = Annotated[str, mapped_column(Text)]
+
+ComparisonKey = Annotated[str, mapped_column(Text(collation="C"))]
+
+Hash = Annotated[bytes, mapped_column(LargeBinary)]
+
+Small = Annotated[int, mapped_column(SmallInteger)]
+
+Json = Annotated[dict[str, Any], mapped_column(JSONB, server_default=text("'{}'"))]
+
+Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+
+MomentNow = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=text("statement_timestamp()"))]
+
+Counter = Annotated[int, mapped_column(SmallInteger, server_default=text("0"))]

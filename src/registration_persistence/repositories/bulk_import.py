@@ -1,0 +1,176 @@
+"""`bulk_import`: people who registered elsewhere, many in one statement, in constant memory."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from registration_persistence.domain.email import KEY_REVISION, normalise_email
+from registration_persistence.domain.idempotency import submission
+from registration_persistence.domain.ids import new_id_text
+from registration_persistence.domain.profile import checked_profile
+from registration_persistence.domain.records import ImportRow
+from registration_persistence.domain.validation import (
+    checked_actor,
+    checked_consents,
+    checked_correlation_id,
+    checked_moment,
+    checked_number,
+    checked_ttl,
+)
+from registration_persistence.errors import InvalidInput
+from registration_persistence.models.columns import INITIAL_STATUSES
+from registration_persistence.outcomes import ImportReport
+from registration_persistence.repositories.sql.bulk_import import IMPORT
+from registration_persistence.repositories.traceback_redaction import redact_traceback
+
+DUPLICATE = "duplicate: the mailbox is proven already, or the idempotency key was used before"
+"""Why a row was skipped that could have been stored."""
+
+# The rows are made here, so that there is no circle to look for.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)
+
+_LARGEST_BATCH = 10_000
+
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+
+_IMPORTABLE = INITIAL_STATUSES["imported"]
+
+
+def bulk_import(
+    session: Session,
+    rows: Iterable[ImportRow],
+    *,
+    actor: str = "system",
+    correlation_id: str | None = None,
+    ttl: timedelta = timedelta(days=30),
+    announce: bool = False,
+    on_skipped: Callable[[int, str], None] | None = None,
+    batch: int = 1000,
+) -> ImportReport:
+    """Store people who registered elsewhere, each with consents and an event; never commits.
+
+    One statement for each *batch* of rows, which are read from the stream as they are needed. In a transaction the
+    import is all or nothing; in an `autocommit` session each batch is kept by itself, and importing the same rows
+    again goes on where it stopped, because what is there is a duplicate.
+
+    A pending registration gets no token: `issue_token` makes one when mail is sent.
+
+    Args:
+        session: A session of `Database.session`.
+        rows: A stream of any length.
+        actor: As for `RegistrationRepository`, as is the next.
+        correlation_id: What ties the event trail to a trace or request; not personal data.
+        ttl: How long pending and verified rows stay open.
+        announce: Whether to put a message for each row into the outbox, `registration.imported`.
+        on_skipped: Called with the number of each row that was not stored, from 1, and why; never with the row.
+        batch: Rows in a statement, 1 to 10,000.
+
+    Raises:
+        InvalidInput: An argument is wrong; a wrong row is rejected and raises nothing.
+    """
+    return _Import(session, checked_actor(actor), checked_correlation_id(correlation_id)).run(
+        rows,
+        ttl=checked_ttl("ttl", ttl),
+        announce=bool(announce),
+        on_skipped=on_skipped or _ignore,
+        batch=checked_number("batch", batch, 1, _LARGEST_BATCH),
+    )
+
+
+class _Import:
+    def __init__(self, session: Session, actor: str, correlation_id: str | None) -> None:
+        self._session = session
+        self._parameters: dict[str, Any] = {
+            "actor": actor,
+            "correlation_id": correlation_id,
+            "email_key_rev": KEY_REVISION,
+        }
+        self._counts = Counter[str]()
+        self._reasons = Counter[str]()
+
+    @redact_traceback
+    def run(
+        self,
+        rows: Iterable[ImportRow],
+        *,
+        ttl: timedelta,
+        announce: bool,
+        on_skipped: Callable[[int, str], None],
+        batch: int,
+    ) -> ImportReport:
+        self._parameters |= {"ttl": ttl, "announce": announce}
+        prepared = self._prepared(rows, on_skipped)
+        while chunk := list(islice(prepared, batch)):
+            consents = [consent for row in chunk for consent in row.pop("consents")]
+            encoded = {"rows": _ENCODER.encode(chunk), "consents": _ENCODER.encode(consents)}
+            duplicates = self._session.scalars(IMPORT, {**encoded, **self._parameters}).all()
+            for number in duplicates:
+                on_skipped(number, DUPLICATE)
+            self._counts["duplicates"] += len(duplicates)
+            self._counts["inserted"] += len(chunk) - len(duplicates)
+        return ImportReport(
+            inserted=self._counts["inserted"],
+            duplicates=self._counts["duplicates"],
+            rejected=self._reasons.total(),
+            reasons=dict(self._reasons),
+        )
+
+    def _prepared(self, rows: Iterable[ImportRow], on_skipped: Callable[[int, str], None]) -> Iterator[dict[str, Any]]:
+        now = datetime.now(UTC)
+        for number, row in enumerate(rows, 1):
+            try:
+                yield {"number": number, **_fields(row, now)}
+            except InvalidInput as error:
+                self._reasons[str(error)] += 1
+                on_skipped(number, str(error))
+
+
+def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
+    """Return what is stored of *row*, as JSON can hold it."""
+    if not isinstance(row, ImportRow):
+        raise InvalidInput(f"the row is a {type(row).__name__}: expected an ImportRow")
+    if row.status not in _IMPORTABLE:
+        raise InvalidInput(f"the status cannot be imported: expected one of {', '.join(_IMPORTABLE)}")
+    mailbox, profile, consents = (
+        normalise_email(row.email),
+        checked_profile(row.profile),
+        checked_consents(row.consents),
+    )
+    registered_at = None if row.registered_at is None else checked_moment("registered_at", row.registered_at)
+    if registered_at and registered_at > now:
+        raise InvalidInput("registered_at is in the future")
+    if registered_at and registered_at < _EARLIEST:
+        raise InvalidInput(f"registered_at is before {_EARLIEST.year}")
+    keys = submission(row.idempotency_key, mailbox.address, profile, consents)
+    identity = new_id_text()
+    return {
+        "id": identity,
+        "event_id": new_id_text(),
+        "email": mailbox.address,
+        "email_key": mailbox.key,
+        "status": str(row.status),
+        "profile": profile,
+        "registered_at": registered_at and registered_at.isoformat(),
+        "consents": [
+            {
+                "registration_id": identity,
+                "id": new_id_text(),
+                "purpose": consent.purpose,
+                "document_version": consent.document_version,
+                "granted": consent.granted,
+                "source": consent.source,
+            }
+            for consent in consents
+        ],
+        "purposes": [consent.purpose for consent in consents],
+        **{name: key and key.hex() for name, key in keys.items()},
+    }
+
+
+def _ignore(_number: int, _reason: str) -> None:
+    """Do nothing; the report has the counts."""

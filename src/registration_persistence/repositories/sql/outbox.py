@@ -1,0 +1,50 @@
+"""The SQL of `OutboxRepository`."""
+
+from registration_persistence.repositories.sql.fragments import statement
+
+_COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS integer) AS seq, o.attempts,
+          o.last_error, o.available_at, o.dead_at"""
+
+CLAIM = statement(f"""
+WITH due AS (
+  SELECT event_id FROM outbox
+  WHERE dead_at IS NULL AND available_at <= statement_timestamp()
+  ORDER BY available_at, event_id LIMIT :limit
+  FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox o SET available_at = statement_timestamp() + :lease, attempts = o.attempts + 1
+WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
+RETURNING {_COLUMNS}
+""")
+
+# Whoever claimed the message last knows how often it was claimed and until when; the others are late.
+_CLAIMED = """o.event_id = claimed.event_id AND o.attempts = claimed.attempts AND o.available_at = claimed.leased_until
+  AND o.dead_at IS NULL"""
+
+_GIVEN = """unnest(:ids, :attempts_of, :leased_until) AS claimed (event_id, attempts, leased_until)"""
+
+ACK = statement("DELETE FROM outbox WHERE event_id = ANY(:ids)")
+
+RETRY = statement(f"""
+UPDATE outbox o SET available_at = statement_timestamp() + :delay, last_error = :error
+FROM {_GIVEN} WHERE {_CLAIMED}
+""")
+
+RELEASE = statement(f"""
+UPDATE outbox o SET available_at = statement_timestamp(), attempts = o.attempts - 1
+FROM {_GIVEN} WHERE {_CLAIMED}
+""")
+
+BURY = statement(f"""
+UPDATE outbox o SET dead_at = statement_timestamp(), last_error = :error
+FROM {_GIVEN} WHERE {_CLAIMED}
+""")
+
+DEAD = statement(f"""
+SELECT {_COLUMNS} FROM outbox o WHERE o.dead_at IS NOT NULL ORDER BY o.dead_at, o.event_id LIMIT :limit
+""")
+
+REVIVE = statement("""
+UPDATE outbox SET dead_at = NULL, attempts = 0, available_at = statement_timestamp()
+WHERE event_id = ANY(:ids) AND dead_at IS NOT NULL
+""")

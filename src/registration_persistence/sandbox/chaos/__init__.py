@@ -1,0 +1,1 @@
+"""The command `chaos`: sign-ups under load while faults happen."""

@@ -1,0 +1,1 @@
+"""The command `demo`: the sign-ups of a CSV file, from the form to the row."""

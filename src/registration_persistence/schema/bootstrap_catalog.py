@@ -1,0 +1,76 @@
+"""The queries of the system catalog that `bootstrap` compares the cluster with."""
+
+from sqlalchemy import text
+
+from registration_persistence.schema.datadog import EXPLAIN, FIND_EXPLAIN, SCHEMA
+from registration_persistence.schema.grants import OURS, OWNER_ROLE
+
+ADMIN = text("""
+SELECT current_user AS name, CAST(current_setting('server_version_num') AS integer) AS version,
+       rolsuper OR rolcreaterole AS creates_roles,
+       (SELECT pg_has_role(current_user, datdba, 'USAGE') FROM pg_database WHERE datname = current_database())
+         AS owns_database,
+       (SELECT pg_has_role(current_user, nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public') AS owns_public
+FROM pg_roles WHERE rolname = current_user
+""")
+
+ROLES = text("""
+SELECT rolname AS name, rolsuper OR rolreplication OR rolbypassrls AS mighty, rolcanlogin AS login,
+       rolcreatedb OR rolcreaterole AS creates, rolinherit AS inherits, rolconnlimit AS connections,
+       pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION') AS administrable
+FROM pg_roles WHERE rolname = ANY(:roles)
+""")
+
+OWNED = text(f"""
+WITH {OURS}
+SELECT name, kind, pg_get_userbyid(owner) AS owner FROM ours
+UNION ALL
+SELECT nspname, 'n', pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = '{SCHEMA}'
+UNION ALL
+SELECT '{EXPLAIN}', 'f', pg_get_userbyid(proowner) FROM ({FIND_EXPLAIN}) AS explain
+ORDER BY name
+""")  # noqa: S608 constants
+
+MEMBERSHIPS = text("""
+SELECT DISTINCT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member FROM pg_auth_members
+WHERE pg_get_userbyid(member) = ANY(:roles) ORDER BY 1, 2
+""")
+
+# All that bootstrap may touch, one sentence each, so that the difference says what it did.
+STATE = text(f"""
+WITH {OURS}, allowed AS (
+  SELECT 'the database' AS what, datdba AS owner, coalesce(datacl, acldefault('d', datdba)) AS acl
+  FROM pg_database WHERE datname = current_database()
+  UNION ALL
+  SELECT 'the schema ' || nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
+  FROM pg_namespace WHERE nspname IN ('public', '{SCHEMA}')
+  UNION ALL
+  SELECT name, owner, coalesce(acl, acldefault(kind, owner)) FROM ours
+  UNION ALL
+  SELECT '{EXPLAIN}', proowner, coalesce(proacl, acldefault('f', proowner))
+  FROM ({FIND_EXPLAIN}) AS explain
+)
+SELECT format('%s is a role %s%s%s', rolname, CASE WHEN rolcanlogin THEN 'with' ELSE 'without' END, ' login',
+              CASE WHEN rolcreatedb OR rolcreaterole THEN ' that creates others' ELSE '' END
+              || CASE WHEN rolconnlimit >= 0 THEN format(' and %s connections', rolconnlimit) ELSE '' END)
+FROM pg_roles WHERE rolname = ANY(:roles)
+UNION
+SELECT format('%s is a member of %s', pg_get_userbyid(member), pg_get_userbyid(roleid)) FROM pg_auth_members
+WHERE pg_get_userbyid(member) = ANY(:roles)
+UNION
+SELECT format('%s can become %s', current_user, rolname) FROM pg_roles
+WHERE rolname = '{OWNER_ROLE}' AND pg_has_role(current_user, oid, 'USAGE')
+UNION
+SELECT format('%s has %s', rolname, setting)
+FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS setting
+WHERE s.setdatabase = 0 AND rolname = ANY(:roles)
+UNION
+SELECT format('%s may %s on %s', CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END,
+              string_agg(privilege_type, ', ' ORDER BY privilege_type), what)
+FROM allowed, aclexplode(acl) WHERE grantee <> owner AND (grantee = 0 OR pg_get_userbyid(grantee) = ANY(:roles))
+GROUP BY grantee, what
+UNION
+SELECT format('%s belongs to %s', name, pg_get_userbyid(owner)) FROM ours
+UNION
+SELECT format('{EXPLAIN} has the body %s', md5(pg_get_functiondef(oid))) FROM ({FIND_EXPLAIN}) AS explain
+""")  # noqa: S608 constants
