@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEADER = "email,display_name,locale,source,terms_version,newsletter"
 # Line 1 is the header; the first person's name takes lines 2 and 3, and line 6 is empty.
 SIGNUPS = f'''{HEADER}
