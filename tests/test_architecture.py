@@ -91,9 +91,9 @@ def test_the_contract_has_every_error() -> None:
     assert leaves <= set(registration_persistence.__all__)
 
 
-def test_the_readme_lists_every_variable() -> None:
-    """The README's table has the variables that `DatabaseSettings` and `schema` read, and no other."""
-    table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+def test_the_configuration_page_lists_every_variable() -> None:
+    """The tables of docs/configuration.md list the variables that `DatabaseSettings` and `schema` read, and no other."""
+    table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
 
     of_schema = {"APP_DATABASE_OWNER_ROLE", schema.roles.APPLICATION_SECRET, schema.roles.MONITORING_SECRET}
     assert {*policy.VARIABLES.values(), *of_schema} == table
