@@ -1,25 +1,25 @@
-"""Writes docs/diagrams.md from the code: `make diagrams`."""
+"""Write docs/diagrams.md from the code: `make diagrams`."""
 
 import sys
 from pathlib import Path
 
-from sqlalchemy import Column, Index, Table, UniqueConstraint
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Column, Index, Table, UniqueConstraint, make_url
 
-from registration_persistence.domain.status import MOVES, Status
-from registration_persistence.models import RegistrationRow
-from registration_persistence.models.columns import INITIAL_STATUSES, Base
+from registration_persistence import Status
+from registration_persistence.models import INITIAL_STATUSES, MOVES, Base, RegistrationRow
 
-POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+POSTGRESQL = make_url("postgresql://").get_dialect()()
 FILE = Path(__file__).with_name("diagrams.md")
 
 TEXT = """# Diagrams
 
-Made from the code by `make diagrams`; a test compares them.
+`make diagrams` generates this page from the code, and a test compares both.
 
 ## States
 
-From `MOVES` in `registrations/base.py`; the labels are the types of the events. A trigger refuses every other move.
+The states and their changes are `INITIAL_STATUSES` and `MOVES`.
+The labels are the types of the events.
+A trigger of the database rejects every other change.
 
 ```mermaid
 {states}
@@ -27,8 +27,9 @@ From `MOVES` in `registrations/base.py`; the labels are the types of the events.
 
 ## Tables
 
-From `registrations/models.py`. `registration_events` and `outbox` outlive a registration, so they have no foreign key;
-dotted lines show whose id they hold.
+The tables are defined in `models/tables.py`.
+`registration_events` and `outbox` outlive a registration, so they have no foreign key.
+A dotted line connects a table with the registrations whose ids it contains.
 
 ```mermaid
 {entities}
@@ -37,7 +38,7 @@ dotted lines show whose id they hold.
 
 
 def states() -> str:
-    """Return the life of a registration as a Mermaid diagram."""
+    """Return the statuses and their changes as a Mermaid diagram."""
     lines = ["stateDiagram-v2"]
     lines += [f"    [*] --> {status}: {event}" for event, statuses in INITIAL_STATUSES.items() for status in statuses]
     lines += [f"    {source} --> {move.target}: {event}" for event, move in MOVES.items() for source in move.sources]
@@ -46,8 +47,7 @@ def states() -> str:
 
 
 def entities() -> str:
-    """Return the tables and how they belong together as a Mermaid diagram."""
-    # Importing the models has filled the metadata.
+    """Return the tables and their relations as a Mermaid diagram."""
     tables = sorted(
         Base.metadata.tables.values(), key=lambda table: (table is not RegistrationRow.__table__, table.name)
     )
@@ -80,13 +80,13 @@ def _described(column: Column[object], table: Table) -> str:
 
 
 def _is_partial(index: Index) -> bool:
-    """Tell whether *index* leaves out rows for another reason than NULL."""
+    """Return whether *index* excludes rows for another reason than NULL."""
     where = index.dialect_options["postgresql"]["where"]
     return where is not None and "IS NOT NULL" not in str(where)
 
 
 def text() -> str:
-    """Return the whole page."""
+    """Return the text of the page."""
     return TEXT.format(states=states(), entities=entities())
 
 

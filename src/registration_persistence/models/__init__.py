@@ -1,5 +1,9 @@
-"""The tables as SQLAlchemy models: for Alembic, and for services that read or join them with the ORM."""
+"""The tables as SQLAlchemy models, and the state machine that their trigger enforces.
 
+For Alembic, and for services that read or join the tables with the ORM.
+"""
+
+from registration_persistence.domain.status import INITIAL_STATUSES, MOVES
 from registration_persistence.models.columns import Base
 from registration_persistence.models.tables import (
     OutboxRow,
@@ -10,6 +14,8 @@ from registration_persistence.models.tables import (
 )
 
 __all__ = [
+    "INITIAL_STATUSES",
+    "MOVES",
     "Base",
     "OutboxRow",
     "RegistrationConsentRow",

@@ -1,0 +1,34 @@
+"""Each relative link of the documentation leads to a file or a folder."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)")
+
+
+def pages() -> list[Path]:
+    """Return the Markdown files at the root and in docs/."""
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def test_every_link_leads_somewhere() -> None:
+    """A page that is moved or renamed breaks no link, neither in the README nor in docs/."""
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages()
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+
+    assert [] == broken
+
+
+def test_the_links_are_found() -> None:
+    """The README links a proof for each of its promises, and external addresses are not taken for files."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| \w.*\. \| (.*) \|$", readme, re.MULTILINE)
+
+    assert len(promises) > 10
+    assert [] == [promise for promise in promises if not LINK.search(promise)]
+    assert ["a.md"] == LINK.findall("[a](a.md#b) [c](https://example.com/d) [e](#f)")
