@@ -1,4 +1,4 @@
-"""Writes `examples/signups.csv`: a thousand made-up sign-ups, plain and messy, the same ones each time.
+"""Generate `examples/signups.csv`: a thousand invented sign-ups, plain and messy, with a fixed seed.
 
 python examples/make_signups.py > examples/signups.csv
 """
@@ -19,19 +19,19 @@ LAST = (
     *("Hüsker", "Ivanova", "Jansen", "Kowalski", "Müller", "Nguyễn", "Ødegård"),
 )
 DOMAINS = ("example.com", "example.org", "mail.example.net", "example.co.uk", "bücher.example", "例え.example")
-# Letters that lose more than an accent when they are decomposed.
+# Letters that Unicode does not decompose into a base letter and an accent.
 SPECIAL = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d"})
 
 
 def plain_address(rng: random.Random, number: int) -> str:
-    """An address as most people type theirs."""
+    """Return an address in the form that most people type."""
     name = unicodedata.normalize("NFD", f"{rng.choice(FIRST)}.{rng.choice(LAST)}".translate(SPECIAL))
     name = name.encode("ascii", "ignore").decode()
     return f"{name.lower()}{number}@{rng.choice(DOMAINS[:4])}"
 
 
 def messy_address(rng: random.Random, number: int) -> str:
-    """An address that is fine, though it does not look like the others."""
+    """Return a valid address in an unusual form."""
     plain = plain_address(rng, number)
     local, _, domain = plain.partition("@")
     shapes: tuple[Callable[[], str], ...] = (
@@ -47,7 +47,7 @@ def messy_address(rng: random.Random, number: int) -> str:
 
 
 def invalid_address(rng: random.Random, number: int) -> str:
-    """What is no address at all."""
+    """Return a string that is not a valid address."""
     plain = plain_address(rng, number)
     local, _, domain = plain.partition("@")
     return rng.choice(
@@ -68,7 +68,7 @@ def invalid_address(rng: random.Random, number: int) -> str:
 
 
 def signups(rng: random.Random) -> list[list[str]]:
-    """A thousand rows: 75 % plain, 12 % messy, 5 % invalid, 4 % sent twice, 4 % a known mailbox spelt differently."""
+    """Return a thousand rows: 75 % plain, 12 % messy, 5 % invalid, 4 % repeated, 4 % a mailbox respelt."""
     rows: list[list[str]] = []
     for number in range(ROWS):
         kind = rng.choices(("plain", "messy", "invalid", "again", "respelt"), (75, 12, 5, 4, 4))[0]
@@ -92,10 +92,10 @@ def signups(rng: random.Random) -> list[list[str]]:
 
 
 def main() -> None:
-    """Print the file."""
+    """Print the CSV file to standard output."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["email", "display_name", "locale", "source", "terms_version", "newsletter"])
-    writer.writerows(signups(random.Random(20260101)))  # noqa: S311 the same rows each time, nothing secret
+    writer.writerows(signups(random.Random(20260101)))  # noqa: S311 a fixed seed; nothing is secret
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def test_services_need_no_private_module() -> None:
 
 
 def test_the_configuration_page_lists_every_variable() -> None:
-    """The tables of docs/configuration.md list the variables that `DatabaseSettings` and `schema` read, and no other."""
+    """docs/configuration.md lists the variables that `DatabaseSettings` and `schema` read, and no other."""
     table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
 
     of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, MONITORING_SECRET}

@@ -1,1 +1,1 @@
-"""An example of a service: its function, and the stack that deploys it."""
+"""An example service: its Lambda function, and the stack that deploys it."""

@@ -1,4 +1,4 @@
-"""A service that uses the database, as the stack of an application is written."""
+"""An example of an application stack: a service that uses the database."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from registration_infra.assets import package_layer
 from registration_infra.constructs.datadog import instrument
 from registration_infra.constructs.function import VpcFunction
 
-# What API Gateway waits for at most, and a second.
+# API Gateway waits for at most 29 s; one second is added.
 _TIMEOUT = Duration.seconds(30)
 _MEMORY_MIB = 512
 
 
 class RegistrationServiceStack(Stack):
-    """One function; `environment_for` gives it all that it needs for the database."""
+    """A stack with one function; `environment_for` gives the function its access to the database."""
 
     def __init__(self, scope: Construct, *, config: EnvironmentConfig, built: bool) -> None:
         super().__init__(

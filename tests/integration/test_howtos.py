@@ -57,7 +57,7 @@ def test_sign_up_flow(rows: Rows) -> None:
     assert [409, 410] == [guide.open_link(token)[0] for token in (other, "nonsense")]
     assert guide.complete(registration_id, {"city": "London", "version": 1})[0] == 409
     assert (200, 4) == guide.complete(registration_id, {"city": "London", "version": 2})
-    assert (409, "somebody else changed this meanwhile: load it again") == guide.complete(
+    assert (409, "the registration was changed in the meantime: load it again") == guide.complete(
         registration_id, {"city": "London", "version": 2}
     )
     assert [{"profile": {"display_name": "Ada", "city": "London"}}] == rows(
@@ -76,7 +76,7 @@ def test_resend(database: Database, rows: Rows) -> None:
         session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '1 hour'"))
     assert (202, None) == guide.resend(registration_id)
     assert [410, 200] == [guide.open_link(token)[0] for token in (first, guide.mails[-1][1])]
-    assert (409, "nothing to prove: this registration is verified") == guide.resend(registration_id)
+    assert (409, "nothing to verify: this registration is verified") == guide.resend(registration_id)
 
 
 def test_resend_ends(database: Database, rows: Rows) -> None:

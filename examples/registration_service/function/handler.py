@@ -1,4 +1,4 @@
-"""The Lambda function behind an HTTP API of API Gateway: each route has its handler in `signup_service.py`."""
+"""The Lambda function behind an HTTP API of API Gateway; `signup_service.py` has the handler of each route."""
 
 from signup_service import Event, Response, activate, resend, response, sign_up, verify
 
@@ -11,10 +11,10 @@ ROUTES = {
     "POST /registrations/{id}/activation": activate,
 }
 
-get_db().warm_up()  # where the CPU is not throttled: the secret, and the connection
+get_db().warm_up()  # at initialisation, when the CPU is not throttled: read the secret, open the connection
 
 
 def handle(event: Event, context: LambdaContext) -> Response:
-    """Answer a request of the HTTP API, whose event says which route it took."""
+    """Respond to a request of the HTTP API; the `routeKey` of *event* selects the handler."""
     handler = ROUTES.get(event.get("routeKey", ""))
     return handler(event, context) if handler else response(404, problem=f"expected one of {', '.join(ROUTES)}")

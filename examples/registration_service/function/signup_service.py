@@ -1,6 +1,6 @@
-"""Four Lambda handlers of a registration service behind API Gateway, as a user of the package writes them.
+"""Four Lambda handlers of a registration service behind API Gateway, written as a user of the package writes them.
 
-Deploy them with `APP_DATABASE_*` set. How mail is sent is for `send_mail`.
+Deploy them with `APP_DATABASE_*` set. Replace the body of `send_mail` to send real mail.
 """
 
 import json
@@ -20,6 +20,7 @@ from registration_persistence import (
     VerificationRepository,
     deadline,
     get_db,
+    outcomes,
     session_scope,
 )
 from registration_persistence.errors import (
@@ -29,15 +30,6 @@ from registration_persistence.errors import (
     InvalidInput,
     RegistrationNotFound,
 )
-from registration_persistence.outcomes import (
-    AlreadyVerified,
-    Issued,
-    NotPending,
-    Registered,
-    Replayed,
-    Throttled,
-    Verified,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -46,21 +38,21 @@ Response = dict[str, Any]
 
 
 def send_mail(address: str, *, known: bool, token: str) -> None:
-    """Send *address* the verification link, or where it is *known* already, a note that somebody tried to sign up."""
+    """Send the verification link to *address*; if the mailbox is already *known*, the mail says so."""
     logger.info("mail to an address of %d characters, known=%s, token of %d", len(address), known, len(token))
 
 
 def response(code: int, **body: str) -> Response:
-    """What API Gateway expects."""
+    """Return a response in the format of API Gateway."""
     return {"statusCode": code, "body": json.dumps(body)}
 
 
 class BadRequest(Exception):
-    """The request lacks something; the message says what."""
+    """The request is incomplete; the message says which part is missing."""
 
 
 def form_of(event: Event, *fields: str) -> dict[str, Any]:
-    """Return the body of *event*, which must be an object with *fields*."""
+    """Return the body of *event*, which must be a JSON object with *fields*."""
     try:
         form = json.loads(event.get("body") or "")
     except ValueError:
@@ -71,7 +63,7 @@ def form_of(event: Event, *fields: str) -> dict[str, Any]:
 
 
 def header_of(event: Event, name: str) -> str:
-    """Return a header of *event*; HTTP does not care about its case, API Gateway passes on what came."""
+    """Return the header *name* (in lower case) of *event*; API Gateway keeps the case that the client sent."""
     for key, value in event.get("headers", {}).items():
         if key.lower() == name:
             return str(value)
@@ -79,7 +71,7 @@ def header_of(event: Event, name: str) -> str:
 
 
 def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[Event, LambdaContext], Response]:
-    """Answer 400 to what is wrong, 409 to what cannot be done now, 503 to what may be repeated, 500 to the rest."""
+    """Translate errors to status codes: 400 invalid, 404 unknown, 409 conflict, 503 may be repeated, otherwise 500."""
 
     def answer(event: Event, context: LambdaContext) -> Response:
         try:
@@ -92,10 +84,10 @@ def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[
         except RegistrationNotFound:
             return response(404, problem="there is no such registration")
         except IllegalTransition:
-            return response(409, problem="the mailbox is not proven, or that was too long ago")
+            return response(409, problem="the mailbox is not verified, or the verification has expired")
         except (RegistrationPersistenceError, SQLAlchemyError) as error:
             logger.exception("the database failed")
-            # After an unknown outcome the client sends the same idempotency key, or opens the same link, again.
+            # After an unknown commit the client sends the same idempotency key, or opens the same link, again.
             again = isinstance(error, CommitOutcomeUnknown) or getattr(error, "retryable", False)
             return response(503 if again else 500, problem="please try again later")
 
@@ -104,11 +96,11 @@ def answering_errors(handler: Callable[[Event, object], Response]) -> Callable[[
 
 @answering_errors
 def sign_up(event: Event, _: object) -> Response:
-    """POST /registrations: the same answer for a new and for a known mailbox."""
+    """POST /registrations: return the same response for a new mailbox and for a known one."""
     form = form_of(event, "email", "display_name", "terms_version", "newsletter")
     key = header_of(event, "idempotency-key")
 
-    def work(session: Session) -> Registered | Replayed:
+    def work(session: Session) -> outcomes.RegisterOutcome:
         return RegistrationRepository(session).register(
             form["email"],
             profile={"display_name": form["display_name"]},
@@ -117,25 +109,25 @@ def sign_up(event: Event, _: object) -> Response:
         )
 
     outcome = get_db().run(work, idempotent=True, autocommit=True)
-    if isinstance(outcome, Registered):
+    if isinstance(outcome, outcomes.Registered):
         send_mail(outcome.registration.email or "", known=outcome.email_verified_elsewhere, token=outcome.token)
     return response(202, status="check your mail")
 
 
 @answering_errors
 def verify(event: Event, _: object) -> Response:
-    """POST /verifications: a link that is opened twice is no error."""
+    """POST /verifications: verify the mailbox; opening a link twice is a success."""
     with session_scope(autocommit=True) as session:
         outcome = VerificationRepository(session).verify_by_token(form_of(event, "token")["token"])
     match outcome:
-        case Verified(registration) | AlreadyVerified(registration):
+        case outcomes.Verified(registration) | outcomes.AlreadyVerified(registration):
             return response(200, id=str(registration.id), status=registration.status)
         case _:
-            return response(410, problem="the link is not valid any more: please sign up again")
+            return response(410, problem="the link is no longer valid: please sign up again")
 
 
 def id_of(event: Event) -> UUID:
-    """Return the registration's id, from the path of *event*."""
+    """Return the id of the registration from the path of *event*."""
     try:
         return UUID(event["pathParameters"]["id"])
     except ValueError:
@@ -144,22 +136,25 @@ def id_of(event: Event) -> UUID:
 
 @answering_errors
 def resend(event: Event, _: object) -> Response:
-    """POST /registrations/{id}/mails: another link, once a minute, five in all; the one before is dead then."""
+    """POST /registrations/{id}/mails: send another link, at most one per minute and five in total.
+
+    The previous link no longer works then.
+    """
     with session_scope(autocommit=True) as session:
         outcome = VerificationRepository(session).issue_token(id_of(event))
     match outcome:
-        case Issued(registration, secret):
+        case outcomes.Issued(registration, secret):
             send_mail(registration.email or "", known=False, token=secret)
             return response(202, status="check your mail")
-        case Throttled(retry_at):
+        case outcomes.Throttled(retry_at):
             return response(429, problem=f"not before {retry_at.isoformat()}" if retry_at else "no more mails")
-        case NotPending(status):
+        case outcomes.NotPending(status):
             return response(409, problem=f"this registration is {status}")
 
 
 @answering_errors
 def activate(event: Event, _: object) -> Response:
-    """POST /registrations/{id}/activation."""
+    """POST /registrations/{id}/activation: activate a verified registration."""
     with session_scope(autocommit=True) as session:
         active = RegistrationRepository(session, actor="system").activate(id_of(event))
     return response(200, id=str(active.id), status=active.status)

@@ -368,7 +368,7 @@ def test_only_some_rows(operator: Operator, cloud: Cloud, database: Database, co
     screen = operator.follow(*under(PITR, "1.", "2.", "4.", "5."), mine, before=helper + '"$1"; }')
 
     assert f'[{{"brought_back": "{lost}"}}]\n[]\n[]\n' in screen
-    assert screen.endswith("-000000000001: not there at that moment\n")
+    assert screen.endswith("-000000000001: did not exist at that moment\n")
     assert before == rows(database, "SELECT to_jsonb(r) AS row FROM registrations r WHERE id = :id", id=lost)
     assert {lost, other} == {row["id"] for row in rows(database, "SELECT id FROM registrations")}
     assert 1 == len(rows(database, "SELECT id FROM registration_consents WHERE registration_id = :id", id=lost))
