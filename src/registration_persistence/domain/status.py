@@ -40,3 +40,8 @@ MOVES: Mapping[str, Move] = MappingProxyType(
     }
 )
 """The moves by the type of their event; a trigger of the schema refuses all others."""
+
+INITIAL_STATUSES: Mapping[str, tuple[Status, ...]] = MappingProxyType(
+    {"registered": (Status.PENDING,), "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE)}
+)
+"""The statuses that a registration may begin with, by the type of its first event."""

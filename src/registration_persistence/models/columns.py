@@ -1,21 +1,12 @@
 """The metadata with its naming convention, and the vocabulary that the models' columns are written in."""
 
 import uuid
-from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from sqlalchemy import DateTime, LargeBinary, MetaData, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, mapped_column
-
-from registration_persistence.domain.status import Status
-
-INITIAL_STATUSES: Mapping[str, tuple[Status, ...]] = MappingProxyType(
-    {"registered": (Status.PENDING,), "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE)}
-)
-"""The statuses that a registration may begin with, by the type of its first event."""
 
 
 class Base(DeclarativeBase):

@@ -14,6 +14,7 @@ from registration_persistence.domain.idempotency import submission
 from registration_persistence.domain.ids import new_id_text
 from registration_persistence.domain.profile import checked_profile
 from registration_persistence.domain.records import ImportRow
+from registration_persistence.domain.status import INITIAL_STATUSES
 from registration_persistence.domain.validation import (
     checked_actor,
     checked_consents,
@@ -23,7 +24,6 @@ from registration_persistence.domain.validation import (
     checked_ttl,
 )
 from registration_persistence.errors import InvalidInput
-from registration_persistence.models.columns import INITIAL_STATUSES
 from registration_persistence.outcomes import ImportReport
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
