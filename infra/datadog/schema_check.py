@@ -167,7 +167,7 @@ def _unknown_parts(part: Any, key: str) -> Iterator[str]:
     if isinstance(part, UnparsedObject):
         yield f"{key} is unknown to Datadog's client"
     elif isinstance(part, ModelSimple):
-        if part.allowed_values and part.value not in part.allowed_values:
+        if part.allowed_values and not _accepts(type(part), part.value):
             yield f"{key} is {shown(part.value)}, which is unknown to Datadog's client"
     elif isinstance(part, ModelNormal):
         for name, written in part.attribute_map.items():
