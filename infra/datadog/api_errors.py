@@ -20,7 +20,7 @@ def explanation(error: Exception, host: str, request: str) -> str:
     Args:
         error: One of `API_ERRORS`.
         host: The URL of the API.
-        request: What Datadog was asked to do, such as `to list the monitors`.
+        request: The request in words, such as `to list the monitors`.
     """
     if isinstance(error, ApiException):
         return f"Datadog answered {error.status} when asked {request}: {_reason(error)}"
