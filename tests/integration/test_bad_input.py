@@ -115,7 +115,7 @@ BY_ID: dict[str, Callable[[Session, Any], object]] = {
     "record": lambda session, identity: ConsentRepository(session).record(identity, [TERMS]),
     "current": lambda session, identity: ConsentRepository(session).current(identity),
     "history": lambda session, identity: ConsentRepository(session).history(identity),
-    "trail": lambda session, identity: EventRepository(session).list_events(identity),
+    "list_events": lambda session, identity: EventRepository(session).list_events(identity),
     "erase": lambda session, identity: PrivacyRepository(session).erase(identity),
     "export_subject": lambda session, identity: PrivacyRepository(session).export_subject(identity),
 }
@@ -130,11 +130,21 @@ def identifying(convert: Callable[[Any], Any]) -> list[Call]:
     return [calling(method) for method in BY_ID.values()]
 
 
+REPOSITORIES = (
+    RegistrationRepository,
+    VerificationRepository,
+    ConsentRepository,
+    EventRepository,
+    Retention,
+    PrivacyRepository,
+)
+
+
 def test_every_method_that_takes_an_id_is_tried() -> None:
     """The list above has all of them."""
     assert set(BY_ID) == {
         name
-        for repository in (RegistrationRepository, ConsentRepository, EventRepository, Retention)
+        for repository in REPOSITORIES
         for name, method in inspect.getmembers(repository, inspect.isfunction)
         if not name.startswith("_") and "registration_id" in inspect.signature(method).parameters
     }

@@ -183,7 +183,7 @@ RUN_OUT = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
     "steps",
     [
         [],
-        [lambda s, made: VerificationRepository(s).verify_by_token(made.secret)],
+        [lambda s, made: VerificationRepository(s).verify_by_token(made.token)],
         [lambda s, made: RegistrationRepository(s).cancel(made.registration.id)],
         [lambda s, _: s.execute(RUN_OUT)],
         [lambda s, _: s.execute(RUN_OUT), lambda s, _: Retention(s).expire_due()],
