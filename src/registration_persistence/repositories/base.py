@@ -1,57 +1,81 @@
-"""What the repositories share: a session, and who acts in it."""
+"""`Repository`: the base class of the repositories."""
 
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.records import Registration
+from registration_persistence.domain.records import Consent, Registration
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_actor, checked_correlation_id, checked_id
-from registration_persistence.errors import IllegalTransition, RegistrationNotFound, StaleVersion
+from registration_persistence.errors import (
+    IllegalTransition,
+    RegistrationNotFound,
+    StaleVersion,
+    TransactionConflict,
+)
 
-ATTEMPTS = 3
-"""How often a statement is sent that others get in the way of."""
+T = TypeVar("T")
+
+_MAX_ATTEMPTS = 3
 
 
 class Repository:
-    """Rows, in the transaction of the session it is given; never commits.
+    """Rows, in the transaction of the session that it is given; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
     `Database.session` lists them.
 
     Args:
         session: A session of `Database.session`.
-        actor: Who acts, for the event trail: `user`, `system` or `admin:<id>`.
-        correlation_id: What ties the event trail to a trace or request; not personal data.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
     """
 
     def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:
         self._session = session
-        self._who = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
+        self._origin = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
 
     def _one(self, statement: TextClause, **parameters: Any) -> Row[Any] | None:
         return self._session.execute(statement, parameters).one_or_none()
 
-    def _event(self) -> dict[str, Any]:
-        return {"event_id": new_id(), **self._who}
+    def _event_parameters(self) -> dict[str, Any]:
+        return {"event_id": new_id(), **self._origin}
 
     def _change(self, statement: TextClause, registration_id: UUID, **parameters: Any) -> Row[Any]:
-        """Send *statement*, and return how the registration stands now.
+        """Send *statement*, and return the registration as it is now.
 
         Raises:
-            RegistrationNotFound: There is none with this id.
+            RegistrationNotFound: No registration has this id.
         """
-        row = self._one(statement, id=checked_id(registration_id), **parameters, **self._event())
+        row = self._one(statement, id=checked_id(registration_id), **parameters, **self._event_parameters())
         if row is None:
             raise RegistrationNotFound(registration_id)
         return row
 
 
+class RowChangedMeanwhile(Exception):
+    """The statement waited for a row and then found that another transaction had changed it; nothing was changed."""
+
+
+def repeat_if_changed_meanwhile(attempt: Callable[[], T]) -> T:
+    """Call *attempt*, again after `RowChangedMeanwhile`, and return its result.
+
+    Raises:
+        TransactionConflict: Other transactions changed the row during every attempt.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        with suppress(RowChangedMeanwhile):
+            return attempt()
+    raise TransactionConflict("other transactions kept changing the registration: repeat the unit of work")
+
+
 def registration_of(row: Row[Any]) -> Registration:
-    """Return what *row* says of a registration."""
+    """Return the registration in the columns of *row*."""
     return Registration(
         id=row.id,
         status=Status(row.status),
@@ -69,10 +93,21 @@ def registration_of(row: Row[Any]) -> Registration:
     )
 
 
+def consent_parameters(consents: list[Consent]) -> dict[str, list[Any]]:
+    """Return *consents* as the parameters of `CONSENTS_GIVEN`, one list for each column."""
+    return {
+        "consent_ids": [new_id() for _ in consents],
+        "consent_purposes": [consent.purpose for consent in consents],
+        "consent_versions": [consent.document_version for consent in consents],
+        "consent_granted": [consent.granted for consent in consents],
+        "consent_sources": [consent.source for consent in consents],
+    }
+
+
 def refusal(
     row: Row[Any], *, expected_version: int | None = None, wanted: Status | None = None
 ) -> StaleVersion | IllegalTransition:
-    """Return why the registration of *row* was not changed, or not moved to the status *wanted*."""
+    """Return the reason why the registration in *row* was not changed, or did not get the status *wanted*."""
     if expected_version is not None and row.found_version != expected_version:
         return StaleVersion(row.id, expected_version, row.found_version)
     return IllegalTransition(row.id, row.status_now, wanted)

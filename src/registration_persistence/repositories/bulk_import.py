@@ -1,4 +1,4 @@
-"""`bulk_import`: people who registered elsewhere, many in one statement, in constant memory."""
+"""`bulk_import`: registrations from another system, many in one statement, in constant memory."""
 
 import json
 from collections import Counter
@@ -23,22 +23,21 @@ from registration_persistence.domain.validation import (
     checked_number,
     checked_ttl,
 )
+from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.outcomes import ImportReport
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
-DUPLICATE = "duplicate: the mailbox is proven already, or the idempotency key was used before"
-"""Why a row was skipped that could have been stored."""
+DUPLICATE = "duplicate: the mailbox is verified already, or the idempotency key was used before"
+"""The reason why a valid row was not stored."""
 
-# The rows are made here, so that there is no circle to look for.
+# The rows are built in this module, so they cannot contain a reference to themselves.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)
 
-_LARGEST_BATCH = 10_000
-
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-
-_IMPORTABLE = INITIAL_STATUSES["imported"]
+_MAX_BATCH_ROWS = 10_000
+_EARLIEST_REGISTERED_AT = datetime(1900, 1, 1, tzinfo=UTC)
+_IMPORTABLE_STATUSES = INITIAL_STATUSES["imported"]
 
 
 def bulk_import(
@@ -47,38 +46,42 @@ def bulk_import(
     *,
     actor: str = "system",
     correlation_id: str | None = None,
-    ttl: timedelta = timedelta(days=30),
+    ttl: Duration = timedelta(days=30),
     announce: bool = False,
     on_skipped: Callable[[int, str], None] | None = None,
     batch: int = 1000,
 ) -> ImportReport:
-    """Store people who registered elsewhere, each with consents and an event; never commits.
+    """Store registrations from another system, each with its consents and an event; never commits.
 
-    One statement for each *batch* of rows, which are read from the stream as they are needed. In a transaction the
-    import is all or nothing; in an `autocommit` session each batch is kept by itself, and importing the same rows
-    again goes on where it stopped, because what is there is a duplicate.
+    Each *batch* of rows is one statement, and rows are read from the stream when they are needed. In a transaction the
+    import is all or nothing. In an `autocommit` session each batch is kept by itself, and an import of the same rows
+    continues after the last batch, because the rows that are stored already are duplicates.
 
-    A pending registration gets no token: `issue_token` makes one when mail is sent.
+    A pending registration gets no token; `VerificationRepository.issue_token` creates one when the mail is sent.
 
     Args:
         session: A session of `Database.session`.
         rows: A stream of any length.
-        actor: As for `RegistrationRepository`, as is the next.
-        correlation_id: What ties the event trail to a trace or request; not personal data.
-        ttl: How long pending and verified rows stay open.
-        announce: Whether to put a message for each row into the outbox, `registration.imported`.
-        on_skipped: Called with the number of each row that was not stored, from 1, and why; never with the row.
-        batch: Rows in a statement, 1 to 10,000.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
+        ttl: The time for which pending and verified rows stay open; more than 0, at most ten years.
+        announce: Whether to add a message `registration.imported` to the outbox for each row.
+        on_skipped: Called for each row that was not stored, with its number, from 1, and the reason; never with the
+            row itself.
+        batch: The number of rows in a statement, 1 to 10,000.
+
+    Returns:
+        The number of rows that were inserted, duplicates and rejected, with the reasons.
 
     Raises:
-        InvalidInput: An argument is wrong; a wrong row is rejected and raises nothing.
+        InvalidInput: An argument is not valid. A row that is not valid is rejected and raises nothing.
     """
     return _Import(session, checked_actor(actor), checked_correlation_id(correlation_id)).run(
         rows,
         ttl=checked_ttl("ttl", ttl),
         announce=bool(announce),
         on_skipped=on_skipped or _ignore,
-        batch=checked_number("batch", batch, 1, _LARGEST_BATCH),
+        batch=checked_number("batch", batch, 1, _MAX_BATCH_ROWS),
     )
 
 
@@ -131,11 +134,11 @@ class _Import:
 
 
 def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
-    """Return what is stored of *row*, as JSON can hold it."""
+    """Return the stored columns of *row*, as values that JSON can represent."""
     if not isinstance(row, ImportRow):
         raise InvalidInput(f"the row is a {type(row).__name__}: expected an ImportRow")
-    if row.status not in _IMPORTABLE:
-        raise InvalidInput(f"the status cannot be imported: expected one of {', '.join(_IMPORTABLE)}")
+    if row.status not in _IMPORTABLE_STATUSES:
+        raise InvalidInput(f"the status cannot be imported: expected one of {', '.join(_IMPORTABLE_STATUSES)}")
     mailbox, profile, consents = (
         normalise_email(row.email),
         checked_profile(row.profile),
@@ -144,8 +147,8 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
     registered_at = None if row.registered_at is None else checked_moment("registered_at", row.registered_at)
     if registered_at and registered_at > now:
         raise InvalidInput("registered_at is in the future")
-    if registered_at and registered_at < _EARLIEST:
-        raise InvalidInput(f"registered_at is before {_EARLIEST.year}")
+    if registered_at and registered_at < _EARLIEST_REGISTERED_AT:
+        raise InvalidInput(f"registered_at is before {_EARLIEST_REGISTERED_AT.year}")
     keys = submission(row.idempotency_key, mailbox.address, profile, consents)
     identity = new_id_text()
     return {
@@ -173,4 +176,4 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
 
 
 def _ignore(_number: int, _reason: str) -> None:
-    """Do nothing; the report has the counts."""
+    """Do nothing, because the report contains the counts."""

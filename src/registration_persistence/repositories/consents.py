@@ -1,4 +1,4 @@
-"""`ConsentRepository`: what a person agreed to and withdrew, and when."""
+"""`ConsentRepository`: the consents that a person gave and withdrew."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -10,23 +10,22 @@ from sqlalchemy.orm import Session
 from registration_persistence.domain.records import Consent, ConsentRecord, Registration
 from registration_persistence.domain.validation import checked_consents, checked_id, checked_purposes
 from registration_persistence.errors import InvalidConsent
-from registration_persistence.repositories.base import Repository, refusal, registration_of
+from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
 from registration_persistence.repositories.sql.consents import CURRENT, HISTORY, RECORD
-from registration_persistence.repositories.sql.fragments import consent_parameters
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 
 class ConsentRepository(Repository):
-    """Consents, in the transaction of the session it is given; never commits.
+    """Consents, in the transaction of the session that it is given; never commits.
 
-    Each method is one statement: one round trip in an `autocommit` session. What `record` did is kept when the session
-    commits.
+    Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
+    `Database.session` lists them.
 
     Args:
         session: A session of `Database.session`.
-        actor: As for `RegistrationRepository`, as is the next.
-        correlation_id: What ties the event trail to a trace or request; not personal data.
-        purposes: The purposes that there are; by default any of the right form.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
+        purposes: The purposes that are known; by default every purpose of a valid form.
     """
 
     def __init__(
@@ -42,23 +41,24 @@ class ConsentRepository(Repository):
 
     @redact_traceback
     def record(self, registration_id: UUID, consents: Iterable[Consent]) -> Registration:
-        """Add decisions to the history; a withdrawal is one with `granted=False`. Nothing is ever overwritten.
+        """Add decisions to the history; a withdrawal is a decision with `granted=False`. No decision is overwritten.
 
         Args:
-            registration_id: Which one, in any status but erased.
-            consents: One for each purpose at most.
+            registration_id: The registration, in any status but erased.
+            consents: The decisions, one or more, at most one for each purpose.
 
         Returns:
             The registration with its new version.
 
         Raises:
-            InvalidConsent, InvalidInput: Nothing was sent.
-            RegistrationNotFound: There is none with this id.
-            IllegalTransition: The person was erased.
+            InvalidConsent: A decision is not valid, or there is none; nothing was sent.
+            InvalidInput: *registration_id* is not a UUID; nothing was sent.
+            RegistrationNotFound: No registration has this id.
+            IllegalTransition: The registration was erased.
         """
         given = checked_consents(consents, self._purposes)
         if not given:
-            raise InvalidConsent("there is no consent to record: expected one at least")
+            raise InvalidConsent("there is no consent to record: expected at least one")
         row = self._change(RECORD, registration_id, expected_version=None, **consent_parameters(given))
         if not row.changed:
             raise refusal(row)
@@ -66,12 +66,26 @@ class ConsentRepository(Repository):
 
     @redact_traceback
     def current(self, registration_id: UUID) -> tuple[ConsentRecord, ...]:
-        """Return the newest decision for each purpose, withdrawals included; none where there is no registration."""
+        """Return the newest decision for each purpose, withdrawals included.
+
+        Args:
+            registration_id: The registration; an unknown one has no decisions.
+
+        Raises:
+            InvalidInput: *registration_id* is not a UUID; nothing was sent.
+        """
         return self._records(CURRENT, registration_id)
 
     @redact_traceback
     def history(self, registration_id: UUID) -> tuple[ConsentRecord, ...]:
-        """Return every decision in the order in which they were recorded."""
+        """Return every decision, in the order in which they were recorded.
+
+        Args:
+            registration_id: The registration; an unknown one has no decisions.
+
+        Raises:
+            InvalidInput: *registration_id* is not a UUID; nothing was sent.
+        """
         return self._records(HISTORY, registration_id)
 
     def _records(self, statement: Any, registration_id: UUID) -> tuple[ConsentRecord, ...]:

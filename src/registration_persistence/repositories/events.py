@@ -1,4 +1,4 @@
-"""`EventRepository`: what happened to a registration, in order."""
+"""`EventRepository`: the event log of a registration."""
 
 from uuid import UUID
 
@@ -8,31 +8,38 @@ from registration_persistence.repositories.base import Repository
 from registration_persistence.repositories.sql.events import LIST_EVENTS
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
-_MOST_EVENTS = 1000
-
-# PostgreSQL's integer.
-_GREATEST_SEQ = 2**31 - 1
+_MAX_EVENTS = 1000
+_MAX_SEQ = 2**31 - 1  # PostgreSQL's integer
 
 
 class EventRepository(Repository):
-    """The event trail, which outlives erasure and is only ever added to; each method is one statement."""
+    """The event log, which is append-only and stays after an erasure.
+
+    Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
+    `Database.session` lists them.
+
+    Args:
+        session: A session of `Database.session`.
+        actor: Not used, because reading adds no event.
+        correlation_id: Not used, because reading adds no event.
+    """
 
     @redact_traceback
     def list_events(self, registration_id: UUID, *, after: int = 0, limit: int = 100) -> tuple[Event, ...]:
-        """Return the events of a registration in order; none where there was no such registration.
+        """Return the events of a registration, in the order in which they happened.
 
         Args:
-            registration_id: Which one.
-            after: The `seq` to go on after, for what does not fit into one call.
-            limit: Events at most, 1 to 1000.
+            registration_id: The registration; an unknown one has no events.
+            after: The `seq` of the event to continue after, for a registration with more than *limit* events.
+            limit: The largest number of events, 1 to 1000.
 
         Raises:
-            InvalidInput: Nothing was sent.
+            InvalidInput: An argument is not valid; nothing was sent.
         """
         parameters = {
             "id": checked_id(registration_id),
-            "after_seq": checked_number("after", after, 0, _GREATEST_SEQ),
-            "limit": checked_number("the limit", limit, 1, _MOST_EVENTS),
+            "after_seq": checked_number("after", after, 0, _MAX_SEQ),
+            "limit": checked_number("the limit", limit, 1, _MAX_EVENTS),
         }
         return tuple(
             Event(

@@ -1,4 +1,4 @@
-"""`OutboxRepository`: messages that are to be delivered at least once."""
+"""`OutboxRepository`: the messages that are delivered at least once."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -9,93 +9,143 @@ from sqlalchemy import Row, TextClause
 
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_gap, checked_number, checked_reason, checked_ttl
+from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.repositories.base import Repository
 from registration_persistence.repositories.sql.outbox import ACK, BURY, CLAIM, DEAD, RELEASE, RETRY, REVIVE
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
-_MOST_MESSAGES = 1000
+_MAX_MESSAGES = 1000
 
 
 class OutboxRepository(Repository):
-    """The queue of messages, one for each event, deleted when it was delivered; never commits.
+    """The queue of messages, one for each event, in the transaction of the session that it is given; never commits.
 
-    A message that was claimed is leased: nobody else gets it until the lease is over, no transaction stays open
-    meanwhile, and a worker that dies loses nothing. So a message is delivered at least once, sometimes twice, and not
-    in the order of the events; `OutboxMessage.seq` tells the order. Claim in one session and commit, then deliver.
+    A claimed message is leased: no other worker gets it until the lease ends, no transaction stays open during that
+    time, and a worker that crashes loses nothing. A message is therefore delivered at least once, sometimes twice, and
+    not in the order of the events; `OutboxMessage.seq` gives the order. Claim in one session, commit, then deliver.
 
-    Each method is one statement: one round trip in an `autocommit` session, which is what it is made for.
+    Each method is one statement: one round trip in an `autocommit` session, which is the intended use.
+
+    Args:
+        session: A session of `Database.session`.
+        actor: Not used, because messages add no event.
+        correlation_id: Not used, because messages add no event.
     """
 
     @redact_traceback
-    def claim(self, limit: int = 10, lease: timedelta = timedelta(minutes=1)) -> tuple[OutboxMessage, ...]:
-        """Lease messages that are due, the oldest first; any number of workers may ask at once.
+    def claim(self, limit: int = 10, lease: Duration = timedelta(minutes=1)) -> tuple[OutboxMessage, ...]:
+        """Lease the messages that are due, the oldest first; any number of workers may call it at the same time.
 
         Args:
-            limit: Messages at most, 1 to 1000.
-            lease: How long they are kept from others; longer than delivering all of them takes.
+            limit: The largest number of messages, 1 to 1000.
+            lease: The time for which no other worker gets them; more than 0, at most ten years. Choose a time that is
+                longer than the delivery of all of them.
 
         Raises:
-            InvalidInput: Nothing was sent.
+            InvalidInput: An argument is not valid; nothing was sent.
         """
         claimed = self._read(
             CLAIM,
-            limit=checked_number("the limit", limit, 1, _MOST_MESSAGES),
+            limit=checked_number("the limit", limit, 1, _MAX_MESSAGES),
             lease=checked_ttl("the lease", lease),
         )
         return tuple(sorted(claimed, key=lambda message: message.event_id))
 
     @redact_traceback
     def ack(self, messages: Iterable[OutboxMessage]) -> int:
-        """Remove messages that were delivered; return how many were still there."""
+        """Delete messages that were delivered.
+
+        Args:
+            messages: The messages, as `claim` returned them; also if the lease has ended.
+
+        Returns:
+            The number of messages that were still in the outbox.
+
+        Raises:
+            InvalidInput: *messages* contains something else; nothing was sent.
+        """
         return self._write(ACK, ids=[message.event_id for message in _checked(messages)])
 
     @redact_traceback
-    def retry(self, message: OutboxMessage, reason: str, delay: timedelta) -> bool:
-        """Give a message back, to be tried again after *delay*.
+    def retry(self, message: OutboxMessage, reason: str, delay: Duration) -> bool:
+        """Return a message to the queue, to be tried again after *delay*.
 
         Args:
-            message: As `claim` gave it.
-            reason: Why it was not delivered, in letters, digits and `_.:-`, for example `smtp:421`.
-            delay: How long to wait, 0 included.
+            message: The message, as `claim` returned it.
+            reason: The reason of the failure, 1 to 200 letters, digits and `_.:-`, for example `smtp:421`.
+            delay: The time until the next attempt; 0 to ten years.
 
         Returns:
-            False where the lease was over and somebody else has claimed, delivered or buried it; nothing is done.
+            False if the lease had ended and another worker has claimed, delivered or buried the message; then nothing
+            is changed.
 
         Raises:
-            InvalidInput: Nothing was sent.
+            InvalidInput: An argument is not valid; nothing was sent.
         """
         parameters = {"error": checked_reason(reason), "delay": checked_gap("the delay", delay)}
         return self._write_claimed(RETRY, [message], **parameters) == 1
 
     @redact_traceback
     def release(self, messages: Iterable[OutboxMessage]) -> int:
-        """Give messages back that were not tried, as if they had not been claimed; return how many were still ours."""
+        """Return messages that were not tried to the queue; the attempt does not count.
+
+        Args:
+            messages: The messages, as `claim` returned them.
+
+        Returns:
+            The number of messages that no other worker had claimed, delivered or buried.
+
+        Raises:
+            InvalidInput: *messages* contains something else; nothing was sent.
+        """
         return self._write_claimed(RELEASE, messages)
 
     @redact_traceback
     def bury(self, message: OutboxMessage, reason: str) -> bool:
-        """Give a message up: it stays, for `dead` to find, until it is revived.
+        """Stop trying to deliver a message; it stays as a dead letter until it is revived.
 
-        Args, result and errors are those of `retry`.
+        Args:
+            message: The message, as `claim` returned it.
+            reason: The reason, 1 to 200 letters, digits and `_.:-`, for example `smtp:550`.
+
+        Returns:
+            False if the lease had ended and another worker has claimed, delivered or buried the message; then nothing
+            is changed.
+
+        Raises:
+            InvalidInput: An argument is not valid; nothing was sent.
         """
         return self._write_claimed(BURY, [message], error=checked_reason(reason)) == 1
 
     @redact_traceback
     def dead(self, limit: int = 100) -> tuple[OutboxMessage, ...]:
-        """Return messages that were given up, the oldest first; 1 to 1000."""
-        return self._read(DEAD, limit=checked_number("the limit", limit, 1, _MOST_MESSAGES))
+        """Return the dead letters, the oldest first.
+
+        Args:
+            limit: The largest number of messages, 1 to 1000.
+
+        Raises:
+            InvalidInput: *limit* is not valid; nothing was sent.
+        """
+        return self._read(DEAD, limit=checked_number("the limit", limit, 1, _MAX_MESSAGES))
 
     @redact_traceback
     def revive(self, event_ids: Iterable[UUID]) -> int:
-        """Make messages due that were given up, with all their attempts anew; return how many there were.
+        """Make dead letters due again, with no attempts counted.
+
+        Args:
+            event_ids: The ids of the messages; those of other messages are ignored.
+
+        Returns:
+            The number of dead letters among them.
 
         Raises:
-            InvalidInput: Nothing was sent.
+            InvalidInput: *event_ids* contains something other than UUIDs; nothing was sent.
         """
         ids = list(event_ids) if isinstance(event_ids, Iterable) else [None]
         if not all(isinstance(event_id, UUID) for event_id in ids):
-            raise InvalidInput("the event ids are not all of them a uuid.UUID")
+            raise InvalidInput("the event ids contain something else: expected uuid.UUID objects")
         return self._write(REVIVE, ids=ids)
 
     def _read(self, statement: TextClause, **parameters: Any) -> tuple[OutboxMessage, ...]:
@@ -119,7 +169,9 @@ class OutboxRepository(Repository):
 def _checked(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
     given = list(messages) if isinstance(messages, Iterable) else [messages]
     if not all(isinstance(message, OutboxMessage) for message in given):
-        raise InvalidInput("the messages are not all of them an OutboxMessage, as claim gave it")
+        raise InvalidInput(
+            "the messages contain something else: expected OutboxMessage objects, as claim returned them"
+        )
     return given
 
 

@@ -8,22 +8,28 @@ from sqlalchemy.orm import Session
 from registration_persistence.domain.email import normalise_email
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_id
-from registration_persistence.errors import RegistrationNotFound, TransactionConflict
+from registration_persistence.errors import RegistrationNotFound
 from registration_persistence.outcomes import Erased
-from registration_persistence.repositories.base import ATTEMPTS, Repository, registration_of
+from registration_persistence.repositories.base import (
+    Repository,
+    RowChangedMeanwhile,
+    registration_of,
+    repeat_if_changed_meanwhile,
+)
 from registration_persistence.repositories.sql.privacy import ERASE, EXPORT_SUBJECT, IDS_BY_EMAIL
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 
 class PrivacyRepository(Repository):
-    """Erasure and export, in the transaction of the session it is given; never commits.
+    """Erasure and export, in the transaction of the session that it is given; never commits.
 
-    Each method is one statement: one round trip in an `autocommit` session.
+    Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
+    `Database.session` lists them.
 
     Args:
         session: A session of `Database.session`.
-        actor: Who acts, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: What ties the event log to a trace or request; not personal data.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
     """
 
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
@@ -31,40 +37,54 @@ class PrivacyRepository(Repository):
 
     @redact_traceback
     def erase(self, registration_id: UUID) -> Erased:
-        """Remove address, profile, idempotency key and tokens; repeating it changes nothing.
+        """Remove the address, the profile, the idempotency key and the tokens; a repetition changes nothing.
 
-        Id, status, times, consents and trail stay: they tell what was agreed to and done, and not by whom. Other
-        registrations of the mailbox are not touched; `ids_by_email` finds them.
+        The id, the status, the times, the consents and the event log stay: they show what was agreed to and done, but
+        not by whom. Other registrations of the mailbox are not changed; `ids_by_email` finds them.
+
+        Args:
+            registration_id: The registration.
 
         Raises:
-            RegistrationNotFound: There is none with this id.
-            TransactionConflict: Others kept issuing tokens at the same moment; nothing was changed.
+            RegistrationNotFound: No registration has this id.
+            InvalidInput: *registration_id* is not a UUID; nothing was sent.
+            TransactionConflict: Other transactions kept issuing tokens at the same moment; nothing was changed.
         """
-        for _ in range(ATTEMPTS):
+
+        def attempt() -> Erased:
             row = self._change(ERASE, registration_id, expected_version=None)
             if row.changed or row.status_now == Status.ERASED:
                 return Erased(registration_of(row), changed=row.changed)
-        raise TransactionConflict("other transactions kept issuing tokens: repeat the unit of work")
+            raise RowChangedMeanwhile
+
+        return repeat_if_changed_meanwhile(attempt)
 
     @redact_traceback
     def ids_by_email(self, email: str) -> tuple[UUID, ...]:
-        """Return the ids of everything that holds this mailbox, closed registrations included, oldest first.
+        """Return the ids of all registrations of a mailbox, closed ones included, the oldest first.
+
+        Args:
+            email: An address of the mailbox, in any spelling.
 
         Raises:
-            InvalidEmail: As for `RegistrationRepository.register`.
+            InvalidEmail: *email* is not an address; nothing was sent.
         """
         rows = self._session.execute(IDS_BY_EMAIL, {"email_key": normalise_email(email).key})
         return tuple(row.id for row in rows)
 
     @redact_traceback
     def export_subject(self, registration_id: UUID) -> dict[str, Any]:
-        """Return everything that is held about a registration, ready for `json.dumps`.
+        """Return everything that is stored about a registration, ready for `json.dumps`.
 
-        Left out are hashes, of tokens and of the idempotency key, and the messages of the outbox, which repeat the ids
-        of events until they are delivered.
+        The export leaves out the hashes of tokens and of the idempotency key, and the messages of the outbox, which
+        repeat the ids of events until they are delivered.
+
+        Args:
+            registration_id: The registration.
 
         Raises:
-            RegistrationNotFound: There is none with this id.
+            RegistrationNotFound: No registration has this id.
+            InvalidInput: *registration_id* is not a UUID; nothing was sent.
         """
         row = self._one(EXPORT_SUBJECT, id=checked_id(registration_id))
         if row is None:

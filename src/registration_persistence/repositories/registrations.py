@@ -1,4 +1,4 @@
-"""`RegistrationRepository`: register, verify, activate, change, cancel, and read registrations."""
+"""`RegistrationRepository`: register, activate, change, cancel and read registrations."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
@@ -24,30 +24,28 @@ from registration_persistence.domain.validation import (
     checked_ttl,
     checked_version,
 )
+from registration_persistence.durations import Duration
 from registration_persistence.errors import IdempotencyConflict, InvalidInput, ProfileTooLarge
 from registration_persistence.outcomes import Cancelled, Registered, RegisterOutcome, Replayed
-from registration_persistence.repositories.base import Repository, refusal, registration_of
+from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
 from registration_persistence.repositories.sql import registrations as statements
-from registration_persistence.repositories.sql.fragments import consent_parameters
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
-_LARGEST_PAGE = 1000
-
+_MAX_PAGE_ROWS = 1000
 _OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
 class RegistrationRepository(Repository):
-    """Registrations, in the transaction of the session it is given; never commits.
+    """Registrations, in the transaction of the session that it is given; never commits.
 
-    Each method is one statement: one round trip in an `autocommit` session, also where the answer is no. What it did
-    is kept when the session commits, which `Database.session` does on a clean exit. Errors of the connection are
-    raised as `Database.session` lists them.
+    Each method is one statement: one round trip in an `autocommit` session, also if the answer is no. Errors of the
+    connection are raised as `Database.session` lists them, which commits if its block ends without an exception.
 
     Args:
         session: A session of `Database.session`.
-        actor: Who acts, for the event trail: `user`, `system` or `admin:<id>`.
-        correlation_id: What ties the event trail to a trace or request; not personal data.
-        purposes: The purposes of consents that there are; by default any of the right form.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
+        purposes: The purposes of consents that are known; by default every purpose of a valid form.
     """
 
     def __init__(
@@ -69,28 +67,28 @@ class RegistrationRepository(Repository):
         profile: Mapping[str, Any] | None = None,
         consents: Iterable[Consent] = (),
         idempotency_key: str | None = None,
-        ttl: timedelta = timedelta(days=7),
-        token_ttl: timedelta = timedelta(days=1),
+        ttl: Duration = timedelta(days=7),
+        token_ttl: Duration = timedelta(days=1),
     ) -> RegisterOutcome:
         """Store a sign-up with its verification token, consents, event and outbox message, all or nothing.
 
-        The work is the same whether or not the mailbox is known, so neither the answer nor the time tells. Pending
-        registrations of one mailbox may repeat; the first that proves it wins.
+        The statement does the same work for a known and for an unknown mailbox, so the time does not reveal which it
+        is. A mailbox may have several pending registrations; the first that is verified wins.
 
         Args:
-            email: As the person typed it.
-            profile: A JSON object of at most 8192 octets.
-            consents: What was agreed to or declined, one for each purpose.
-            idempotency_key: Chosen by the client and kept when it repeats the request; makes a repeat harmless.
-            ttl: How long the registration may stay pending.
-            token_ttl: How long the token can be used.
+            email: The address as the person typed it.
+            profile: A JSON object of at most 8192 bytes.
+            consents: The decisions, at most one for each purpose.
+            idempotency_key: 1 to 255 bytes that the client sends again if it repeats the request.
+            ttl: The time for which the registration may stay pending; more than 0, at most ten years.
+            token_ttl: The time for which the token can be used; more than 0, at most ten years.
 
         Returns:
-            `Registered`, or `Replayed` where the idempotency key was used before with the same payload.
+            `Registered`, or `Replayed` if the idempotency key was used before with the same payload.
 
         Raises:
             InvalidEmail, InvalidProfile, ProfileTooLarge, InvalidConsent, InvalidInput: Nothing was sent.
-            IdempotencyConflict: The key was used before with another payload.
+            IdempotencyConflict: The key was used before with another payload; nothing was changed.
         """
         mailbox = normalise_email(email)
         stored = checked_profile({} if profile is None else profile)
@@ -111,7 +109,7 @@ class RegistrationRepository(Repository):
                 "secret_hash": hash_token(token),
                 **consent_parameters(agreed),
                 **keys,
-                **self._event(),
+                **self._event_parameters(),
             },
         ).one()
         registration = registration_of(row)
@@ -119,8 +117,7 @@ class RegistrationRepository(Repository):
             return Registered(registration, token, email_verified_elsewhere=row.email_proven)
         if row.submit_digest != keys["submit_digest"]:
             raise IdempotencyConflict(
-                f"the idempotency key belongs to registration {registration.id}, which was made from another payload: "
-                "use a new key for a new submission"
+                f"the idempotency key belongs to registration {registration.id}, which has another payload: use a new key"
             )
         return Replayed(registration, email_verified_elsewhere=row.email_proven)
 
@@ -129,12 +126,14 @@ class RegistrationRepository(Repository):
         """Make a verified registration active.
 
         Args:
-            registration_id: Which one.
-            expected_version: The version the decision was based on; `None` where only the status matters.
+            registration_id: The registration.
+            expected_version: The version that the decision is based on; `None` if only the status matters.
 
         Raises:
-            RegistrationNotFound, StaleVersion: Nothing was changed.
-            IllegalTransition: It is not verified, or its time to become active is over.
+            InvalidInput: An argument is not valid; nothing was sent.
+            RegistrationNotFound: No registration has this id.
+            StaleVersion: The registration has another version; nothing was changed.
+            IllegalTransition: The registration is not verified, or it has lapsed; nothing was changed.
         """
         row = self._change(statements.ACTIVATE, registration_id, expected_version=checked_version(expected_version))
         if not row.changed:
@@ -145,21 +144,22 @@ class RegistrationRepository(Repository):
     def update_profile(
         self, registration_id: UUID, patch: Mapping[str, Any], *, expected_version: int | None = None
     ) -> Registration:
-        """Replace the fields that *patch* names, and remove those that it gives as `None`.
+        """Replace the fields of the profile that *patch* names, and remove those whose value is `None`.
 
-        The event trail gets the names of the fields that changed, as far as they look like names. A patch that changes
-        nothing writes nothing.
+        The event contains the names of the changed fields, except for those that do not look like names. A patch that
+        changes nothing writes nothing.
 
         Args:
-            registration_id: Which one; pending, verified or active.
-            patch: Fields of the profile's first level with their new values.
-            expected_version: As for `activate`.
+            registration_id: The registration; pending, verified or active.
+            patch: Fields of the first level of the profile, with their new values.
+            expected_version: The version that the decision is based on; `None` if only the status matters.
 
         Raises:
-            InvalidProfile, InvalidInput: Nothing was sent.
-            ProfileTooLarge: The profile would take more than 8192 octets of JSON, and grow.
-            RegistrationNotFound, StaleVersion: Nothing was changed.
-            IllegalTransition: It is closed, or its time is over.
+            InvalidProfile, InvalidInput: An argument is not valid; nothing was sent.
+            ProfileTooLarge: The profile would grow and take more than 8192 bytes of JSON; nothing was changed.
+            RegistrationNotFound: No registration has this id.
+            StaleVersion: The registration has another version; nothing was changed.
+            IllegalTransition: The registration is closed or has lapsed; nothing was changed.
         """
         row = self._change(
             statements.UPDATE_PROFILE,
@@ -172,22 +172,24 @@ class RegistrationRepository(Repository):
             raise refusal(row, expected_version=expected_version)
         if not row.changed and row.too_large:
             raise ProfileTooLarge(
-                f"the profile would take {row.merged_size} octets of JSON: expected at most {LARGEST_PROFILE}"
+                f"the profile would take {row.merged_size} bytes of JSON: expected at most {LARGEST_PROFILE}"
             )
         return registration_of(row)
 
     @redact_traceback
     def cancel(self, registration_id: UUID, reason: str = "user", *, expected_version: int | None = None) -> Cancelled:
-        """End a registration that is pending or verified, its time over or not; repeating it changes nothing.
+        """Cancel a registration that is pending or verified, lapsed or not; a repetition changes nothing.
 
         Args:
-            registration_id: Which one.
+            registration_id: The registration.
             reason: `user`, `admin` or `superseded`.
-            expected_version: As for `activate`.
+            expected_version: The version that the decision is based on; `None` if only the status matters.
 
         Raises:
-            RegistrationNotFound, StaleVersion: Nothing was changed.
-            IllegalTransition: It is active, expired or erased.
+            InvalidInput: An argument is not valid; nothing was sent.
+            RegistrationNotFound: No registration has this id.
+            StaleVersion: The registration has another version; nothing was changed.
+            IllegalTransition: The registration is active, expired or erased; nothing was changed.
         """
         if reason not in ("user", "admin", "superseded"):
             raise InvalidInput("the reason is unknown: expected user, admin or superseded")
@@ -200,35 +202,46 @@ class RegistrationRepository(Repository):
 
     @redact_traceback
     def get(self, registration_id: UUID) -> Registration | None:
-        """Return the registration with this id, or `None`."""
+        """Return a registration, or `None` if no registration has this id.
+
+        Args:
+            registration_id: The id.
+
+        Raises:
+            InvalidInput: *registration_id* is not a UUID; nothing was sent.
+        """
         row = self._one(statements.GET, id=checked_id(registration_id))
         return None if row is None else registration_of(row)
 
     @redact_traceback
     def find_by_email(self, email: str) -> Registration | None:
-        """Return the registration that has proven this mailbox, else the newest pending one, else `None`.
+        """Return the current registration of a mailbox, otherwise the newest pending one, otherwise `None`.
+
+        Args:
+            email: An address of the mailbox, in any spelling.
 
         Raises:
-            InvalidEmail: As for `register`.
+            InvalidEmail: *email* is not an address; nothing was sent.
         """
         row = self._one(statements.FIND_BY_EMAIL, email_key=normalise_email(email).key)
         return None if row is None else registration_of(row)
 
     @redact_traceback
     def list_page(self, *, status: Status | str | None = None, after: str | None = None, limit: int = 50) -> Page:
-        """Return registrations in the order of their ids, which is that of their sign-up.
+        """Return registrations in the order of their ids, which is the order of their sign-up.
 
-        Every page costs the same; with a *status* that few have, finding them means looking through the others.
+        Every page costs the same. If few registrations have *status*, the server reads the others to find them.
 
         Args:
-            status: Only these.
-            after: `next_cursor` of the page before.
-            limit: Registrations on a page, 1 to 1000.
+            status: Only registrations with this status; `None` for all.
+            after: The `next_cursor` of the previous page; `None` for the first page.
+            limit: The largest number of registrations on a page, 1 to 1000.
 
         Raises:
-            InvalidCursor, InvalidInput: *after*, *status* or *limit* is not of that form.
+            InvalidCursor: *after* is not a cursor of this method; nothing was sent.
+            InvalidInput: *status* or *limit* is not valid; nothing was sent.
         """
-        checked_number("the limit", limit, 1, _LARGEST_PAGE)
+        checked_number("the limit", limit, 1, _MAX_PAGE_ROWS)
         wanted = None if status is None else checked_status(status)
         rows = self._session.execute(
             statements.LIST_PAGE, {"after": checked_cursor(after), "status": wanted, "limit": limit + 1}

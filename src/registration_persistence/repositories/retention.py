@@ -12,20 +12,19 @@ from registration_persistence.repositories.base import Repository
 from registration_persistence.repositories.sql.retention import EXPIRE_DUE, PURGE_CLOSED, PURGE_TOKENS
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
-_LARGEST_BATCH = 10_000
+_MAX_BATCH_ROWS = 10_000
 
 
 class Retention(Repository):
-    """Expiry and purging, in the transaction of the session it is given; never commits.
+    """Expiry and purging, in the transaction of the session that it is given; never commits.
 
-    The methods with a *limit* do one batch, in one statement, and any number of workers may call them at once: rows
-    that others are at are left out. Call them in an `autocommit` session, again and again until they return less than
-    the limit.
+    Each method processes one batch in one statement. Any number of workers may call it at the same time, because it
+    skips rows that are locked. Call it in an `autocommit` session until it returns less than the limit.
 
     Args:
         session: A session of `Database.session`.
-        actor: Who acts, for the event trail: `user`, `system` or `admin:<id>`.
-        correlation_id: What ties the event trail to a trace or request; not personal data.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
     """
 
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
@@ -33,42 +32,57 @@ class Retention(Repository):
 
     @redact_traceback
     def expire_due(self, limit: int = 1000) -> int:
-        """Expire registrations whose time is over, the longest overdue first; return how many.
+        """Change the status of lapsed registrations to expired, the longest lapsed first.
 
-        Nothing waits for it: what has passed its time counts as expired before.
+        Nothing depends on it in time, because a lapsed registration counts as expired already.
 
         Args:
-            limit: Registrations at most, 1 to 10,000.
+            limit: The largest number of registrations, 1 to 10,000.
+
+        Returns:
+            The number of registrations that were expired.
 
         Raises:
-            InvalidInput: Nothing was sent.
+            InvalidInput: *limit* is not valid; nothing was sent.
         """
         number = _checked_limit(limit)
-        return self._count(EXPIRE_DUE, limit=number, event_ids=[new_id() for _ in range(number)], **self._who)
+        return self._count(EXPIRE_DUE, limit=number, event_ids=[new_id() for _ in range(number)], **self._origin)
 
     @redact_traceback
     def purge_closed(self, before: datetime, limit: int = 1000) -> int:
-        """Delete registrations that expired or were cancelled *before*, with tokens and consents; return how many.
+        """Delete registrations that expired or were cancelled earlier than *before*, with their tokens and consents.
 
-        Their trail stays until its month is dropped. Erased ones stay, as there is nothing of the person in them.
+        Their events stay until the partition of their month is dropped. Erased registrations stay, because they contain
+        no personal data.
 
         Args:
-            before: When they were closed, with a time zone.
-            limit: Registrations at most, 1 to 10,000.
+            before: A moment with a time zone.
+            limit: The largest number of registrations, 1 to 10,000.
+
+        Returns:
+            The number of registrations that were deleted.
 
         Raises:
-            InvalidInput: Nothing was sent.
+            InvalidInput: An argument is not valid; nothing was sent.
         """
         return self._count(PURGE_CLOSED, before=checked_moment("before", before), limit=_checked_limit(limit))
 
     @redact_traceback
     def purge_tokens(self, before: datetime, limit: int = 1000) -> int:
-        """Delete tokens and codes whose time was over *before*, used or not; return how many.
+        """Delete tokens and codes that expired earlier than *before*, used or not.
 
-        A link that was used is unknown afterwards, and no longer `AlreadyVerified`. One that can still be used stays,
-        whatever *before* is.
+        A used link gives `TokenUnknown` afterwards, and no longer `AlreadyVerified`. A token that can still be used
+        stays, even if *before* is in the future.
 
-        Args and errors are those of `purge_closed`.
+        Args:
+            before: A moment with a time zone.
+            limit: The largest number of tokens, 1 to 10,000.
+
+        Returns:
+            The number of tokens that were deleted.
+
+        Raises:
+            InvalidInput: An argument is not valid; nothing was sent.
         """
         return self._count(PURGE_TOKENS, before=checked_moment("before", before), limit=_checked_limit(limit))
 
@@ -78,4 +92,4 @@ class Retention(Repository):
 
 
 def _checked_limit(limit: int) -> int:
-    return checked_number("the limit", limit, 1, _LARGEST_BATCH)
+    return checked_number("the limit", limit, 1, _MAX_BATCH_ROWS)

@@ -1,59 +1,52 @@
-"""`VerificationRepository`: prove a mailbox, by a link or by a code."""
+"""`VerificationRepository`: verify a mailbox, by the link of a mail or by a code."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Row, TextClause
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.codes import Peppers, new_code
 from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.status import Status
 from registration_persistence.domain.tokens import hash_token, new_token
-from registration_persistence.domain.validation import checked_gap, checked_id, checked_number, checked_ttl
-from registration_persistence.errors import InvalidInput, RegistrationNotFound, TransactionConflict
+from registration_persistence.domain.validation import checked_id, checked_number, checked_ttl
+from registration_persistence.durations import Duration
+from registration_persistence.errors import InvalidInput, RegistrationNotFound
 from registration_persistence.outcomes import (
-    AlreadyVerified,
     CodeOutcome,
     EmailTaken,
-    Issued,
     IssueOutcome,
-    LockedOut,
-    NotPending,
     PeekOutcome,
-    Throttled,
-    TokenExpired,
     TokenUnknown,
-    TokenUsable,
-    Verified,
     VerifyOutcome,
-    WrongCode,
 )
-from registration_persistence.repositories.base import ATTEMPTS, Repository, registration_of
+from registration_persistence.repositories.base import Repository, repeat_if_changed_meanwhile
+from registration_persistence.repositories.issue import issue, issue_limits
+from registration_persistence.repositories.mailbox_conflict import verify_or_email_taken
 from registration_persistence.repositories.sql import verification as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.repositories.verification_outcomes import (
+    code_outcome,
+    peek_outcome,
+    verify_outcome,
+)
 
-_MOST_TOKENS = 1000
-
-_MOST_ATTEMPTS = 100
-
-_OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
+_MAX_WRONG_CODES = 100
+_TOKEN_KEY_ID = 0  # the key id of the plain hash of a token; those of peppers begin with 1
 
 
 class VerificationRepository(Repository):
-    """Tokens and codes that prove a mailbox, in the transaction of the session it is given; never commits.
+    """Tokens and codes that verify a mailbox, in the transaction of the session that it is given; never commits.
 
-    Each method is one statement: one round trip in an `autocommit` session, also if the answer is no.
+    Each method is one statement: one round trip in an `autocommit` session, also if the answer is no. Errors of the
+    connection are raised as `Database.session` lists them.
 
     Args:
         session: A session of `Database.session`.
-        actor: Who acts, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: What ties the event log to a trace or request; not personal data.
-        peppers: The keys that short codes are hashed with; only `issue_code` and `verify_by_code` need them.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
+        correlation_id: A string that links the events to a trace or a request; not personal data.
+        peppers: The keys that codes are hashed with; required by `issue_code` and `verify_by_code`.
     """
 
     def __init__(
@@ -72,232 +65,178 @@ class VerificationRepository(Repository):
         self,
         registration_id: UUID,
         *,
-        min_gap: timedelta = timedelta(minutes=1),
+        min_gap: Duration = timedelta(minutes=1),
         max_issued: int = 5,
-        ttl: timedelta = timedelta(days=1),
+        ttl: Duration = timedelta(days=1),
     ) -> IssueOutcome:
-        """Make a new secret for a verification link, in place of the one before.
+        """Create a token for a verification link, which replaces the previous token or code.
 
-        The limits hold exactly, however many ask at once. Commit before the mail is sent.
+        The limits are exact, however many requests run at the same time. Commit before you send the mail.
 
         Args:
-            registration_id: Which one.
-            min_gap: Time that must have passed since the last token or code, the one of `register` included.
-            max_issued: Tokens and codes that a registration may have in all, the one of `register` included; 1 to
-                1000.
-            ttl: How long the token can be used.
+            registration_id: The registration.
+            min_gap: The shortest time since the previous token or code, the token of `register` included; 0 for none.
+            max_issued: The largest number of tokens and codes of a registration, the token of `register` included; 1
+                to 1000.
+            ttl: The time for which the token can be used; more than 0, at most ten years.
 
         Returns:
-            `Issued`; `Throttled`, when it is too soon or was too often; `NotPending`. Only `Issued` changes anything.
+            `Issued`; `Throttled` if it is too early or too often; `NotPending`. Only `Issued` changes anything.
 
         Raises:
-            RegistrationNotFound: There is none with this id.
-            InvalidInput: Nothing was sent.
-            TransactionConflict: Others kept issuing at the same moment; nothing was changed.
+            RegistrationNotFound: No registration has this id.
+            InvalidInput: An argument is not valid; nothing was sent.
+            TransactionConflict: Other transactions kept issuing at the same moment; nothing was changed.
         """
-        limits = _limits(min_gap, max_issued, ttl)
-        for _ in range(ATTEMPTS):
+        limits = issue_limits(min_gap, max_issued, ttl)
+
+        def new_secret() -> tuple[str, bytes]:
             token = new_token()
-            outcome = self._issue(registration_id, token, hash_token(token) or b"", 0, limits)
-            if outcome is not None:
-                return outcome
-        raise _kept_changing()
+            return token, hash_token(token) or b""
+
+        return issue(self._session, registration_id, _TOKEN_KEY_ID, new_secret, limits)
 
     @redact_traceback
     def issue_code(
         self,
         registration_id: UUID,
         *,
-        min_gap: timedelta = timedelta(minutes=1),
+        min_gap: Duration = timedelta(minutes=1),
         max_issued: int = 5,
-        ttl: timedelta = timedelta(minutes=10),
+        ttl: Duration = timedelta(minutes=10),
     ) -> IssueOutcome:
-        """Make six digits for people to type, in place of the token or code before; needs *peppers*.
+        """Create a code of six digits, which replaces the previous token or code; needs *peppers*.
 
-        Args, outcomes and errors are those of `issue_token`; `InvalidInput` also where there are no peppers.
-        """
-        limits, peppers = _limits(min_gap, max_issued, ttl), self._known_peppers()
-        for _ in range(ATTEMPTS):
-            code = new_code()
-            secret_hash = peppers.hashes(checked_id(registration_id), code)[peppers.newest]
-            outcome = self._issue(registration_id, code, secret_hash, peppers.newest, limits)
-            if outcome is not None:
-                return outcome
-        raise _kept_changing()
-
-    @redact_traceback
-    def verify_by_code(
-        self, registration_id: UUID, code: str, *, max_attempts: int = 5, ttl: timedelta = timedelta(days=30)
-    ) -> CodeOutcome:
-        """Prove the mailbox that *code* was sent to; needs *peppers*.
-
-        **Commit whatever the outcome is**: a wrong code is counted in the transaction, so rolling back gives the
-        attempt back. At most *max_attempts* wrong codes are judged, however many arrive at once. One round trip; one
-        or two more where another transaction changed the registration at the same moment.
+        The limits are exact, however many requests run at the same time. Commit before you send the mail.
 
         Args:
-            registration_id: Which one.
-            code: As it was typed; white space does not matter, and what is not six digits is a wrong code.
-            max_attempts: Wrong codes that are judged, 1 to 100, before not even the right one counts.
-            ttl: As for `verify_by_token`.
+            registration_id: The registration.
+            min_gap: The shortest time since the previous token or code, the token of `register` included; 0 for none.
+            max_issued: The largest number of tokens and codes of a registration, the token of `register` included; 1
+                to 1000.
+            ttl: The time for which the code can be used; more than 0, at most ten years.
 
         Returns:
-            `Verified`; `AlreadyVerified` for the code that proved it, sent again; `WrongCode`; `LockedOut`;
-            `TokenExpired`, also where no code was issued; `EmailTaken`, to the right code only; `TokenUnknown`
-            where the person was erased.
+            `Issued`; `Throttled` if it is too early or too often; `NotPending`. Only `Issued` changes anything.
 
         Raises:
-            RegistrationNotFound: There is none with this id.
-            InvalidInput: Nothing was sent.
-            TransactionConflict: As for `verify_by_token`.
+            RegistrationNotFound: No registration has this id.
+            InvalidInput: An argument is not valid, or there are no peppers; nothing was sent.
+            TransactionConflict: Other transactions kept issuing at the same moment; nothing was changed.
         """
-        if not isinstance(code, str):
-            raise InvalidInput(f"the code is a {type(code).__name__}: expected a string")
-        hashes = self._known_peppers().hashes(checked_id(registration_id), code)
-        parameters = {
-            "id": registration_id,
-            "code_key_ids": list(hashes),
-            "code_hashes": list(hashes.values()),
-            "max_attempts": checked_number("max_attempts", max_attempts, 1, _MOST_ATTEMPTS),
-            "ttl": checked_ttl("ttl", ttl),
-        }
-        for _ in range(ATTEMPTS):
-            row = self._prove(statements.VERIFY_CODE, **parameters)
-            if isinstance(row, EmailTaken):
-                return row
-            if row is None:
-                raise RegistrationNotFound(registration_id)
-            outcome = _code_outcome(row, max_attempts)
-            if outcome is not None:
-                return outcome
-        raise _kept_changing()
+        limits, peppers = issue_limits(min_gap, max_issued, ttl), self._required_peppers()
+        checked_id(registration_id)
+
+        def new_secret() -> tuple[str, bytes]:
+            code = new_code()
+            return code, peppers.hashes(registration_id, code)[peppers.newest]
+
+        return issue(self._session, registration_id, peppers.newest, new_secret, limits)
 
     @redact_traceback
     def peek_token(self, token: str) -> PeekOutcome:
-        """Tell what `verify_by_token` would do, and write nothing: mail scanners open links before people do.
+        """Return the outcome that `verify_by_token` would have, and write nothing.
+
+        Scanners of mail open links before people do, so a page should call this when the link is opened.
+
+        Args:
+            token: The token from the link.
 
         Returns:
-            `TokenUsable` where it would prove the mailbox, else the outcome that it would have.
+            `TokenUsable` if the token would verify the mailbox, otherwise the outcome of `verify_by_token`.
         """
         secret_hash = hash_token(token)
         row = None if secret_hash is None else self._one(statements.PEEK, secret_hash=secret_hash)
-        return _token_outcome(row) if row is not None else TokenUnknown()
+        return peek_outcome(row) if row is not None else TokenUnknown()
 
     @redact_traceback
-    def verify_by_token(self, token: str, *, ttl: timedelta = timedelta(days=30)) -> VerifyOutcome:
-        """Prove the mailbox that *token* was sent to.
+    def verify_by_token(self, token: str, *, ttl: Duration = timedelta(days=30)) -> VerifyOutcome:
+        """Verify the mailbox that *token* was sent to.
 
-        One round trip, whatever the outcome; one or two more where another transaction changed the registration at
-        the same moment.
+        One round trip for every outcome, and one or two more if another transaction changed the registration at the
+        same moment.
 
         Args:
-            token: The secret from the link.
-            ttl: How long the registration may stay verified without becoming active.
+            token: The token from the link.
+            ttl: The time for which the registration may stay verified without becoming active; more than 0, at most
+                ten years.
 
         Returns:
-            `Verified`; `AlreadyVerified` when opened twice; `TokenExpired`; `EmailTaken`; `TokenUnknown`, also for
-            what is no token at all, which is not sent to the server.
+            `Verified`; `AlreadyVerified` if the link was opened before; `TokenExpired`; `EmailTaken`; `TokenUnknown`,
+            also for text that cannot be a token, which is not sent to the server.
 
         Raises:
-            TransactionConflict: Another registration proved the mailbox at the same moment, and earlier statements of
-                this transaction were lost with the attempt. Where this was its first statement, the outcome is
+            InvalidInput: *ttl* is not valid; nothing was sent.
+            TransactionConflict: Another registration verified the mailbox at the same moment, and earlier statements of
+                this transaction were lost. If this is the first statement of the transaction, the outcome is
                 `EmailTaken` and the session stays usable.
         """
         secret_hash, open_for = hash_token(token), checked_ttl("ttl", ttl)
         if secret_hash is None:
             return TokenUnknown()
-        for _ in range(ATTEMPTS):
-            row = self._prove(statements.VERIFY, secret_hash=secret_hash, ttl=open_for)
+
+        def attempt() -> VerifyOutcome:
+            row = self._verify(statements.VERIFY, secret_hash=secret_hash, ttl=open_for)
+            if isinstance(row, EmailTaken):
+                return row
+            return TokenUnknown() if row is None else verify_outcome(row)
+
+        return repeat_if_changed_meanwhile(attempt)
+
+    @redact_traceback
+    def verify_by_code(
+        self, registration_id: UUID, code: str, *, max_attempts: int = 5, ttl: Duration = timedelta(days=30)
+    ) -> CodeOutcome:
+        """Verify the mailbox that *code* was sent to; needs *peppers*.
+
+        **Commit for every outcome**: a wrong code is counted in the transaction, and a rollback would give the attempt
+        back. At most *max_attempts* wrong codes are judged, however many arrive at the same time. One round trip, and
+        one or two more if another transaction changed the registration at the same moment.
+
+        Args:
+            registration_id: The registration.
+            code: The code as it was typed. White space is ignored; text other than six digits is a wrong code.
+            max_attempts: The number of wrong codes after which even the right code is rejected, 1 to 100.
+            ttl: The time for which the registration may stay verified without becoming active; more than 0, at most
+                ten years.
+
+        Returns:
+            `Verified`; `AlreadyVerified` if the code that verified the mailbox is sent again; `WrongCode`; `LockedOut`;
+            `TokenExpired`, also if no code was issued; `EmailTaken`, for the right code only; `TokenUnknown` if the
+            registration was erased.
+
+        Raises:
+            RegistrationNotFound: No registration has this id.
+            InvalidInput: An argument is not valid, or there are no peppers; nothing was sent.
+            TransactionConflict: Another registration verified the mailbox at the same moment, and earlier statements of
+                this transaction were lost.
+        """
+        if not isinstance(code, str):
+            raise InvalidInput(f"the code is a {type(code).__name__}: expected a string")
+        hashes = self._required_peppers().hashes(checked_id(registration_id), code)
+        parameters = {
+            "id": registration_id,
+            "code_key_ids": list(hashes),
+            "code_hashes": list(hashes.values()),
+            "max_attempts": checked_number("max_attempts", max_attempts, 1, _MAX_WRONG_CODES),
+            "ttl": checked_ttl("ttl", ttl),
+        }
+
+        def attempt() -> CodeOutcome:
+            row = self._verify(statements.VERIFY_CODE, **parameters)
             if isinstance(row, EmailTaken):
                 return row
             if row is None:
-                return TokenUnknown()
-            if row.changed:
-                return Verified(registration_of(row))
-            outcome = _token_outcome(row)
-            if not isinstance(outcome, TokenUsable):
-                return outcome
-        raise _kept_changing()
+                raise RegistrationNotFound(registration_id)
+            return code_outcome(row, max_attempts)
 
-    def _issue(
-        self, registration_id: UUID, secret: str, secret_hash: bytes, hash_key_id: int, limits: Mapping[str, Any]
-    ) -> IssueOutcome | None:
-        """Issue *secret*; `None` where others got in the way."""
-        row = self._one(
-            statements.ISSUE,
-            id=checked_id(registration_id),
-            token_id=new_id(),
-            secret_hash=secret_hash,
-            hash_key_id=hash_key_id,
-            **limits,
-        )
-        if row is None:
-            raise RegistrationNotFound(registration_id)
-        if row.token_expires_at is not None:
-            return Issued(registration_of(row), secret, row.token_expires_at)
-        if row.status_now != Status.PENDING:
-            return NotPending(Status(row.status_now))
-        if row.exhausted or row.retry_at:
-            return Throttled(None if row.exhausted else row.retry_at)
-        return None
+        return repeat_if_changed_meanwhile(attempt)
 
-    def _prove(self, statement: TextClause, **parameters: Any) -> Row[Any] | EmailTaken | None:
-        driver: Any = self._session.connection().connection.dbapi_connection
-        alone = driver.info.transaction_status == TransactionStatus.IDLE
-        try:
-            return self._one(statement, lapsed_event_id=new_id(), **parameters, **self._event())
-        except IntegrityError as error:
-            diagnostics = getattr(error.orig, "diag", None)
-            if getattr(diagnostics, "constraint_name", None) != "uq_registrations_email_proven":
-                raise
-            if not alone:
-                raise TransactionConflict(
-                    "another registration proved this mailbox at the same moment: repeat the unit of work"
-                ) from error
-        # Nothing else was in the transaction, so taking it back to where it had not begun loses nothing.
-        driver.rollback()
-        return EmailTaken()
+    def _verify(self, statement: TextClause, **parameters: Any) -> Row[Any] | EmailTaken | None:
+        parameters |= {"lapsed_event_id": new_id(), **self._event_parameters()}
+        return verify_or_email_taken(self._session, statement, parameters)
 
-    def _known_peppers(self) -> Peppers:
+    def _required_peppers(self) -> Peppers:
         if self._peppers is None:
             raise InvalidInput("codes need peppers: VerificationRepository(session, peppers=Peppers({1: ...}))")
         return self._peppers
-
-
-def _token_outcome(row: Row[Any]) -> PeekOutcome:
-    match row.status_now:
-        case Status.VERIFIED | Status.ACTIVE:
-            return AlreadyVerified(registration_of(row))
-        case Status.PENDING if row.email_proven:
-            return EmailTaken()
-        case Status.PENDING if row.live:
-            return TokenUsable(registration_of(row))
-        case _:
-            return TokenExpired()
-
-
-def _code_outcome(row: Row[Any], max_attempts: int) -> CodeOutcome | None:
-    """Return what became of a code; `None` where it was not judged because others got in the way."""
-    if row.changed:
-        return Verified(registration_of(row))
-    if row.status_now == Status.ERASED:
-        return TokenUnknown()
-    if row.matched is False:
-        return WrongCode(left=max_attempts - row.attempts)
-    if row.matched:
-        return EmailTaken() if row.status_now == Status.PENDING else AlreadyVerified(registration_of(row))
-    if row.status_now not in _OPEN_OR_ACTIVE or row.attempts_before is None:
-        return TokenExpired()
-    return LockedOut() if row.attempts_before >= max_attempts else None
-
-
-def _limits(min_gap: timedelta, max_issued: int, ttl: timedelta) -> dict[str, Any]:
-    return {
-        "min_gap": checked_gap("min_gap", min_gap),
-        "max_issued": checked_number("max_issued", max_issued, 1, _MOST_TOKENS),
-        "token_ttl": checked_ttl("ttl", ttl),
-    }
-
-
-def _kept_changing() -> TransactionConflict:
-    return TransactionConflict("other transactions kept changing the registration: repeat the unit of work")

@@ -1,10 +1,13 @@
 """The SQL of `bulk_import`."""
 
-from registration_persistence.repositories.sql.fragments import statement
+from sqlalchemy import Boolean, Interval, SmallInteger, Text
 
-# One parameter of JSON, because it takes PostgreSQL less to read than Python to send a column of each field. Keys are
-# taken in their order, so that two imports that meet wait for each other and not in a circle.
-IMPORT = statement("""
+from registration_persistence.repositories.sql.statement import statement
+
+# One parameter of JSON: PostgreSQL reads it faster than Python can send one array for each column.
+# The rows are inserted in the order of their keys, so that two concurrent imports cannot deadlock.
+IMPORT = statement(
+    """
 WITH given AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row (
     number bigint, id uuid, event_id uuid, email text, email_key text, status text, profile jsonb, submit_key text,
@@ -39,4 +42,12 @@ WITH given AS (
   FROM imported JOIN given ON given.id = imported.id WHERE :announce
 )
 SELECT given.number FROM given WHERE given.id NOT IN (SELECT id FROM imported) ORDER BY given.number
-""")
+""",
+    rows=Text(),
+    consents=Text(),
+    email_key_rev=SmallInteger(),
+    ttl=Interval(),
+    actor=Text(),
+    correlation_id=Text(),
+    announce=Boolean(),
+)

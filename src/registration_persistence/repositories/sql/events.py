@@ -1,8 +1,16 @@
 """The SQL of `EventRepository`."""
 
-from registration_persistence.repositories.sql.fragments import statement
+from sqlalchemy import BigInteger
+from sqlalchemy.dialects.postgresql import UUID
 
-LIST_EVENTS = statement("""
+from registration_persistence.repositories.sql.statement import statement
+
+LIST_EVENTS = statement(
+    """
 SELECT id, registration_id, seq, type, data, actor, correlation_id, occurred_at FROM registration_events
 WHERE registration_id = :id AND seq > :after_seq ORDER BY seq LIMIT :limit
-""")
+""",
+    id=UUID(),
+    after_seq=BigInteger(),
+    limit=BigInteger(),
+)

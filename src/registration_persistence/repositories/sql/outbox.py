@@ -1,11 +1,15 @@
 """The SQL of `OutboxRepository`."""
 
-from registration_persistence.repositories.sql.fragments import statement
+from sqlalchemy import ARRAY, BigInteger, DateTime, Integer, Interval, Text
+from sqlalchemy.dialects.postgresql import UUID
+
+from registration_persistence.repositories.sql.statement import Types, statement
 
 _COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS integer) AS seq, o.attempts,
           o.last_error, o.available_at, o.dead_at"""
 
-CLAIM = statement(f"""
+CLAIM = statement(
+    f"""
 WITH due AS (
   SELECT event_id FROM outbox
   WHERE dead_at IS NULL AND available_at <= statement_timestamp()
@@ -15,36 +19,62 @@ WITH due AS (
 UPDATE outbox o SET available_at = statement_timestamp() + :lease, attempts = o.attempts + 1
 WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
 RETURNING {_COLUMNS}
-""")
+""",
+    limit=BigInteger(),
+    lease=Interval(),
+)
 
-# Whoever claimed the message last knows how often it was claimed and until when; the others are late.
-_CLAIMED = """o.event_id = claimed.event_id AND o.attempts = claimed.attempts AND o.available_at = claimed.leased_until
-  AND o.dead_at IS NULL"""
+# Only the worker that claimed the message last knows its attempts and its lease; a late worker finds no row.
+_IS_CLAIMED = """o.event_id = claimed.event_id AND o.attempts = claimed.attempts
+  AND o.available_at = claimed.leased_until AND o.dead_at IS NULL"""
 
-_GIVEN = """unnest(:ids, :attempts_of, :leased_until) AS claimed (event_id, attempts, leased_until)"""
+_GIVEN = "unnest(:ids, :attempts_of, :leased_until) AS claimed (event_id, attempts, leased_until)"
+_GIVEN_TYPES: Types = {
+    "ids": ARRAY(UUID()),
+    "attempts_of": ARRAY(Integer()),
+    "leased_until": ARRAY(DateTime(timezone=True)),
+}
 
-ACK = statement("DELETE FROM outbox WHERE event_id = ANY(:ids)")
+ACK = statement("DELETE FROM outbox WHERE event_id = ANY(:ids)", ids=ARRAY(UUID()))
 
-RETRY = statement(f"""
+RETRY = statement(
+    f"""
 UPDATE outbox o SET available_at = statement_timestamp() + :delay, last_error = :error
-FROM {_GIVEN} WHERE {_CLAIMED}
-""")
+FROM {_GIVEN} WHERE {_IS_CLAIMED}
+""",
+    delay=Interval(),
+    error=Text(),
+    **_GIVEN_TYPES,
+)
 
-RELEASE = statement(f"""
+RELEASE = statement(
+    f"""
 UPDATE outbox o SET available_at = statement_timestamp(), attempts = o.attempts - 1
-FROM {_GIVEN} WHERE {_CLAIMED}
-""")
+FROM {_GIVEN} WHERE {_IS_CLAIMED}
+""",
+    **_GIVEN_TYPES,
+)
 
-BURY = statement(f"""
+BURY = statement(
+    f"""
 UPDATE outbox o SET dead_at = statement_timestamp(), last_error = :error
-FROM {_GIVEN} WHERE {_CLAIMED}
-""")
+FROM {_GIVEN} WHERE {_IS_CLAIMED}
+""",
+    error=Text(),
+    **_GIVEN_TYPES,
+)
 
-DEAD = statement(f"""
+DEAD = statement(
+    f"""
 SELECT {_COLUMNS} FROM outbox o WHERE o.dead_at IS NOT NULL ORDER BY o.dead_at, o.event_id LIMIT :limit
-""")
+""",
+    limit=BigInteger(),
+)
 
-REVIVE = statement("""
+REVIVE = statement(
+    """
 UPDATE outbox SET dead_at = NULL, attempts = 0, available_at = statement_timestamp()
 WHERE event_id = ANY(:ids) AND dead_at IS NOT NULL
-""")
+""",
+    ids=ARRAY(UUID()),
+)

@@ -1,34 +1,47 @@
 """The SQL of `PrivacyRepository`."""
 
-from registration_persistence.repositories.sql.fragments import changed, sources, statement
+from sqlalchemy import Text
+from sqlalchemy.dialects.postgresql import UUID
 
-ERASE = statement(
-    changed(
-        "erased",
-        before="seen AS (SELECT tokens_issued FROM registrations WHERE id = :id),",
-        found=", r.tokens_issued",
-        # Otherwise a token that was issued while the row was locked would stay.
-        allowed=f"""found.status_now IN ({sources("erased")})
+from registration_persistence.repositories.sql.change_statement import change_statement
+from registration_persistence.repositories.sql.fragments import source_statuses
+from registration_persistence.repositories.sql.statement import statement
+
+ERASE = change_statement(
+    "erased",
+    ctes_before=["seen AS (SELECT tokens_issued FROM registrations WHERE id = :id)"],
+    found_columns=["r.tokens_issued"],
+    # Without the second condition, a token that was issued while the statement waited for the row would stay.
+    allowed=f"""found.status_now IN ({source_statuses("erased")})
     AND found.tokens_issued = (SELECT tokens_issued FROM seen)""",
-        assignments=""", email = NULL, email_key = NULL, profile = '{}', submit_key = NULL, submit_digest = NULL,
-      expires_at = NULL, closed_at = statement_timestamp(), close_reason = 'erasure'""",
-        after="""token AS (
-  DELETE FROM verification_tokens t USING moved WHERE t.registration_id = moved.id
-), """,
-    )
+    assignments=[
+        "email = NULL",
+        "email_key = NULL",
+        "profile = '{}'",
+        "submit_key = NULL",
+        "submit_digest = NULL",
+        "expires_at = NULL",
+        "closed_at = statement_timestamp()",
+        "close_reason = 'erasure'",
+    ],
+    ctes_after=["token AS (DELETE FROM verification_tokens t USING moved WHERE t.registration_id = moved.id)"],
 )
 
-# Each branch has a partial index of its own.
-IDS_BY_EMAIL = statement("""
+# Each branch can use a partial index.
+IDS_BY_EMAIL = statement(
+    """
 SELECT id FROM registrations WHERE email_key = :email_key AND status = 'pending'
 UNION ALL
 SELECT id FROM registrations WHERE email_key = :email_key AND status IN ('verified', 'active')
 UNION ALL
 SELECT id FROM registrations WHERE email_key = :email_key AND status IN ('expired', 'cancelled')
 ORDER BY id
-""")
+""",
+    email_key=Text(),
+)
 
-EXPORT_SUBJECT = statement("""
+EXPORT_SUBJECT = statement(
+    """
 SELECT jsonb_build_object(
   'registration', jsonb_build_object(
     'id', r.id, 'status', r.status, 'version', r.version, 'email', r.email, 'email_key', r.email_key,
@@ -54,4 +67,6 @@ SELECT jsonb_build_object(
     FROM registration_events e WHERE e.registration_id = r.id)
 ) AS held
 FROM registrations r WHERE r.id = :id
-""")
+""",
+    id=UUID(),
+)

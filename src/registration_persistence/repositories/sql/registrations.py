@@ -1,24 +1,30 @@
-"""The SQL of `RegistrationRepository`: one statement for each use case."""
+"""The SQL of `RegistrationRepository`."""
 
+from sqlalchemy import ARRAY, BigInteger, Interval, LargeBinary, SmallInteger, Text
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from registration_persistence.repositories.sql.change_statement import change_statement
 from registration_persistence.repositories.sql.fragments import (
+    CONSENT_TYPES,
     CONSENTS_GIVEN,
-    changed,
-    columns,
-    proven,
-    recorded,
-    statement,
+    EVENT_TYPES,
+    event_and_message_ctes,
+    is_current_registration,
+    registration_columns,
 )
+from registration_persistence.repositories.sql.statement import statement
 
 _PURPOSES = "jsonb_build_object('consents', :consent_purposes)"
 
-REGISTER = statement(f"""
+REGISTER = statement(
+    f"""
 WITH registration AS (
   INSERT INTO registrations AS r (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
                                   tokens_issued, token_issued_at, expires_at)
   VALUES (:id, :email, :email_key, :email_key_rev, 'pending', :profile, :submit_key, :submit_digest,
           1, statement_timestamp(), statement_timestamp() + :ttl)
   ON CONFLICT (submit_key) WHERE submit_key IS NOT NULL DO UPDATE SET submit_key = EXCLUDED.submit_key
-  RETURNING {columns("r")}, r.submit_digest, r.id = :id AS created
+  RETURNING {registration_columns("r")}, r.submit_digest, r.id = :id AS created
 ), token AS (
   INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at)
   SELECT :token_id, id, 'verify_email', :secret_hash, 0, statement_timestamp() + :token_ttl
@@ -28,56 +34,78 @@ WITH registration AS (
   SELECT registration.id, given.id, given.purpose, given.document_version, given.granted, given.source
   FROM registration, {CONSENTS_GIVEN}
   WHERE registration.created
-), {recorded("registered", of="registration", data=_PURPOSES, where="created")}
-SELECT {columns("registration")}, submit_digest, created,
+), {event_and_message_ctes("registered", of="registration", data=_PURPOSES, condition="created")}
+SELECT {registration_columns("registration")}, submit_digest, created,
        EXISTS (SELECT FROM registrations other
-               WHERE other.email_key = :email_key AND {proven("other")}) AS email_proven
+               WHERE other.email_key = :email_key AND {is_current_registration("other")}) AS email_proven
 FROM registration
-""")
-
-ACTIVATE = statement(changed("activated", assignments=", activated_at = statement_timestamp(), expires_at = NULL"))
-
-# Also after its time is over, when `status_now` is expired already.
-CANCEL = statement(
-    changed(
-        "cancelled",
-        allowed="found.status IN ('pending', 'verified')",
-        assignments=", closed_at = statement_timestamp(), close_reason = :reason, expires_at = NULL",
-    )
+""",
+    id=UUID(),
+    email=Text(),
+    email_key=Text(),
+    email_key_rev=SmallInteger(),
+    profile=JSONB(),
+    submit_key=LargeBinary(),
+    submit_digest=LargeBinary(),
+    ttl=Interval(),
+    token_id=UUID(),
+    token_ttl=Interval(),
+    secret_hash=LargeBinary(),
+    **CONSENT_TYPES,
+    **EVENT_TYPES,
 )
 
-UPDATE_PROFILE = statement(
-    changed(
-        "profile_updated",
-        found=""", (r.profile || :patch) - :removed AS merged,
-         octet_length(CAST((r.profile || :patch) - :removed AS text))
+ACTIVATE = change_statement("activated", assignments=["activated_at = statement_timestamp()", "expires_at = NULL"])
+
+# A lapsed registration can be cancelled too, although its `status_now` is expired.
+CANCEL = change_statement(
+    "cancelled",
+    allowed="found.status IN ('pending', 'verified')",
+    assignments=["closed_at = statement_timestamp()", "close_reason = :reason", "expires_at = NULL"],
+    types={"reason": Text()},
+)
+
+UPDATE_PROFILE = change_statement(
+    "profile_updated",
+    found_columns=[
+        "(r.profile || :patch) - :removed AS merged",
+        """octet_length(CAST((r.profile || :patch) - :removed AS text))
            > greatest(:largest, octet_length(CAST(r.profile AS text))) AS too_large""",
-        allowed="""found.status_now IN ('pending', 'verified', 'active')
+    ],
+    allowed="""found.status_now IN ('pending', 'verified', 'active')
     AND found.merged <> found.profile AND NOT found.too_large""",
-        assignments=", profile = found.merged",
-        data="""jsonb_build_object('fields', (
+    assignments=["profile = found.merged"],
+    event_data="""jsonb_build_object('fields', (
     SELECT coalesce(jsonb_agg(field ORDER BY field), '[]') FROM found, unnest(:fields) AS field
     WHERE found.profile -> field IS DISTINCT FROM found.merged -> field))""",
-        explained="found.too_large, octet_length(CAST(found.merged AS text)) AS merged_size,",
-    )
+    result_columns=["found.too_large", "octet_length(CAST(found.merged AS text)) AS merged_size"],
+    types={"patch": JSONB(), "removed": ARRAY(Text()), "fields": ARRAY(Text()), "largest": BigInteger()},
 )
 
-GET = statement(f"SELECT {columns('r')} FROM registrations r WHERE r.id = :id")
+GET = statement(f"SELECT {registration_columns('r')} FROM registrations r WHERE r.id = :id", id=UUID())
 
-FIND_BY_EMAIL = statement(f"""
+FIND_BY_EMAIL = statement(
+    f"""
 SELECT * FROM (
-  SELECT 1 AS rank, {columns("r")} FROM registrations r
-  WHERE r.email_key = :email_key AND {proven("r")}
+  SELECT 1 AS rank, {registration_columns("r")} FROM registrations r
+  WHERE r.email_key = :email_key AND {is_current_registration("r")}
   UNION ALL (
-    SELECT 2 AS rank, {columns("r")} FROM registrations r
+    SELECT 2 AS rank, {registration_columns("r")} FROM registrations r
     WHERE r.email_key = :email_key AND r.status = 'pending' AND r.expires_at > statement_timestamp()
     ORDER BY r.id DESC LIMIT 1
   )
 ) candidate ORDER BY rank LIMIT 1
-""")
+""",
+    email_key=Text(),
+)
 
-LIST_PAGE = statement(f"""
-SELECT {columns("r")} FROM registrations r
+LIST_PAGE = statement(
+    f"""
+SELECT {registration_columns("r")} FROM registrations r
 WHERE r.id > :after AND (:status IS NULL OR r.status = :status)
 ORDER BY r.id LIMIT :limit
-""")
+""",
+    after=UUID(),
+    status=Text(),
+    limit=BigInteger(),
+)

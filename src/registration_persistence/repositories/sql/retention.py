@@ -1,12 +1,17 @@
 """The SQL of `Retention`."""
 
-from registration_persistence.repositories.sql.fragments import sources, statement
+from sqlalchemy import ARRAY, BigInteger, DateTime, Text
+from sqlalchemy.dialects.postgresql import UUID
 
-# The arrays of the batches below, and not joins, because PostgreSQL may plan a join as a scan of the whole table.
-EXPIRE_DUE = statement(f"""
+from registration_persistence.repositories.sql.fragments import source_statuses
+from registration_persistence.repositories.sql.statement import statement
+
+# The batches below are arrays, because PostgreSQL may plan a join as a scan of the whole table.
+EXPIRE_DUE = statement(
+    f"""
 WITH due AS (
   SELECT id FROM registrations
-  WHERE status IN ({sources("expired")}) AND expires_at <= statement_timestamp()
+  WHERE status IN ({source_statuses("expired")}) AND expires_at <= statement_timestamp()
   ORDER BY expires_at LIMIT :limit
   FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
@@ -25,10 +30,16 @@ WITH due AS (
   SELECT event_id, id, 'registration.expired', jsonb_build_object('seq', version) FROM numbered
 )
 SELECT count(*) AS number FROM moved
-""")
+""",
+    limit=BigInteger(),
+    event_ids=ARRAY(UUID()),
+    actor=Text(),
+    correlation_id=Text(),
+)
 
-# A row that somebody waits for, to issue a token for example, is left for the next time.
-PURGE_CLOSED = statement("""
+# A row that another transaction has locked, for example to issue a token, is left for the next call.
+PURGE_CLOSED = statement(
+    """
 WITH old AS (
   SELECT id FROM registrations
   WHERE status IN ('expired', 'cancelled') AND closed_at < :before
@@ -38,9 +49,13 @@ WITH old AS (
   DELETE FROM registrations r WHERE r.id = ANY(ARRAY(SELECT id FROM old)) RETURNING r.id
 )
 SELECT count(*) AS number FROM gone
-""")
+""",
+    before=DateTime(timezone=True),
+    limit=BigInteger(),
+)
 
-PURGE_TOKENS = statement("""
+PURGE_TOKENS = statement(
+    """
 WITH old AS (
   SELECT id FROM verification_tokens
   WHERE expires_at < :before AND expires_at <= statement_timestamp()
@@ -50,4 +65,7 @@ WITH old AS (
   DELETE FROM verification_tokens t WHERE t.id = ANY(ARRAY(SELECT id FROM old)) RETURNING t.id
 )
 SELECT count(*) AS number FROM gone
-""")
+""",
+    before=DateTime(timezone=True),
+    limit=BigInteger(),
+)

@@ -1,23 +1,29 @@
 """The SQL of `VerificationRepository`."""
 
+from sqlalchemy import ARRAY, BigInteger, Interval, LargeBinary, SmallInteger
+from sqlalchemy.dialects.postgresql import UUID
+
 from registration_persistence.repositories.sql.fragments import (
-    LIVE,
+    EVENT_TYPES,
     STATUS_NOW,
-    columns,
-    newest,
-    proven,
-    recorded,
-    statement,
+    TOKEN_IS_USABLE,
+    changed_or_found_columns,
+    event_and_message_ctes,
+    is_current_registration,
+    registration_columns,
 )
+from registration_persistence.repositories.sql.statement import Types, statement
 
-_EMAIL_PROVEN = f"""EXISTS (SELECT FROM registrations other
-                 WHERE other.email_key = r.email_key AND {proven("other")})"""
+_EMAIL_IS_TAKEN = f"""EXISTS (SELECT FROM registrations other
+                 WHERE other.email_key = r.email_key AND {is_current_registration("other")})"""
 
-ISSUE = statement(f"""
+ISSUE = statement(
+    f"""
 WITH seen AS (
   SELECT tokens_issued FROM registrations WHERE id = :id
 ), found AS (
-  SELECT {columns("r")}, {STATUS_NOW} AS status_now, r.tokens_issued, r.token_issued_at + :min_gap AS due_at,
+  SELECT {registration_columns("r")}, {STATUS_NOW} AS status_now,
+         r.tokens_issued, r.token_issued_at + :min_gap AS due_at,
          -- Who waited for the lock has an older time than who had it: without a gap that must not matter.
          coalesce(r.token_issued_at + :min_gap > statement_timestamp(), false) AND :min_gap > interval '0' AS too_soon
   FROM registrations r WHERE r.id = :id
@@ -43,21 +49,29 @@ WITH seen AS (
   FROM counted
   RETURNING registration_id, expires_at
 )
-SELECT {columns("found")}, found.status_now, issued.expires_at AS token_expires_at,
+SELECT {registration_columns("found")}, found.status_now, issued.expires_at AS token_expires_at,
        found.tokens_issued >= :max_issued AS exhausted,
        CASE WHEN found.too_soon THEN found.due_at END AS retry_at
 FROM found LEFT JOIN issued ON issued.registration_id = found.id
-""")
+""",
+    id=UUID(),
+    min_gap=Interval(),
+    max_issued=BigInteger(),
+    token_id=UUID(),
+    secret_hash=LargeBinary(),
+    hash_key_id=SmallInteger(),
+    token_ttl=Interval(),
+)
 
 _TOKEN_STATE = f"""
-  SELECT {columns("r")}, {STATUS_NOW} AS status_now, {LIVE} AS live, {_EMAIL_PROVEN} AS email_proven
+  SELECT {registration_columns("r")}, {STATUS_NOW} AS status_now, {TOKEN_IS_USABLE} AS live,
+         {_EMAIL_IS_TAKEN} AS email_proven
   FROM verification_tokens t JOIN registrations r ON r.id = t.registration_id
   WHERE t.secret_hash = :secret_hash AND t.purpose = 'verify_email' AND t.hash_key_id = 0
 """
 
-# What follows `found`, the registration, and `used`, the token that proves its mailbox.
-_PROVE = f"""
-lapsed AS (
+# The CTEs after `found`, the registration, and `used`, the token or code that verifies its mailbox.
+_VERIFY_CTES = f"""lapsed AS (
   UPDATE registrations other
   SET status = 'expired', version = other.version + 1, updated_at = statement_timestamp(),
       closed_at = statement_timestamp(), close_reason = 'ttl', expires_at = NULL
@@ -76,31 +90,37 @@ lapsed AS (
       verified_at = statement_timestamp(), expires_at = statement_timestamp() + :ttl
   FROM used, (SELECT count(*) FROM lapsed) AS after_lapsed  -- or the unique index would see both
   WHERE r.id = used.registration_id
-  RETURNING {columns("r")}
-), {recorded("verified", of="moved")}
-"""
+  RETURNING {registration_columns("r")}
+), {event_and_message_ctes("verified", of="moved")}"""
+_VERIFY_TYPES: Types = {"lapsed_event_id": UUID(), "ttl": Interval(), **EVENT_TYPES}
 
-PEEK = statement(_TOKEN_STATE)
+PEEK = statement(_TOKEN_STATE, secret_hash=LargeBinary())
 
-VERIFY = statement(f"""
+VERIFY = statement(
+    f"""
 WITH found AS ({_TOKEN_STATE} FOR NO KEY UPDATE OF r
 ), used AS (
   UPDATE verification_tokens t SET used_at = statement_timestamp()
   FROM found
-  WHERE t.secret_hash = :secret_hash AND {LIVE}
+  WHERE t.secret_hash = :secret_hash AND {TOKEN_IS_USABLE}
     AND found.status_now = 'pending' AND NOT found.email_proven
   RETURNING t.registration_id
-), {_PROVE}
-SELECT found.status_now, found.live, found.email_proven, moved.id IS NOT NULL AS changed, {newest("moved", "found")}
+), {_VERIFY_CTES}
+SELECT found.status_now, found.live, found.email_proven, moved.id IS NOT NULL AS changed,
+       {changed_or_found_columns("moved", "found")}
 FROM found LEFT JOIN moved ON moved.id = found.id
-""")
+""",
+    secret_hash=LargeBinary(),
+    **_VERIFY_TYPES,
+)
 
-# A code that was used stays to be judged, so that a form that is sent twice succeeds twice, and no other code does.
-_JUDGEABLE = "t.replaced_at IS NULL AND (t.used_at IS NOT NULL OR t.expires_at > statement_timestamp())"
+# A used code is still judged: a form that is sent twice succeeds twice, and every other code is wrong.
+_CODE_IS_JUDGED = "t.replaced_at IS NULL AND (t.used_at IS NOT NULL OR t.expires_at > statement_timestamp())"
 
-VERIFY_CODE = statement(f"""
+VERIFY_CODE = statement(
+    f"""
 WITH found AS (
-  SELECT {columns("r")}, {STATUS_NOW} AS status_now, {_EMAIL_PROVEN} AS email_proven
+  SELECT {registration_columns("r")}, {STATUS_NOW} AS status_now, {_EMAIL_IS_TAKEN} AS email_proven
   FROM registrations r WHERE r.id = :id
   FOR NO KEY UPDATE OF r
 ), judged AS (
@@ -110,20 +130,26 @@ WITH found AS (
                 THEN statement_timestamp() ELSE t.used_at END
   FROM found, unnest(:code_key_ids, :code_hashes) AS given (key_id, hash)
   WHERE t.registration_id = found.id AND t.purpose = 'verify_email' AND t.hash_key_id = given.key_id
-    AND {_JUDGEABLE} AND t.attempts < :max_attempts AND found.status_now IN ('pending', 'verified', 'active')
+    AND {_CODE_IS_JUDGED} AND t.attempts < :max_attempts AND found.status_now IN ('pending', 'verified', 'active')
   RETURNING t.registration_id, t.attempts, t.secret_hash = given.hash AS matched
 ), used AS (
   SELECT judged.registration_id FROM judged JOIN found ON found.id = judged.registration_id
   WHERE judged.matched AND found.status_now = 'pending' AND NOT found.email_proven
-), {_PROVE}
+), {_VERIFY_CTES}
 SELECT found.status_now, found.email_proven, judged.matched, judged.attempts, code.attempts AS attempts_before,
-       moved.id IS NOT NULL AS changed, {newest("moved", "found")}
+       moved.id IS NOT NULL AS changed, {changed_or_found_columns("moved", "found")}
 FROM found
 LEFT JOIN judged ON judged.registration_id = found.id
 LEFT JOIN verification_tokens code
   ON code.id = (SELECT t.id FROM verification_tokens t
                 WHERE t.registration_id = found.id AND t.purpose = 'verify_email'
-                  AND t.hash_key_id = ANY(:code_key_ids) AND {_JUDGEABLE}
+                  AND t.hash_key_id = ANY(:code_key_ids) AND {_CODE_IS_JUDGED}
                 ORDER BY t.id DESC LIMIT 1)
 LEFT JOIN moved ON moved.id = found.id
-""")
+""",
+    id=UUID(),
+    code_key_ids=ARRAY(SmallInteger()),
+    code_hashes=ARRAY(LargeBinary()),
+    max_attempts=BigInteger(),
+    **_VERIFY_TYPES,
+)

@@ -1,0 +1,53 @@
+"""`issue`: store a new token or code for a registration, within the limits of the throttle."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from registration_persistence.domain.ids import new_id
+from registration_persistence.domain.validation import checked_gap, checked_id, checked_number, checked_ttl
+from registration_persistence.durations import Duration
+from registration_persistence.errors import RegistrationNotFound
+from registration_persistence.outcomes import IssueOutcome
+from registration_persistence.repositories.base import repeat_if_changed_meanwhile
+from registration_persistence.repositories.sql.verification import ISSUE
+from registration_persistence.repositories.verification_outcomes import issue_outcome
+
+_MAX_TOKENS_ISSUED = 1000
+
+
+def issue_limits(min_gap: Duration, max_issued: int, ttl: Duration) -> dict[str, Any]:
+    """Return the checked limits of the throttle, as parameters of the statement."""
+    return {
+        "min_gap": checked_gap("min_gap", min_gap),
+        "max_issued": checked_number("max_issued", max_issued, 1, _MAX_TOKENS_ISSUED),
+        "token_ttl": checked_ttl("ttl", ttl),
+    }
+
+
+def issue(
+    session: Session,
+    registration_id: UUID,
+    hash_key_id: int,
+    new_secret: Callable[[], tuple[str, bytes]],
+    limits: dict[str, Any],
+) -> IssueOutcome:
+    """Issue a secret, of which *new_secret* returns the text and the hash; each attempt needs another one."""
+
+    def attempt() -> IssueOutcome:
+        secret, secret_hash = new_secret()
+        parameters = {
+            "id": checked_id(registration_id),
+            "token_id": new_id(),
+            "secret_hash": secret_hash,
+            "hash_key_id": hash_key_id,
+            **limits,
+        }
+        row = session.execute(ISSUE, parameters).one_or_none()
+        if row is None:
+            raise RegistrationNotFound(registration_id)
+        return issue_outcome(row, secret)
+
+    return repeat_if_changed_meanwhile(attempt)
