@@ -86,28 +86,28 @@ infra-build: $(INFRA_VENV)/.installed ## Put the package and what it needs into 
 	@infra/build-layer
 
 infra-synth: infra-build infra/node_modules/.installed ## Write the templates of ENVIRONMENT, and check them
-	@$(INFRA) python pipeline.py synth $(ENVIRONMENT)
+	@$(INFRA) python deploy.py synth $(ENVIRONMENT)
 
 prepare-account: infra/node_modules/.installed ## Prepare the account of ENVIRONMENT for the CDK, once (default: dev)
-	@$(INFRA) python pipeline.py prepare $(ENVIRONMENT)
+	@$(INFRA) python deploy.py prepare $(ENVIRONMENT)
 
 deploy-database: infra-build infra/node_modules/.installed ## Deploy the database of ENVIRONMENT (default: dev)
-	@$(INFRA) python pipeline.py database $(ENVIRONMENT)
+	@$(INFRA) python deploy.py database $(ENVIRONMENT)
 
 bootstrap: $(INFRA_VENV)/.installed ## Make the roles in the database of ENVIRONMENT
-	@$(INFRA) python pipeline.py bootstrap $(ENVIRONMENT)
+	@$(INFRA) python deploy.py bootstrap $(ENVIRONMENT)
 
 migrate: $(INFRA_VENV)/.installed ## Bring the schema of ENVIRONMENT up to date
-	@$(INFRA) python pipeline.py migrate $(ENVIRONMENT)
+	@$(INFRA) python deploy.py migrate $(ENVIRONMENT)
 
 deploy-application: infra-build infra/node_modules/.installed ## Deploy the application of ENVIRONMENT
-	@$(INFRA) python pipeline.py application $(ENVIRONMENT)
+	@$(INFRA) python deploy.py application $(ENVIRONMENT)
 
 deploy: infra-build infra/node_modules/.installed ## All of it, in this order; the first step that fails is the last
-	@$(INFRA) python pipeline.py all $(ENVIRONMENT)
+	@$(INFRA) python deploy.py all $(ENVIRONMENT)
 
 destroy: infra-build infra/node_modules/.installed ## Delete the stacks of ENVIRONMENT, after asking
-	@$(INFRA) python pipeline.py destroy $(ENVIRONMENT)
+	@$(INFRA) python deploy.py destroy $(ENVIRONMENT)
 
 lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
 
 from registration_infra import EnvironmentConfig, InfraConfigError, load  # noqa: E402 after the path is set
-from registration_infra.checks import acknowledge, add_checks  # noqa: E402 after the path is set
+from registration_infra.nag import acknowledge, add_checks  # noqa: E402 after the path is set
 from registration_infra.stacks.database import DatabaseStack  # noqa: E402 after the path is set
 from registration_service.stack import RegistrationServiceStack  # noqa: E402 after the path is set
 

@@ -6,10 +6,10 @@ from aws_cdk import CfnOutput, Duration, Environment, Stack
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 from registration_infra import EnvironmentConfig
-from registration_infra.access import DatabaseAccess
-from registration_infra.assets import package_layer
+from registration_infra.constructs.database_access import DatabaseAccess
 from registration_infra.constructs.datadog import instrument
 from registration_infra.constructs.function import VpcFunction
+from registration_infra.layer import package_layer
 
 # What API Gateway waits for at most, and a second.
 _TIMEOUT = Duration.seconds(30)

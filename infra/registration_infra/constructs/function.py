@@ -10,10 +10,10 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from registration_infra.assets import ARCHITECTURE, RUNTIME
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.network import closed_security_group
+from registration_infra.layer import ARCHITECTURE, RUNTIME
 
 _CODE_LEFT_OUT = ["__pycache__", "*.pyc"]
 # What the Lambda service does in the function's name, and what the function itself must not.

@@ -9,12 +9,12 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from registration_infra.access import variables
-from registration_infra.assets import INFRA
 from registration_infra.config import EnvironmentConfig
+from registration_infra.constructs.database_access import variables
 from registration_infra.constructs.function import VpcFunction
 from registration_infra.constructs.network import HTTPS, POSTGRESQL, Network, open_way
 from registration_infra.constructs.secrets import allow_secret
+from registration_infra.layer import INFRA
 
 _OWNER_ROLE = "registration_owner"
 _LONGEST = Duration.minutes(15)
@@ -66,7 +66,7 @@ class Migrations(Construct):
             vpc=network.vpc,
             subnets=network.database_subnets,
             key=key,
-            code=INFRA / "lambda" / "migrate",
+            code=INFRA / "migrate_function",
             handler="handler.handle",
             layer=layer,
             timeout=_LONGEST,

@@ -6,17 +6,17 @@ from aws_cdk import CfnOutput, Environment, Stack
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from registration_infra.access import PARAMETERS, parameter_name
-from registration_infra.assets import package_layer
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.alarms import Alarms
 from registration_infra.constructs.aurora import Aurora
 from registration_infra.constructs.backup import Backup
+from registration_infra.constructs.database_access import PARAMETERS, parameter_name
 from registration_infra.constructs.key import DatabaseKey
 from registration_infra.constructs.migrations import Migrations
 from registration_infra.constructs.network import Network
 from registration_infra.constructs.proxy import Proxy
 from registration_infra.constructs.secrets import ADMIN, APPLICATION, MONITORING, DatabaseSecret, Rotation
+from registration_infra.layer import package_layer
 
 _SSLMODE = "verify-full"
 _PORT = "5432"

@@ -83,7 +83,7 @@ def copied(tmp_path: Path) -> Path:
     """Copy what `cdk synth` needs, so that it can be broken; the layer is not among it."""
     left_out = shutil.ignore_patterns("__pycache__")
     infra = tmp_path / "infra"
-    for name in ("registration_infra", "environments", "lambda"):
+    for name in ("registration_infra", "environments", "migrate_function"):
         shutil.copytree(INFRA / name, infra / name, ignore=left_out)
     shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=left_out)
     for name in ("app.py", "cdk.json"):
@@ -93,7 +93,7 @@ def copied(tmp_path: Path) -> Path:
 
 def unacknowledge(infra: Path, rule: str) -> None:
     """Let nothing in *infra* acknowledge *rule*."""
-    checks = infra / "registration_infra" / "checks.py"
+    checks = infra / "registration_infra" / "nag.py"
     without = f"""
 
 _all = acknowledged

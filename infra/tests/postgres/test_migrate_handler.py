@@ -26,7 +26,7 @@ from registration_persistence.schema import (
 )
 from registration_persistence.schema.deployments import ADVISORY_LOCK
 
-HANDLER = Path(__file__).parents[2] / "lambda" / "migrate" / "handler.py"
+HANDLER = Path(__file__).parents[2] / "migrate_function" / "handler.py"
 
 Handle = Callable[..., dict[str, Any]]
 

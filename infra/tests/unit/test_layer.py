@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from app import build_app
-from registration_infra import InfraConfigError, assets
+from registration_infra import InfraConfigError, layer
 from templates import config_of
 
-PYTHON = assets.LAYER / "python"
+PYTHON = layer.LAYER / "python"
 # In the header of an ELF file: the magic number, and at octet 18 the machine.
 ELF, AARCH64, AT = b"\x7fELF", 0xB7, 18
 # MiB that a function and its layers may take unpacked: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -59,7 +59,7 @@ def test_the_layer_is_small_enough() -> None:
 
 def test_without_the_layer_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error says how to make it."""
-    monkeypatch.setattr(assets, "LAYER", tmp_path)
+    monkeypatch.setattr(layer, "LAYER", tmp_path)
 
     with pytest.raises(InfraConfigError, match="it is not there: run make infra-build first"):
         build_app(config_of("dev"), built=True, checked=False)

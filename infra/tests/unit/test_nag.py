@@ -9,7 +9,7 @@ import pytest
 from app import build_app
 from aws_cdk import App
 from aws_cdk import aws_rds as rds
-from registration_infra.checks import acknowledged
+from registration_infra.nag import acknowledged
 from templates import VARIANTS, config_of
 
 HERE = Path(__file__).parents[2]

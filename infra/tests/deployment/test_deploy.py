@@ -1,4 +1,4 @@
-"""`pipeline.py`, the Makefile's targets and the workflows: what a deployment does in which order, and what stops it.
+"""`deploy.py`, the Makefile's targets and the workflows: what a deployment does in which order, and what stops it.
 
 They run as they are. In the place of AWS are a `cdk` that writes down how it is called, and a server on this machine
 that answers as Lambda's Invoke does; both write into one log.
@@ -22,7 +22,7 @@ from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote
 
-import pipeline
+import deploy
 import pytest
 import yaml
 from registration_infra import ENVIRONMENTS
@@ -152,8 +152,8 @@ class Cloud:
             log.write(json.dumps(call) + "\n")
 
     def step(self, step: str, environment: str = "dev", *, infra: Path = INFRA, **changes: str) -> "Run":
-        """Run `pipeline.py`."""
-        return self._run([sys.executable, str(infra / "pipeline.py"), step, environment], changes)
+        """Run `deploy.py`."""
+        return self._run([sys.executable, str(infra / "deploy.py"), step, environment], changes)
 
     def make(self, *arguments: str, **changes: str) -> "Run":
         """Run make in the root of the repository."""
@@ -243,10 +243,10 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 
 
 def copied(folder: Path, dev: str) -> Path:
-    """Copy into *folder* what `pipeline.py` needs, with *dev* as the file of that environment."""
+    """Copy into *folder* what `deploy.py` needs, with *dev* as the file of that environment."""
     infra = folder / "infra"
     shutil.copytree(INFRA / "registration_infra", infra / "registration_infra")
-    shutil.copy(INFRA / "pipeline.py", infra)
+    shutil.copy(INFRA / "deploy.py", infra)
     (infra / "environments").mkdir()
     (infra / "environments" / "dev.toml").write_text(dev, encoding="utf-8")
     return infra
@@ -355,7 +355,7 @@ def test_what_fails_is_the_last(cloud: Cloud, done: int, action: str | None, pro
     run = cloud.make("deploy", FAKE_CDK_FAILS=fails) if by_make else cloud.step("all", FAKE_CDK_FAILS=fails)
 
     assert run.code == (2 if by_make else 1)
-    assert [line for line in run.err if not line.startswith("make: ***")] == [f"pipeline.py: {problem}"]
+    assert [line for line in run.err if not line.startswith("make: ***")] == [f"deploy.py: {problem}"]
     assert cloud.happened == deployment("dev")[:done]
 
 
@@ -363,7 +363,7 @@ def test_an_application_that_fails_fails_the_deployment(cloud: Cloud) -> None:
     """The last step counts as well."""
     run = cloud.step("all", FAKE_CDK_FAILS="registration-dev-application")
 
-    assert (run.code, run.err) == (1, ["pipeline.py: cdk deploy for dev failed with exit code 7: see above"])
+    assert (run.code, run.err) == (1, ["deploy.py: cdk deploy for dev failed with exit code 7: see above"])
     assert cloud.happened == deployment("dev")
 
 
@@ -429,16 +429,16 @@ def test_a_migration_that_does_not_answer_is_not_tried_again(
     """It is waited for a little longer than it can run; then one line says where to look, and nobody asks again."""
     for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
-    assert pipeline._LONGEST_MIGRATION > 900  # noqa: SLF001 nothing else tells it
-    monkeypatch.setattr(pipeline, "_LONGEST_MIGRATION", 0.3)
+    assert deploy._LONGEST_MIGRATION > 900  # noqa: SLF001 nothing else tells it
+    monkeypatch.setattr(deploy, "_LONGEST_MIGRATION", 0.3)
     cloud.silent.clear()
 
-    assert pipeline.main(["all", "dev"]) == 1
+    assert deploy.main(["all", "dev"]) == 1
 
     error = capsys.readouterr().err
     assert "registration-dev-migrate was asked for bootstrap, and may be running still: Read timeout" in error
     assert "its log is /aws/lambda/registration-dev-migrate" in error
-    assert "`python pipeline.py current dev` says what the database is at" in error
+    assert "`python deploy.py current dev` says what the database is at" in error
     assert cloud.happened == deployment("dev")[:2]
 
 
@@ -455,7 +455,7 @@ def test_without_credentials_one_line_says_so(cloud: Cloud) -> None:
     run = cloud.step("migrate", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
 
     assert run.code == 1
-    assert run.err == ["pipeline.py: there are no AWS credentials: sign in (aws sso login), or set AWS_PROFILE"]
+    assert run.err == ["deploy.py: there are no AWS credentials: sign in (aws sso login), or set AWS_PROFILE"]
     assert cloud.happened == []
 
 
@@ -466,7 +466,7 @@ def test_a_profile_that_is_not_there_is_one_line(cloud: Cloud) -> None:
     assert run.code == 1
     assert run.err == [
         (
-            "pipeline.py: registration-dev-migrate could not be invoked for upgrade: "
+            "deploy.py: registration-dev-migrate could not be invoked for upgrade: "
             "The config profile (nobody) could not be found"
         )
     ]
@@ -488,13 +488,11 @@ def test_without_cdk_one_line_says_what_installs_it(cloud: Cloud, tmp_path: Path
 
     run = cloud.step("database", CDK=str(missing))
     assert run.code == 1
-    assert run.err == [
-        f"pipeline.py: {missing} cannot be run (No such file or directory): make infra-synth installs it"
-    ]
+    assert run.err == [f"deploy.py: {missing} cannot be run (No such file or directory): make infra-synth installs it"]
 
     missing.write_text("", encoding="utf-8")
     assert cloud.step("database", CDK=str(missing)).err == [
-        f"pipeline.py: {missing} cannot be run (Permission denied): make infra-synth installs it"
+        f"deploy.py: {missing} cannot be run (Permission denied): make infra-synth installs it"
     ]
 
 
@@ -512,14 +510,14 @@ def test_cdk_is_the_one_that_is_pinned(cloud: Cloud, tmp_path: Path) -> None:
 def test_who_interrupts_reads_what_goes_on(cloud: Cloud) -> None:
     """Ctrl-C ends it with 130 and one line: what AWS has begun does not end."""
     cloud.silent.clear()
-    command = ["env", "--default-signal=INT", sys.executable, str(INFRA / "pipeline.py"), "all", "dev"]
+    command = ["env", "--default-signal=INT", sys.executable, str(INFRA / "deploy.py"), "all", "dev"]
     with subprocess.Popen(command, env=cloud.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert cloud.asked.wait(30)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=30)
 
     assert process.returncode == 130
-    assert error.decode().splitlines() == ["pipeline.py: interrupted; what AWS has begun, it goes on with"]
+    assert error.decode().splitlines() == ["deploy.py: interrupted; what AWS has begun, it goes on with"]
     assert cloud.happened == deployment("dev")[:2]
 
 
@@ -555,7 +553,7 @@ def test_a_database_that_differs_fails_the_check(cloud: Cloud) -> None:
     run = cloud.step("check")
 
     assert (run.code, run.out) == (1, [])
-    assert run.err == ["pipeline.py: the database of dev is not what the revisions make: add_column people.age"]
+    assert run.err == ["deploy.py: the database of dev is not what the revisions make: add_column people.age"]
 
 
 def test_a_database_of_somebody_else_is_left_alone(cloud: Cloud, tmp_path: Path) -> None:
@@ -584,7 +582,7 @@ def test_only_known_steps_and_environments_are_taken(cloud: Cloud, step: str, en
 
     assert run.code == 2
     assert "invalid choice" in run.err[-1]
-    assert all(name in run.err[-1] for name in (ENVIRONMENTS if step == "all" else pipeline.STEPS))
+    assert all(name in run.err[-1] for name in (ENVIRONMENTS if step == "all" else deploy.STEPS))
     assert cloud.happened == []
 
 
@@ -596,7 +594,7 @@ def test_a_wrong_configuration_is_listed(cloud: Cloud, tmp_path: Path) -> None:
     run = cloud.step("all", infra=infra)
 
     assert (run.code, run.out) == (2, [])
-    assert run.err[0] == f"pipeline.py: {infra}/environments/dev.toml is wrong:"
+    assert run.err[0] == f"deploy.py: {infra}/environments/dev.toml is wrong:"
     assert ["  - ", "  - "] == [line[:4] for line in run.err[1:]]
     assert {"speed", "max_capacity"} <= set(re.findall(r"\w+", "\n".join(run.err[1:])))
     assert cloud.happened == []

@@ -27,7 +27,7 @@ def package_layer(scope: Construct, construct_id: str, *, built: bool) -> lambda
     """
     folder = LAYER
     if not built:
-        folder = INFRA / "lambda" / "migrate"
+        folder = INFRA / "migrate_function"
     elif not (LAYER / "python" / "registration_persistence").is_dir():
         raise InfraConfigError("the layer infra/build/layer", ["it is not there: run make infra-build first"])
     return lambda_.LayerVersion(

@@ -1,4 +1,4 @@
-"""The steps of a deployment, each also a target of the Makefile: `python pipeline.py STEP ENVIRONMENT`.
+"""The steps of a deployment, each also a target of the Makefile: `python deploy.py STEP ENVIRONMENT`.
 
 The database is deployed first, then its roles are made and its schema is brought up to date, and only then the
 application is deployed. A step that fails ends it.
