@@ -145,7 +145,9 @@ def templates_of(name: str, changes: Mapping[str, Any] | None = None) -> Templat
 @cache
 def _synthesized(name: str, changes: str) -> Templates:
     with TemporaryDirectory() as folder:
-        build_app(config_of(name, json.loads(changes)), built=False, checked=False, outdir=Path(folder)).synth()
+        build_app(
+            config_of(name, json.loads(changes)), require_layer=False, run_checks=False, outdir=Path(folder)
+        ).synth()
         return Templates(
             {
                 path.name.removesuffix(".template.json"): Template(json.loads(path.read_text(encoding="utf-8")))

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ParamValidationError
 from contract.moto_shims import ACCOUNT, Refused, client, deploy, simulated_aws
 from registration_infra import EnvironmentConfig
-from registration_infra.constructs.database_access import PARAMETERS
+from registration_infra.parameters import PARAMETERS
 from templates import DATADOG, EXISTING, PROXY, Templates, config_of, templates_of
 
 from registration_persistence.database import DatabaseSettings

@@ -205,7 +205,9 @@ def test_what_is_protected_cannot_be_deleted(name: str, protected: bool) -> None
     """Neither the cluster, which AWS refuses to delete, nor its stack."""
     assert protected is database(name).one("RDS::DBCluster")["DeletionProtection"]
     (stack,) = (
-        one for one in build_app(config_of(name), built=False).node.children if one.node.id.endswith("-database")
+        one
+        for one in build_app(config_of(name), require_layer=False).node.children
+        if one.node.id.endswith("-database")
     )
     assert isinstance(stack, Stack)
     assert protected is stack.termination_protection
@@ -272,7 +274,7 @@ def test_migrations_do_not_go_through_the_proxy() -> None:
 
 def test_the_application_is_deleted_before_the_database() -> None:
     """While it is there, its network interfaces and rules hold the groups and subnets of the database."""
-    app = build_app(config_of("dev"), built=False, checked=False)
+    app = build_app(config_of("dev"), require_layer=False, run_checks=False)
     stacks = {stack.node.id: stack for stack in app.node.children if isinstance(stack, Stack)}
 
     assert ["registration-dev-database"] == [

@@ -9,7 +9,8 @@ from aws_cdk import App, Environment, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
 from registration_infra import InfraConfigError
-from registration_infra.constructs.database_access import PARAMETERS, DatabaseAccess
+from registration_infra.constructs.database_access import DatabaseAccess
+from registration_infra.parameters import PARAMETERS
 from templates import DATADOG, EXISTING, KEY, PROXY, SECRET, THERE, VARIANTS, Template, config_of, templates_of, text_of
 
 NOWHERE = "127.0.0.1/32"

@@ -9,7 +9,7 @@ import pytest
 from app import build_app
 from aws_cdk import App
 from aws_cdk import aws_rds as rds
-from registration_infra.nag import acknowledged
+from registration_infra.nag import accepted_findings
 from templates import VARIANTS, config_of
 
 HERE = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def test_no_rule_is_broken(variant: str, tmp_path: Path) -> None:
     """cdk-nag's AwsSolutions and the CDK's own validation find nothing that is not acknowledged with a reason."""
     name, changes = VARIANTS[variant]
     config = config_of(name, changes)
-    build_app(config, built=False, outdir=tmp_path).synth()  # raises where something is found
+    build_app(config, require_layer=False, outdir=tmp_path).synth()  # raises where something is found
 
     report = json.loads((tmp_path / "validation-report.json").read_text())
     suppressed = [one for plugin in report["pluginReports"] for one in plugin.get("suppressedViolations", [])]
@@ -35,8 +35,8 @@ def test_production_acknowledges_no_missing_protection() -> None:
     rules = {
         name: {
             rule
-            for construct in build_app(config_of(name), built=False, checked=False).node.find_all()
-            for rule, _ in acknowledged(construct, config_of(name))
+            for construct in build_app(config_of(name), require_layer=False, run_checks=False).node.find_all()
+            for rule, _ in accepted_findings(construct, config_of(name))
         }
         for name in ("dev", "prod")
     }
@@ -70,7 +70,7 @@ def test_a_template_that_cloudformation_would_refuse_stops_synth(tmp_path: Path)
 
 def production(outdir: Path) -> tuple[App, rds.CfnDBCluster]:
     """Return the app of production, with its checks, and its cluster."""
-    app = build_app(config_of("prod"), built=False, outdir=outdir)
+    app = build_app(config_of("prod"), require_layer=False, outdir=outdir)
     (cluster,) = (one for one in app.node.find_all() if isinstance(one, rds.CfnDBCluster))
     return app, cluster
 
@@ -85,7 +85,9 @@ def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
     """Nor in what reaches most of the constructs; what is ignored is in .cfnlintrc, with its reason."""
     for number, variant in enumerate(LINTED):
         name, changes = VARIANTS[variant]
-        build_app(config_of(name, changes), built=False, checked=False, outdir=tmp_path / str(number)).synth()
+        build_app(
+            config_of(name, changes), require_layer=False, run_checks=False, outdir=tmp_path / str(number)
+        ).synth()
     templates = sorted(map(str, tmp_path.glob("*/*.template.json")))
 
     run = subprocess.run(

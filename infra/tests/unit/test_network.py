@@ -91,7 +91,7 @@ def test_a_vpc_that_is_there_is_used_as_it_is() -> None:
 def test_nothing_is_looked_up(variant: str, tmp_path: Path) -> None:
     """The CDK asks no account for anything: no key of the context is missing, and no value is a stand-in."""
     name, changes = VARIANTS[variant]
-    build_app(config_of(name, changes), built=False, checked=False, outdir=tmp_path).synth()
+    build_app(config_of(name, changes), require_layer=False, run_checks=False, outdir=tmp_path).synth()
 
     assert "missing" not in json.loads((tmp_path / "manifest.json").read_text())
     for template in tmp_path.glob("*.template.json"):
