@@ -1,6 +1,6 @@
 """The real `aws` for the runbooks, as one process that forks for each command, which saves half a second of start-up.
 
-If the simulated AWS lacks an operation, `aws` checks the command (`--generate-cli-skeleton output` checks every argument
+If the simulated AWS lacks an operation, `aws` checks the command (`--generate-cli-skeleton output` checks all arguments
 and sends nothing), and the answer comes from a file; `aws` checks the form of the answer too. Every command is logged
 with its exit code.
 """
@@ -47,7 +47,7 @@ def serve(path: str, log: str, answers: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        print("ready", flush=True)  # whoever started this waits for it
+        print("ready", flush=True)  # the parent process waits for this line
         while True:
             connection, _ = listener.accept()
             if os.fork() == 0:

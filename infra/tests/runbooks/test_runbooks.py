@@ -293,7 +293,7 @@ def under(page: str, *headings: str) -> list[Block]:
 def test_restore_to_a_point_in_time(
     operator: Operator, cloud: Cloud, database: Database, copied: Callable[[], Database]
 ) -> None:
-    """The restored cluster has the name and settings of the old one; erasures and withdrawals since then are repeated."""
+    """The restored cluster has the name and settings of the old one; later erasures and withdrawals are repeated."""
     ada, bob, eve = (sign_up(database, f"{name}@example.com") for name in ("ada", "bob", "eve"))
     cloud.databases["restored"] = restored = copied()
     cloud.databases["deployed"] = database

@@ -1,4 +1,4 @@
-"""infra/README.md says what is true."""
+"""infra/README.md matches the configuration, the Makefile and the files."""
 
 import re
 from dataclasses import MISSING, fields
@@ -47,7 +47,7 @@ def test_every_default_is_the_real_one() -> None:
 
 
 def test_targets_and_links_exist() -> None:
-    """Every `make …` is a target, and every link leads to a file."""
+    """Every `make …` is a target of the Makefile, and every link leads to a file."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE))
