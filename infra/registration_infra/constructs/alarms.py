@@ -134,6 +134,16 @@ class Alarms(Construct):
 
 
 def _alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster, migrate: lambda_.IFunction) -> Iterator[_Alarm]:
+    # The statistic of the load alarms is the maximum, because idle readers lower the average.
+    # A capacity that can hardly change is always near its maximum.
+    if aurora.min_capacity * 100 <= aurora.max_capacity * _BUSY_PERCENT:
+        yield _Alarm(
+            name="Capacity",
+            metric=cluster.metric_acu_utilization(period=_PERIOD, statistic="Maximum"),
+            threshold=_BUSY_PERCENT,
+            description="is near its maximum capacity",
+            periods=3,
+        )
     yield from _load_alarms(aurora, cluster)
     yield from _health_alarms(aurora, cluster)
     yield _Alarm(
@@ -145,16 +155,6 @@ def _alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster, migrate: lambda_
 
 
 def _load_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterator[_Alarm]:
-    # The statistic is the maximum, because idle readers lower the average.
-    # If the capacity can hardly change, it is always near its maximum.
-    if aurora.min_capacity * 100 <= aurora.max_capacity * _BUSY_PERCENT:
-        yield _Alarm(
-            name="Capacity",
-            metric=cluster.metric_acu_utilization(period=_PERIOD, statistic="Maximum"),
-            threshold=_BUSY_PERCENT,
-            description="is near its maximum capacity",
-            periods=3,
-        )
     yield _Alarm(
         name="Cpu",
         metric=cluster.metric_cpu_utilization(period=_PERIOD, statistic="Maximum"),

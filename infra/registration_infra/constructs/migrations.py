@@ -27,6 +27,15 @@ class Migrations(Construct):
     It connects to the cluster itself, never through RDS Proxy, because a proxy would lose the advisory lock that
     prevents two migrations at the same time.
 
+    Args:
+        scope: The parent construct.
+        construct_id: The id within *scope*.
+        context: The environment, the key and the network.
+        layer: The layer with the package.
+        address: The `host`, `port`, `name` and `sslmode` of the cluster.
+        database_security_group: The security group of the cluster.
+        secrets: The secrets that the function reads, by the environment variable that contains their ARN.
+
     Attributes:
         function: The function; its actions are `bootstrap`, `upgrade`, `current` and `check`.
     """
@@ -42,17 +51,6 @@ class Migrations(Construct):
         database_security_group: ec2.ISecurityGroup,
         secrets: Mapping[str, secretsmanager.ISecret],
     ) -> None:
-        """Create the function.
-
-        Args:
-            scope: The parent construct.
-            construct_id: The id within *scope*.
-            context: The environment, the key and the network.
-            layer: The layer with the package.
-            address: The `host`, `port`, `name` and `sslmode` of the cluster.
-            database_security_group: The security group of the cluster.
-            secrets: The secrets that the function reads, by the environment variable that contains their ARN.
-        """
         super().__init__(scope, construct_id)
         migrate = self._function(context, layer)
         self.function = migrate.function

@@ -34,19 +34,24 @@ class Proxy(Construct):
         # `DatabaseProxy` adds the rule to the cluster itself, and EC2 rejects a duplicate.
         allow_connections(self.security_group, network.endpoint_security_group, HTTPS, "RDS Proxy to Secrets Manager")
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("rds.amazonaws.com"))
+        self.proxy = self._proxy(context, cluster, secret, role)
+        context.key.grant_decrypt(role)
+
+    def _proxy(
+        self, context: DatabaseContext, cluster: rds.DatabaseCluster, secret: secretsmanager.ISecret, role: iam.IRole
+    ) -> rds.DatabaseProxy:
         limit = context.aurora.max_connections
-        self.proxy = rds.DatabaseProxy(
+        return rds.DatabaseProxy(
             self,
             "Proxy",
             db_proxy_name=context.config.prefix,
             proxy_target=rds.ProxyTarget.from_cluster(cluster),
             secrets=[secret],
             role=role,
-            vpc=network.vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=[*network.database_subnets]),
+            vpc=context.network.vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=[*context.network.database_subnets]),
             security_groups=[self.security_group],
             client_password_auth_type=rds.ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256,
             require_tls=True,
             max_connections_percent=100 * (limit - RESERVED) // limit,
         )
-        context.key.grant_decrypt(role)

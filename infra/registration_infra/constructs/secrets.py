@@ -51,13 +51,17 @@ class DatabaseSecret(Construct):
             description=f"Login of {username}",
             encryption_key=key,
             removal_policy=removal_policy,
-            generate_secret_string=secretsmanager.SecretStringGenerator(
-                secret_string_template=json.dumps(template),
-                generate_string_key="password",
-                password_length=_PASSWORD_LENGTH,
-                exclude_characters=EXCLUDED_CHARACTERS,
-            ),
+            generate_secret_string=_with_generated_password(template),
         )
+
+
+def _with_generated_password(template: dict[str, object]) -> secretsmanager.SecretStringGenerator:
+    return secretsmanager.SecretStringGenerator(
+        secret_string_template=json.dumps(template),
+        generate_string_key="password",
+        password_length=_PASSWORD_LENGTH,
+        exclude_characters=EXCLUDED_CHARACTERS,
+    )
 
 
 def allow_secret(function: lambda_.Function, secret_arn: str, key_arn: str | None) -> None:
