@@ -12,7 +12,7 @@ PIP := pip --quiet --disable-pip-version-check --no-input
 ENVIRONMENT ?= dev
 INFRA_VENV := infra/.venv
 INFRA_BIN := $(INFRA_VENV)/bin
-# The CDK runs on the Node.js of that virtual environment.
+# The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
 help: ## Show what can be run
@@ -78,36 +78,36 @@ benchmark: $(VENV)/.installed-dev ## Measure what the README claims
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
 	@$(BIN)/python docs/make_diagrams.py
 
-infra-test: infra-build infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects)
+infra-test: infra-build infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects tests)
 	@$(INFRA) mypy
 	@$(INFRA) python -m pytest $(ARGS)
 
-infra-build: $(INFRA_VENV)/.installed ## Put the package and what it needs into the layer of the functions
+infra-build: $(INFRA_VENV)/.installed ## Build the Lambda layer with the package and its dependencies
 	@infra/build-layer
 
-infra-synth: infra-build infra/node_modules/.installed ## Write the templates of ENVIRONMENT, and check them
-	@$(INFRA) python pipeline.py synth $(ENVIRONMENT)
+infra-synth: infra-build infra/node_modules/.installed ## Write and check the templates of ENVIRONMENT (default: dev)
+	@$(INFRA) python deploy.py synth $(ENVIRONMENT)
 
-prepare-account: infra/node_modules/.installed ## Prepare the account of ENVIRONMENT for the CDK, once (default: dev)
-	@$(INFRA) python pipeline.py prepare $(ENVIRONMENT)
+prepare-account: infra/node_modules/.installed ## Prepare the account of ENVIRONMENT for the CDK; needed once
+	@$(INFRA) python deploy.py prepare $(ENVIRONMENT)
 
-deploy-database: infra-build infra/node_modules/.installed ## Deploy the database of ENVIRONMENT (default: dev)
-	@$(INFRA) python pipeline.py database $(ENVIRONMENT)
+deploy-database: infra-build infra/node_modules/.installed ## Deploy the database of ENVIRONMENT
+	@$(INFRA) python deploy.py database $(ENVIRONMENT)
 
-bootstrap: $(INFRA_VENV)/.installed ## Make the roles in the database of ENVIRONMENT
-	@$(INFRA) python pipeline.py bootstrap $(ENVIRONMENT)
+bootstrap: $(INFRA_VENV)/.installed ## Create the database roles of ENVIRONMENT
+	@$(INFRA) python deploy.py bootstrap $(ENVIRONMENT)
 
-migrate: $(INFRA_VENV)/.installed ## Bring the schema of ENVIRONMENT up to date
-	@$(INFRA) python pipeline.py migrate $(ENVIRONMENT)
+migrate: $(INFRA_VENV)/.installed ## Upgrade the schema of ENVIRONMENT to the newest revision
+	@$(INFRA) python deploy.py migrate $(ENVIRONMENT)
 
 deploy-application: infra-build infra/node_modules/.installed ## Deploy the application of ENVIRONMENT
-	@$(INFRA) python pipeline.py application $(ENVIRONMENT)
+	@$(INFRA) python deploy.py application $(ENVIRONMENT)
 
-deploy: infra-build infra/node_modules/.installed ## All of it, in this order; the first step that fails is the last
-	@$(INFRA) python pipeline.py all $(ENVIRONMENT)
+deploy: infra-build infra/node_modules/.installed ## Deploy ENVIRONMENT: database, roles, schema, application; stops at the first failure
+	@$(INFRA) python deploy.py all $(ENVIRONMENT)
 
-destroy: infra-build infra/node_modules/.installed ## Delete the stacks of ENVIRONMENT, after asking
-	@$(INFRA) python pipeline.py destroy $(ENVIRONMENT)
+destroy: infra-build infra/node_modules/.installed ## Delete the stacks of ENVIRONMENT, after a confirmation
+	@$(INFRA) python deploy.py destroy $(ENVIRONMENT)
 
 lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock

@@ -1,68 +1,66 @@
-"""The CDK app: `cdk synth --context environment=dev`; the only file that knows which environments there are."""
+"""The CDK app: `cdk synth --context environment=dev`. cdk.json puts `examples/` on the import path."""
 
 import json
 import sys
 from pathlib import Path
 
 from aws_cdk import App, Tags
+from registration_infra import EnvironmentConfig, InfraConfigError, load
+from registration_infra.nag import acknowledge_findings, add_checks
+from registration_infra.stacks.database import DatabaseStack
+from registration_service.stack import RegistrationServiceStack
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
-
-from registration_infra import EnvironmentConfig, InfraConfigError, load  # noqa: E402 after the path is set
-from registration_infra.checks import acknowledge, add_checks  # noqa: E402 after the path is set
-from registration_infra.stacks.database import DatabaseStack  # noqa: E402 after the path is set
-from registration_service.stack import RegistrationServiceStack  # noqa: E402 after the path is set
+_INFRA = Path(__file__).parent
+# CloudFormation's schema of a target group has no tags, although the CDK would write them.
+_TYPES_WITHOUT_TAGS = ["AWS::RDS::DBProxyTargetGroup"]
 
 
-def build_app(config: EnvironmentConfig, *, built: bool, checked: bool = True, outdir: Path | None = None) -> App:
-    """Return the app for one environment.
+def build_app(
+    config: EnvironmentConfig, *, require_layer: bool, run_checks: bool = True, outdir: Path | None = None
+) -> App:
+    """Return the app of one environment.
 
     Args:
         config: The environment.
-        built: Whether the functions' layer must be there; see `package_layer`.
-        checked: Whether `synth` applies the checks, which take some seconds.
-        outdir: Where `synth` writes to.
+        require_layer: Whether the Lambda layer must have been built; see `package_layer`.
+        run_checks: Whether `synth` runs cdk-nag and the CDK's own validation, which take some seconds.
+        outdir: The folder that `synth` writes to. Defaults to the one that `cdk` sets, or a temporary one.
     """
-    context = json.loads((HERE / "cdk.json").read_text(encoding="utf-8"))["context"]
     app = App(
-        context=context,
+        context=json.loads((_INFRA / "cdk.json").read_text(encoding="utf-8"))["context"],
         outdir=None if outdir is None else str(outdir),
         analytics_reporting=False,
-        builtin_cloud_formation_validation=checked,
+        builtin_cloud_formation_validation=run_checks,
     )
-    application = RegistrationServiceStack(app, config=config, built=built)
+    application = RegistrationServiceStack(app, config=config, require_layer=require_layer)
     if config.provision_aurora:
-        # Nothing in the templates says so, but the one is deployed after the other, and deleted before it.
-        application.add_stack_dependency(DatabaseStack(app, config=config, built=built))
-    for key, value in (("environment", config.name), ("service", "registration")):
-        # The template of a target group knows no tags, though the CDK would write them.
-        Tags.of(app).add(key, value, exclude_resource_types=["AWS::RDS::DBProxyTargetGroup"])
-    acknowledge(app, config)
-    if checked:
+        # The templates do not refer to each other, but the database is deployed first and deleted last.
+        application.add_stack_dependency(DatabaseStack(app, config=config, require_layer=require_layer))
+    Tags.of(app).add("environment", config.name, exclude_resource_types=_TYPES_WITHOUT_TAGS)
+    Tags.of(app).add("service", "registration", exclude_resource_types=_TYPES_WITHOUT_TAGS)
+    acknowledge_findings(app, config)
+    if run_checks:
         add_checks(app)
     return app
 
 
 def main() -> int:
-    """Write the templates that the CDK's command line asks for."""
-    asked = App(auto_synth=False).node
-    name = asked.try_get_context("environment")
+    """Write the templates of the environment in the context; return the exit code."""
+    context = App(auto_synth=False).node
+    name = context.try_get_context("environment")
     if name is None:
         print("the context has no environment: expected --context environment=NAME", file=sys.stderr)
         return 2
     try:
-        config = load(HERE / "environments" / f"{name}.toml")
-        app = build_app(config, built=asked.try_get_context("layer") != "stand-in")
+        config = load(_INFRA / "environments" / f"{name}.toml")
+        build_app(config, require_layer=context.try_get_context("layer") != "placeholder").synth()
     except InfraConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    try:
-        app.synth()
     except RuntimeError as error:
         if "ValidationFailed" not in str(error):
             raise
-        return 1  # what was found has been printed
+        return 1  # the findings have been printed
     return 0
 
 

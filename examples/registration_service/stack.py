@@ -1,4 +1,4 @@
-"""An example of an application stack: a service that uses the database."""
+"""The stack of a service that uses the database, as an example."""
 
 from pathlib import Path
 
@@ -6,28 +6,34 @@ from aws_cdk import CfnOutput, Duration, Environment, Stack
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 from registration_infra import EnvironmentConfig
-from registration_infra.access import DatabaseAccess
-from registration_infra.assets import package_layer
+from registration_infra.constructs.database_access import DatabaseAccess
 from registration_infra.constructs.datadog import instrument
 from registration_infra.constructs.function import VpcFunction
+from registration_infra.layer import package_layer
 
-# API Gateway waits for at most 29 s; one second is added.
+# One second more than the longest time that API Gateway waits.
 _TIMEOUT = Duration.seconds(30)
 _MEMORY_MIB = 512
 
 
 class RegistrationServiceStack(Stack):
-    """A stack with one function; `environment_for` gives the function its access to the database."""
+    """One function with access to the database.
 
-    def __init__(self, scope: Construct, *, config: EnvironmentConfig, built: bool) -> None:
+    Args:
+        scope: The app.
+        config: The environment.
+        require_layer: Whether the Lambda layer must have been built; see `package_layer`.
+    """
+
+    def __init__(self, scope: Construct, *, config: EnvironmentConfig, require_layer: bool) -> None:
         super().__init__(
             scope,
             f"{config.prefix}-application",
-            description=f"The service on the database {config.prefix}",
+            description=f"Service on the database {config.prefix}",
             env=Environment(account=config.account, region=config.region),
         )
         access = DatabaseAccess(self, "Database", config=config)
-        made = VpcFunction(
+        service = VpcFunction(
             self,
             "Service",
             name=f"{config.prefix}-service",
@@ -38,11 +44,11 @@ class RegistrationServiceStack(Stack):
             key=kms.Key.from_key_arn(self, "Key", access.key_arn) if config.aurora and access.key_arn else None,
             code=Path(__file__).parent / "function",
             handler="handler.handle",
-            layer=package_layer(self, "Package", built=built),
+            layer=package_layer(self, "Package", require_layer=require_layer),
             timeout=_TIMEOUT,
             memory_mib=_MEMORY_MIB,
             reserved_concurrency=config.application.reserved_concurrency,
         )
-        access.environment_for(made.function, connections=config.application.connections)
-        instrument(self, made.function, config=config, service=config.prefix)
-        CfnOutput(self, "FunctionName", value=made.function.function_name)
+        access.environment_for(service.function, connections=config.application.connections)
+        instrument(self, service.function, config=config, service=config.prefix)
+        CfnOutput(self, "FunctionName", value=service.function.function_name)

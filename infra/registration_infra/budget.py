@@ -1,50 +1,61 @@
-"""How many connections the database allows, and whether what is deployed fits into them."""
+"""The connection budget: the number of connections that the database allows, and the number reserved for others."""
 
 from collections.abc import Mapping
 
-_MAX_CONNECTIONS = {32: 5000, 16: 3360, 8: 1669, 4: 823, 1: 189}
-_MAX_CONNECTIONS_FROM_HALF = 2000
+_MAX_CONNECTIONS_BY_CAPACITY = {32: 5000, 16: 3360, 8: 1669, 4: 823, 1: 189}
+_MAX_CONNECTIONS_BELOW_ONE_ACU = 2000
 
 MOST_CONNECTIONS_EACH = 100
-"""How many connections an environment of a function may be said to have."""
+"""The highest number of connections that can be configured for one execution environment of a function."""
 
 RESERVES: Mapping[str, int] = {
-    "PostgreSQL's own, for superusers": 3,
-    "Aurora's own, for rds_superuser": 2,
+    "PostgreSQL's reserve for superusers": 3,
+    "Aurora's reserve for rds_superuser": 2,
     "the rotation of two secrets": 2,
     "the migration": 2,
     "a monitoring agent": 3,
     "operators": 5,
 }
-"""Connections that no function may take, by who needs them.
+"""The connections that functions must leave free, by purpose.
 
-The first two are the defaults of `superuser_reserved_connections` and `rds.rds_superuser_reserved_connections`; the
-others are ours.
+The first two are the defaults of `superuser_reserved_connections` and `rds.rds_superuser_reserved_connections`. The
+others are our own choice.
 """
 
 RESERVED = sum(RESERVES.values())
-"""Connections that no function may take."""
+"""The total number of connections that functions must leave free."""
 
 
 def max_connections(min_capacity: float, max_capacity: float) -> int:
-    """Return the connections that an instance allows at least by default, whatever its capacity is at the moment.
+    """Return the number of connections that an instance allows at least, at any capacity in its range.
 
-    AWS derives them from the maximum capacity and lists some. Its formula counts memory that it does not publish, so
-    between two capacities that are listed the lower one is taken. A minimum of 0 or 0.5 ACU caps them at 2000. A
-    change of the capacity shows after the instance is rebooted.
+    AWS derives the number from the maximum capacity and publishes it for some capacities. Between two published
+    capacities, this function uses the lower one, because the formula depends on figures that AWS does not publish. A
+    minimum of 0 or 0.5 ACU limits the number to 2000. After a change of the capacity, the number changes only when
+    the instance is rebooted.
 
     Source: "Maximum connections for Aurora Serverless v2" in the Aurora User Guide,
     https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-serverless-v2.setting-capacity.html
 
+    Args:
+        min_capacity: The minimum capacity of the cluster, in ACU.
+        max_capacity: The maximum capacity of the cluster, in ACU; 1 or more.
+
     Raises:
-        ValueError: The maximum is below 1 ACU, which AWS does not offer.
+        ValueError: The maximum capacity is below 1 ACU, the lowest that AWS offers.
     """
-    listed = max((figure for capacity, figure in _MAX_CONNECTIONS.items() if capacity <= max_capacity), default=None)
-    if listed is None:
+    published = [number for capacity, number in _MAX_CONNECTIONS_BY_CAPACITY.items() if capacity <= max_capacity]
+    if not published:
         raise ValueError(f"max_capacity is {max_capacity}: expected 1 ACU or more")
-    return listed if min_capacity >= 1 else min(listed, _MAX_CONNECTIONS_FROM_HALF)
+    limit = max(published)
+    return limit if min_capacity >= 1 else min(limit, _MAX_CONNECTIONS_BELOW_ONE_ACU)
 
 
-def connections_of(reserved_concurrency: int, each: int) -> int:
-    """Return the connections that a function holds at most: *each* in every one of its environments."""
-    return reserved_concurrency * each
+def connections_of(reserved_concurrency: int, connections: int) -> int:
+    """Return the highest number of connections of a function.
+
+    Args:
+        reserved_concurrency: The number of its execution environments that may run at the same time.
+        connections: The number of connections of each execution environment.
+    """
+    return reserved_concurrency * connections

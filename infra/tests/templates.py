@@ -1,4 +1,4 @@
-"""Environments for tests, and the templates that are made from them."""
+"""Environments for tests, and their synthesised templates."""
 
 import json
 import tomllib
@@ -21,12 +21,12 @@ DATADOG: dict[str, dict[str, Any]] = {
     "datadog": {"site": "datadoghq.eu", "api_key_secret_arn": SECRET},
     "network": {"nat_gateways": 1},
 }
-THERE = {
+EXISTING_NETWORK = {
     "vpc_id": "vpc-12345678",
     "subnet_ids": ["subnet-12345678", "subnet-87654321"],
     "secrets_endpoint_security_group_id": "sg-87654321",
 }
-EXISTING = {
+EXISTING: dict[str, Any] = {
     "provision_aurora": False,
     "aurora": None,
     "existing": {
@@ -37,7 +37,7 @@ EXISTING = {
         "secret_key_arn": KEY,
         "security_group_id": "sg-12345678",
     },
-    "network": THERE,
+    "network": EXISTING_NETWORK,
 }
 EVERYTHING = {
     "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},
@@ -53,14 +53,14 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "everything": ("prod", EVERYTHING),
     "proxy": ("staging", PROXY),
     "pause": ("dev", {"aurora": {"min_capacity": 0, "auto_pause_seconds": 600}}),
-    "in a VPC that is there": ("dev", {"network": THERE}),
+    "existing VPC": ("dev", {"network": EXISTING_NETWORK}),
     "existing": ("dev", EXISTING),
 }
-"""Environments that reach every branch of the constructs."""
+"""Environments that together execute every branch of the constructs."""
 
 
 def config_of(name: str, changes: Mapping[str, Any] | None = None) -> EnvironmentConfig:
-    """Return the shipped environment *name* with *changes* to its tables; a table that is `None` is left out."""
+    """Return the environment *name* with *changes* to its tables; `None` removes a table."""
     values = tomllib.loads((ENVIRONMENTS / f"{name}.toml").read_text(encoding="utf-8"))
     for key, value in deepcopy(dict(changes or {})).items():
         if value is None:
@@ -74,12 +74,12 @@ def config_of(name: str, changes: Mapping[str, Any] | None = None) -> Environmen
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A synthesized template."""
+    """A synthesised template."""
 
     body: Mapping[str, Any]
 
     def all(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Return the properties of each resource of a type, by logical id; *kind* without `AWS::`."""
+        """Return the properties of all resources of a type, by logical id; *kind* is the type without `AWS::`."""
         return {
             name: resource.get("Properties", {})
             for name, resource in self.body["Resources"].items()
@@ -92,12 +92,12 @@ class Template:
         return properties
 
     def named(self, kind: str, start: str) -> dict[str, Any]:
-        """Return the properties of the only resource of a type whose logical id begins with *start*."""
+        """Return the properties of the only resource of a type whose logical id starts with *start*."""
         (properties,) = (found for name, found in self.all(kind).items() if name.startswith(start))
         return properties
 
     def resource(self, kind: str, start: str = "") -> dict[str, Any]:
-        """Return the only resource of a type whose logical id begins with *start*, with all that it has."""
+        """Return the whole definition of the only resource of a type whose logical id starts with *start*."""
         (found,) = (
             resource
             for name, resource in self.body["Resources"].items()
@@ -107,7 +107,7 @@ class Template:
         return found
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """Return what the policies allow and deny that belong to the role whose logical id begins with *role*."""
+        """Return the policy statements of the role whose logical id starts with *role*."""
         return [
             statement
             for policy in self.all("IAM::Policy").values()
@@ -118,18 +118,18 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """What one environment deploys, by the names of the stacks."""
+    """The templates of one environment, by stack name."""
 
     stacks: Mapping[str, Template]
 
     @property
     def database(self) -> Template:
-        """The template of the database."""
+        """The template of the database stack."""
         return self._ending_in("-database")
 
     @property
     def application(self) -> Template:
-        """The template of the application."""
+        """The template of the application stack."""
         return self._ending_in("-application")
 
     def _ending_in(self, end: str) -> Template:
@@ -138,14 +138,16 @@ class Templates:
 
 
 def templates_of(name: str, changes: Mapping[str, Any] | None = None) -> Templates:
-    """Synthesize an environment, once in a run; see `config_of`."""
-    return _synthesized(name, json.dumps(changes or {}))
+    """Return the templates of an environment, which is synthesised once per test run; see `config_of`."""
+    return _synthesised(name, json.dumps(changes or {}))
 
 
 @cache
-def _synthesized(name: str, changes: str) -> Templates:
+def _synthesised(name: str, changes: str) -> Templates:
     with TemporaryDirectory() as folder:
-        build_app(config_of(name, json.loads(changes)), built=False, checked=False, outdir=Path(folder)).synth()
+        build_app(
+            config_of(name, json.loads(changes)), require_layer=False, run_checks=False, outdir=Path(folder)
+        ).synth()
         return Templates(
             {
                 path.name.removesuffix(".template.json"): Template(json.loads(path.read_text(encoding="utf-8")))
@@ -155,7 +157,7 @@ def _synthesized(name: str, changes: str) -> Templates:
 
 
 def text_of(value: Any) -> str:
-    """Return a value of a template as one text, with what it refers to in braces."""
+    """Return a value of a template as text, with references in braces."""
     match value:
         case {"Ref": name}:
             return f"{{{name}}}"

@@ -1,1 +1,1 @@
-"""The parts that the stacks are made of, one a file."""
+"""The constructs of the stacks, one per module."""

@@ -1,4 +1,7 @@
-"""Who is told what: alarms, events of RDS and failed rotations, all to one encrypted topic."""
+"""The alarm topic, and its sources: CloudWatch alarms, RDS events and failed rotations."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -6,7 +9,6 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -14,22 +16,49 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from registration_infra.config import EnvironmentConfig
+from registration_infra.config import AuroraConfig
+from registration_infra.constructs.context import DatabaseContext
 
-# PostgreSQL refuses writes some three million transactions before 2^31, and warns 40 million before; vacuum starts to
-# work against it at 200 million. Half way there is time to look: https://www.postgresql.org/docs/current/routine-vacuuming.html
-_OLD_TRANSACTIONS = 1_000_000_000
-_FREE_MEMORY_MIB = 128
-_SHARE_OF_CONNECTIONS = 0.8
+# PostgreSQL rejects writes about 3 million transactions before 2^31 and warns 40 million before. Vacuum works against
+# it from 200 million on. Half of 2^31 leaves time to act: https://www.postgresql.org/docs/current/routine-vacuuming.html
+_MAX_TRANSACTION_ID_AGE = 1_000_000_000
+_MIN_FREE_MEMORY_MIB = 128
+_MAX_SHARE_OF_CONNECTIONS = 0.8
 _BUSY_PERCENT = 90
-_LAG_MILLISECONDS = 1000
+_MAX_REPLICA_LAG_MS = 1000
+_PERIOD = Duration.minutes(5)
+# As long as a migration can run.
+_MIGRATION_PERIOD = Duration.minutes(15)
+_CLUSTER_EVENTS = ["failover", "failure", "maintenance", "notification"]
+_INSTANCE_EVENTS = ["availability", "failure", "low storage", "maintenance", "notification", "recovery"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Alarm:
+    """An alarm on a metric.
+
+    Attributes:
+        name: The construct id, and the end of the alarm's name.
+        metric: The metric.
+        threshold: The alarm is raised if the metric is above it, or below it if *below* is set.
+        description: The end of a sentence that begins with "The database NAME".
+        periods: The number of consecutive periods that must breach the threshold.
+        below: Whether the threshold is a minimum.
+    """
+
+    name: str
+    metric: cloudwatch.Metric
+    threshold: float
+    description: str
+    periods: int = 1
+    below: bool = False
 
 
 class Alarms(Construct):
-    """A topic, and what is sent to it.
+    """An SNS topic, and everything that publishes to it.
 
     Attributes:
-        topic: Encrypted with the database's key; takes messages over TLS alone.
+        topic: The topic; encrypted with the key of the database, requires TLS.
     """
 
     def __init__(
@@ -37,115 +66,61 @@ class Alarms(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        config: EnvironmentConfig,
-        key: kms.IKey,
+        context: DatabaseContext,
         cluster: rds.DatabaseCluster,
         secrets: list[secretsmanager.ISecret],
         migrate: lambda_.IFunction,
     ) -> None:
         super().__init__(scope, construct_id)
-        assert config.aurora is not None
-        self._prefix = config.prefix
-        self.topic = sns.Topic(self, "Topic", topic_name=f"{config.prefix}-database", master_key=key, enforce_ssl=True)
-        for service in ("cloudwatch.amazonaws.com", "events.rds.amazonaws.com"):
-            self.topic.grant_publish(iam.ServicePrincipal(service))
-        if config.alarms.email:
-            self.topic.add_subscription(subscriptions.EmailSubscription(config.alarms.email))
-        connections = int(config.aurora.max_connections * _SHARE_OF_CONNECTIONS)
-        five, fifteen = Duration.minutes(5), Duration.minutes(15)
-        # The maximum, for with readers that idle the average says nothing of the writer.
-        # A capacity that stays near its maximum would always be at it.
-        if config.aurora.min_capacity * 100 <= config.aurora.max_capacity * _BUSY_PERCENT:
-            self._alarm(
-                "Capacity",
-                cluster.metric_acu_utilization(period=five, statistic="Maximum"),
-                _BUSY_PERCENT,
-                "is at its maximum",
-                times=3,
-            )
-        self._alarm(
-            "Cpu",
-            cluster.metric_cpu_utilization(period=five, statistic="Maximum"),
-            _BUSY_PERCENT,
-            "computes all the time",
-            times=3,
-        )
-        self._alarm(
-            "Connections",
-            cluster.metric_database_connections(period=five, statistic="Maximum"),
-            connections,
-            f"has {connections} of {config.aurora.max_connections} connections",
-        )
-        self._alarm(
-            "Memory",
-            cluster.metric_freeable_memory(period=five, statistic="Minimum"),
-            _FREE_MEMORY_MIB * 1024 * 1024,
-            f"has less than {_FREE_MEMORY_MIB} MiB of memory left",
-            times=3,
-            below=True,
-        )
-        self._alarm("Deadlocks", cluster.metric_deadlocks(period=five, statistic="Sum"), 0, "had a deadlock")
-        self._alarm(
-            "TransactionIds",
-            cluster.metric("MaximumUsedTransactionIDs", period=five, statistic="Maximum"),
-            _OLD_TRANSACTIONS,
-            "does not vacuum fast enough",
-        )
-        if config.aurora.readers:
-            self._alarm(
-                "ReplicaLag",
-                cluster.metric("AuroraReplicaLagMaximum", period=five, statistic="Maximum"),
-                _LAG_MILLISECONDS,
-                "has a reader that is late",
-                times=3,
-            )
-        self._alarm("Migration", migrate.metric_errors(period=fifteen, statistic="Sum"), 0, "was not migrated")
-        self._events_of_rds(cluster)
-        self._failed_rotations(secrets)
+        self._name = f"{context.config.prefix}-database"
+        self.topic = self._topic(context)
+        for alarm in _alarms(context.aurora, cluster, migrate):
+            self._add(alarm, f"The database {context.config.prefix} {alarm.description}")
+        self._add_rds_events("db-cluster", [cluster.cluster_identifier], _CLUSTER_EVENTS)
+        self._add_rds_events("db-instance", cluster.instance_identifiers, _INSTANCE_EVENTS)
+        self._add_failed_rotations(secrets)
 
-    def _alarm(
-        self, name: str, metric: cloudwatch.Metric, threshold: float, what: str, *, times: int = 1, below: bool = False
-    ) -> None:
+    def _topic(self, context: DatabaseContext) -> sns.Topic:
+        topic = sns.Topic(self, "Topic", topic_name=self._name, master_key=context.key, enforce_ssl=True)
+        for service in ("cloudwatch.amazonaws.com", "events.rds.amazonaws.com"):
+            topic.grant_publish(iam.ServicePrincipal(service))
+        if context.config.alarms.email:
+            topic.add_subscription(subscriptions.EmailSubscription(context.config.alarms.email))
+        return topic
+
+    def _add(self, alarm: _Alarm, description: str) -> None:
         comparison = cloudwatch.ComparisonOperator
-        alarm = cloudwatch.Alarm(
+        created = cloudwatch.Alarm(
             self,
-            name,
-            alarm_name=f"{self._prefix}-database-{name}",
-            alarm_description=f"The database {self._prefix} {what}",
-            metric=metric,
-            threshold=threshold,
-            evaluation_periods=times,
-            comparison_operator=(comparison.LESS_THAN_THRESHOLD if below else comparison.GREATER_THAN_THRESHOLD),
-            # A paused or restarting instance reports nothing, and a migration that does not run does not fail.
+            alarm.name,
+            alarm_name=f"{self._name}-{alarm.name}",
+            alarm_description=description,
+            metric=alarm.metric,
+            threshold=alarm.threshold,
+            evaluation_periods=alarm.periods,
+            comparison_operator=comparison.LESS_THAN_THRESHOLD if alarm.below else comparison.GREATER_THAN_THRESHOLD,
+            # A paused or restarting instance reports no data, nor does a migration that is not running.
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         action = actions.SnsAction(self.topic)
-        alarm.add_alarm_action(action)
-        alarm.add_ok_action(action)
+        created.add_alarm_action(action)
+        created.add_ok_action(action)
 
-    def _events_of_rds(self, cluster: rds.DatabaseCluster) -> None:
-        for kind, identifiers, categories in (
-            ("db-cluster", [cluster.cluster_identifier], ["failover", "failure", "maintenance", "notification"]),
-            (
-                "db-instance",
-                cluster.instance_identifiers,
-                ["availability", "failure", "low storage", "maintenance", "notification", "recovery"],
-            ),
-        ):
-            rds.CfnEventSubscription(
-                self,
-                f"Events-{kind}",
-                sns_topic_arn=self.topic.topic_arn,
-                source_type=kind,
-                source_ids=identifiers,
-                event_categories=categories,
-            )
+    def _add_rds_events(self, source_type: str, source_ids: list[str], categories: list[str]) -> None:
+        rds.CfnEventSubscription(
+            self,
+            f"Events-{source_type}",
+            sns_topic_arn=self.topic.topic_arn,
+            source_type=source_type,
+            source_ids=source_ids,
+            event_categories=categories,
+        )
 
-    def _failed_rotations(self, secrets: list[secretsmanager.ISecret]) -> None:
+    def _add_failed_rotations(self, secrets: list[secretsmanager.ISecret]) -> None:
         rule = events.Rule(
             self,
             "FailedRotation",
-            description="The rotation of a secret of the database failed; needs a trail of CloudTrail",
+            description="The rotation of a database secret failed; needs a CloudTrail trail",
             event_pattern=events.EventPattern(
                 source=["aws.secretsmanager"],
                 detail_type=["AWS Service Event via CloudTrail"],
@@ -156,3 +131,72 @@ class Alarms(Construct):
             ),
         )
         rule.add_target(targets.SnsTopic(self.topic))
+
+
+def _alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster, migrate: lambda_.IFunction) -> Iterator[_Alarm]:
+    # The statistic of the load alarms is the maximum, because idle readers lower the average.
+    # A capacity that can hardly change is always near its maximum.
+    if aurora.min_capacity * 100 <= aurora.max_capacity * _BUSY_PERCENT:
+        yield _Alarm(
+            name="Capacity",
+            metric=cluster.metric_acu_utilization(period=_PERIOD, statistic="Maximum"),
+            threshold=_BUSY_PERCENT,
+            description="is near its maximum capacity",
+            periods=3,
+        )
+    yield from _load_alarms(aurora, cluster)
+    yield from _health_alarms(aurora, cluster)
+    yield _Alarm(
+        name="Migration",
+        metric=migrate.metric_errors(period=_MIGRATION_PERIOD, statistic="Sum"),
+        threshold=0,
+        description="was not migrated: the migration function failed",
+    )
+
+
+def _load_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterator[_Alarm]:
+    yield _Alarm(
+        name="Cpu",
+        metric=cluster.metric_cpu_utilization(period=_PERIOD, statistic="Maximum"),
+        threshold=_BUSY_PERCENT,
+        description=f"uses more than {_BUSY_PERCENT} % of its CPU",
+        periods=3,
+    )
+    connections = int(aurora.max_connections * _MAX_SHARE_OF_CONNECTIONS)
+    yield _Alarm(
+        name="Connections",
+        metric=cluster.metric_database_connections(period=_PERIOD, statistic="Maximum"),
+        threshold=connections,
+        description=f"has more than {connections} of {aurora.max_connections} connections",
+    )
+    yield _Alarm(
+        name="Memory",
+        metric=cluster.metric_freeable_memory(period=_PERIOD, statistic="Minimum"),
+        threshold=_MIN_FREE_MEMORY_MIB * 1024 * 1024,
+        description=f"has less than {_MIN_FREE_MEMORY_MIB} MiB of memory left",
+        periods=3,
+        below=True,
+    )
+
+
+def _health_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterator[_Alarm]:
+    yield _Alarm(
+        name="Deadlocks",
+        metric=cluster.metric_deadlocks(period=_PERIOD, statistic="Sum"),
+        threshold=0,
+        description="had a deadlock",
+    )
+    yield _Alarm(
+        name="TransactionIds",
+        metric=cluster.metric("MaximumUsedTransactionIDs", period=_PERIOD, statistic="Maximum"),
+        threshold=_MAX_TRANSACTION_ID_AGE,
+        description="does not vacuum fast enough",
+    )
+    if aurora.readers:
+        yield _Alarm(
+            name="ReplicaLag",
+            metric=cluster.metric("AuroraReplicaLagMaximum", period=_PERIOD, statistic="Maximum"),
+            threshold=_MAX_REPLICA_LAG_MS,
+            description="has a reader that lags behind",
+            periods=3,
+        )

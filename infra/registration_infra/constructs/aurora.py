@@ -1,110 +1,95 @@
-"""The cluster: Aurora Serverless v2 for PostgreSQL."""
+"""The Aurora Serverless v2 cluster (PostgreSQL)."""
 
 from aws_cdk import Duration, RemovalPolicy, Tags
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from registration_infra.config import BACKUP_TAG, AuroraConfig, EnvironmentConfig
+from registration_infra.config import BACKUP_TAG, AuroraConfig
+from registration_infra.constructs.context import DatabaseContext
 from registration_infra.constructs.logs import encrypted_log_group
-from registration_infra.constructs.network import Network, closed_security_group
+from registration_infra.constructs.network import closed_security_group
 
-_REMOVAL = {"snapshot": RemovalPolicy.SNAPSHOT, "destroy": RemovalPolicy.DESTROY}
-# UTC; the backup first, so that it is over when maintenance begins.
+_REMOVAL_POLICIES = {"snapshot": RemovalPolicy.SNAPSHOT, "destroy": RemovalPolicy.DESTROY}
+# UTC. The backup comes first, so that it has finished before the maintenance window.
 _BACKUP_WINDOW = "02:00-02:30"
 _MAINTENANCE_WINDOW = "sun:03:00-sun:04:00"
 
 
 class Aurora(Construct):
-    """A private, encrypted cluster with a writer, and readers where they are asked for.
+    """A private, encrypted cluster with a writer and a configurable number of readers.
 
-    It has names of its own choosing, so that a restored cluster can take its place under the same endpoint.
+    All resources have explicit names, so that a restored cluster can replace the original under the same endpoint.
 
     Attributes:
         cluster: The cluster.
-        security_group: Its group, closed until somebody is let in.
+        security_group: The security group of the cluster. It allows no traffic until a rule is added.
     """
 
     def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        config: EnvironmentConfig,
-        network: Network,
-        key: kms.IKey,
-        secret: secretsmanager.ISecret,
+        self, scope: Construct, construct_id: str, *, context: DatabaseContext, secret: secretsmanager.ISecret
     ) -> None:
         super().__init__(scope, construct_id)
-        assert config.aurora is not None
-        aurora = config.aurora
-        engine = rds.DatabaseClusterEngine.aurora_postgres(
-            version=rds.AuroraPostgresEngineVersion.of(aurora.engine_version, aurora.major_version)
+        self._context = context
+        self._aurora = context.aurora
+        self._name = context.config.prefix
+        self._engine = rds.DatabaseClusterEngine.aurora_postgres(
+            version=rds.AuroraPostgresEngineVersion.of(self._aurora.engine_version, self._aurora.major_version)
         )
-        self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "The database")
-        subnets = rds.CfnDBSubnetGroup(
-            self,
-            "Subnets",
-            db_subnet_group_name=config.prefix,
-            db_subnet_group_description=f"Where {config.prefix} is",
-            subnet_ids=[subnet.subnet_id for subnet in network.database_subnets],
-        )
+        self.security_group = closed_security_group(self, "SecurityGroup", context.network.vpc, "The database")
+        subnet_group = self._subnet_group()
         logs = encrypted_log_group(
-            self, "Logs", name=f"/aws/rds/cluster/{config.prefix}/postgresql", config=config, key=key
+            self,
+            "Logs",
+            name=f"/aws/rds/cluster/{self._name}/postgresql",
+            config=context.config,
+            key=context.key,
         )
-        self.cluster = rds.DatabaseCluster(
+        self.cluster = self._cluster(secret, subnet_group)
+        # Otherwise RDS creates the log group itself, without encryption and retention period.
+        self.cluster.node.add_dependency(logs)
+        tag_key, tag_value = BACKUP_TAG
+        Tags.of(self.cluster).add(tag_key, tag_value, include_resource_types=["AWS::RDS::DBCluster"])
+
+    def _cluster(self, secret: secretsmanager.ISecret, subnet_group: rds.ISubnetGroup) -> rds.DatabaseCluster:
+        aurora, pause = self._aurora, self._aurora.auto_pause_seconds
+        retention = Duration.days(aurora.backup_retention_days)
+        return rds.DatabaseCluster(
             self,
             "Cluster",
-            cluster_identifier=config.prefix,
-            engine=engine,
+            cluster_identifier=self._name,
+            engine=self._engine,
             default_database_name=aurora.database_name,
             credentials=rds.Credentials.from_secret(secret),
             serverless_v2_min_capacity=aurora.min_capacity,
             serverless_v2_max_capacity=aurora.max_capacity,
-            serverless_v2_auto_pause_duration=(
-                None if aurora.auto_pause_seconds is None else Duration.seconds(aurora.auto_pause_seconds)
-            ),
-            writer=self._instance("Writer", f"{config.prefix}-writer", aurora, key, scale_with_writer=None),
-            readers=[
-                # The first follows the writer's capacity, for it is the one that takes over.
-                self._instance(
-                    f"Reader{number}", f"{config.prefix}-reader-{number}", aurora, key, scale_with_writer=number == 1
-                )
-                for number in range(1, aurora.readers + 1)
-            ],
-            vpc=network.vpc,
-            subnet_group=rds.SubnetGroup.from_subnet_group_name(self, "SubnetGroup", subnets.ref),
+            serverless_v2_auto_pause_duration=None if pause is None else Duration.seconds(pause),
+            writer=self._instance("Writer", f"{self._name}-writer", scale_with_writer=None),
+            readers=self._readers(),
+            vpc=self._context.network.vpc,
+            subnet_group=subnet_group,
             security_groups=[self.security_group],
             storage_encrypted=True,
-            storage_encryption_key=key,
-            parameter_group=rds.ParameterGroup(
-                self,
-                "Parameters",
-                # With the major version, because a group's family cannot change and two cannot have one name.
-                name=f"{config.prefix}-{aurora.major_version}",
-                engine=engine,
-                description=f"{config.prefix}, PostgreSQL {aurora.major_version}",
-                parameters=_parameters(aurora),
-            ),
-            backup=rds.BackupProps(
-                retention=Duration.days(aurora.backup_retention_days), preferred_window=_BACKUP_WINDOW
-            ),
+            storage_encryption_key=self._context.key,
+            parameter_group=self._parameter_group(),
+            backup=rds.BackupProps(retention=retention, preferred_window=_BACKUP_WINDOW),
             preferred_maintenance_window=_MAINTENANCE_WINDOW,
             copy_tags_to_snapshot=True,
             deletion_protection=aurora.deletion_protection,
-            removal_policy=_REMOVAL[aurora.removal],
+            removal_policy=_REMOVAL_POLICIES[aurora.removal],
             delete_automated_backups=aurora.removal == "destroy",
             cloudwatch_logs_exports=["postgresql"],
         )
-        self.cluster.node.add_dependency(logs)  # or RDS makes the group itself, without key and end
-        key_of_tag, value = BACKUP_TAG
-        Tags.of(self.cluster).add(key_of_tag, value, include_resource_types=["AWS::RDS::DBCluster"])
 
-    def _instance(
-        self, construct_id: str, name: str, aurora: AuroraConfig, key: kms.IKey, *, scale_with_writer: bool | None
-    ) -> rds.IClusterInstance:
-        insights = aurora.performance_insights
+    def _readers(self) -> list[rds.IClusterInstance]:
+        return [
+            # The first reader takes over if the writer fails, so its capacity follows the writer's.
+            self._instance(f"Reader{number}", f"{self._name}-reader-{number}", scale_with_writer=number == 1)
+            for number in range(1, self._aurora.readers + 1)
+        ]
+
+    def _instance(self, construct_id: str, name: str, *, scale_with_writer: bool | None) -> rds.IClusterInstance:
+        insights = self._aurora.performance_insights
         return rds.ClusterInstance.serverless_v2(
             construct_id,
             instance_identifier=name,
@@ -112,11 +97,33 @@ class Aurora(Construct):
             publicly_accessible=False,
             preferred_maintenance_window=_MAINTENANCE_WINDOW,
             ca_certificate=rds.CaCertificate.RDS_CA_RSA2048_G1,
-            # The version is the file's, so that no deployment meets another one than it names.
+            # The environment file defines the version; AWS must not change it between two deployments.
             auto_minor_version_upgrade=False,
             enable_performance_insights=insights or None,
-            performance_insight_encryption_key=key if insights else None,
+            performance_insight_encryption_key=self._context.key if insights else None,
             performance_insight_retention=rds.PerformanceInsightRetention.DEFAULT if insights else None,
+        )
+
+    def _subnet_group(self) -> rds.ISubnetGroup:
+        group = rds.CfnDBSubnetGroup(
+            self,
+            "Subnets",
+            db_subnet_group_name=self._name,
+            db_subnet_group_description=f"Subnets of {self._name}",
+            subnet_ids=[subnet.subnet_id for subnet in self._context.network.database_subnets],
+        )
+        return rds.SubnetGroup.from_subnet_group_name(self, "SubnetGroup", group.ref)
+
+    def _parameter_group(self) -> rds.ParameterGroup:
+        major_version = self._aurora.major_version
+        return rds.ParameterGroup(
+            self,
+            "Parameters",
+            # The name contains the major version, because the family of a group cannot change and names are unique.
+            name=f"{self._name}-{major_version}",
+            engine=self._engine,
+            description=f"{self._name}, PostgreSQL {major_version}",
+            parameters=_parameters(self._aurora),
         )
 
 
@@ -124,11 +131,11 @@ def _parameters(aurora: AuroraConfig) -> dict[str, str]:
     return {
         "rds.force_ssl": "1" if aurora.force_ssl else "0",
         "log_min_duration_statement": str(aurora.slow_query_ms),
-        # What is logged must not hold what people typed, nor the row that broke a constraint.
+        # The log must contain neither the values of statements nor the row that violates a constraint.
         "log_error_verbosity": "terse",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
-        # What Datadog's Database Monitoring asks for:
+        # Required by Datadog's Database Monitoring:
         # https://docs.datadoghq.com/database_monitoring/setup_postgres/aurora/
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.max": "10000",

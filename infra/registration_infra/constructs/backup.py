@@ -1,51 +1,45 @@
-"""A backup plan of our own, where no central account has one."""
+"""A backup plan in this account, for environments without a central backup account."""
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration
 from aws_cdk import aws_backup as backup
 from aws_cdk import aws_events as events
-from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from registration_infra.config import BACKUP_TAG, EnvironmentConfig
+from registration_infra.config import BACKUP_TAG
+from registration_infra.constructs.context import DatabaseContext
+from registration_infra.constructs.removal import removal_policy
 
 
 class Backup(Construct):
-    """Backs up, every day, what has the tag, into a vault of this account, and copies it where the file says.
+    """A daily backup of every tagged resource into a vault of this account, with optional copies to another vault.
 
     Attributes:
-        plan: The plan.
+        plan: The backup plan.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig, key: kms.IKey) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, context: DatabaseContext) -> None:
         super().__init__(scope, construct_id)
+        config = context.config
         vault = backup.BackupVault(
             self,
             "Vault",
             backup_vault_name=config.prefix,
-            encryption_key=key,
-            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+            encryption_key=context.key,
+            removal_policy=removal_policy(config),
         )
-        kept = Duration.days(config.backup.own_plan_retention_days)
-        copy_to = config.backup.copy_to_vault_arn
-        self.plan = backup.BackupPlan(
-            self,
-            "Plan",
-            backup_plan_name=config.prefix,
-            backup_plan_rules=[
-                backup.BackupPlanRule(
-                    rule_name="daily",
-                    backup_vault=vault,
-                    schedule_expression=events.Schedule.cron(hour="4", minute="0"),
-                    delete_after=kept,
-                    copy_actions=[]
-                    if copy_to is None
-                    else [
-                        backup.BackupPlanCopyActionProps(
-                            destination_backup_vault=backup.BackupVault.from_backup_vault_arn(self, "CopyTo", copy_to),
-                            delete_after=kept,
-                        )
-                    ],
-                )
-            ],
+        retention = Duration.days(config.backup.own_plan_retention_days)
+        rule = backup.BackupPlanRule(
+            rule_name="daily",
+            backup_vault=vault,
+            schedule_expression=events.Schedule.cron(hour="4", minute="0"),
+            delete_after=retention,
+            copy_actions=self._copies(config.backup.copy_to_vault_arn, retention),
         )
+        self.plan = backup.BackupPlan(self, "Plan", backup_plan_name=config.prefix, backup_plan_rules=[rule])
         self.plan.add_selection("Tagged", resources=[backup.BackupResource.from_tag(*BACKUP_TAG)])
+
+    def _copies(self, vault_arn: str | None, retention: Duration) -> list[backup.BackupPlanCopyActionProps]:
+        if vault_arn is None:
+            return []
+        vault = backup.BackupVault.from_backup_vault_arn(self, "CopyTo", vault_arn)
+        return [backup.BackupPlanCopyActionProps(destination_backup_vault=vault, delete_after=retention)]

@@ -1,4 +1,4 @@
-"""Datadog in a function."""
+"""Datadog's tracing of a Lambda function."""
 
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
@@ -11,10 +11,16 @@ from registration_infra.constructs.network import HTTPS
 
 
 def instrument(scope: Construct, function: lambda_.Function, *, config: EnvironmentConfig, service: str) -> None:
-    """Let Datadog's layers trace *function*, where the environment has Datadog; does nothing otherwise.
+    """Trace *function* with Datadog's layers. Does nothing if the environment has no Datadog.
 
-    Statements are marked with the service's name and no more, for with a trace's id each of them is another text,
-    which keeps the driver from preparing any.
+    SQL statements are tagged with the service name only. With a trace id, every statement would have a text of its
+    own, and the driver could not prepare any.
+
+    Args:
+        scope: The parent construct of Datadog's resources.
+        function: The function.
+        config: The environment.
+        service: The service name in Datadog.
     """
     if config.datadog is None:
         return
@@ -33,4 +39,4 @@ def instrument(scope: Construct, function: lambda_.Function, *, config: Environm
     )
     datadog.add_lambda_functions([function])
     function.add_environment("DD_DBM_PROPAGATION_MODE", "service")
-    function.connections.allow_to(ec2.Peer.any_ipv4(), HTTPS, "Datadog's intake")
+    function.connections.allow_to(ec2.Peer.any_ipv4(), HTTPS, "Datadog intake")

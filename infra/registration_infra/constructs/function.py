@@ -1,4 +1,4 @@
-"""A function in the VPC that may do nothing until it is told to."""
+"""A Lambda function in the VPC, without any permission until one is granted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,14 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from registration_infra.assets import ARCHITECTURE, RUNTIME
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.network import closed_security_group
+from registration_infra.layer import ARCHITECTURE, RUNTIME
 
-_CODE_LEFT_OUT = ["__pycache__", "*.pyc"]
-# What the Lambda service does in the function's name, and what the function itself must not.
-_INTERFACES = (
+_EXCLUDED_FILES = ["__pycache__", "*.pyc"]
+# The Lambda service performs these with the role of the function; the function itself must not.
+_NETWORK_INTERFACE_ACTIONS = (
     "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",
     "ec2:DeleteNetworkInterface",
@@ -28,14 +28,15 @@ _INTERFACES = (
 
 
 class VpcFunction(Construct):
-    """A Python function with a role, a log group and a security group of its own.
+    """A Python function with its own role, log group and security group.
 
-    The role allows its log group, and the network interfaces that Lambda makes in its name. The code itself is denied
-    these: https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html, "Best practice for VPC permissions".
+    The role may write to the log group. It also allows the network interfaces that Lambda creates on its behalf, and
+    denies them to the code itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html, "Best practice
+    for VPC permissions".
 
     Attributes:
         function: The function.
-        security_group: Its group; nothing gets in, and nothing out until it is told to.
+        security_group: The security group of the function. It allows no traffic until a rule is added.
     """
 
     def __init__(
@@ -57,26 +58,11 @@ class VpcFunction(Construct):
         reserved_concurrency: int,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.security_group = closed_security_group(self, "SecurityGroup", vpc, f"The function {name}")
+        self.security_group = closed_security_group(self, "SecurityGroup", vpc, f"Function {name}")
         logs = encrypted_log_group(self, "Logs", name=f"/aws/lambda/{name}", config=config, key=key)
-        role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"The function {name}",
-        )
+        role = self._role(name)
         logs.grant_write(role)
-        arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function:{name}"
-        role.add_to_policy(iam.PolicyStatement(sid="InterfacesForLambda", actions=[*_INTERFACES], resources=["*"]))
-        role.add_to_policy(
-            iam.PolicyStatement(
-                sid="NoInterfacesForTheCode",
-                effect=iam.Effect.DENY,
-                actions=[*_INTERFACES],
-                resources=["*"],
-                conditions={"ArnEquals": {"lambda:SourceFunctionArn": arn}},
-            )
-        )
+        _allow_network_interfaces(role, name)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -84,7 +70,7 @@ class VpcFunction(Construct):
             description=description,
             runtime=RUNTIME,
             architecture=ARCHITECTURE,
-            code=lambda_.Code.from_asset(str(code), exclude=_CODE_LEFT_OUT),
+            code=lambda_.Code.from_asset(str(code), exclude=_EXCLUDED_FILES),
             handler=handler,
             layers=[layer],
             role=role,
@@ -92,10 +78,33 @@ class VpcFunction(Construct):
             vpc_subnets=ec2.SubnetSelection(subnets=[*subnets]),
             security_groups=[self.security_group],
             log_group=logs,
-            # So that the fields of the package's events, `event` and `cause`, are fields in the log too.
+            # In JSON, the fields of the package's events (`event`, `cause`) are fields of the log event too.
             logging_format=lambda_.LoggingFormat.JSON,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
             timeout=timeout,
             memory_size=memory_mib,
             reserved_concurrent_executions=reserved_concurrency,
         )
+
+    def _role(self, name: str) -> iam.Role:
+        return iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"Function {name}",
+        )
+
+
+def _allow_network_interfaces(role: iam.Role, function_name: str) -> None:
+    arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function:{function_name}"
+    actions = [*_NETWORK_INTERFACE_ACTIONS]
+    role.add_to_policy(iam.PolicyStatement(sid="InterfacesForLambda", actions=actions, resources=["*"]))
+    role.add_to_policy(
+        iam.PolicyStatement(
+            sid="NoInterfacesForTheCode",
+            effect=iam.Effect.DENY,
+            actions=actions,
+            resources=["*"],
+            conditions={"ArnEquals": {"lambda:SourceFunctionArn": arn}},
+        )
+    )

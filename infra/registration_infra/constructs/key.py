@@ -1,21 +1,22 @@
-"""The key that everything at rest is encrypted with."""
+"""The key that encrypts all data at rest."""
 
-from aws_cdk import Aws, RemovalPolicy
+from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from registration_infra.config import EnvironmentConfig
+from registration_infra.constructs.removal import removal_policy
 
-# What AWS Backup and RDS need to copy an encrypted snapshot into another account, as far as it reads with our key.
-_COPYING = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*")
+# What AWS Backup and RDS need in order to copy an encrypted snapshot into another account.
+_COPY_ACTIONS = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*")
 
 
 class DatabaseKey(Construct):
-    """A customer-managed key, for an AWS-managed one cannot be shared with the account that keeps the backups.
+    """A customer-managed key, because an AWS-managed key cannot be shared with the central backup account.
 
     Attributes:
-        key: Rotates every year; it stays where the data stays.
+        key: The key; rotates every year and is kept as long as the data.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig) -> None:
@@ -26,7 +27,7 @@ class DatabaseKey(Construct):
             alias=f"{config.prefix}-database",
             description=f"{config.prefix}: storage, secrets, logs and alarms of the database",
             enable_key_rotation=True,
-            removal_policy=RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+            removal_policy=removal_policy(config),
         )
         self._allow_logs(config)
         if config.backup.central_account:
@@ -47,7 +48,7 @@ class DatabaseKey(Construct):
     def _allow_central_account(self, account: str) -> None:
         central = iam.AccountPrincipal(account)
         self.key.add_to_resource_policy(
-            iam.PolicyStatement(sid="CentralBackup", principals=[central], actions=[*_COPYING], resources=["*"])
+            iam.PolicyStatement(sid="CentralBackup", principals=[central], actions=[*_COPY_ACTIONS], resources=["*"])
         )
         self.key.add_to_resource_policy(
             iam.PolicyStatement(

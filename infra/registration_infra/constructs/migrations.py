@@ -1,30 +1,40 @@
-"""The function that makes the roles and runs the migrations, invoked by the pipeline."""
+"""The Lambda function that creates the database roles and runs the migrations, invoked by `deploy.py`."""
 
 from collections.abc import Mapping
 
 from aws_cdk import Duration
 from aws_cdk import aws_ec2 as ec2
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from registration_infra.access import variables
-from registration_infra.assets import INFRA
-from registration_infra.config import EnvironmentConfig
+from registration_infra.constructs.context import DatabaseContext
 from registration_infra.constructs.function import VpcFunction
-from registration_infra.constructs.network import HTTPS, POSTGRESQL, Network, open_way
+from registration_infra.constructs.network import HTTPS, POSTGRESQL, allow_connections
 from registration_infra.constructs.secrets import allow_secret
+from registration_infra.layer import MIGRATE_FUNCTION
+from registration_infra.parameters import environment_variables
 
 _OWNER_ROLE = "registration_owner"
-_LONGEST = Duration.minutes(15)
+# The longest timeout that Lambda offers.
+_TIMEOUT = Duration.minutes(15)
 _MEMORY_MIB = 512
 
 
 class Migrations(Construct):
-    """A function that logs in as the cluster's administrator, one at a time.
+    """A function that logs in as the administrator of the cluster. At most one invocation runs at a time.
 
-    It goes to the cluster itself, never through a proxy, which would lose the lock that keeps two of them apart.
+    It connects to the cluster itself, never through RDS Proxy, because a proxy would lose the advisory lock that
+    prevents two migrations at the same time.
+
+    Args:
+        scope: The parent construct.
+        construct_id: The id within *scope*.
+        context: The environment, the key and the network.
+        layer: The layer with the package.
+        address: The `host`, `port`, `name` and `sslmode` of the cluster.
+        database_security_group: The security group of the cluster.
+        secrets: The secrets that the function reads, by the environment variable that contains their ARN.
 
     Attributes:
         function: The function; its actions are `bootstrap`, `upgrade`, `current` and `check`.
@@ -35,50 +45,39 @@ class Migrations(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        config: EnvironmentConfig,
-        network: Network,
-        key: kms.IKey,
+        context: DatabaseContext,
         layer: lambda_.ILayerVersion,
         address: Mapping[str, str],
         database_security_group: ec2.ISecurityGroup,
         secrets: Mapping[str, secretsmanager.ISecret],
     ) -> None:
-        """Make the function.
-
-        Args:
-            scope: What it belongs to.
-            construct_id: Its name there.
-            config: The environment.
-            network: Where it is.
-            key: What secrets and logs are encrypted with.
-            layer: The package.
-            address: `host`, `port`, `name` and `sslmode` of the cluster.
-            database_security_group: The group of the cluster.
-            secrets: By the variable that names them, those that it reads.
-        """
         super().__init__(scope, construct_id)
-        made = VpcFunction(
+        migrate = self._function(context, layer)
+        self.function = migrate.function
+        variables = environment_variables(context.config.name, address) | {"APP_DATABASE_OWNER_ROLE": _OWNER_ROLE}
+        for name, value in variables.items():
+            self.function.add_environment(name, value)
+        for name, secret in secrets.items():
+            self.function.add_environment(name, secret.secret_arn)
+            allow_secret(self.function, secret.secret_arn, context.key.key_arn)
+        endpoint = context.network.endpoint_security_group
+        allow_connections(migrate.security_group, database_security_group, POSTGRESQL, "Migrations to the database")
+        allow_connections(migrate.security_group, endpoint, HTTPS, "Migrations to Secrets Manager")
+
+    def _function(self, context: DatabaseContext, layer: lambda_.ILayerVersion) -> VpcFunction:
+        return VpcFunction(
             self,
             "Function",
-            name=f"{config.prefix}-migrate",
-            description="Makes the roles of the database and runs its migrations",
-            config=config,
-            vpc=network.vpc,
-            subnets=network.database_subnets,
-            key=key,
-            code=INFRA / "lambda" / "migrate",
+            name=f"{context.config.prefix}-migrate",
+            description="Creates the roles of the database and runs its migrations",
+            config=context.config,
+            vpc=context.network.vpc,
+            subnets=context.network.database_subnets,
+            key=context.key,
+            code=MIGRATE_FUNCTION,
             handler="handler.handle",
             layer=layer,
-            timeout=_LONGEST,
+            timeout=_TIMEOUT,
             memory_mib=_MEMORY_MIB,
             reserved_concurrency=1,
         )
-        self.function = made.function
-        environment = variables(config.name, address) | {"APP_DATABASE_OWNER_ROLE": _OWNER_ROLE}
-        for name, value in environment.items():
-            self.function.add_environment(name, value)
-        for variable, secret in secrets.items():
-            self.function.add_environment(variable, secret.secret_arn)
-            allow_secret(self.function, secret.secret_arn, key.key_arn)
-        open_way(made.security_group, database_security_group, POSTGRESQL, "Migrations to the database")
-        open_way(made.security_group, network.endpoint_security_group, HTTPS, "Migrations to Secrets Manager")

@@ -1,4 +1,4 @@
-"""Where the database and its functions are: a VPC of our own, or one that is there."""
+"""The network of the database and its functions: a new VPC, or an existing one."""
 
 from collections.abc import Sequence
 
@@ -14,27 +14,30 @@ from registration_infra.constructs.logs import encrypted_log_group
 DATABASE = "database"
 FUNCTIONS = "functions"
 # Sixteen subnets: three in each of up to four zones.
-_BITS_FOR_SUBNETS = 4
-_NO_ROUTES = "Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId"
-_NOWHERE = ec2.Peer.ipv4("127.0.0.1/32")
+_SUBNET_BITS = 4
+_NO_ROUTE_TABLE = "Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId"
+_LOOPBACK = ec2.Peer.ipv4("127.0.0.1/32")
 HTTPS, POSTGRESQL = ec2.Port.tcp(443), ec2.Port.tcp(5432)
 
 
 class Network(Construct):
-    """Subnets that have no way to the internet, and the one endpoint that a function there needs.
+    """Subnets without a route to the internet, and a VPC endpoint for Secrets Manager.
 
     Attributes:
         vpc: The VPC.
-        database_subnets: Where the cluster is; isolated where the VPC is ours.
-        function_subnets: Where functions are: the same ones, or with a way out where there are NAT gateways.
-        endpoint_security_group: The group of the endpoint for Secrets Manager, which lets in whom it is told to.
+        database_subnets: The subnets of the cluster; isolated if the VPC is a new one.
+        function_subnets: The subnets of functions: those of the cluster, or, with NAT gateways, subnets that have a
+            route to the internet.
+        endpoint_security_group: The security group of the endpoint for Secrets Manager. It allows no traffic until a
+            rule is added.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig, key: kms.IKey) -> None:
         super().__init__(scope, construct_id)
         network = config.network
         if network.vpc_id is None:
-            self.vpc: ec2.IVpc = self._make_vpc(config, key)
+            self.vpc: ec2.IVpc = self._new_vpc(network, config.prefix)
+            self._log_rejected_traffic(config, key)
             self.database_subnets: Sequence[ec2.ISubnet] = self.vpc.select_subnets(subnet_group_name=DATABASE).subnets
             self.function_subnets: Sequence[ec2.ISubnet] = (
                 self.vpc.select_subnets(subnet_group_name=FUNCTIONS).subnets
@@ -42,53 +45,37 @@ class Network(Construct):
                 else self.database_subnets
             )
         else:
-            self.vpc = vpc_that_is_there(self, network, network.vpc_id, network.subnet_ids or ())
+            self.vpc = existing_vpc(self, network, network.vpc_id, network.subnet_ids or ())
             self.database_subnets = self.function_subnets = self.vpc.isolated_subnets
         self.endpoint_security_group = self._endpoint(network.secrets_endpoint_security_group_id)
 
-    def _make_vpc(self, config: EnvironmentConfig, key: kms.IKey) -> ec2.Vpc:
-        network = config.network
-        # Every subnet has its place from the start, also those that come later: none can be moved under a cluster.
-        mask = int(network.cidr.partition("/")[2]) + _BITS_FOR_SUBNETS
-        closed = network.nat_gateways == 0
-        subnets = [
-            ec2.SubnetConfiguration(name=DATABASE, subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=mask),
-            ec2.SubnetConfiguration(
-                name="public",
-                subnet_type=ec2.SubnetType.PUBLIC,
-                cidr_mask=mask,
-                map_public_ip_on_launch=False,
-                reserved=closed,
-            ),
-            ec2.SubnetConfiguration(
-                name=FUNCTIONS, subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=mask, reserved=closed
-            ),
-        ]
-        vpc = ec2.Vpc(
+    def _new_vpc(self, network: NetworkConfig, name: str) -> ec2.Vpc:
+        return ec2.Vpc(
             self,
             "Vpc",
-            vpc_name=config.prefix,
+            vpc_name=name,
             ip_addresses=ec2.IpAddresses.cidr(network.cidr),
             availability_zones=[*network.availability_zones],
             nat_gateways=network.nat_gateways,
-            subnet_configuration=subnets,
+            subnet_configuration=_subnets(network),
             reserved_azs=MOST_ZONES - len(network.availability_zones),
-            # It takes a custom resource with a function that may change any group; nothing is in the default group.
+            # It would need a custom resource whose function may change any security group. The default group is unused.
             restrict_default_security_group=False,
         )
+
+    def _log_rejected_traffic(self, config: EnvironmentConfig, key: kms.IKey) -> None:
         group = encrypted_log_group(self, "FlowLogs", name=f"/vpc/{config.prefix}", config=config, key=key)
         role = iam.Role(self, "FlowLogsRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
-        vpc.add_flow_log(
+        self.vpc.add_flow_log(
             "FlowLog",
             destination=ec2.FlowLogDestination.to_cloud_watch_logs(group, role),
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
-        return vpc
 
     def _endpoint(self, existing: str | None) -> ec2.ISecurityGroup:
         if existing is not None:
             return ec2.SecurityGroup.from_security_group_id(self, "EndpointSecurityGroup", existing)
-        group = closed_security_group(self, "EndpointSecurityGroup", self.vpc, "The endpoint for Secrets Manager")
+        group = closed_security_group(self, "EndpointSecurityGroup", self.vpc, "VPC endpoint for Secrets Manager")
         self.vpc.add_interface_endpoint(
             "SecretsManager",
             service=ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
@@ -99,8 +86,27 @@ class Network(Construct):
         return group
 
 
-def vpc_that_is_there(scope: Construct, network: NetworkConfig, vpc_id: str, subnet_ids: Sequence[str]) -> ec2.IVpc:
-    """Return the VPC *vpc_id* with one of *subnet_ids* for each zone, without asking the account about it."""
+def _subnets(network: NetworkConfig) -> list[ec2.SubnetConfiguration]:
+    # Addresses are reserved for subnets that may be added later, because a subnet with a cluster in it cannot be moved.
+    mask = int(network.cidr.partition("/")[2]) + _SUBNET_BITS
+    isolated_only = network.nat_gateways == 0
+    return [
+        ec2.SubnetConfiguration(name=DATABASE, subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=mask),
+        ec2.SubnetConfiguration(
+            name="public",
+            subnet_type=ec2.SubnetType.PUBLIC,
+            cidr_mask=mask,
+            map_public_ip_on_launch=False,
+            reserved=isolated_only,
+        ),
+        ec2.SubnetConfiguration(
+            name=FUNCTIONS, subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=mask, reserved=isolated_only
+        ),
+    ]
+
+
+def existing_vpc(scope: Construct, network: NetworkConfig, vpc_id: str, subnet_ids: Sequence[str]) -> ec2.IVpc:
+    """Return the existing VPC *vpc_id*, with one of *subnet_ids* per availability zone, without a lookup in AWS."""
     vpc = ec2.Vpc.from_vpc_attributes(
         scope,
         "Vpc",
@@ -108,25 +114,25 @@ def vpc_that_is_there(scope: Construct, network: NetworkConfig, vpc_id: str, sub
         availability_zones=[*network.availability_zones],
         isolated_subnet_ids=[*subnet_ids],
     )
-    # Here and not for our own app alone: with `--strict` the warning would fail everybody else's.
+    # Acknowledged here, not in the app, because `cdk synth --strict` would otherwise fail in every app that uses this.
     for subnet in vpc.isolated_subnets:
-        Validations.of(subnet).acknowledge(Acknowledgment(id=_NO_ROUTES, reason="No route is added to the subnets."))
+        reason = "No route is added to the subnets."
+        Validations.of(subnet).acknowledge(Acknowledgment(id=_NO_ROUTE_TABLE, reason=reason))
     return vpc
 
 
 def closed_security_group(scope: Construct, construct_id: str, vpc: ec2.IVpc, description: str) -> ec2.SecurityGroup:
-    """Return a group that lets nothing in and nothing out until it is told to.
+    """Return a security group that allows no inbound and no outbound traffic until a rule is added.
 
-    A group without a rule of its own for what goes out lets out everything, and the rules between two groups are not
-    its own but resources beside it. So it has one that leads nowhere, as the reference of `AWS::EC2::SecurityGroup`
-    advises.
+    A security group without an egress rule of its own allows all outbound traffic, and a rule between two groups is
+    a separate resource. Hence the rule to the loopback address, as the reference of `AWS::EC2::SecurityGroup` advises.
     """
     group = ec2.SecurityGroup(scope, construct_id, vpc=vpc, description=description, allow_all_outbound=False)
-    group.add_egress_rule(_NOWHERE, ec2.Port.tcp(1), "Nothing else gets out")
+    group.add_egress_rule(_LOOPBACK, ec2.Port.tcp(1), "No other outbound traffic")
     return group
 
 
-def open_way(client: ec2.ISecurityGroup, server: ec2.ISecurityGroup, port: ec2.Port, what: str) -> None:
-    """Let *client* reach *port* of *server*, on both sides."""
-    client.add_egress_rule(server, port, what)
-    server.add_ingress_rule(client, port, what)
+def allow_connections(client: ec2.ISecurityGroup, server: ec2.ISecurityGroup, port: ec2.Port, description: str) -> None:
+    """Allow connections from *client* to *port* of *server*, in both security groups."""
+    client.add_egress_rule(server, port, description)
+    server.add_ingress_rule(client, port, description)

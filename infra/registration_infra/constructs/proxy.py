@@ -2,22 +2,21 @@
 
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from registration_infra.budget import RESERVED
-from registration_infra.config import EnvironmentConfig
-from registration_infra.constructs.network import HTTPS, Network, closed_security_group, open_way
+from registration_infra.constructs.context import DatabaseContext
+from registration_infra.constructs.network import HTTPS, allow_connections, closed_security_group
 
 
 class Proxy(Construct):
-    """A proxy that logs in with the application's secret, and asks its clients for the same.
+    """A proxy that logs in with the application's secret and requires the same login from its clients.
 
     Attributes:
-        proxy: The proxy, over TLS alone.
-        security_group: Its group, closed until somebody is let in.
+        proxy: The proxy; requires TLS.
+        security_group: The security group of the proxy. It allows no inbound traffic until a rule is added.
     """
 
     def __init__(
@@ -25,31 +24,34 @@ class Proxy(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        config: EnvironmentConfig,
-        network: Network,
-        key: kms.IKey,
+        context: DatabaseContext,
         cluster: rds.DatabaseCluster,
         secret: secretsmanager.ISecret,
     ) -> None:
         super().__init__(scope, construct_id)
-        assert config.aurora is not None
-        limit = config.aurora.max_connections
-        self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "The proxy of the database")
-        # The way to the cluster is opened by `DatabaseProxy`; EC2 refuses a second rule that says the same.
-        open_way(self.security_group, network.endpoint_security_group, HTTPS, "The proxy to Secrets Manager")
+        network = context.network
+        self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "RDS Proxy of the database")
+        # `DatabaseProxy` adds the rule to the cluster itself, and EC2 rejects a duplicate.
+        allow_connections(self.security_group, network.endpoint_security_group, HTTPS, "RDS Proxy to Secrets Manager")
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("rds.amazonaws.com"))
-        self.proxy = rds.DatabaseProxy(
+        self.proxy = self._proxy(context, cluster, secret, role)
+        context.key.grant_decrypt(role)
+
+    def _proxy(
+        self, context: DatabaseContext, cluster: rds.DatabaseCluster, secret: secretsmanager.ISecret, role: iam.IRole
+    ) -> rds.DatabaseProxy:
+        limit = context.aurora.max_connections
+        return rds.DatabaseProxy(
             self,
             "Proxy",
-            db_proxy_name=config.prefix,
+            db_proxy_name=context.config.prefix,
             proxy_target=rds.ProxyTarget.from_cluster(cluster),
             secrets=[secret],
             role=role,
-            vpc=network.vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=[*network.database_subnets]),
+            vpc=context.network.vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=[*context.network.database_subnets]),
             security_groups=[self.security_group],
             client_password_auth_type=rds.ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256,
             require_tls=True,
             max_connections_percent=100 * (limit - RESERVED) // limit,
         )
-        key.grant_decrypt(role)

@@ -1,146 +1,186 @@
-"""The database of an environment, with everything that keeps it."""
+"""The stack of the database of one environment."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aws_cdk import CfnOutput, Environment, Stack
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from registration_infra.access import PARAMETERS, parameter_name
-from registration_infra.assets import package_layer
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.alarms import Alarms
 from registration_infra.constructs.aurora import Aurora
 from registration_infra.constructs.backup import Backup
+from registration_infra.constructs.context import DatabaseContext
 from registration_infra.constructs.key import DatabaseKey
 from registration_infra.constructs.migrations import Migrations
 from registration_infra.constructs.network import Network
 from registration_infra.constructs.proxy import Proxy
-from registration_infra.constructs.secrets import ADMIN, APPLICATION, MONITORING, DatabaseSecret, Rotation
+from registration_infra.constructs.removal import removal_policy
+from registration_infra.constructs.rotation import Rotation
+from registration_infra.constructs.secrets import ADMIN, APPLICATION, MONITORING, DatabaseSecret
+from registration_infra.layer import package_layer
+from registration_infra.parameters import CONNECTION_PARAMETERS, PARAMETERS, parameter_name, variable_name
 
 _SSLMODE = "verify-full"
 _PORT = "5432"
-# What a service reads as APP_DATABASE_*.
-_VARIABLES = ("host", "port", "name", "secret_arn", "sslmode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Secrets:
+    """The secrets of the database; `monitoring` is `None` without Datadog's Database Monitoring."""
+
+    cluster: secretsmanager.ISecret
+    application: secretsmanager.ISecret
+    monitoring: secretsmanager.ISecret | None
 
 
 class DatabaseStack(Stack):
-    """Network, key, secrets, cluster, migrations, backups and alarms; the outputs are what the package reads."""
+    """Network, key, secrets, cluster, migrations, backups and alarms of the database.
 
-    def __init__(self, scope: Construct, *, config: EnvironmentConfig, built: bool) -> None:
+    It publishes the settings that the package reads, as outputs and as SSM parameters.
+
+    Args:
+        scope: The app.
+        config: The environment; must provision a cluster.
+        require_layer: Whether the Lambda layer must have been built; see `package_layer`.
+    """
+
+    def __init__(self, scope: Construct, *, config: EnvironmentConfig, require_layer: bool) -> None:
         super().__init__(
             scope,
             f"{config.prefix}-database",
-            description=f"The database {config.prefix}: Aurora Serverless v2 (PostgreSQL)",
+            description=f"Database {config.prefix}: Aurora Serverless v2 (PostgreSQL)",
             env=Environment(account=config.account, region=config.region),
             termination_protection=config.aurora is not None and config.aurora.deletion_protection,
         )
-        assert config.aurora is not None
-        # Otherwise the CDK asks the account which zones there are, though the file names all that are used.
+        self._avoid_zone_lookup(config)
+        key = DatabaseKey(self, "Key", config=config).key
+        self._context = DatabaseContext(config, key, Network(self, "Network", config=config, key=key))
+        aurora = self._aurora()
+        secrets = self._secrets(aurora)
+        self._rotation(aurora, secrets)
+        address = self._address(aurora)
+        migrate = self._migrations(aurora, secrets, address, require_layer=require_layer)
+        if config.backup.own_plan:
+            Backup(self, "Backup", context=self._context)
+        self._alarms(aurora, secrets, migrate)
+        host, security_group = self._endpoint(aurora, secrets)
+        self._publish(address | {"host": host}, secrets.application, security_group)
+        CfnOutput(self, "MigrateFunctionName", value=migrate.function_name)
+
+    def _avoid_zone_lookup(self, config: EnvironmentConfig) -> None:
+        # Otherwise the CDK asks AWS for the availability zones, although the environment file names them.
         zones = f"availability-zones:account={config.account}:region={config.region}"
         self.node.set_context(zones, [*config.network.availability_zones])
-        key = DatabaseKey(self, "Key", config=config).key
-        network = Network(self, "Network", config=config, key=key)
-        keep = not config.keeps_nothing
 
-        admin = DatabaseSecret(
-            self, "ClusterSecret", name=f"{config.path}/cluster", username=ADMIN, key=key, keep=keep
-        ).secret
-        aurora = Aurora(self, "Aurora", config=config, network=network, key=key, secret=admin)
-        cluster, cluster_secret = aurora.cluster, aurora.cluster.secret
-        assert cluster_secret is not None
-        application_secret = DatabaseSecret(
+    def _aurora(self) -> Aurora:
+        admin = self._secret("ClusterSecret", "cluster", ADMIN)
+        return Aurora(self, "Aurora", context=self._context, secret=admin)
+
+    def _secrets(self, aurora: Aurora) -> _Secrets:
+        master = aurora.cluster.secret
+        assert master is not None
+        application = self._secret("ApplicationSecret", "application", APPLICATION, master).attach(aurora.cluster)
+        monitoring = None
+        datadog = self._context.config.datadog
+        if datadog and datadog.database_monitoring:
+            monitoring = self._secret("MonitoringSecret", "monitoring", MONITORING).attach(aurora.cluster)
+        return _Secrets(cluster=master, application=application, monitoring=monitoring)
+
+    def _secret(
+        self, construct_id: str, name: str, username: str, master: secretsmanager.ISecret | None = None
+    ) -> secretsmanager.ISecret:
+        config = self._context.config
+        return DatabaseSecret(
             self,
-            "ApplicationSecret",
-            name=f"{config.path}/application",
-            username=APPLICATION,
-            key=key,
-            keep=keep,
-            master=cluster_secret,
-        ).secret.attach(cluster)
-        secrets = {
-            "APP_DATABASE_SECRET_ARN": cluster_secret,
-            "APP_DATABASE_APPLICATION_SECRET_ARN": application_secret,
-        }
-        if config.datadog and config.datadog.database_monitoring:
-            secrets["APP_DATABASE_MONITORING_SECRET_ARN"] = DatabaseSecret(
-                self, "MonitoringSecret", name=f"{config.path}/monitoring", username=MONITORING, key=key, keep=keep
-            ).secret.attach(cluster)
+            construct_id,
+            name=f"{config.path}/{name}",
+            username=username,
+            key=self._context.key,
+            removal_policy=removal_policy(config),
+            master=master,
+        ).secret
+
+    def _rotation(self, aurora: Aurora, secrets: _Secrets) -> None:
         Rotation(
             self,
             "Rotation",
-            config=config,
-            network=network,
-            key=key,
+            context=self._context,
             cluster_security_group=aurora.security_group,
-            cluster_secret=cluster_secret,
-            application_secret=application_secret,
+            cluster_secret=secrets.cluster,
+            application_secret=secrets.application,
         )
 
-        address = {
-            "host": cluster.cluster_endpoint.hostname,
+    def _address(self, aurora: Aurora) -> dict[str, str]:
+        return {
+            "host": aurora.cluster.cluster_endpoint.hostname,
             "port": _PORT,
-            "name": config.aurora.database_name,
+            "name": self._context.aurora.database_name,
             "sslmode": _SSLMODE,
+        }
+
+    def _migrations(
+        self, aurora: Aurora, secrets: _Secrets, address: Mapping[str, str], *, require_layer: bool
+    ) -> lambda_.Function:
+        by_variable = {
+            "APP_DATABASE_SECRET_ARN": secrets.cluster,
+            "APP_DATABASE_APPLICATION_SECRET_ARN": secrets.application,
+            "APP_DATABASE_MONITORING_SECRET_ARN": secrets.monitoring,
         }
         migrations = Migrations(
             self,
             "Migrations",
-            config=config,
-            network=network,
-            key=key,
-            layer=package_layer(self, "Package", built=built),
+            context=self._context,
+            layer=package_layer(self, "Package", require_layer=require_layer),
             address=address,
             database_security_group=aurora.security_group,
-            secrets=secrets,
+            secrets={variable: secret for variable, secret in by_variable.items() if secret is not None},
         )
-        # A function that is called before there is an instance would find nobody.
-        migrations.node.add_dependency(cluster)
-        if config.backup.own_plan:
-            Backup(self, "Backup", config=config, key=key)
+        # The function needs an instance, not only the cluster.
+        migrations.node.add_dependency(aurora.cluster)
+        return migrations.function
+
+    def _alarms(self, aurora: Aurora, secrets: _Secrets, migrate: lambda_.Function) -> None:
         Alarms(
             self,
             "Alarms",
-            config=config,
-            key=key,
-            cluster=cluster,
-            secrets=[cluster_secret, application_secret],
-            migrate=migrations.function,
+            context=self._context,
+            cluster=aurora.cluster,
+            secrets=[secrets.cluster, secrets.application],
+            migrate=migrate,
         )
 
-        host, security_group = address["host"], aurora.security_group
-        if config.aurora.proxy:
-            proxy = Proxy(
-                self,
-                "Proxy",
-                config=config,
-                network=network,
-                key=key,
-                cluster=cluster,
-                secret=application_secret,
-            )
-            host, security_group = proxy.proxy.endpoint, proxy.security_group
-        self._publish(
-            config,
-            address
-            | {
-                "host": host,
-                "secret_arn": application_secret.secret_arn,
-                "key_arn": key.key_arn,
-                "security_group_id": security_group.security_group_id,
-                "endpoint_security_group_id": network.endpoint_security_group.security_group_id,
-                "vpc_id": network.vpc.vpc_id,
-                "subnet_ids": ",".join(subnet.subnet_id for subnet in network.function_subnets),
-            },
-        )
-        CfnOutput(self, "MigrateFunctionName", value=migrations.function.function_name)
+    def _endpoint(self, aurora: Aurora, secrets: _Secrets) -> tuple[str, ec2.ISecurityGroup]:
+        """Return the host and the security group that applications connect to: the proxy's or the cluster's."""
+        if not self._context.aurora.proxy:
+            return aurora.cluster.cluster_endpoint.hostname, aurora.security_group
+        proxy = Proxy(self, "Proxy", context=self._context, cluster=aurora.cluster, secret=secrets.application)
+        return proxy.proxy.endpoint, proxy.security_group
 
-    def _publish(self, config: EnvironmentConfig, values: Mapping[str, str]) -> None:
+    def _publish(
+        self, address: Mapping[str, str], secret: secretsmanager.ISecret, security_group: ec2.ISecurityGroup
+    ) -> None:
+        network = self._context.network
+        values = {
+            **address,
+            "secret_arn": secret.secret_arn,
+            "key_arn": self._context.key.key_arn,
+            "security_group_id": security_group.security_group_id,
+            "endpoint_security_group_id": network.endpoint_security_group.security_group_id,
+            "vpc_id": network.vpc.vpc_id,
+            "subnet_ids": ",".join(subnet.subnet_id for subnet in network.function_subnets),
+        }
         assert {*PARAMETERS} == values.keys()
         for name, value in values.items():
-            words = "".join(word.capitalize() for word in name.split("_"))
-            ssm.StringParameter(
-                self, f"Parameter{words}", parameter_name=parameter_name(config, name), string_value=value
-            )
-            if name in _VARIABLES:
-                CfnOutput(self, f"AppDatabase{words}", value=value, description=f"APP_DATABASE_{name.upper()}")
+            self._publish_one(name, value)
+
+    def _publish_one(self, name: str, value: str) -> None:
+        camel_case = "".join(word.capitalize() for word in name.split("_"))
+        parameter = parameter_name(self._context.config, name)
+        ssm.StringParameter(self, f"Parameter{camel_case}", parameter_name=parameter, string_value=value)
+        if name in CONNECTION_PARAMETERS:
+            CfnOutput(self, f"AppDatabase{camel_case}", value=value, description=variable_name(name))

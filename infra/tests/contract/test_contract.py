@@ -1,35 +1,36 @@
-"""What the stacks make is what the package reads: whole templates, created in a simulated AWS."""
+"""The stacks publish the settings that the package reads: whole templates, deployed in a simulated AWS."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ParamValidationError
-from contract.moto_shims import ACCOUNT, Refused, client, deploy, simulated_aws
+from contract.moto_shims import ACCOUNT, ResourceRejected, client, deploy, simulated_aws
 from registration_infra import EnvironmentConfig
-from registration_infra.access import PARAMETERS
-from registration_persistence.database.policy import VARIABLES
+from registration_infra.parameters import PARAMETERS
 from templates import DATADOG, EXISTING, PROXY, Templates, config_of, templates_of
 
-from registration_persistence.database import DatabaseSettings
-from registration_persistence.database.credentials import SecretsManagerCredentials
+from registration_persistence import Database, DatabaseSettings
 
 _OUTPUTS = ("Host", "Port", "Name", "SecretArn", "Sslmode")
 _OWNER_ROLE = "APP_DATABASE_OWNER_ROLE"
 _APPLICATION_SECRET = "APP_DATABASE_APPLICATION_SECRET_ARN"
 _MONITORING_SECRET = "APP_DATABASE_MONITORING_SECRET_ARN"
-_READ = {*VARIABLES.values(), _OWNER_ROLE, _APPLICATION_SECRET, _MONITORING_SECRET}
+_CONFIGURATION = Path(__file__).parents[3] / "docs/configuration.md"
+_READ = set(re.findall(r"^\| `(APP_\w+)`", _CONFIGURATION.read_text(encoding="utf-8"), re.MULTILINE))
 _EXCLUDED = set(" %+~`#$&*()|[]{}:;<>?!'/@\"\\")
-# What Lambda's own image has, and this machine may not have.
-_BUNDLE_OF_LAMBDA = "/etc/pki/tls/certs/ca-bundle.crt"
+# Exists in the image of Lambda, but possibly not on this machine.
+_LAMBDA_CA_BUNDLE = "/etc/pki/tls/certs/ca-bundle.crt"
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """An environment whose stacks have been created."""
+    """An environment whose stacks have been deployed."""
 
     config: EnvironmentConfig
     outputs: list[dict[str, str]]
@@ -60,14 +61,14 @@ class Deployed:
         return str(client("secretsmanager").describe_secret(SecretId=f"{self.config.path}/{name}")["ARN"])
 
     def value(self, name: str) -> dict[str, Any]:
-        """What a secret holds."""
+        """The value of a secret."""
         found = client("secretsmanager").get_secret_value(SecretId=self.secret(name))
         value = json.loads(found["SecretString"])
         assert isinstance(value, dict)
         return value
 
     def parameters(self) -> dict[str, str]:
-        """What the database's stack has written, by the end of the names."""
+        """The SSM parameters of the database stack, by the last part of their names."""
         path = f"/{self.config.path}/database"
         found: dict[str, str] = {}
         for page in client("ssm").get_paginator("get_parameters_by_path").paginate(Path=path):
@@ -89,45 +90,45 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[None]:
-    """A simulated account, which all environments of this file share."""
+    """A simulated account for all environments of this module."""
     with simulated_aws():
         yield
 
 
 @pytest.fixture(scope="module")
 def templates() -> Templates:
-    """What dev deploys."""
+    """The templates of dev."""
     return templates_of("dev", {"account": ACCOUNT})
 
 
 @pytest.fixture(scope="module")
-def dev(aws: None) -> Deployed:  # noqa: ARG001 where it is created
+def dev(aws: None) -> Deployed:  # noqa: ARG001 starts the simulated AWS
     """The development environment."""
     return _deployed("dev", {})
 
 
 @pytest.fixture(scope="module")
-def monitored(aws: None) -> Deployed:  # noqa: ARG001 where it is created
+def monitored(aws: None) -> Deployed:  # noqa: ARG001 starts the simulated AWS
     """An environment with Datadog, Database Monitoring and NAT gateways."""
     return _deployed("staging", DATADOG)
 
 
 @pytest.fixture(scope="module")
-def proxied(aws: None) -> Deployed:  # noqa: ARG001 where it is created
-    """An environment with RDS Proxy, under the rules of production."""
+def proxied(aws: None) -> Deployed:  # noqa: ARG001 starts the simulated AWS
+    """The production environment with RDS Proxy."""
     return _deployed("prod", PROXY)
 
 
 def _deployed(name: str, changes: Mapping[str, Any]) -> Deployed:
     changes = {**changes, "account": ACCOUNT}
-    config, made = config_of(name, changes), templates_of(name, changes)
-    outputs = deploy(f"{config.prefix}-database", made.database.body)
-    deploy(f"{config.prefix}-application", made.application.body)
+    config, synthesised = config_of(name, changes), templates_of(name, changes)
+    outputs = deploy(f"{config.prefix}-database", synthesised.database.body)
+    deploy(f"{config.prefix}-application", synthesised.application.body)
     return Deployed(config, outputs)
 
 
 def test_outputs_are_the_variables_that_they_describe(dev: Deployed) -> None:
-    """Each `AppDatabase…` output describes a variable, and together they are settings that the package accepts."""
+    """The description of each `AppDatabase…` output is a variable; together they are valid settings of the package."""
     outputs = {each["OutputKey"]: each for each in dev.outputs}
     described = {
         outputs[f"AppDatabase{name}"]["Description"]: outputs[f"AppDatabase{name}"]["OutputValue"] for name in _OUTPUTS
@@ -137,15 +138,15 @@ def test_outputs_are_the_variables_that_they_describe(dev: Deployed) -> None:
     _assert_reaches(settings, dev, secret="application")
 
 
-def test_outputs_are_no_more_than_is_known(dev: Deployed) -> None:
-    """Beside the variables, the stack puts out the name of the migration function alone."""
+def test_stack_has_no_other_outputs(dev: Deployed) -> None:
+    """The only other output is the name of the migration function."""
     outputs = {each["OutputKey"]: each["OutputValue"] for each in dev.outputs}
     assert outputs.keys() == {*(f"AppDatabase{name}" for name in _OUTPUTS), "MigrateFunctionName"}
     assert outputs["MigrateFunctionName"] == dev.function("migrate")["FunctionName"]
 
 
 def test_parameters_are_the_same_settings(dev: Deployed) -> None:
-    """What is written to the Parameter Store, under the names of the variables, is accepted as well."""
+    """The SSM parameters, under the names of the variables, are valid settings of the package."""
     parameters = dev.parameters()
     assert parameters.keys() == {*PARAMETERS}
     environ = {
@@ -158,7 +159,7 @@ def test_parameters_are_the_same_settings(dev: Deployed) -> None:
 
 @pytest.mark.parametrize(("function", "secret"), [("service", "application"), ("migrate", "cluster")])
 def test_functions_have_the_environment_that_the_package_reads(dev: Deployed, function: str, secret: str) -> None:
-    """As they are, the variables of each function lead to the cluster, with the secret that is its own."""
+    """The variables of each function are settings for the cluster, with the secret of the function."""
     environ = dev.environment(function)
     _assert_reaches(DatabaseSettings.from_env(environ), dev, secret=secret)
     assert environ["APP_ENVIRONMENT"] == "dev"
@@ -166,16 +167,14 @@ def test_functions_have_the_environment_that_the_package_reads(dev: Deployed, fu
 
 @pytest.mark.parametrize("environment", ["dev", "monitored", "proxied"])
 @pytest.mark.parametrize("function", ["service", "migrate"])
-def test_functions_have_no_variable_that_nobody_reads(
-    request: pytest.FixtureRequest, environment: str, function: str
-) -> None:
-    """No variable is misspelt: each is one that the package knows, or one of Datadog's."""
+def test_functions_have_no_unknown_variable(request: pytest.FixtureRequest, environment: str, function: str) -> None:
+    """Each variable is known to the package, or belongs to Datadog."""
     environ = request.getfixturevalue(environment).environment(function)
     assert {name for name in environ if not name.startswith("DD_")} <= _READ
 
 
-def test_migrations_know_role_and_secret_of_the_application(dev: Deployed) -> None:
-    """What `bootstrap` reads besides is there: the owner role, and the application's secret; no monitoring."""
+def test_migrations_have_the_variables_of_bootstrap(dev: Deployed) -> None:
+    """The migration function has the owner role and the application's secret; without Datadog, no monitoring secret."""
     environ = dev.environment("migrate")
     assert environ[_OWNER_ROLE] == "registration_owner"
     assert environ[_APPLICATION_SECRET] == dev.secret("application")
@@ -183,8 +182,8 @@ def test_migrations_know_role_and_secret_of_the_application(dev: Deployed) -> No
 
 
 @pytest.mark.parametrize("function", ["service", "migrate"])
-def test_functions_are_let_in(dev: Deployed, function: str) -> None:
-    """The group of a function may go to the cluster and to Secrets Manager, and both let it in."""
+def test_functions_can_connect(dev: Deployed, function: str) -> None:
+    """The security groups allow each function to connect to the cluster and to Secrets Manager."""
     parameters = dev.parameters()
     (group,) = dev.function(function)["VpcConfig"]["SecurityGroupIds"]
     for target, port in (("security_group_id", 5432), ("endpoint_security_group_id", 443)):
@@ -199,10 +198,8 @@ def test_functions_are_let_in(dev: Deployed, function: str) -> None:
 
 @pytest.mark.parametrize("environment", ["dev", "monitored", "proxied"])
 @pytest.mark.parametrize("function", ["service", "migrate"])
-def test_functions_may_read_the_secrets_that_they_are_given(
-    request: pytest.FixtureRequest, environment: str, function: str
-) -> None:
-    """A function's role allows to read each secret that its environment names, no other, and to decrypt them."""
+def test_functions_may_read_only_their_secrets(request: pytest.FixtureRequest, environment: str, function: str) -> None:
+    """The role of a function allows it to read and decrypt the secrets in its environment, and no others."""
     deployed = request.getfixturevalue(environment)
     given = {value for name, value in deployed.environment(function).items() if name.endswith("SECRET_ARN")}
     allowed = _allowed(deployed.function(function)["Role"])
@@ -211,8 +208,8 @@ def test_functions_may_read_the_secrets_that_they_are_given(
 
 
 @pytest.mark.parametrize(("name", "username"), [("cluster", "registration_admin"), ("application", "registration_app")])
-def test_secrets_hold_what_rotation_and_package_need(dev: Deployed, name: str, username: str) -> None:
-    """A secret names login, address and TLS, has a password that no URL misreads, and only the key opens it."""
+def test_secrets_have_the_form_that_rotation_needs(dev: Deployed, name: str, username: str) -> None:
+    """A secret contains login, address and TLS; its password is safe in URLs; it is encrypted with the key."""
     value = dev.value(name)
     password = value.pop("password")
     master = {"masterarn": dev.secret("cluster")} if name == "application" else {}
@@ -232,21 +229,21 @@ def test_secrets_hold_what_rotation_and_package_need(dev: Deployed, name: str, u
 
 @pytest.mark.parametrize("function", ["service", "migrate"])
 def test_package_reads_the_secret(dev: Deployed, function: str) -> None:
-    """With a function's environment, the package's own reader gets the login from Secrets Manager."""
+    """With the environment of a function, the package reads the login from Secrets Manager."""
     settings = DatabaseSettings.from_env(dev.environment(function))
     assert settings.secret_arn is not None
-    read = SecretsManagerCredentials(settings.secret_arn, region=settings.secret_region).current()
+    read = Database(settings).credentials.current()
     value = dev.value("application" if function == "service" else "cluster")
     assert (read.username, read.password) == (value["username"], value["password"])
 
 
-def test_administrator_is_the_one_of_the_secret(dev: Deployed) -> None:
-    """The cluster is made with the login of its secret; those of two secrets are not the same."""
+def test_administrator_comes_from_the_secret(dev: Deployed) -> None:
+    """The cluster is created with the login of its secret; the two secrets have different passwords."""
     assert dev.cluster["MasterUsername"] == dev.value("cluster")["username"]
     assert dev.value("cluster")["password"] != dev.value("application")["password"]
 
 
-def test_cluster_is_as_the_file_says(dev: Deployed) -> None:
+def test_cluster_matches_the_file(dev: Deployed) -> None:
     """The cluster has the engine, capacity, encryption, backups and tags of the environment."""
     cluster = dev.cluster
     assert (cluster["Engine"], cluster["EngineVersion"]) == ("aurora-postgresql", "16.13")
@@ -258,15 +255,15 @@ def test_cluster_is_as_the_file_says(dev: Deployed) -> None:
     assert cluster["DatabaseName"] == "registrations"
 
 
-def test_cluster_refuses_connections_without_tls(dev: Deployed) -> None:
-    """The parameter group of the cluster is ours, and forces TLS."""
+def test_cluster_requires_tls(dev: Deployed) -> None:
+    """The parameter group of the cluster requires TLS."""
     group = dev.cluster["DBClusterParameterGroup"]
     found = client("rds").describe_db_cluster_parameters(DBClusterParameterGroupName=group)["Parameters"]
     assert {each["ParameterName"]: each["ParameterValue"] for each in found}["rds.force_ssl"] == "1"
 
 
 def test_writer_is_serverless_and_private(dev: Deployed) -> None:
-    """The cluster has one instance, which writes, and nobody outside the VPC reaches it."""
+    """The cluster has one instance, the writer, which is not public."""
     (member,) = dev.cluster["DBClusterMembers"]
     assert member["IsClusterWriter"]
     found = client("rds").describe_db_instances(DBInstanceIdentifier=member["DBInstanceIdentifier"])
@@ -276,13 +273,13 @@ def test_writer_is_serverless_and_private(dev: Deployed) -> None:
 
 
 def test_protection_and_retention_follow_the_file(proxied: Deployed) -> None:
-    """Production is protected from deletion, and keeps a week."""
+    """Production is protected from deletion, and keeps backups for a week."""
     cluster = proxied.cluster
     assert (cluster["DeletionProtection"], cluster["BackupRetentionPeriod"]) == (True, 7)
 
 
 def test_alarms_watch_the_cluster_and_point_to_the_topic(dev: Deployed) -> None:
-    """Every alarm tells the topic when it starts and ends, and watches the cluster or the migrations."""
+    """Every alarm notifies the topic at start and end, and is on a metric of the cluster or the migrations."""
     alarms = client("cloudwatch").describe_alarms(AlarmNamePrefix="registration-dev-")["MetricAlarms"]
     watched = {each["AlarmName"].rpartition("-")[2]: each for each in alarms}
     assert watched.keys() == {
@@ -298,8 +295,8 @@ def test_alarms_watch_the_cluster_and_point_to_the_topic(dev: Deployed) -> None:
         assert alarm["Dimensions"] == [expected]
 
 
-def test_topic_is_encrypted_and_takes_what_is_sent(dev: Deployed) -> None:
-    """The topic has the database's key, and lets those publish that send to it."""
+def test_topic_is_encrypted_and_accepts_its_sources(dev: Deployed) -> None:
+    """The topic is encrypted with the key of the database, and only the alarm sources may publish."""
     attributes = client("sns").get_topic_attributes(TopicArn=dev.topic)["Attributes"]
     assert attributes["KmsMasterKeyId"] == dev.key
     (allowed,) = (each for each in json.loads(attributes["Policy"])["Statement"] if each["Effect"] == "Allow")
@@ -309,7 +306,7 @@ def test_topic_is_encrypted_and_takes_what_is_sent(dev: Deployed) -> None:
 
 
 def test_events_are_sent_to_the_topic(dev: Deployed) -> None:
-    """RDS reports on cluster and writer, and a failed rotation of either secret is noticed."""
+    """The topic gets the events of the cluster and the writer, and failed rotations of both secrets."""
     subscriptions = client("rds").describe_event_subscriptions()["EventSubscriptionsList"]
     sources = {each["SourceType"]: each["SourceIdsList"] for each in subscriptions if each["SnsTopicArn"] == dev.topic}
     assert sources == {"db-cluster": ["registration-dev"], "db-instance": ["registration-dev-writer"]}
@@ -322,36 +319,38 @@ def test_events_are_sent_to_the_topic(dev: Deployed) -> None:
     }
 
 
-def test_monitoring_has_a_login_of_its_own(monitored: Deployed) -> None:
-    """With Database Monitoring the migrations are given a third secret, which names the cluster and Datadog's user."""
+def test_monitoring_has_its_own_login(monitored: Deployed) -> None:
+    """With Database Monitoring, the migrations have a third secret, with the address and Datadog's user."""
     arn = monitored.environment("migrate")[_MONITORING_SECRET]
     value = monitored.value("monitoring")
     assert arn == monitored.secret("monitoring")
     assert (value["username"], value["ssl"], value["host"]) == ("datadog", True, monitored.cluster["Endpoint"])
-    read = SecretsManagerCredentials(arn, region=monitored.config.region).current()
+    read = Database(DatabaseSettings(host="unused", name="unused", secret_arn=arn)).credentials.current()
     assert (read.username, read.password) == ("datadog", value["password"])
     assert _MONITORING_SECRET not in monitored.environment("service")
 
 
 @pytest.mark.parametrize(("function", "secret"), [("service", "application"), ("migrate", "cluster")])
-def test_datadog_leaves_the_settings_as_they_are(monitored: Deployed, function: str, secret: str) -> None:
-    """An instrumented function reaches its own environment's cluster, not that of the other in the account."""
+def test_datadog_does_not_change_the_settings(monitored: Deployed, function: str, secret: str) -> None:
+    """The variables of a traced function are settings for the cluster of its own environment."""
     _assert_reaches(DatabaseSettings.from_env(monitored.environment(function)), monitored, secret=secret)
 
 
-def test_application_goes_through_the_proxy(proxied: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With RDS Proxy the application has the proxy's address, its certificates and no pool; the migrations do not."""
-    monkeypatch.setattr("registration_persistence.database.policy._is_file", lambda name: name == _BUNDLE_OF_LAMBDA)
+def test_application_uses_the_proxy(proxied: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With RDS Proxy, the application has the address, certificates and pool of the proxy; the migrations do not."""
+    monkeypatch.setattr(
+        "registration_persistence.database.settings_rules._is_file", lambda name: name == _LAMBDA_CA_BUNDLE
+    )
     found = client("rds").describe_db_proxies(DBProxyName="registration-prod")["DBProxies"]
     settings = DatabaseSettings.from_env(proxied.environment("service"))
     assert (settings.host, settings.port, settings.pool) == (_one(found)["Endpoint"], 5432, "proxy")
-    assert (settings.sslmode, settings.ssl_root_cert) == ("verify-full", _BUNDLE_OF_LAMBDA)
+    assert (settings.sslmode, settings.ssl_root_cert) == ("verify-full", _LAMBDA_CA_BUNDLE)
     assert settings.secret_arn == proxied.secret("application")
     _assert_reaches(DatabaseSettings.from_env(proxied.environment("migrate")), proxied, secret="cluster")
 
 
 def test_proxy_logs_in_as_the_application(proxied: Deployed) -> None:
-    """The proxy takes TLS alone, reads the application's secret, may decrypt it, and reaches the cluster."""
+    """The proxy requires TLS, may read and decrypt the application's secret, and can connect to the cluster."""
     rds = client("rds")
     proxy = _one(rds.describe_db_proxies(DBProxyName="registration-prod")["DBProxies"])
     targets = rds.describe_db_proxy_targets(DBProxyName="registration-prod")["Targets"]
@@ -375,20 +374,22 @@ def test_proxy_logs_in_as_the_application(proxied: Deployed) -> None:
     ],
 )
 @pytest.mark.usefixtures("aws")
-def test_existing_database_is_passed_through(host: str, sslmode: str) -> None:
-    """Without a cluster of its own there is one stack, whose function has the values of the file."""
-    changes = _in_a_network_that_is_there(host)
-    config, made = config_of("dev", changes), templates_of("dev", changes)
-    (stack,) = made.stacks
-    function = made.application.one("Lambda::Function")
-    body = deepcopy(made.application.body)
-    for resource in body["Resources"].values():  # beside that of `dev`, whose name it has
+def test_existing_database_comes_from_the_file(host: str, sslmode: str) -> None:
+    """With an existing database there is one stack, whose function has the values of the file."""
+    changes = _in_existing_network(host)
+    config, synthesised = config_of("dev", changes), templates_of("dev", changes)
+    (stack,) = synthesised.stacks
+    function = synthesised.application.one("Lambda::Function")
+    body = deepcopy(synthesised.application.body)
+    for resource in body["Resources"].values():  # the names of `dev` are taken
         if resource["Type"] == "AWS::Lambda::Function":
-            resource["Properties"]["FunctionName"] = f"there-{sslmode}"
+            resource["Properties"]["FunctionName"] = f"existing-{sslmode}"
         if resource["Type"] == "AWS::Logs::LogGroup":
-            resource["Properties"]["LogGroupName"] = f"/aws/lambda/there-{sslmode}"
-    deploy(f"there-{sslmode}", body)
-    environ = client("lambda").get_function_configuration(FunctionName=f"there-{sslmode}")["Environment"]["Variables"]
+            resource["Properties"]["LogGroupName"] = f"/aws/lambda/existing-{sslmode}"
+    deploy(f"existing-{sslmode}", body)
+    environ = client("lambda").get_function_configuration(FunctionName=f"existing-{sslmode}")["Environment"][
+        "Variables"
+    ]
     settings = DatabaseSettings.from_env(environ)
     assert (stack, function["FunctionName"]) == ("registration-dev-application", "registration-dev-service")
     assert config.existing is not None
@@ -399,9 +400,9 @@ def test_existing_database_is_passed_through(host: str, sslmode: str) -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_unknown_type_is_refused() -> None:
-    """A type that nothing here can make fails, though moto would only warn."""
-    with pytest.raises(Refused, match="AWS::Backup::BackupPlan: neither moto nor a shim"):
+def test_unknown_type_is_an_error() -> None:
+    """A resource type that cannot be simulated is an error, although moto only warns."""
+    with pytest.raises(ResourceRejected, match="AWS::Backup::BackupPlan: neither moto nor a shim"):
         deploy("unknown", {"Resources": {"Plan": {"Type": "AWS::Backup::BackupPlan", "Properties": {}}}})
 
 
@@ -415,31 +416,31 @@ def test_unknown_type_is_refused() -> None:
     ],
 )
 @pytest.mark.usefixtures("aws")
-def test_wrong_property_is_refused(kind: str, change: Mapping[str, Any], problem: str) -> None:
-    """A property that its type does not have, or of another type, fails; also where moto itself makes the resource."""
-    with pytest.raises(Refused, match=problem):
+def test_wrong_property_is_an_error(kind: str, change: Mapping[str, Any], problem: str) -> None:
+    """A property with an unknown name or a wrong type is an error, also for resources that moto itself creates."""
+    with pytest.raises(ResourceRejected, match=problem):
         deploy(f"wrong-{'-'.join(change)}", {"Resources": {"It": {"Type": f"AWS::{kind}", "Properties": {**change}}}})
 
 
 @pytest.mark.usefixtures("aws")
-def test_api_has_the_last_word() -> None:
-    """What CloudFormation's schema allows, but the API does not, is botocore's to refuse."""
+def test_value_that_only_the_api_rejects() -> None:
+    """A value that the schema of CloudFormation allows is still rejected if the API does not take it."""
     alarm = {"MetricName": "CPUUtilization", "EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
     problem = {**alarm, "AlarmName": "x", "Statistic": "Average", "Period": 60, "Threshold": "much"}
-    with pytest.raises((ParamValidationError, Refused), match="much"):
-        deploy("refused", {"Resources": {"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": problem}}})
+    with pytest.raises((ParamValidationError, ResourceRejected), match="much"):
+        deploy("rejected", {"Resources": {"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": problem}}})
 
 
 @pytest.mark.usefixtures("aws")
-def test_parameter_that_is_not_written_is_missed(templates: Templates) -> None:
-    """An application whose database has not been deployed is not made with empty values."""
+def test_missing_parameter_is_an_error(templates: Templates) -> None:
+    """An application cannot be deployed before its database, because the parameters do not exist."""
     text = json.dumps(templates.application.body).replace("/registration/dev/", "/registration/nowhere/")
     with pytest.raises(AttributeError, match="value"):  # moto found no parameter
         deploy("missing", json.loads(text))
 
 
-def _in_a_network_that_is_there(host: str) -> dict[str, Any]:
-    """Return what the environment file of an existing database in an existing VPC changes."""
+def _in_existing_network(host: str) -> dict[str, Any]:
+    """Create a VPC, and return the changes of an environment file with an existing database in it."""
     ec2 = client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnets = [
@@ -459,7 +460,7 @@ def _in_a_network_that_is_there(host: str) -> dict[str, Any]:
 
 
 def _assert_reaches(settings: DatabaseSettings, deployed: Deployed, *, secret: str) -> None:
-    """Check that *settings* are those of the cluster that was created, with one of its secrets, verified."""
+    """Check that *settings* have the address of the deployed cluster, the secret *secret*, and a certificate."""
     cluster = deployed.cluster
     assert (settings.host, settings.port, settings.name) == (
         cluster["Endpoint"],
@@ -476,13 +477,13 @@ def _assert_reaches(settings: DatabaseSettings, deployed: Deployed, *, secret: s
 
 
 def _rules(group: str, direction: str) -> set[tuple[str, int]]:
-    """Return the groups, and the ports, that a group lets in or out."""
+    """Return the peers and ports of the rules of a security group."""
     found = _one(client("ec2").describe_security_groups(GroupIds=[group])["SecurityGroups"])
     return {(pair["GroupId"], rule["FromPort"]) for rule in found[direction] for pair in rule["UserIdGroupPairs"]}
 
 
 def _allowed(role: str) -> dict[str, set[str]]:
-    """Return the resources of each action that the policies in a role allow."""
+    """Return the resources that a role is allowed to use, by action."""
     iam, name = client("iam"), role.rpartition("/")[2]
     allowed: dict[str, set[str]] = {}
     for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:

@@ -1,33 +1,33 @@
-"""What the cluster's parameters let the server write into its log, on a real server."""
+"""The parameters of the cluster keep personal data out of the log of a real server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
-from registration_persistence.local import LocalPostgres, PostgresAddress, embedded_binaries
 from templates import templates_of
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, schema
+from registration_persistence.sandbox import LocalPostgres, PostgresServer, embedded_binaries
 
 MAILBOX = "ada.lovelace@example.com"
 
 
 def parameters(**others: str) -> dict[str, str]:
-    """Return the parameters about the log where each statement counts as slow, with *others* in place of some."""
+    """Return the log parameters of the cluster, with every statement counted as slow, and with changes *others*."""
     group = templates_of("dev", {"aurora": {"slow_query_ms": 0}}).database.one("RDS::DBClusterParameterGroup")
     return {name: value for name, value in group["Parameters"].items() if name.startswith("log_")} | others
 
 
 @contextmanager
-def server(settings: dict[str, str]) -> Iterator[PostgresAddress]:
-    """Return a server with *settings*."""
+def server(settings: dict[str, str]) -> Iterator[PostgresServer]:
+    """Run a server with *settings*; yield its address."""
     with LocalPostgres(embedded_binaries(), settings=settings) as running:
         yield running.address
 
 
-def log_after_failures(at: PostgresAddress) -> str:
-    """Register a mailbox, break two constraints with it, and return what the server wrote about all that."""
+def log_after_failures(at: PostgresServer) -> str:
+    """Register a mailbox, violate two constraints with it, and return the log of the server."""
     settings = DatabaseSettings(
         environment="test",
         sslmode="disable",
@@ -45,11 +45,11 @@ def log_after_failures(at: PostgresAddress) -> str:
         registrations.find_by_email(MAILBOX)
     database.dispose()
     with at.connect() as connection:
-        connection.execute("CREATE TABLE proven (email text PRIMARY KEY, CHECK (length(email) < 100))")
-        connection.execute("INSERT INTO proven VALUES (%s)", [MAILBOX])
+        connection.execute("CREATE TABLE verified (email text PRIMARY KEY, CHECK (length(email) < 100))")
+        connection.execute("INSERT INTO verified VALUES (%s)", [MAILBOX])
         for email in (MAILBOX, MAILBOX * 10):
             with pytest.raises(psycopg.errors.IntegrityError):
-                connection.execute("INSERT INTO proven VALUES (%s)", [email])
+                connection.execute("INSERT INTO verified VALUES (%s)", [email])
         (log,) = connection.execute("SELECT pg_read_file('log')").fetchall()[0]
     assert isinstance(log, str)
     assert log.count("violates") == 2
@@ -57,14 +57,14 @@ def log_after_failures(at: PostgresAddress) -> str:
     return log
 
 
-def test_no_mailbox_is_in_the_log() -> None:
-    """Neither from a slow statement nor from a row that breaks a constraint."""
+def test_log_contains_no_mailbox() -> None:
+    """The log contains no mailbox, neither of a slow statement nor of a row that violates a constraint."""
     with server(parameters()) as at:
         assert MAILBOX not in log_after_failures(at)
 
 
-def test_without_terse_the_row_is_there() -> None:
-    """That broke the constraint; the values of slow statements are still left out, for whoever turns it off to look."""
+def test_default_verbosity_logs_the_row() -> None:
+    """Without `terse`, the log contains the row that violates a constraint, but still no values of slow statements."""
     with server(parameters(log_error_verbosity="default")) as at:
         log = log_after_failures(at)
 
@@ -72,8 +72,8 @@ def test_without_terse_the_row_is_there() -> None:
     assert "$1 = " not in log
 
 
-def test_with_the_servers_own_values_everything_is_there() -> None:
-    """So it is these parameters that keep it out."""
-    own = {"log_error_verbosity": "default", "log_parameter_max_length": "-1"}
-    with server(parameters(**own)) as at:
+def test_default_parameters_log_the_values() -> None:
+    """With the defaults of PostgreSQL the log contains the values, so the parameters are what keeps them out."""
+    defaults = {"log_error_verbosity": "default", "log_parameter_max_length": "-1"}
+    with server(parameters(**defaults)) as at:
         assert f"$1 = '{MAILBOX}'" in log_after_failures(at)

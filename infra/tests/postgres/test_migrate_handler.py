@@ -1,4 +1,4 @@
-"""The migration Lambda, loaded from its file as Lambda does, against a real PostgreSQL and Secrets Manager."""
+"""The handler of the migration function, loaded like in Lambda, with a real PostgreSQL and Secrets Manager."""
 
 import json
 import logging
@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from registration_persistence.local import LocalSecretsManager, PostgresAddress
-from registration_persistence.schema.deployments import ADVISORY_LOCK
 
-from registration_persistence import ConfigurationError, RegistrationPersistenceError, SecretMalformed, StatementTimeout
+from registration_persistence import RegistrationPersistenceError
 from registration_persistence.database import forget_db
+from registration_persistence.errors import ConfigurationError, SecretMalformed, StatementTimeout
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.schema import (
     MONITORING_ROLE,
     OWNER_ROLE,
@@ -25,28 +25,29 @@ from registration_persistence.schema import (
     MigrationRefused,
     newest,
 )
+from registration_persistence.schema.deployment_lock import ADVISORY_LOCK
 
-HANDLER = Path(__file__).parents[2] / "lambda" / "migrate" / "handler.py"
+HANDLER = Path(__file__).parents[2] / "migrate_function" / "handler.py"
 
 Handle = Callable[..., dict[str, Any]]
 
 
 class Context:
-    """What Lambda hands to a handler."""
+    """The context that Lambda passes to a handler."""
 
     def __init__(self, seconds: float = 60) -> None:
         self._milliseconds = round(seconds * 1000)
 
     def get_remaining_time_in_millis(self) -> int:
-        """As long as was said."""
+        """Return the configured time."""
         return self._milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A new cluster, and the secrets of its logins."""
+    """A new cluster, and the passwords of its logins."""
 
-    server: PostgresAddress
+    server: PostgresServer
     name: str
     passwords: dict[str, str]
 
@@ -57,9 +58,9 @@ class Cluster:
 
 @pytest.fixture
 def cluster(
-    postgres_server: PostgresAddress, secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch
+    postgres_server: PostgresServer, secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cluster]:
-    """An empty database, an admin as on Aurora, three secrets, and the environment of the Lambda."""
+    """An empty database, an administrator like on Aurora, three secrets, and the environment of the function."""
     run = secrets.token_hex(3)
     name = f"handler_{run}"
     users = {purpose: f"{purpose}_{run}" for purpose in ("admin", "application", "monitoring")}
@@ -102,7 +103,7 @@ def cluster(
 
 @pytest.fixture
 def handle(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Iterator[Handle]:
-    """Calls the handler as Lambda does: with JSON that came in, and JSON that goes out, in which no password is."""
+    """Return the handler, called like in Lambda with JSON; afterwards, check that no answer or log has a password."""
     function = runpy.run_path(str(HANDLER))["handle"]
     answers = []
 
@@ -117,20 +118,20 @@ def handle(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Iterator[Handl
 
     with caplog.at_level(logging.DEBUG):
         yield invoke
-    said = "".join(answers) + caplog.text
-    assert not [user for user, password in cluster.passwords.items() if password in said]
+    output = "".join(answers) + caplog.text
+    assert not [user for user, password in cluster.passwords.items() if password in output]
 
 
-def test_the_way_of_a_new_cluster(handle: Handle, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """`bootstrap`, `upgrade`, `check` and `current`, each with the revisions before and after."""
+def test_new_cluster(handle: Handle, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """`bootstrap`, `upgrade`, `check` and `current` return the revisions before and after."""
     head = newest()
 
     assert handle({"action": "current"}) == {"action": "current", "before": None, "after": None, "newest": head}
-    made = handle({"action": "bootstrap"})
-    assert (None, None) == (made["before"], made["after"])
-    assert f"{made['application']} is a member of {READ_WRITE_ROLE}" in made["changes"]
-    assert {made["application"], made["monitoring"]} < set(cluster.passwords)
-    assert made["alternate"] == f"{made['application']}_clone"
+    result = handle({"action": "bootstrap"})
+    assert (None, None) == (result["before"], result["after"])
+    assert f"{result['application']} is a member of {READ_WRITE_ROLE}" in result["changes"]
+    assert {result["application"], result["monitoring"]} < set(cluster.passwords)
+    assert result["alternate"] == f"{result['application']}_clone"
     differs = handle({"action": "check"})
     assert (differs["in_step"], differs["differs"][:36]) == (False, "the database is at revision None, th")
 
@@ -148,8 +149,8 @@ def test_the_way_of_a_new_cluster(handle: Handle, cluster: Cluster, caplog: pyte
     assert owners == [(OWNER_ROLE,)]
 
 
-def test_one_revision_at_a_time(handle: Handle) -> None:
-    """A revision is named as for Alembic; one that nobody knows is an error that names it."""
+def test_upgrade_to_a_revision(handle: Handle) -> None:
+    """A revision has the form of Alembic; an unknown one is an error that names it."""
     handle({"action": "bootstrap"})
 
     first = handle({"action": "upgrade", "revision": "+1"})
@@ -176,15 +177,15 @@ def test_one_revision_at_a_time(handle: Handle) -> None:
         {"action": "check", "revision": "head"},
     ],
 )
-def test_an_event_that_is_not_understood_says_what_is(handle: Handle, event: Any) -> None:
-    """One clear error that names the actions, and nothing is done."""
+def test_invalid_event_is_an_error(handle: Handle, event: Any) -> None:
+    """The error names the valid actions, and nothing is executed."""
     with pytest.raises(ValueError, match=r"expected .* one of bootstrap, upgrade, current, check\}, and for upgrade"):
         handle(event)
 
 
 @pytest.mark.parametrize("action", ["bootstrap", "upgrade", "check"])
-def test_the_second_of_two_is_refused_at_once(handle: Handle, cluster: Cluster, action: str) -> None:
-    """While another deployment is at work, the Lambda ends with an error, and waits for nothing."""
+def test_second_deployment_fails_at_once(handle: Handle, cluster: Cluster, action: str) -> None:
+    """During another deployment, the function fails without waiting."""
     handle({"action": "bootstrap"})
     handle({"action": "upgrade"})
     with cluster.connect() as other:
@@ -196,8 +197,8 @@ def test_the_second_of_two_is_refused_at_once(handle: Handle, cluster: Cluster, 
     assert handle({"action": action})["action"] == action
 
 
-def test_it_answers_before_lambda_ends_it(handle: Handle, cluster: Cluster) -> None:
-    """A table that stays locked ends in an error while there is time to answer, and nothing of it is kept."""
+def test_locked_table_is_an_error_before_the_lambda_timeout(handle: Handle, cluster: Cluster) -> None:
+    """A table that stays locked is an error while there is time to answer."""
     handle({"action": "bootstrap"})
     with cluster.connect() as other, other.transaction():
         other.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
@@ -208,25 +209,25 @@ def test_it_answers_before_lambda_ends_it(handle: Handle, cluster: Cluster) -> N
             handle({"action": "current"}, seconds=1.5)
 
 
-def test_an_environment_that_lacks_something_says_what(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the service's secret, or with a cluster secret of another form, the error names it."""
+def test_missing_variable_is_an_error(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the secret of the application, the error names the variable."""
     monkeypatch.setenv("APP_DATABASE_APPLICATION_SECRET_ARN", "")
     with pytest.raises(ConfigurationError, match="APP_DATABASE_APPLICATION_SECRET_ARN is not set"):
         handle({"action": "bootstrap"})
 
 
-def test_a_secret_of_another_form_is_refused(
+def test_malformed_secret_is_an_error(
     handle: Handle, secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret without a user name makes no role."""
+    """A secret without a user name creates no role."""
     arn = secrets_manager.create(f"empty-{secrets.token_hex(3)}", {"password": "not-shown"})
     monkeypatch.setenv("APP_DATABASE_APPLICATION_SECRET_ARN", arn)
     with pytest.raises(SecretMalformed, match="has no key 'username'"):
         handle({"action": "bootstrap"})
 
 
-def test_an_error_of_the_server_is_short(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the roles are there, `upgrade` says that the owner is not, without the SQL around it."""
+def test_server_error_is_short(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the owner role does not exist, `upgrade` reports the error of the server without the SQL."""
     monkeypatch.setenv("APP_DATABASE_OWNER_ROLE", "nobody_knows")
     with pytest.raises(RegistrationPersistenceError, match=r'^upgrade failed: role "nobody_knows" does not exist$'):
         handle({"action": "upgrade"})

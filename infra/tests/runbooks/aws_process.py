@@ -1,8 +1,8 @@
-"""The real `aws` of a runbook, without its half a second of start: one process that forks for each command.
+"""The real `aws` for the runbooks, as one process that forks for each command, which saves half a second of start-up.
 
-A command whose operation the simulated AWS does not have is checked by `aws` itself (`--generate-cli-skeleton output`
-checks every argument and sends nothing) and answered from a file; `aws` checks the form of the answer too. Every
-command is written to a log with its exit code.
+If the simulated AWS lacks an operation, `aws` checks the command (`--generate-cli-skeleton output` checks all arguments
+and sends nothing), and the answer comes from a file; `aws` checks the form of the answer too. Every command is logged
+with its exit code.
 """
 
 import json
@@ -33,13 +33,13 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 def serve(path: str, log: str, answers: str) -> None:
     """Listen on the socket *path*; never returns."""
-    # Here, because it puts a botocore of its own in the place of the one that is installed.
+    # Imported here, because it replaces the installed botocore with its own.
     from awscli.clidriver import create_clidriver
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     driver, unused = create_clidriver(), create_clidriver()
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        for command in WARM:  # reads the models of the services, once for all commands that follow
+        for command in WARM:  # loads the models of the services for all later commands
             driver.main(command.split())
     for service in ("rds", "rds-data", "backup", "cloudformation"):
         for each in (driver, unused):
@@ -47,7 +47,7 @@ def serve(path: str, log: str, answers: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        print("ready", flush=True)  # whoever started this waits for it
+        print("ready", flush=True)  # the parent process waits for this line
         while True:
             connection, _ = listener.accept()
             if os.fork() == 0:
@@ -68,14 +68,14 @@ def _answer(connection: socket.socket, driver: Any, unused: Any, log: str, answe
         arguments, folder = json.loads(message[:-1])
         os.chdir(folder)
         answer = answers.get(" ".join(arguments[:2]), answers.get("*"))
-        # What has run a command would take the next one's check for its own.
+        # The check needs a driver that has not run a command.
         code = int(driver.main(arguments)) if answer is None else _check(unused, arguments, answer)
         with Path(log).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps([code, arguments]) + "\n")
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Whoever reads the output to its end must not wait for this process.
+        # The reader of the output must not wait for this process.
         connection.sendall(str(code).encode())
         os._exit(0)
 
@@ -84,7 +84,7 @@ def _check(driver: Any, arguments: list[str], answer: dict[str, Any]) -> int:
     from awscli.customizations import generatecliskeleton
 
     class Answer:
-        """Takes the place of what makes a sample up; `aws` checks the answer, and prints it as the command asks."""
+        """Replaces the generator of sample answers; `aws` checks and prints the answer as usual."""
 
         def __init__(self, **_: object) -> None:
             pass

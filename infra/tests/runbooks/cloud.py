@@ -1,4 +1,4 @@
-"""A simulated AWS in which an environment is deployed, with a real PostgreSQL behind its Data API."""
+"""A simulated AWS with a deployed environment, and a real PostgreSQL behind the Data API."""
 
 import io
 import json
@@ -26,13 +26,13 @@ _SESSION = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="tes
 
 
 class Cloud:
-    """One environment, under the names that the stacks give.
+    """One environment, with the names of the stacks.
 
     Attributes:
-        url: Where the simulated AWS listens.
-        environment: `prod`, for example.
-        invoked: The events that the migration function got.
-        databases: The PostgreSQL behind the cluster that was deployed, and behind one restored from it.
+        url: The address of the simulated AWS.
+        environment: The name of the environment, such as `prod`.
+        invoked: The events of the migration function.
+        databases: The PostgreSQL databases of the clusters: `deployed`, and `restored` from a backup.
     """
 
     def __init__(self, url: str, environment: str) -> None:
@@ -52,11 +52,11 @@ class Cloud:
 
     @property
     def rds(self) -> RDSBackend:
-        """What moto knows of RDS."""
+        """The RDS of moto."""
         return rds_backends[ACCOUNT][REGION]
 
     def deploy(self, *, readers: int = 1) -> None:
-        """Make what the stacks make, as far as a runbook looks at it."""
+        """Create the resources of the stacks that the runbooks use."""
         ec2, rds = self.client("ec2"), self.client("rds")
         subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]]
         group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
@@ -141,13 +141,13 @@ class Cloud:
             RotateImmediately=False,
         )
         for version, labels in secrets.describe_secret(SecretId=secret)["VersionIdsToStages"].items():
-            if labels == ["AWSPENDING"]:  # AWS takes it away after its test; moto does not
+            if labels == ["AWSPENDING"]:  # AWS removes it after its test; moto does not
                 secrets.update_secret_version_stage(
                     SecretId=secret, VersionStage="AWSPENDING", RemoveFromVersionId=version
                 )
 
     def rotate(self, step: str, secret: str, version: str) -> None:
-        """Do what the rotation functions of AWS do, as far as the secret is concerned."""
+        """Change the secret like the rotation functions of AWS."""
         secrets = self.client("secretsmanager")
         current = secrets.get_secret_value(SecretId=secret)
         if step == "createSecret":
@@ -170,7 +170,7 @@ class Cloud:
             secrets.update_secret_version_stage(SecretId=secret, VersionStage="AWSPENDING", RemoveFromVersionId=version)
 
     def cluster(self, name: str) -> dict[str, Any]:
-        """Return a cluster as AWS describes it."""
+        """Return the description of a cluster."""
         (found,) = self.client("rds").describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
         return dict(found)
 
@@ -178,7 +178,7 @@ class Cloud:
         return str(self.cluster(name)["DbClusterResourceId"])
 
     def run_sql(self, arn: str, sql: str, parameters: Mapping[str, Any]) -> str:
-        """Run a statement on the database of the cluster *arn*, and answer as the Data API does."""
+        """Run a statement on the database of the cluster *arn*, and answer like the Data API."""
         which = "deployed" if self._resource(arn.rpartition(":")[2]) == self._deployed else "restored"
         with self.databases[which].session(autocommit=True) as session:
             result = session.execute(text(sql), dict(parameters))
@@ -193,7 +193,7 @@ class Cloud:
 def simulated_aws(patch: Any) -> Iterator[str]:
     """Run a simulated AWS in this process, without Docker; yield its address."""
     patch.setitem(default_user_config, "lambda", {"use_docker": False})
-    _mend(patch)
+    _patch_moto(patch)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -203,14 +203,14 @@ def simulated_aws(patch: Any) -> Iterator[str]:
         server.stop()
 
 
-def forget_everything() -> None:
-    """Empty the simulated AWS."""
+def reset() -> None:
+    """Delete everything in the simulated AWS."""
     for service in ("rds", "secretsmanager", "ssm", "lambda", "iam", "kms", "logs", "ec2", "cloudwatch", "sts"):
         get_backend(service).reset()
 
 
 def connect(cloud: Cloud, patch: Any) -> None:
-    """Let the Data API and the migration function of the simulated AWS lead to *cloud*."""
+    """Connect the Data API and the Lambda functions of the simulated AWS to *cloud*."""
 
     def execute_statement(response: RDSDataServiceResponse) -> str:
         body = json.loads(response.body)
@@ -235,8 +235,8 @@ def connect(cloud: Cloud, patch: Any) -> None:
     patch.setattr(LambdaSimpleBackend, "invoke", invoke)
 
 
-def _mend(patch: Any) -> None:
-    """Where moto does something else than AWS."""
+def _patch_moto(patch: Any) -> None:
+    """Correct the differences between moto and AWS that the runbooks meet."""
     modify, rotate, restore = (
         RDSBackend.modify_db_cluster,
         SecretsManagerBackend.rotate_secret,
@@ -244,7 +244,7 @@ def _mend(patch: Any) -> None:
     )
 
     def modify_db_cluster(backend: RDSBackend, kwargs: dict[str, Any]) -> Any:
-        """The instances of a cluster stay its own when it is renamed."""
+        """Keep the instances of a cluster when it is renamed."""
         old, new = kwargs["db_cluster_identifier"], kwargs.get("new_db_cluster_identifier")
         result = modify(backend, kwargs)
         if new is not None:
@@ -254,20 +254,20 @@ def _mend(patch: Any) -> None:
         return result
 
     def rotate_secret(backend: SecretsManagerBackend, secret_id: str, **kwargs: Any) -> str:
-        """A secret remembers its function."""
+        """Use the previous rotation function of a secret if none is given."""
         secret = backend.secrets[secret_id]
         assert isinstance(secret, FakeSecret)
         known = secret.rotation_lambda_arn
         return rotate(backend, secret_id, **{**kwargs, "rotation_lambda_arn": kwargs["rotation_lambda_arn"] or known})
 
     def restore_db_cluster_from_snapshot(backend: RDSBackend, from_snapshot_id: str, overrides: Any) -> Any:
-        """A snapshot may be named by its ARN."""
+        """Accept the ARN of a snapshot."""
         return restore(backend, from_snapshot_id.rpartition(":")[2], overrides)
 
-    # Its automatic snapshots are called by the minute, and two in one minute collide.
+    # The names of automatic snapshots contain only the minute, and two in one minute collide.
     for method in ("create_auto_snapshot", "create_auto_cluster_snapshot"):
         patch.setattr(RDSBackend, method, lambda *_, **__: None)
-    # The part of an endpoint behind the cluster's name is that of the account and the region.
+    # The part of an endpoint after the name of the cluster depends on account and region only.
     endpoint = property(lambda cluster: f"{cluster.db_cluster_identifier}.cluster-c0.{REGION}.rds.amazonaws.com")
     patch.setattr(DBCluster, "endpoint", endpoint)
     patch.setattr(RDSBackend, "modify_db_cluster", modify_db_cluster)

@@ -1,7 +1,6 @@
-"""The runbooks are true: `aws` takes their commands, and followed in order they lead where they say.
+"""The commands of the runbooks are valid, and in their order they have the effect that the runbooks describe.
 
-Each scenario types the `sh` blocks of a page into one bash. `aws` is the real one, against a simulated AWS; the SQL
-runs on a real PostgreSQL.
+Each scenario runs the `sh` blocks of a page in one bash, with the real `aws`, a simulated AWS and a real PostgreSQL.
 """
 
 import json
@@ -21,19 +20,19 @@ from uuid import UUID
 import pytest
 from botocore import xform_name
 from botocore.session import Session
-from registration_persistence.local import PostgresAddress
 from runbooks.aws_process import CLIENT
-from runbooks.cloud import BACKUP_TAG, REGION, Cloud, connect, forget_everything, simulated_aws
+from runbooks.cloud import BACKUP_TAG, REGION, Cloud, connect, reset, simulated_aws
 from sqlalchemy import text
 
 from registration_persistence import (
     Consent,
     ConsentRepository,
     Database,
-    Registered,
+    PrivacyRepository,
     RegistrationRepository,
-    Retention,
+    outcomes,
 )
+from registration_persistence.sandbox import PostgresServer
 
 ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -50,9 +49,9 @@ class Unsimulated:
     """An operation that moto lacks.
 
     Attributes:
-        reason: Why the answer is made up.
-        answer: What the command gets.
-        module: Where moto would have it.
+        reason: Why it is not simulated.
+        answer: The answer that the command gets.
+        module: The module of moto that would contain it.
     """
 
     reason: str
@@ -61,8 +60,8 @@ class Unsimulated:
 
 
 _NO_RECOVERY_POINTS = "moto knows vaults and plans of AWS Backup, but neither recovery points nor jobs"
-_NO_DRIFT = "moto does not compare stacks with what is there"
-_NO_DATA_API = "moto has the Data API, but does not switch it on and off"
+_NO_DRIFT = "moto does not detect drift"
+_NO_DATA_API = "moto has the Data API, but cannot enable and disable it"
 NOT_SIMULATED = {
     "rds enable-http-endpoint": Unsimulated(_NO_DATA_API, {"HttpEndpointEnabled": True}, "rds"),
     "rds disable-http-endpoint": Unsimulated(_NO_DATA_API, {"HttpEndpointEnabled": False}, "rds"),
@@ -97,14 +96,14 @@ NOT_SIMULATED = {
     "cloudformation describe-stack-resource-drifts": Unsimulated(
         _NO_DRIFT, {"StackResourceDrifts": []}, "cloudformation"
     ),
-    "cloudtrail lookup-events": Unsimulated("moto records no trail", {"Events": []}, "cloudtrail"),
+    "cloudtrail lookup-events": Unsimulated("moto has no events of CloudTrail", {"Events": []}, "cloudtrail"),
     "rds describe-db-engine-versions": Unsimulated(
         "moto knows no versions to upgrade to",
         {"DBEngineVersions": [{"ValidUpgradeTarget": [{"EngineVersion": "17.9", "IsMajorVersionUpgrade": True}]}]},
         "rds",
     ),
 }
-"""All that is answered by hand. The rest is run."""
+"""The operations with a fixed answer. All others are simulated."""
 
 
 AS_ERASED = (
@@ -115,12 +114,12 @@ AS_ERASED = (
     "SELECT type, payload FROM outbox WHERE registration_id = :id AND type = 'registration.erased'",
     "SELECT seq FROM registration_events e JOIN outbox ON event_id = id WHERE e.registration_id = :id ORDER BY seq",
 )
-"""What is left of a person, but for times and new ids."""
+"""The data that is left of an erased person, without times and new ids."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """The commands of one `sh` block, and the heading that it is under."""
+    """The commands of one `sh` block, and the heading above it."""
 
     page: str
     heading: str
@@ -147,12 +146,12 @@ def blocks(page: str) -> list[Block]:
 
 @dataclass
 class Operator:
-    """Somebody who types a runbook.
+    """An operator who follows a runbook.
 
     Attributes:
-        home: The folder it is typed in: a checkout, as far as a runbook touches it.
-        log: Where `aws_process` writes what was called.
-        answers: What it answers for the simulated AWS.
+        home: The working directory, a checkout with the files that runbooks use.
+        log: The log of `aws_process`.
+        answers: The file with the fixed answers of `aws_process`.
     """
 
     home: Path
@@ -160,7 +159,7 @@ class Operator:
     answers: Path
 
     def follow(self, *steps: Block, before: str = "", answers: Mapping[str, Any] | None = None) -> str:
-        """Type *steps* into one bash that stops at the first error; return what was on the screen."""
+        """Run *steps* in one bash that stops at the first error; return the output."""
         given = {name: operation.answer for name, operation in NOT_SIMULATED.items()} | dict(answers or {})
         self.answers.write_text(json.dumps(given), encoding="utf-8")
         script = "\n".join([before, *(step.script for step in steps)])
@@ -188,14 +187,14 @@ class Operator:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A simulated AWS for the whole module."""
+    """A simulated AWS for this module."""
     with pytest.MonkeyPatch.context() as patch, simulated_aws(patch) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def aws(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """An operator with the real `aws`, and stand-ins for `make` and `sleep`."""
+    """An operator with the real `aws`, and fakes of `make` and `sleep`."""
     home = tmp_path_factory.mktemp("operator")
     operator = Operator(home, home / "aws.log", home / "answers.json")
     shutil.copytree(ROOT / "infra/environments", home / "infra/environments")
@@ -234,7 +233,7 @@ def aws(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oper
 
 @pytest.fixture
 def operator(aws: Operator) -> Iterator[Operator]:
-    """The operator, with nothing called yet."""
+    """The operator, with empty logs and an unchanged checkout."""
     for log in aws.home.glob("*.log"):
         log.unlink()
     aws.log.touch()
@@ -244,17 +243,17 @@ def operator(aws: Operator) -> Iterator[Operator]:
 
 @pytest.fixture
 def cloud(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """`prod` as the stacks make it."""
-    made = Cloud(address, "prod")
-    connect(made, monkeypatch)
-    made.deploy()
-    yield made
-    forget_everything()
+    """The environment `prod`, as the stacks create it."""
+    cloud = Cloud(address, "prod")
+    connect(cloud, monkeypatch)
+    cloud.deploy()
+    yield cloud
+    reset()
 
 
 @pytest.fixture
-def copied(database: Database, postgres_server: PostgresAddress) -> Iterator[Callable[[], Database]]:
-    """A function that returns a copy of the database as it is now: what a restore brings back."""
+def copied(database: Database, postgres_server: PostgresServer) -> Iterator[Callable[[], Database]]:
+    """A function that copies the current state of the database, which is what a restore brings back."""
     copies: list[Database] = []
 
     def copy() -> Database:
@@ -271,35 +270,35 @@ def copied(database: Database, postgres_server: PostgresAddress) -> Iterator[Cal
 
 
 def sign_up(database: Database, email: str) -> UUID:
-    """Register somebody who wants the newsletter."""
+    """Register a person with a consent to the newsletter; return the id."""
     with database.session() as session:
         outcome = RegistrationRepository(session).register(
             email, profile={"name": email}, consents=[Consent("newsletter", "2026-01")], idempotency_key=email
         )
-    assert isinstance(outcome, Registered)
+    assert isinstance(outcome, outcomes.Registered)
     return outcome.registration.id
 
 
 def rows(database: Database, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-    """Return what a query finds."""
+    """Return the rows of a query."""
     with database.session() as session:
         return [dict(row) for row in session.execute(text(statement), parameters).mappings()]
 
 
 def under(page: str, *headings: str) -> list[Block]:
-    """Return the blocks whose heading begins with one of *headings*, in the order of the headings."""
+    """Return the blocks whose heading starts with one of *headings*, in the order of *headings*."""
     return [block for heading in headings for block in blocks(page) if block.heading.startswith(heading)]
 
 
 def test_restore_to_a_point_in_time(
     operator: Operator, cloud: Cloud, database: Database, copied: Callable[[], Database]
 ) -> None:
-    """The restored cluster has the old one's name and settings, and what was promised to people since still holds."""
+    """The restored cluster has the name and settings of the old one; later erasures and withdrawals are repeated."""
     ada, bob, eve = (sign_up(database, f"{name}@example.com") for name in ("ada", "bob", "eve"))
     cloud.databases["restored"] = restored = copied()
     cloud.databases["deployed"] = database
     with database.session() as session:
-        Retention(session).erase(ada)
+        PrivacyRepository(session).erase(ada)
         ConsentRepository(session).record(bob, [Consent("newsletter", "2026-01", granted=False)])
         session.execute(text("DELETE FROM outbox WHERE registration_id = :id"), {"id": eve})
     zoe = sign_up(database, "zoe@example.com")
@@ -350,14 +349,16 @@ def test_restore_to_a_point_in_time(
     } == {(row["registration_id"], row["type"]) for row in rows(restored, "SELECT registration_id, type FROM outbox")}
 
 
-def test_only_some_rows(operator: Operator, cloud: Cloud, database: Database, copied: Callable[[], Database]) -> None:
-    """A row that was lost comes back with its consents; what was erased does not, nor what never was."""
+def test_restore_some_rows(
+    operator: Operator, cloud: Cloud, database: Database, copied: Callable[[], Database]
+) -> None:
+    """A lost row comes back with its consents; an erased person and an unknown id do not."""
     lost, erased, other = (sign_up(database, f"{name}@example.com") for name in ("lost", "erased", "other"))
     cloud.databases["restored"] = copied()
     cloud.databases["deployed"] = database
     before = rows(database, "SELECT to_jsonb(r) AS row FROM registrations r WHERE id = :id", id=lost)
     with database.session() as session:
-        Retention(session).erase(erased)
+        PrivacyRepository(session).erase(erased)
         session.execute(text("DELETE FROM registrations WHERE id = ANY(:ids)"), {"ids": [lost, erased]})
     (step,) = under(PITR, "Only some rows")
     ids = f"{lost} {erased} {other} 0197a000-0000-7000-8000-000000000001"
@@ -375,8 +376,8 @@ def test_only_some_rows(operator: Operator, cloud: Cloud, database: Database, co
     assert not [each for each in operator.called() if each[1] == "put-function-concurrency"]
 
 
-def test_a_service_without_a_limit(operator: Operator, cloud: Cloud, database: Database) -> None:
-    """Where no concurrency was reserved, none is afterwards."""
+def test_service_without_reserved_concurrency(operator: Operator, cloud: Cloud, database: Database) -> None:
+    """If no concurrency was reserved before, none is reserved afterwards."""
     cloud.databases = {"deployed": database}
     cloud.client("lambda").delete_function_concurrency(FunctionName="registration-prod-service")
     reopen = [block for block in under(PITR, "10.") if "CONCURRENCY" in block.script]
@@ -390,13 +391,13 @@ def test_a_service_without_a_limit(operator: Operator, cloud: Cloud, database: D
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
 def test_restore_from_the_central_backup(operator: Operator, cloud: Cloud, status: str) -> None:
-    """The restored cluster is like the one of the stack, whether AWS Backup made it or RDS."""
+    """The restored cluster has the settings of the stack, whether AWS Backup or RDS has created it."""
     rds = cloud.client("rds")
     rds.create_db_cluster_snapshot(DBClusterIdentifier=cloud.name, DBClusterSnapshotIdentifier="returned")
     arn = f"arn:aws:rds:{REGION}:123456789012:cluster-snapshot:returned"
     copied_job = {"CopyJob": {"State": "COMPLETED", "DestinationRecoveryPointArn": arn}}
     steps = blocks(CENTRAL)
-    if status == "COMPLETED":  # what AWS Backup made, as far as its metadata can say
+    if status == "COMPLETED":  # the cluster that AWS Backup creates from the metadata
         rds.restore_db_cluster_from_snapshot(
             SnapshotIdentifier=arn,
             DBClusterIdentifier="registration-prod-restored",
@@ -422,7 +423,7 @@ def test_restore_from_the_central_backup(operator: Operator, cloud: Cloud, statu
 
 
 def test_rotate_at_once(operator: Operator, cloud: Cloud, database: Database) -> None:
-    """Three rotations, of which each moves the label; sessions of the logins are counted."""
+    """Each of three rotations moves the label AWSCURRENT; then the sessions of the old logins are ended."""
     cloud.databases = {"deployed": database}
     secret = "registration/prod/application"
     secrets = cloud.client("secretsmanager")
@@ -433,13 +434,13 @@ def test_rotate_at_once(operator: Operator, cloud: Cloud, database: Database) ->
     assert 3 == screen.count("rotated\n")
     assert "step 4" not in screen
     labels = secrets.describe_secret(SecretId=secret)["VersionIdsToStages"]
-    assert not labels.get(before)  # neither current nor previous: nothing lets it in any more
+    assert not labels.get(before)  # neither current nor previous, so it is no longer valid
     assert "registration_app_clone" in secrets.get_secret_value(SecretId=secret)["SecretString"]
     assert '[{"ended": 0}]' in screen
 
 
-def test_a_rotation_that_is_stuck(operator: Operator, cloud: Cloud) -> None:
-    """The pending label is gone, the current one is where it was, and rotation is on again."""
+def test_stuck_rotation(operator: Operator, cloud: Cloud) -> None:
+    """AWSPENDING is removed, AWSCURRENT has not moved, and the rotation is enabled again."""
     secrets = cloud.client("secretsmanager")
     secret = "registration/prod/application"
     current = secrets.get_secret_value(SecretId=secret)["VersionId"]
@@ -458,7 +459,7 @@ def test_a_rotation_that_is_stuck(operator: Operator, cloud: Cloud) -> None:
 
 
 def test_raise_capacity(operator: Operator, cloud: Cloud) -> None:
-    """The cluster and the file have the same new capacity; every instance was restarted."""
+    """The cluster and the file have the new capacity, and every instance has been restarted."""
     operator.follow(*blocks(CAPACITY))
 
     capacity = cloud.cluster(cloud.name)["ServerlessV2ScalingConfiguration"]
@@ -475,7 +476,7 @@ def test_raise_capacity(operator: Operator, cloud: Cloud) -> None:
 
 
 def test_upgrade_postgresql(operator: Operator, cloud: Cloud, database: Database) -> None:
-    """The rehearsal is gone again, a snapshot is there, the file names the version once, statistics are fresh."""
+    """The rehearsal is deleted, a snapshot exists, the file contains the version once, and tables are analysed."""
     cloud.databases = {"deployed": database}
 
     operator.follow(*blocks(UPGRADE))
@@ -497,13 +498,13 @@ def test_upgrade_postgresql(operator: Operator, cloud: Cloud, database: Database
 
 
 def spans(page: Path, pattern: str) -> Sequence[str]:
-    """Return the code in running text that matches *pattern*, lines joined."""
+    """Return the code spans outside code blocks that match *pattern*, on one line each."""
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose) if re.match(pattern, code)]
 
 
 def test_operations_exist() -> None:
-    """Also on a branch that no scenario takes, `aws` has the operation."""
+    """`aws` has every operation, also those in branches that no scenario executes."""
     session = Session()
     for page in PAGES:
         for block in blocks(page.name):
@@ -514,7 +515,7 @@ def test_operations_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_the_text(page: Path, operator: Operator) -> None:
-    """`aws` takes the commands that stand in the text and the tables too."""
+    """The commands in the text and in the tables are valid too."""
     known = "ENVIRONMENT=prod; CLUSTER=registration-prod; IDS=; DATABASE=registrations"
     commands = [each for each in spans(page, r"aws (?!configure)[a-z]") if len(each.split()) > 2]
     checks = [Block(page.name, "", f"{each} > /dev/null") for each in commands]
@@ -524,8 +525,8 @@ def test_commands_in_the_text(page: Path, operator: Operator) -> None:
     assert len(commands) == len(operator.called())
 
 
-def test_what_is_answered_by_hand_has_to_be() -> None:
-    """Every operation of the list is in a runbook, and moto still lacks it."""
+def test_fixed_answers_are_needed() -> None:
+    """Every operation with a fixed answer is in a runbook, and moto still lacks it."""
     text_of_all = "\n".join(block.script for page in PAGES for block in blocks(page.name))
     for name, operation in NOT_SIMULATED.items():
         assert f"aws {name}" in text_of_all, f"no runbook has {name}"
@@ -536,12 +537,12 @@ def test_what_is_answered_by_hand_has_to_be() -> None:
             for each in vars(responses).values()
             if getattr(each, "__module__", None) == responses.__name__ and hasattr(each, method)
         ]
-        assert not implemented, f"moto has {name} now: run it"
+        assert not implemented, f"moto has {name} now: remove its fixed answer"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page: Path) -> None:
-    """Links between the pages lead to files and headings that are there."""
+    """Links lead to existing files and headings."""
     for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))):
         if "://" in target:
             continue
@@ -553,14 +554,14 @@ def test_links(page: Path) -> None:
         assert not anchor or anchor in slugs, target
 
 
-def test_the_index_has_every_runbook() -> None:
-    """Whoever opens the index finds each page."""
+def test_index_lists_every_runbook() -> None:
+    """The index has a link to each page."""
     index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
     assert all(f"({page.name}" in index for page in PAGES if page.name != "README.md")
 
 
-def test_make_has_the_targets() -> None:
-    """Every target that a runbook names is in the Makefile."""
+def test_make_targets_exist() -> None:
+    """The Makefile has every target that a runbook uses."""
     named = {
         target
         for page in PAGES

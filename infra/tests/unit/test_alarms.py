@@ -1,4 +1,4 @@
-"""Who is told what."""
+"""`registration_infra.constructs.alarms`: the alarms, and the other sources of the topic."""
 
 import pytest
 from templates import EVERYTHING, PROXY, templates_of, text_of
@@ -18,7 +18,7 @@ SIGNS = {"GreaterThanThreshold": ">", "LessThanThreshold": "<"}
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
 def test_alarms(name: str) -> None:
-    """Each with its threshold, to the topic when it starts and when it ends, and quiet while nothing is reported."""
+    """Each alarm has its threshold, notifies the topic at start and end, and ignores missing data."""
     template = templates_of(name).database
     ((topic, _),) = template.all("SNS::Topic").items()
     found = {}
@@ -35,19 +35,19 @@ def test_alarms(name: str) -> None:
         assert [{"Ref": topic}] == alarm["AlarmActions"] == alarm["OKActions"]
         assert alarm["TreatMissingData"] == "notBreaching"
         (dimension,) = alarm["Dimensions"]
-        of = (
+        expected = (
             ("FunctionName", "{Migrations")
             if alarm["Namespace"] == "AWS/Lambda"
             else ("DBClusterIdentifier", "{Aurora")
         )
-        assert of[0] == dimension["Name"]
-        assert text_of(dimension["Value"]).startswith(of[1])
+        assert expected[0] == dimension["Name"]
+        assert text_of(dimension["Value"]).startswith(expected[1])
 
     assert ALARMS == found
 
 
-def test_connections_are_counted_against_the_limit_of_the_capacity() -> None:
-    """80 % of 823 at 4 ACU; with readers, how late they are is watched too."""
+def test_thresholds_follow_the_configuration() -> None:
+    """The connection alarm is at 80 % of the 823 connections of 4 ACU; readers add an alarm on their lag."""
     template = templates_of("prod", EVERYTHING).database
 
     assert template.named("CloudWatch::Alarm", "AlarmsConnections")["Threshold"] == 658
@@ -55,15 +55,15 @@ def test_connections_are_counted_against_the_limit_of_the_capacity() -> None:
     assert ("AuroraReplicaLagMaximum", 1000) == (lag["MetricName"], lag["Threshold"])
 
 
-def test_a_capacity_that_cannot_change_is_not_watched() -> None:
-    """It is at its maximum all the time."""
+def test_fixed_capacity_has_no_alarm() -> None:
+    """A capacity that cannot change is always at its maximum."""
     alarms = templates_of("dev", {"aurora": {"min_capacity": 1}}).database.all("CloudWatch::Alarm")
 
     assert {alarm["AlarmName"].rpartition("-")[2] for alarm in alarms.values()} == ALARMS.keys() - {"Capacity"}
 
 
-def test_the_topic_is_encrypted_and_takes_tls_alone() -> None:
-    """From the services that send to it; a mailbox hears of it where the file has one."""
+def test_topic_is_encrypted_and_requires_tls() -> None:
+    """Only the alarm sources may publish; a mailbox is subscribed if the file names one."""
     template = templates_of("dev").database
     deny, allow = template.one("SNS::TopicPolicy")["PolicyDocument"]["Statement"]
 
@@ -77,8 +77,8 @@ def test_the_topic_is_encrypted_and_takes_tls_alone() -> None:
     assert ("email", "operators@example.com") == (mail["Protocol"], mail["Endpoint"])
 
 
-def test_events_of_the_cluster_and_its_instances_are_sent() -> None:
-    """Failover and failure among them; of each instance where there are several."""
+def test_rds_events_are_sent_to_the_topic() -> None:
+    """Events of the cluster and of all instances are sent, including failover and failure."""
     template = templates_of("prod", EVERYTHING).database
     ((topic, _),) = template.all("SNS::Topic").items()
     cluster = template.named("RDS::EventSubscription", "AlarmsEventsdbcluster")
@@ -90,8 +90,8 @@ def test_events_of_the_cluster_and_its_instances_are_sent() -> None:
     assert {"failure", "recovery", "low storage"} <= set(instances["EventCategories"])
 
 
-def test_a_rotation_that_fails_is_told() -> None:
-    """By the event that Secrets Manager leaves in CloudTrail, of the two secrets."""
+def test_failed_rotation_is_sent_to_the_topic() -> None:
+    """A rule matches the CloudTrail events of Secrets Manager for both secrets."""
     template = templates_of("dev").database
     rule = template.one("Events::Rule")
 
@@ -108,6 +108,6 @@ def test_a_rotation_that_fails_is_told() -> None:
     assert {"Ref": topic} == rule["Targets"][0]["Arn"]
 
 
-def test_the_proxy_changes_no_alarm() -> None:
-    """The cluster is watched itself."""
+def test_proxy_changes_no_alarm() -> None:
+    """The alarms are on the cluster, with or without the proxy."""
     assert len(ALARMS) == len(templates_of("staging", PROXY).database.all("CloudWatch::Alarm"))

@@ -1,16 +1,16 @@
-"""Where the database is, and that nothing is looked up for it."""
+"""`registration_infra.constructs.network`: the VPC, its subnets and its endpoint."""
 
 import json
 from pathlib import Path
 
 import pytest
 from app import build_app
-from templates import DATADOG, THERE, VARIANTS, config_of, templates_of, text_of
+from templates import DATADOG, EXISTING_NETWORK, VARIANTS, config_of, templates_of, text_of
 
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
-def test_the_network_has_no_way_to_the_internet(name: str) -> None:
-    """Isolated subnets in the zones that the file names, one endpoint, and nothing that leads out or in."""
+def test_network_has_no_route_to_the_internet(name: str) -> None:
+    """The subnets are isolated, in the zones of the file; the only connection to AWS is one endpoint."""
     template = templates_of(name).database
 
     assert {"eu-central-1a", "eu-central-1b"} == {
@@ -30,8 +30,8 @@ def test_the_network_has_no_way_to_the_internet(name: str) -> None:
     assert subnets == {text_of(subnet) for subnet in template.one("RDS::DBSubnetGroup")["SubnetIds"]}
 
 
-def test_what_is_refused_is_logged() -> None:
-    """By the flow log, with the key."""
+def test_rejected_traffic_is_logged() -> None:
+    """The flow log records rejected traffic in a log group."""
     template = templates_of("dev").database
 
     flow = template.one("EC2::FlowLog")
@@ -39,8 +39,8 @@ def test_what_is_refused_is_logged() -> None:
     assert "/vpc/registration-dev" == template.named("Logs::LogGroup", "NetworkFlowLogs")["LogGroupName"]
 
 
-def test_functions_get_a_way_out_and_the_database_does_not() -> None:
-    """With a NAT gateway, as Datadog needs it: the routes are those of other subnets than the database's."""
+def test_nat_gateway_is_for_functions_only() -> None:
+    """With a NAT gateway, only the subnets of functions have a route to the internet, not those of the database."""
     template = templates_of("prod", DATADOG).database
     gateway = set(template.all("EC2::NatGateway"))
     database = {text_of(subnet) for subnet in template.one("RDS::DBSubnetGroup")["SubnetIds"]}
@@ -58,29 +58,29 @@ def test_functions_get_a_way_out_and_the_database_does_not() -> None:
 
 
 @pytest.mark.parametrize("cidr", ["10.0.0.0/16", "10.0.0.0/24"])
-def test_subnets_stay_where_they_are(cidr: str) -> None:
-    """With a gateway or without, with two zones or four: a subnet under a cluster cannot be moved."""
+def test_subnets_keep_their_addresses(cidr: str) -> None:
+    """Gateways and zones can be added later without a change of existing subnets."""
 
-    def places(**network: object) -> dict[str, str]:
+    def addresses(**network: object) -> dict[str, str]:
         found = templates_of("prod", {"network": {"cidr": cidr, **network}}).database.all("EC2::Subnet")
         return {name: subnet["CidrBlock"] for name, subnet in found.items()}
 
     zones = [f"eu-central-1{letter}" for letter in "abcd"]
-    alone, with_gateway = places(), places(nat_gateways=2)
-    largest = places(nat_gateways=4, availability_zones=zones)
+    isolated, with_gateway = addresses(), addresses(nat_gateways=2)
+    largest = addresses(nat_gateways=4, availability_zones=zones)
 
-    assert (2, 6, 12) == (len(alone), len(with_gateway), len(largest))
-    assert alone.items() <= with_gateway.items() <= largest.items()
+    assert (2, 6, 12) == (len(isolated), len(with_gateway), len(largest))
+    assert isolated.items() <= with_gateway.items() <= largest.items()
     assert len(set(largest.values())) == 12
 
 
-def test_a_vpc_that_is_there_is_used_as_it_is() -> None:
-    """Nothing of a network is made but the groups, and its endpoint lets ours in."""
-    template = templates_of("dev", {"network": THERE}).database
+def test_existing_vpc_is_not_changed() -> None:
+    """In an existing VPC, only security groups and rules are created, including those for its endpoint."""
+    template = templates_of("dev", {"network": EXISTING_NETWORK}).database
 
     for kind in ("VPC", "Subnet", "RouteTable", "FlowLog", "VPCEndpoint"):
         assert {} == template.all(f"EC2::{kind}")
-    assert THERE["subnet_ids"] == template.one("RDS::DBSubnetGroup")["SubnetIds"]
+    assert EXISTING_NETWORK["subnet_ids"] == template.one("RDS::DBSubnetGroup")["SubnetIds"]
     assert "sg-87654321" == template.named("SSM::Parameter", "ParameterEndpoint")["Value"]
     assert "sg-87654321" in {
         text_of(rule["DestinationSecurityGroupId"]) for rule in template.all("EC2::SecurityGroupEgress").values()
@@ -89,9 +89,9 @@ def test_a_vpc_that_is_there_is_used_as_it_is() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_is_looked_up(variant: str, tmp_path: Path) -> None:
-    """The CDK asks no account for anything: no key of the context is missing, and no value is a stand-in."""
+    """The synth needs no lookup in AWS: no context key is missing, and the templates contain no dummy value."""
     name, changes = VARIANTS[variant]
-    build_app(config_of(name, changes), built=False, checked=False, outdir=tmp_path).synth()
+    build_app(config_of(name, changes), require_layer=False, run_checks=False, outdir=tmp_path).synth()
 
     assert "missing" not in json.loads((tmp_path / "manifest.json").read_text())
     for template in tmp_path.glob("*.template.json"):

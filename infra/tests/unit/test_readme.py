@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_targets_and_links_exist() -> None:
-    """Every `make …` is a target, and every link leads to a file."""
+    """Every `make …` is a target of the Makefile, and every link leads to a file."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE))

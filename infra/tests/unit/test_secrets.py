@@ -1,4 +1,4 @@
-"""Who logs in, and how their passwords change."""
+"""`registration_infra.constructs.secrets` and `.rotation`: the logins and their rotation."""
 
 import json
 
@@ -9,7 +9,7 @@ FORBIDDEN = set("'\"@/\\ ")
 
 
 def schedule(template: Template, secret: str) -> dict[str, object]:
-    """Return the rotation of the secret whose logical id begins with *secret*."""
+    """Return the rotation schedule of the secret whose logical id starts with *secret*."""
     (found,) = (
         one
         for one in template.all("SecretsManager::RotationSchedule").values()
@@ -19,8 +19,8 @@ def schedule(template: Template, secret: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
-def test_there_is_a_secret_for_the_cluster_and_one_for_the_application(name: str) -> None:
-    """Each with a login of its own, a password that AWS makes up, and TLS for those who rotate it."""
+def test_secrets_of_cluster_and_application(name: str) -> None:
+    """Each secret has its own login, a generated password, and the setting that makes the rotation use TLS."""
     template = templates_of(name).database
     secrets = {one["Name"]: one["GenerateSecretString"] for one in template.all("SecretsManager::Secret").values()}
 
@@ -39,8 +39,8 @@ def test_there_is_a_secret_for_the_cluster_and_one_for_the_application(name: str
     assert len(template.all("SecretsManager::SecretTargetAttachment")) == 2
 
 
-def test_no_password_is_in_the_template() -> None:
-    """The cluster takes it from the secret when it is made."""
+def test_template_contains_no_password() -> None:
+    """CloudFormation reads the login of the cluster from its secret."""
     cluster = templates_of("dev").database.one("RDS::DBCluster")
 
     assert text_of(cluster["MasterUserPassword"]).startswith("{{resolve:secretsmanager:{ClusterSecret")
@@ -48,8 +48,8 @@ def test_no_password_is_in_the_template() -> None:
 
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
-def test_passwords_change_every_thirty_days(name: str) -> None:
-    """The application alternates between two users, made by the administrator; no rotation starts with the stack."""
+def test_passwords_rotate_every_thirty_days(name: str) -> None:
+    """The application alternates between two users; the deployment itself starts no rotation."""
     template = templates_of(name).database
     assert template.body["Transform"] == ["AWS::SecretsManager-2024-09-16"]
 
@@ -72,8 +72,8 @@ def test_passwords_change_every_thirty_days(name: str) -> None:
     assert text_of(hosted["MasterSecretArn"]).startswith("{ClusterSecretAttachment")
 
 
-def test_the_application_may_have_one_user() -> None:
-    """As with the proxy, and as often as the file says."""
+def test_single_user_rotation() -> None:
+    """With rotation `single`, one user rotates, at the interval of the file."""
     template = templates_of("staging", {"aurora": {**PROXY["aurora"], "rotation_days": 7}}).database
     rotation = schedule(template, "ApplicationSecret")
 
@@ -84,8 +84,8 @@ def test_the_application_may_have_one_user() -> None:
     assert "MasterSecretArn" not in hosted
 
 
-def test_the_agent_of_datadog_has_a_login_where_the_file_has_datadog() -> None:
-    """`bootstrap` makes it from its secret; nobody rotates it, for the agent reads it once."""
+def test_datadog_agent_has_a_secret() -> None:
+    """With Database Monitoring, the migrations get a third secret, which does not rotate."""
     template = templates_of("prod", DATADOG).database
     without = templates_of(
         "prod", {**DATADOG, "datadog": {**DATADOG["datadog"], "database_monitoring": False}}

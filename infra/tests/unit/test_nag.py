@@ -1,4 +1,4 @@
-"""The rules that every template is checked against: none is broken, and what is broken on purpose is said."""
+"""`registration_infra.nag`: cdk-nag, the CDK's validation and cfn-lint report no finding that is not acknowledged."""
 
 import json
 import subprocess
@@ -9,34 +9,34 @@ import pytest
 from app import build_app
 from aws_cdk import App
 from aws_cdk import aws_rds as rds
-from registration_infra.checks import acknowledged
+from registration_infra.nag import accepted_findings
 from templates import VARIANTS, config_of
 
-HERE = Path(__file__).parents[2]
+INFRA = Path(__file__).parents[2]
 LINTED = ("dev", "everything", "proxy")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_rule_is_broken(variant: str, tmp_path: Path) -> None:
-    """cdk-nag's AwsSolutions and the CDK's own validation find nothing that is not acknowledged with a reason."""
+def test_no_unacknowledged_finding(variant: str, tmp_path: Path) -> None:
+    """All findings of cdk-nag's AwsSolutions and of the CDK's own validation are acknowledged with a reason."""
     name, changes = VARIANTS[variant]
     config = config_of(name, changes)
-    build_app(config, built=False, outdir=tmp_path).synth()  # raises where something is found
+    build_app(config, require_layer=False, outdir=tmp_path).synth()  # raises if there is a finding
 
     report = json.loads((tmp_path / "validation-report.json").read_text())
     suppressed = [one for plugin in report["pluginReports"] for one in plugin.get("suppressedViolations", [])]
     assert suppressed
     assert all(len(one["reason"]) > 20 for one in suppressed)
-    assert [] == found(tmp_path)
+    assert [] == findings(tmp_path)
 
 
-def test_production_acknowledges_no_missing_protection() -> None:
-    """RDS10, deletion protection, is broken in development alone."""
+def test_production_needs_deletion_protection() -> None:
+    """RDS10, missing deletion protection, is acknowledged in dev and not in production."""
     rules = {
         name: {
             rule
-            for construct in build_app(config_of(name), built=False, checked=False).node.find_all()
-            for rule, _ in acknowledged(construct, config_of(name))
+            for construct in build_app(config_of(name), require_layer=False, run_checks=False).node.find_all()
+            for rule, _ in accepted_findings(construct, config_of(name))
         }
         for name in ("dev", "prod")
     }
@@ -46,50 +46,52 @@ def test_production_acknowledges_no_missing_protection() -> None:
 
 
 @pytest.mark.parametrize(("attribute", "rule"), [("storage_encrypted", "RDS2"), ("deletion_protection", "RDS10")])
-def test_a_rule_that_is_broken_stops_synth(attribute: str, rule: str, tmp_path: Path) -> None:
-    """And is named."""
+def test_finding_fails_the_synth(attribute: str, rule: str, tmp_path: Path) -> None:
+    """The synth of a template with a finding fails, and the report names the rule."""
     app, cluster = production(tmp_path)
     setattr(cluster, attribute, False)
 
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         app.synth()
 
-    assert [f"AwsSolutions-{rule}"] == found(tmp_path)
+    assert [f"AwsSolutions-{rule}"] == findings(tmp_path)
 
 
-def test_a_template_that_cloudformation_would_refuse_stops_synth(tmp_path: Path) -> None:
-    """The CDK's own validation runs too."""
+def test_invalid_template_fails_the_synth(tmp_path: Path) -> None:
+    """The CDK's own validation rejects a value that CloudFormation would reject."""
     app, cluster = production(tmp_path)
     cluster.add_property_override("StorageEncrypted", "perhaps")
 
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         app.synth()
 
-    assert ["F3012"] == found(tmp_path)
+    assert ["F3012"] == findings(tmp_path)
 
 
 def production(outdir: Path) -> tuple[App, rds.CfnDBCluster]:
-    """Return the app of production, with its checks, and its cluster."""
-    app = build_app(config_of("prod"), built=False, outdir=outdir)
+    """Return the app of production with its checks, and its cluster."""
+    app = build_app(config_of("prod"), require_layer=False, outdir=outdir)
     (cluster,) = (one for one in app.node.find_all() if isinstance(one, rds.CfnDBCluster))
     return app, cluster
 
 
-def found(outdir: Path) -> list[str]:
-    """Return the rules that a run of the checks found broken."""
+def findings(outdir: Path) -> list[str]:
+    """Return the names of the rules in the validation report."""
     report = json.loads((outdir / "validation-report.json").read_text())
     return [one["ruleName"] for plugin in report["pluginReports"] for one in plugin["violations"]]
 
 
-def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
-    """Nor in what reaches most of the constructs; what is ignored is in .cfnlintrc, with its reason."""
+def test_cfn_lint_has_no_findings(tmp_path: Path) -> None:
+    """cfn-lint reports nothing; .cfnlintrc lists the ignored checks with their reasons."""
     for number, variant in enumerate(LINTED):
         name, changes = VARIANTS[variant]
-        build_app(config_of(name, changes), built=False, checked=False, outdir=tmp_path / str(number)).synth()
+        build_app(
+            config_of(name, changes), require_layer=False, run_checks=False, outdir=tmp_path / str(number)
+        ).synth()
     templates = sorted(map(str, tmp_path.glob("*/*.template.json")))
 
     run = subprocess.run(
-        [Path(sys.executable).with_name("cfn-lint"), *templates], cwd=HERE, capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("cfn-lint"), *templates], cwd=INFRA, capture_output=True, text=True, check=False
     )
 
     assert len(templates) == 2 * len(LINTED)

@@ -1,4 +1,4 @@
-"""The Lambda with which a pipeline makes the roles, migrates, and asks where the schema stands."""
+"""The Lambda function that creates the database roles, runs the migrations and reports the state of the schema."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -14,30 +14,35 @@ for _name in ("alembic", "registration_persistence.migrations"):
     logging.getLogger(_name).setLevel(logging.INFO)
 
 
-class WrongEvent(ValueError):
-    """The event is none that is understood; says which are."""
+class InvalidEvent(ValueError):
+    """The event is invalid; the message describes the expected form."""
 
 
 def handle(event: Any, context: LambdaContext) -> _Result:
-    """Do what `event["action"]` says, and return it with the revisions `before` and `after`.
+    """Perform `event["action"]`, and return its result with the revisions `before` and `after`.
+
+    Args:
+        event: `{"action": …}`; for `upgrade` also `revision`, which defaults to `head`.
+        context: The Lambda context; its remaining time limits all waits.
 
     Raises:
-        WrongEvent: The event is not `{"action": …}`, with a `revision` for `upgrade` if need be.
-        DeploymentInProgress: Another deployment is at work.
-        RegistrationPersistenceError: What went wrong; nobody's password is in it.
+        InvalidEvent: The event does not have this form.
+        DeploymentInProgress: Another deployment is in progress.
+        RegistrationPersistenceError: The action failed; the message contains no password.
     """
-    action, revision = _understood(event)
+    action, revision = _parse(event)
     try:
         with deadline(context):
             database = get_db()
             before = schema.current(database)
             result = _ACTIONS[action](database, revision)
             return {"action": action, "before": before, "after": schema.current(database), **result}
-    except SQLAlchemyError as error:  # its own words bring the whole statement
+    except SQLAlchemyError as error:
+        # Without SQLAlchemy's own message, which contains the whole statement.
         raise RegistrationPersistenceError(f"{action} failed: {getattr(error, 'orig', None) or error}") from None
 
 
-def _bootstrap(database: Database, _: str) -> _Result:
+def _bootstrap(database: Database, _revision: str) -> _Result:
     done = schema.bootstrap_from_secrets(database)
     return {
         "application": done.application,
@@ -52,11 +57,11 @@ def _upgrade(database: Database, revision: str) -> _Result:
     return {}
 
 
-def _current(_database: Database, _: str) -> _Result:
+def _current(_database: Database, _revision: str) -> _Result:
     return {"newest": schema.newest()}
 
 
-def _check(database: Database, _: str) -> _Result:
+def _check(database: Database, _revision: str) -> _Result:
     try:
         schema.check(database, wait=0)
     except schema.SchemaDiffers as error:
@@ -72,15 +77,15 @@ _ACTIONS: Mapping[str, Callable[[Database, str], _Result]] = {
 }
 
 
-def _understood(event: Any) -> tuple[str, str]:
-    expected = f'expected {{"action": one of {", ".join(_ACTIONS)}}}, and for upgrade "revision" if it is not head'
+def _parse(event: Any) -> tuple[str, str]:
+    expected = f'expected {{"action": one of {", ".join(_ACTIONS)}}}, and for upgrade an optional "revision"'
     if not isinstance(event, dict):
-        raise WrongEvent(f"the event is no object: {expected}")
+        raise InvalidEvent(f"the event is not an object: {expected}")
     action, revision = event.get("action"), event.get("revision", "head")
     if not isinstance(action, str) or action not in _ACTIONS:
-        raise WrongEvent(f"the event has no action that is known: {expected}")
+        raise InvalidEvent(f"the event has no known action: {expected}")
     if not isinstance(revision, str) or not revision:
-        raise WrongEvent(f"the revision is no text: {expected}")
+        raise InvalidEvent(f"the revision is not a non-empty text: {expected}")
     if set(event) - {"action", "revision"} or ("revision" in event and action != "upgrade"):
-        raise WrongEvent(f"the event has a key too many for {action}: {expected}")
+        raise InvalidEvent(f"the event has a key that {action} does not take: {expected}")
     return action, revision

@@ -1,4 +1,4 @@
-"""The rules of AWS Solutions that every template is checked against, and the findings that are meant to be."""
+"""The checks of cdk-nag (AWS Solutions), and the acknowledged findings with their reasons."""
 
 from collections.abc import Iterator
 
@@ -16,33 +16,33 @@ _NAG = "AwsSolutions::AwsSolutions-"
 
 
 def add_checks(app: App) -> None:
-    """Let `app.synth()` fail where a rule is broken that nothing acknowledges."""
+    """Make `app.synth()` fail on every finding that is not acknowledged."""
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 
-def acknowledge(app: App, config: EnvironmentConfig) -> None:
-    """Acknowledge what is broken on purpose."""
+def acknowledge_findings(app: App, config: EnvironmentConfig) -> None:
+    """Acknowledge the accepted findings of all constructs in *app*."""
     for construct in app.node.find_all():
-        for rule, reason in acknowledged(construct, config):
+        for rule, reason in accepted_findings(construct, config):
             Validations.of(construct).acknowledge(Acknowledgment(id=rule, reason=reason))
 
 
-def acknowledged(construct: IConstruct, config: EnvironmentConfig) -> Iterator[tuple[str, str]]:
-    """Yield the rules that *construct* breaks on purpose, each with its reason."""
+def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Iterator[tuple[str, str]]:
+    """Yield the rules that *construct* breaks on purpose, each with the reason."""
     path = construct.node.path
     if isinstance(construct, rds.CfnDBCluster):
         yield f"{_NAG}RDS6", "Logins come from Secrets Manager and rotate; no role is granted rds_iam."
         if config.name != "prod":
-            yield f"{_NAG}RDS10", "The file says so, which is refused for production."
+            yield f"{_NAG}RDS10", "The environment file turns it off, which is allowed outside production only."
     elif isinstance(construct, lambda_.CfnFunction):
-        yield f"{_NAG}L1", "The package is tested on Python 3.13 at the newest."
+        yield f"{_NAG}L1", "Python 3.13 is the newest version that the package is tested on."
     elif isinstance(construct, iam.CfnPolicy) and "/Role/DefaultPolicy" in path:
         yield (
             f"{_NAG}IAM5[Resource::*]",
-            "Lambda makes network interfaces in the VPC, with ids nobody knows before; the code itself is denied them.",
+            "The ids of the network interfaces that Lambda creates are not known; the code is denied these actions.",
         )
     elif isinstance(construct, iam.CfnRole) and "/Backup/Plan/" in path:
         policy = "arn:<AWS::Partition>:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"
-        yield f"{_NAG}IAM4[Policy::{policy}]", "The policy that AWS Backup documents for backups, and keeps up to date."
+        yield f"{_NAG}IAM4[Policy::{policy}]", "AWS Backup documents this policy for backups and maintains it."
     elif isinstance(construct, secretsmanager.CfnSecret) and "/MonitoringSecret/" in path:
-        yield f"{_NAG}SMG4", "An agent reads it once, when it starts, and would be locked out by a rotation."
+        yield f"{_NAG}SMG4", "The monitoring agent reads the secret once, at start-up; a rotation would lock it out."

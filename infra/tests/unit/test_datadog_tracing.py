@@ -1,0 +1,27 @@
+"""`registration_infra.constructs.datadog`: tracing of the service."""
+
+from policies import granted
+from templates import DATADOG, SECRET, templates_of
+
+
+def test_datadog_traces_the_service() -> None:
+    """Datadog's layers wrap the handler, the API key may be read, and SQL is tagged with the service name only."""
+    template = templates_of("prod", DATADOG).application
+    function = template.one("Lambda::Function")
+    variables = function["Environment"]["Variables"]
+
+    assert function["Handler"] == "datadog_lambda.handler.handler"
+    assert ("handler.handle", "datadoghq.eu", "prod", "registration-prod", "service", SECRET) == tuple(
+        variables[name]
+        for name in (
+            "DD_LAMBDA_HANDLER",
+            "DD_SITE",
+            "DD_ENV",
+            "DD_SERVICE",
+            "DD_DBM_PROPAGATION_MODE",
+            "DD_API_KEY_SECRET_ARN",
+        )
+    )
+    assert 3 == len(function["Layers"])
+    assert SECRET in str(granted(template, "ServiceRole"))
+    assert "DD_SITE" not in str(templates_of("prod").application.body)

@@ -1,0 +1,14 @@
+"""`registration_infra.constructs.function`: the settings that all functions share."""
+
+import pytest
+from templates import Template, templates_of, text_of
+
+
+@pytest.mark.parametrize("stack", ["database", "application"])
+def test_functions_log_json(stack: str) -> None:
+    """Functions log JSON at level INFO, so that the fields of events can be searched, into their own log group."""
+    template: Template = getattr(templates_of("dev"), stack)
+    logging = template.one("Lambda::Function")["LoggingConfig"]
+
+    assert ("JSON", "INFO") == (logging["LogFormat"], logging["ApplicationLogLevel"])
+    assert text_of(logging["LogGroup"]).strip("{}") in template.all("Logs::LogGroup")

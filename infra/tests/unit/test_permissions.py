@@ -1,0 +1,90 @@
+"""Security groups and roles: the permitted connections and actions of both stacks."""
+
+import pytest
+from policies import INTERFACES, connections, granted, parameter, plain, secret_statements
+from templates import VARIANTS, Template, templates_of, text_of
+
+LOOPBACK = "127.0.0.1/32"
+
+
+TEMPLATES = [
+    pytest.param(variant, stack, id=f"{variant}, {stack}")
+    for variant in VARIANTS
+    for stack in ("database", "application")
+    if (variant, stack) != ("existing", "database")
+]
+
+
+@pytest.mark.parametrize(("variant", "stack"), TEMPLATES)
+def test_security_groups_are_closed(variant: str, stack: str) -> None:
+    """No rule allows an address, except Datadog's intake for the service of an environment with Datadog."""
+    template: Template = getattr(templates_of(*VARIANTS[variant]), stack)
+    groups = template.all("EC2::SecurityGroup")
+
+    assert groups
+    for name, group in groups.items():
+        assert "SecurityGroupIngress" not in group, name
+        to = {(rule["CidrIp"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]}
+        intake = {("0.0.0.0/0", 443)} if variant == "everything" and name.startswith("Service") else set()
+        assert {(LOOPBACK, 1)} | intake == to, name
+
+
+def test_only_rotation_and_migrations_reach_the_database() -> None:
+    """In the database stack, only rotation and migrations may connect to the database and to Secrets Manager."""
+    template = templates_of("dev").database
+    database, endpoint, rotation, migrations = (
+        next(f"{{{name}.GroupId}}" for name in template.all("EC2::SecurityGroup") if name.startswith(start))
+        for start in ("Aurora", "NetworkEndpoint", "Rotation", "Migrations")
+    )
+
+    expected = {
+        (client, server, port)
+        for client in (rotation, migrations)
+        for server, port in ((database, 5432), (endpoint, 443))
+    }
+    assert expected == connections(template, "Egress")
+    assert expected == {(client, server, port) for server, client, port in connections(template, "Ingress")}
+
+
+def test_service_reaches_only_database_and_secrets_manager() -> None:
+    """The application stack contains the rules of both sides: port 5432 of the cluster, and 443 of the endpoint."""
+    template = templates_of("dev").application
+    ((service, _),) = template.all("EC2::SecurityGroup").items()
+
+    expected = {
+        (f"{{{service}.GroupId}}", parameter(template, "security_group_id"), 5432),
+        (f"{{{service}.GroupId}}", parameter(template, "endpoint_security_group_id"), 443),
+    }
+    assert expected == connections(template, "Egress")
+    assert expected == {(client, server, port) for server, client, port in connections(template, "Ingress")}
+    function = template.one("Lambda::Function")
+    assert [f"{{{service}.GroupId}}"] == [text_of(each) for each in function["VpcConfig"]["SecurityGroupIds"]]
+
+
+def test_service_may_only_read_its_secret() -> None:
+    """The role allows one secret, and one key through Secrets Manager; it has no managed policy."""
+    template = templates_of("dev").application
+
+    assert secret_statements([parameter(template, "secret_arn")], parameter(template, "key_arn")) == [
+        plain(statement) for statement in granted(template, "ServiceRole")
+    ]
+    (role,) = template.all("IAM::Role").values()
+    assert "ManagedPolicyArns" not in role
+    assert "Policies" not in role
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert {"Service": "lambda.amazonaws.com"} == trust["Principal"]
+    assert {"EC2", "IAM", "Lambda", "Logs"} == {
+        resource["Type"].split("::")[1] for resource in template.body["Resources"].values()
+    }
+
+
+@pytest.mark.parametrize(("variant", "stack"), TEMPLATES)
+def test_roles_have_no_wildcards(variant: str, stack: str) -> None:
+    """No action contains a wildcard, and only the actions on network interfaces have the resource `*`."""
+    template: Template = getattr(templates_of(*VARIANTS[variant]), stack)
+
+    for policy in template.all("IAM::Policy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            assert not [action for action in actions if "*" in action]
+            assert statement["Resource"] != "*" or actions == INTERFACES
