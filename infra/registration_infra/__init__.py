@@ -5,6 +5,7 @@ The stacks are not imported here, so that reading a file does not take the CDK.
 
 from registration_infra.config import (
     BACKUP_TAG,
+    ENVIRONMENTS,
     AlarmsConfig,
     ApplicationConfig,
     AuroraConfig,
@@ -17,7 +18,6 @@ from registration_infra.config import (
     load,
     parse,
 )
-from registration_infra.rules import ENVIRONMENTS
 
 __all__ = [
     "BACKUP_TAG",

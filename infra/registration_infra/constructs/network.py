@@ -8,9 +8,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from registration_infra.config import EnvironmentConfig, NetworkConfig
+from registration_infra.config import MOST_ZONES, EnvironmentConfig, NetworkConfig
 from registration_infra.constructs.logs import encrypted_log_group
-from registration_infra.rules import MOST_ZONES
 
 DATABASE = "database"
 FUNCTIONS = "functions"

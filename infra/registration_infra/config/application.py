@@ -1,0 +1,20 @@
+"""`ApplicationConfig`: the table [application]."""
+
+from pydantic import Field
+
+from registration_infra.budget import MOST_CONNECTIONS_EACH
+from registration_infra.config.table import Table
+
+
+class ApplicationConfig(Table):
+    """How many connections the application may take."""
+
+    reserved_concurrency: int = Field(
+        default=50, ge=1, le=1000, description="How many environments of the function may run at the same time."
+    )
+    connections: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_CONNECTIONS_EACH,
+        description="How many connections each environment holds: 1, unless it sets `APP_DATABASE_POOL_SIZE`.",
+    )

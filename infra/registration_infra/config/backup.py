@@ -1,0 +1,38 @@
+"""`BackupConfig`: the table [backup]."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from registration_infra.config.key_types import REGION_PATTERN, AccountId, Days
+from registration_infra.config.table import Expected, Table
+
+BACKUP_TAG: Final = ("backup", "enabled")
+"""The key and value of the tag by which a central backup plan selects every cluster; no file can change it."""
+
+_VaultArn = Annotated[
+    str,
+    Field(pattern=f"^arn:aws[a-z-]*:backup:{REGION_PATTERN}:[0-9]{{12}}:backup-vault:[A-Za-z0-9_-]{{2,50}}$"),
+    Expected("arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME"),
+]
+
+
+class BackupConfig(Table):
+    """Backups in addition to the cluster's own."""
+
+    central_account: AccountId | None = Field(
+        default=None,
+        description="The account that may use the key, to copy the encrypted snapshots of the cluster. "
+        f"It finds the cluster by the tag `{': '.join(BACKUP_TAG)}`.",
+    )
+    own_plan: bool = Field(
+        default=False,
+        description="Whether this stack has its own plan of AWS Backup, for example if there is no central account.",
+    )
+    own_plan_retention_days: Days = Field(
+        default=35, ge=1, le=36_500, description="The retention period of the daily backups of `backup.own_plan`."
+    )
+    copy_to_vault_arn: _VaultArn | None = Field(
+        default=None,
+        description="A vault in another region or account to which `backup.own_plan` copies each backup.",
+    )

@@ -1,0 +1,32 @@
+"""`DatadogConfig`: the table [datadog]."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from registration_infra.config.key_types import SecretArn
+from registration_infra.config.table import Expected, Table
+
+_Site = Annotated[
+    str,
+    Field(pattern=r"^([A-Za-z0-9_]+\.)?(datadoghq|ddog-gov)\.[A-Za-z0-9_]+$"),
+    Expected("a Datadog site, such as datadoghq.eu"),
+]
+_PythonLayer = Annotated[int, Expected("the version of the Datadog-Python layer, {ge} to {le}")]
+_ExtensionLayer = Annotated[int, Expected("the version of the Datadog-Extension layer, {ge} to {le}")]
+
+
+class DatadogConfig(Table):
+    """What Datadog sees; it needs access to the internet."""
+
+    site: _Site = Field(description="The site of the organisation, such as `datadoghq.eu`.")
+    api_key_secret_arn: SecretArn = Field(description="The secret with the API key.")
+    python_layer_version: _PythonLayer = Field(
+        default=120, ge=1, le=10_000, description="The layer Datadog-Python for the functions' runtime."
+    )
+    extension_layer_version: _ExtensionLayer = Field(
+        default=90, ge=1, le=10_000, description="The layer Datadog-Extension."
+    )
+    database_monitoring: bool = Field(
+        default=True, description="Whether a database login for Datadog's agent is created."
+    )

@@ -1,0 +1,33 @@
+"""Rules across the keys of an environment; each problem is a message with key, value and rule."""
+
+from collections.abc import Iterator
+
+from registration_infra.config.aurora_rules import aurora_problems
+from registration_infra.config.network_rules import network_problems
+from registration_infra.config.toml_text import toml_text
+from registration_infra.config.valid_values import Values
+
+# Without effect on an existing database, although somebody would rely on them.
+_KEYS_OF_OUR_CLUSTER = (("backup", "central_account"), ("backup", "own_plan"), ("alarms", "email"))
+
+
+def rule_problems(environment: Values) -> Iterator[str]:
+    """Yield the problems of the valid values of an environment, in which `provision_aurora` is always set."""
+    yield from network_problems(environment)
+    if environment["provision_aurora"]:
+        yield from aurora_problems(environment)
+    else:
+        yield from _existing_database_problems(environment)
+    yield from _backup_problems(environment.get("backup", {}))
+
+
+def _existing_database_problems(environment: Values) -> Iterator[str]:
+    for table, key in _KEYS_OF_OUR_CLUSTER:
+        value = environment.get(table, {}).get(key)
+        if value:
+            yield f"{table}.{key} is {toml_text(value)}: expected only if provision_aurora is true"
+
+
+def _backup_problems(backup: Values) -> Iterator[str]:
+    if backup.get("copy_to_vault_arn") is not None and backup.get("own_plan") is False:
+        yield "backup.copy_to_vault_arn is set: expected only if backup.own_plan is true"
