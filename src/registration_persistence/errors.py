@@ -1,7 +1,7 @@
-"""What can go wrong, and what each failure means for the caller.
+"""Every exception of the package, and its meaning for the caller.
 
-Every error has an attribute `retryable`: true where the same unit of work may be repeated and can succeed, so that a
-service can answer 503 and not 500. No message holds a password, a token or a mailbox.
+Each has an attribute `retryable`. It is true if the same unit of work can be repeated and may succeed then, so that a
+service can respond with 503 instead of 500. No message contains a password, a token or a mailbox.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from uuid import UUID
 
 
 class RegistrationPersistenceError(Exception):
-    """The base of every error that this package raises."""
+    """The base class of every exception of this package."""
 
     retryable: ClassVar[bool] = False
 
 
 class ConfigurationError(RegistrationPersistenceError):
-    """The environment or the settings are wrong; `problems` lists everything that is, one sentence each."""
+    """The environment or the settings are not valid; `problems` lists every problem in one sentence."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -27,23 +27,23 @@ class ConfigurationError(RegistrationPersistenceError):
 
 
 class SecretUnavailable(RegistrationPersistenceError):
-    """Secrets Manager did not give the secret."""
+    """Secrets Manager did not return the secret."""
 
     retryable = True
 
 
 class SecretRefused(SecretUnavailable):
-    """Secrets Manager has no such secret, or does not let this process read it; asking again cannot help."""
+    """The secret does not exist, or this process may not read it; another attempt cannot succeed."""
 
     retryable = False
 
 
 class SecretMalformed(RegistrationPersistenceError):
-    """The secret was read but holds no user name and password in the form that is expected."""
+    """The secret was read, but it does not contain a user name and a password in the expected form."""
 
 
 class DatabaseUnavailable(RegistrationPersistenceError):
-    """No server answered: refused, unknown host, timed out, or starting up."""
+    """No server accepts connections: refused, unknown host, timed out, or starting up."""
 
     retryable = True
 
@@ -55,66 +55,69 @@ class TooManyConnections(RegistrationPersistenceError):
 
 
 class CredentialsRejected(RegistrationPersistenceError):
-    """The server refused the user name or password, and every other version that Secrets Manager holds."""
+    """The server rejected the user name or password, and those of every other version of the secret."""
 
 
 class ConnectionRejected(RegistrationPersistenceError):
-    """The server or the TLS policy refused this client; trying again cannot help."""
+    """The server or the TLS policy rejected this client; another attempt cannot succeed."""
 
 
 class PoolExhausted(RegistrationPersistenceError):
-    """Every connection that this process may have is checked out."""
+    """All connections of this process are checked out."""
 
 
 class ConnectionLost(RegistrationPersistenceError):
-    """The connection broke before COMMIT: nothing of the transaction, or in autocommit of the statement, was kept."""
+    """The connection was lost before COMMIT was sent: nothing of the transaction was kept.
+
+    In autocommit, nothing of the statement was kept.
+    """
 
     retryable = True
 
 
 class CommitOutcomeUnknown(RegistrationPersistenceError):
-    """The connection broke while COMMIT was on its way: the transaction may or may not have been kept.
+    """The connection was lost after COMMIT was sent and before its reply: whether the work was kept is unknown.
 
-    Repeat the work only where it is idempotent, for example a `register` with the same idempotency key.
+    Repeat the work only if it is idempotent, for example a `register` with the same idempotency key.
     """
 
 
 class TransactionAborted(RegistrationPersistenceError):
-    """COMMIT was asked for in a transaction that a failed statement had already ended; nothing was kept."""
+    """COMMIT was requested in a transaction that a failed statement had aborted; nothing was kept."""
 
 
 class TransactionConflict(RegistrationPersistenceError):
-    """Another transaction got there first: a deadlock, a serialization failure, or a mailbox proven meanwhile."""
+    """Another transaction was first: a deadlock, a serialization failure, or a mailbox that was verified meanwhile."""
 
     retryable = True
 
 
 class WriterMoved(RegistrationPersistenceError):
-    """The server is read-only now: a failover made another instance the writer."""
+    """The server became read-only, because a failover made another instance the writer."""
 
     retryable = True
 
 
 class SchemaOutdated(RegistrationPersistenceError):
-    """A table or a column is not there: run `registration-persistence migrate`."""
+    """A table or a column does not exist: run `registration-persistence migrate`."""
 
 
 class StatementTimeout(RegistrationPersistenceError):
-    """A statement took longer than its timeout, met the deadline, or was cancelled; it was undone."""
+    """A statement took longer than its timeout, reached the deadline, or was cancelled; it was undone."""
 
 
 class LockTimeout(RegistrationPersistenceError):
-    """A lock was not free within `APP_DATABASE_LOCK_TIMEOUT`."""
+    """A lock was not available within `APP_DATABASE_LOCK_TIMEOUT`."""
 
     retryable = True
 
 
 class InvalidInput(RegistrationPersistenceError, ValueError):
-    """The caller passed a value that cannot be stored; nothing was sent to the server."""
+    """An argument is not valid; nothing was sent to the server."""
 
 
 class InvalidEmail(InvalidInput):
-    """The address is not one that mail can be sent to, or that can be compared safely."""
+    """The address cannot receive mail, or cannot be compared safely."""
 
 
 class InvalidProfile(InvalidInput):
@@ -122,15 +125,15 @@ class InvalidProfile(InvalidInput):
 
 
 class ProfileTooLarge(InvalidProfile):
-    """The profile takes more octets than allowed, or would with this patch; nothing was changed."""
+    """The profile is larger than allowed, or would be after this patch; nothing was changed."""
 
 
 class InvalidConsent(InvalidInput):
-    """A consent lacks a purpose, a document version or a source of the form that is stored."""
+    """The purpose, the document version or the source of a consent is not valid."""
 
 
 class InvalidCursor(InvalidInput):
-    """The cursor was not given out by `list_page`."""
+    """The cursor was not returned by `list_page`."""
 
 
 class IdempotencyConflict(RegistrationPersistenceError):
@@ -138,7 +141,7 @@ class IdempotencyConflict(RegistrationPersistenceError):
 
 
 class RegistrationNotFound(RegistrationPersistenceError):
-    """There is no registration with this id."""
+    """No registration has this id."""
 
     def __init__(self, registration_id: UUID) -> None:
         self.registration_id = registration_id
@@ -149,7 +152,7 @@ class RegistrationNotFound(RegistrationPersistenceError):
 
 
 class StaleVersion(RegistrationPersistenceError):
-    """Somebody else changed the registration since it was read."""
+    """The registration was changed after it was read."""
 
     def __init__(self, registration_id: UUID, expected: int, actual: int) -> None:
         self.registration_id, self.expected, self.actual = registration_id, expected, actual
@@ -163,7 +166,7 @@ class StaleVersion(RegistrationPersistenceError):
 
 
 class IllegalTransition(RegistrationPersistenceError):
-    """The registration's status does not allow this move, or this change."""
+    """The status of the registration does not allow this change."""
 
     def __init__(self, registration_id: UUID, current: str, wanted: str | None = None) -> None:
         self.registration_id, self.current, self.wanted = registration_id, current, wanted
@@ -175,11 +178,11 @@ class IllegalTransition(RegistrationPersistenceError):
 
 
 class Undeliverable(RegistrationPersistenceError):
-    """Raised by the function that an `OutboxWorker` calls: the message can never be delivered, so do not try again.
+    """A message can never be delivered; the function that an `OutboxWorker` calls raises it to bury the message.
 
     Args:
-        reason: For the operator, stored with the message: letters, digits and `_.:-`, for example `smtp:550`. Not a
-            sentence, because those of mail servers quote mailboxes.
+        reason: The reason, which is stored with the message: 1 to 200 letters, digits and `_.:-`, for example
+            `smtp:550`. It is not a sentence, because the sentences of mail servers quote mailboxes.
     """
 
     def __init__(self, reason: str) -> None:

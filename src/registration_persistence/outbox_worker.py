@@ -12,7 +12,7 @@ from threading import Event
 
 from registration_persistence.database import Database
 from registration_persistence.domain.records import OutboxMessage
-from registration_persistence.domain.validation import checked_number, checked_reason, checked_ttl
+from registration_persistence.domain.validation import checked_duration, checked_number, checked_reason
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     InvalidInput,
@@ -83,10 +83,10 @@ class OutboxWorker:
         self._database = database
         self._deliver = deliver
         self._batch = checked_number("batch", batch, 1, _LARGEST_BATCH)
-        self._lease = checked_ttl("lease", lease)
+        self._lease = checked_duration("lease", lease)
         self._max_attempts = checked_number("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
-        self._first_delay = checked_ttl("first_delay", first_delay)
-        self._longest_delay = checked_ttl("longest_delay", longest_delay)
+        self._first_delay = checked_duration("first_delay", first_delay)
+        self._longest_delay = checked_duration("longest_delay", longest_delay)
         if not self._first_delay <= self._longest_delay <= _LONGEST_DELAY:
             raise InvalidInput("first_delay is longer than longest_delay, or that than a year")
         self.counts: Counter[str] = Counter()

@@ -1,4 +1,7 @@
-"""What repository methods take and return: frozen, usable after the session has closed, with no mailbox in `repr`."""
+"""The outcomes of business operations: frozen, usable after the session has closed, no mailbox in `repr`.
+
+A union lists the outcomes of each operation, for `match` and for annotations.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,13 +42,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A new registration.
+    """`register` created a registration.
 
     Args:
-        registration: Pending.
-        token: Goes into the verification link and is stored nowhere; there is no other way to get at it.
-        email_verified_elsewhere: Whether another registration has verified this mailbox. The mail should
-            say so; the answer to the client should not.
+        registration: The registration, which is pending.
+        token: The token for the verification link. Only its hash is stored, so this is the only time to read it.
+        email_verified_elsewhere: Whether another registration has verified this mailbox. The mail should say so; the
+            response to the client should not.
     """
 
     registration: Registration
@@ -55,11 +58,11 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The registration that an earlier call with the same idempotency key and payload made; nothing has changed.
+    """`register` was called before with the same idempotency key and payload; nothing was changed.
 
     Args:
-        registration: As it stands now.
-        email_verified_elsewhere: As in `Registered`.
+        registration: The registration of the earlier call, as it is now.
+        email_verified_elsewhere: Whether another registration has verified this mailbox.
     """
 
     registration: Registration
@@ -68,12 +71,13 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new token or code; those that were issued before are no good any more.
+    """A new token or code was issued; the previous ones no longer work.
 
     Args:
-        registration: Pending. Mail goes to its `email`, never to an address that was typed now.
-        secret: The token for the link, or the six digits; stored nowhere.
-        expires_at: Until when it can be used.
+        registration: The registration, which is pending. Send the mail to its `email`, never to an address that was
+            typed now.
+        secret: The token for the link, or the six digits. Only its hash is stored.
+        expires_at: The time until which the secret can be used.
     """
 
     registration: Registration
@@ -83,11 +87,11 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Nothing was issued, because it is too soon or was too often.
+    """Nothing was issued, because it is too early or too many were issued.
 
     Args:
-        retry_at: When it will be allowed, by the database's clock; `None` where `max_issued` is reached, and only a
-            new registration helps.
+        retry_at: The time from which it is allowed, by the clock of the database; `None` if `max_issued` is reached,
+            so that only a new registration helps.
     """
 
     retry_at: datetime | None
@@ -95,10 +99,10 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class NotPending:
-    """Nothing was issued, because there is nothing to prove.
+    """Nothing was issued, because the registration does not wait for verification.
 
     Args:
-        status: Where the registration stands; `expired` also where nothing has noted yet that its time is over.
+        status: The status of the registration; `expired` also if it has lapsed and the sweep has not changed its row.
     """
 
     status: Status
@@ -106,44 +110,56 @@ class NotPending:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The mailbox is proven now; a registration that had proven it and run out is expired."""
+    """The mailbox is verified now; a lapsed registration that had verified it is expired.
+
+    Args:
+        registration: The registration, which is verified.
+    """
 
     registration: Registration
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyVerified:
-    """The mailbox was proven before; a success for the person, who may have opened the link twice."""
+    """The mailbox was verified before; a success for a person who opened the link twice.
+
+    Args:
+        registration: The registration, which is verified or active.
+    """
 
     registration: Registration
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUsable:
-    """`verify_by_token` would prove the mailbox."""
+    """`verify_by_token` would verify the mailbox.
+
+    Args:
+        registration: The registration, which is pending.
+    """
 
     registration: Registration
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUnknown:
-    """No such token was given out, or its registration has been erased."""
+    """No such token was issued, or its registration was erased."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenExpired:
-    """The token's or code's time is over, a newer token replaced it, or its registration has expired or was cancelled.
+    """The token or code has expired, was replaced by a newer token, or its registration is expired or cancelled.
 
-    Also where no code was issued, or its pepper is gone. A code that a newer code replaced is a wrong one.
+    Also if no code was issued, or if its pepper was dropped. A code that was replaced by a newer code is a wrong code.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class WrongCode:
-    """The code is another one. Commit: the attempt counts only then.
+    """The code is wrong. Commit, because the attempt counts only then.
 
     Args:
-        left: How many more wrong codes will be judged.
+        left: The number of further wrong codes that will be judged.
     """
 
     left: int
@@ -151,12 +167,12 @@ class WrongCode:
 
 @dataclass(frozen=True, slots=True)
 class LockedOut:
-    """Too many wrong codes were tried, so that not even the right one counts; a new code has new attempts."""
+    """Too many wrong codes were tried, so even the right code is rejected; a new code has new attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmailTaken:
-    """Another registration has proven this mailbox."""
+    """Another registration has verified this mailbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +180,8 @@ class Cancelled:
     """The registration is cancelled.
 
     Args:
-        registration: As it stands now.
-        changed: Whether this call did it; false where it was cancelled before.
+        registration: The registration as it is now.
+        changed: Whether this call cancelled it; false if it was cancelled before.
     """
 
     registration: Registration
@@ -174,11 +190,11 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Nothing is left of the person but the registration's id, its times, its consents and its trail.
+    """The registration is erased: only its id, its times, its consents and its events are left.
 
     Args:
-        registration: As it stands now.
-        changed: Whether this call did it; false where it was erased before.
+        registration: The registration as it is now.
+        changed: Whether this call erased it; false if it was erased before.
     """
 
     registration: Registration
@@ -187,13 +203,13 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did.
+    """The result of an import.
 
     Args:
-        inserted: Rows that are registrations now.
-        duplicates: Rows whose mailbox was proven already, or whose idempotency key was used before.
-        rejected: Rows that cannot be stored.
-        reasons: How many rows were rejected for each reason; no reason quotes a row.
+        inserted: The number of rows that became registrations.
+        duplicates: The number of rows whose mailbox was verified already, or whose idempotency key was used before.
+        rejected: The number of rows that are not valid.
+        reasons: The number of rejected rows for each reason; no reason quotes a row.
     """
 
     inserted: int
@@ -203,11 +219,7 @@ class ImportReport:
 
 
 RegisterOutcome = Registered | Replayed
-
 VerifyOutcome = Verified | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken
-
 CodeOutcome = VerifyOutcome | WrongCode | LockedOut
-
 IssueOutcome = Issued | Throttled | NotPending
-
 PeekOutcome = TokenUsable | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken

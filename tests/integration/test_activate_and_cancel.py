@@ -8,6 +8,7 @@ from sqlalchemy import text
 from support import Rows, SignUp
 
 from registration_persistence import Database, Registration, RegistrationRepository, Status
+from registration_persistence.domain.status import CancelReason
 from registration_persistence.errors import IllegalTransition, InvalidInput, RegistrationNotFound, StaleVersion
 from registration_persistence.outcomes import Cancelled
 
@@ -80,7 +81,9 @@ def test_what_is_not_there_cannot_be_moved(registrations: RegistrationRepository
 
 
 @pytest.mark.parametrize("reason", ["user", "admin", "superseded"])
-def test_cancels_what_is_open(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, reason: str) -> None:
+def test_cancels_what_is_open(
+    registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, reason: CancelReason
+) -> None:
     """A pending registration is closed with the reason, an event and a message."""
     pending = sign_up().registration
 
@@ -129,8 +132,10 @@ def test_refuses_to_cancel_what_is_active(registrations: RegistrationRepository,
 
 def test_refuses_an_unknown_reason(registrations: RegistrationRepository, sign_up: SignUp) -> None:
     """The error lists the reasons there are."""
+    unknown: Any = "ttl"
+
     with pytest.raises(InvalidInput, match="expected user, admin or superseded"):
-        registrations.cancel(sign_up().registration.id, "ttl")
+        registrations.cancel(sign_up().registration.id, unknown)
 
 
 def test_refuses_an_id_that_is_none(registrations: RegistrationRepository) -> None:

@@ -34,7 +34,7 @@ from registration_persistence import (
     bulk_import,
 )
 from registration_persistence.domain.email import normalise_email
-from registration_persistence.domain.status import MOVES
+from registration_persistence.domain.status import MOVES, CancelReason
 from registration_persistence.domain.tokens import hash_token
 from registration_persistence.errors import IdempotencyConflict, IllegalTransition, StaleVersion
 from registration_persistence.outcomes import (
@@ -343,7 +343,7 @@ class LifeCycle(RuleBasedStateMachine):
 
     @precondition(somebody)
     @rule(mode=modes, who=newest_first, which=versions, reason=st.sampled_from(["user", "admin", "superseded"]))
-    def cancel(self, mode: str, who: int, which: str | None, reason: str) -> None:
+    def cancel(self, mode: str, who: int, which: str | None, reason: CancelReason) -> None:
         """Cancel."""
         identity = self.pick(who)
         version = self.version(identity, which)

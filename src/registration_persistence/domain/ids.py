@@ -7,10 +7,10 @@ from uuid_utils.compat import uuid7
 
 
 def new_id() -> uuid.UUID:
-    """Return a UUIDv7: ordered by time, and within the same millisecond too (RFC 9562, section 6.2)."""
+    """Return a UUIDv7; ids are ordered by time, also within a millisecond (RFC 9562, section 6.2)."""
     return uuid7()
 
 
 def new_id_text() -> str:
-    """Return one as text, which costs an eighth of `str(new_id())`."""
+    """Return a UUIDv7 as text, which takes an eighth of the time of `str(new_id())`."""
     return str(uuid_utils.uuid7())

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from registration_persistence.domain.status import Status
+from registration_persistence.domain.status import CloseReason, EventType, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +14,10 @@ class Consent:
     """A decision about one document.
 
     Args:
-        purpose: What for, in lower case with underscores: `terms`, `newsletter`.
-        document_version: Which version of the text was shown.
+        purpose: The purpose, 1 to 63 lower-case letters, digits and underscores: `terms`, `newsletter`.
+        document_version: The version of the text that was shown, 1 to 64 printable ASCII characters without `@`.
         granted: Whether the person agreed.
-        source: Where the decision was made: `web`, `app`.
+        source: The place of the decision, 1 to 64 printable ASCII characters without `@`: `web`, `app`.
     """
 
     purpose: str
@@ -28,22 +28,22 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A registration as it stood when it was read.
+    """A registration at the moment when it was read. All times are by the clock of the database.
 
     Args:
-        id: UUIDv7; its first 48 bits tell when the person signed up.
-        status: Where it stands. `pending` and `verified` end at *expires_at*, also where nothing has noted it yet.
-        version: Goes up by one with each change; pass it back as `expected_version`.
-        email: As typed, for sending mail; `None` when erased.
-        email_key: What mailboxes are compared by; `None` when erased.
-        profile: What the service stored about the person.
-        created_at: When it was registered, by the database's clock, as are all the times here.
-        updated_at: When it last changed.
-        expires_at: Until when the next step must be taken; `None` unless pending or verified.
-        verified_at: When the mailbox was proven.
-        activated_at: When it became active.
-        closed_at: When it expired, or was cancelled or erased.
-        close_reason: `ttl`, `user`, `admin`, `superseded` or `erasure`.
+        id: UUIDv7; its first 48 bits are the time of the sign-up.
+        status: The status. `pending` and `verified` end at *expires_at*, before the sweep changes the row.
+        version: The number of changes; pass it back as `expected_version`.
+        email: The address as it was typed, for sending mail; `None` if erased.
+        email_key: The normalised address by which mailboxes are compared; `None` if erased.
+        profile: The JSON object that the service stored.
+        created_at: The time of the sign-up.
+        updated_at: The time of the last change.
+        expires_at: The time until which the next step must be taken; `None` unless pending or verified.
+        verified_at: The time at which the mailbox was verified; `None` before.
+        activated_at: The time at which the registration became active; `None` before.
+        closed_at: The time at which the registration expired, or was cancelled or erased; `None` before.
+        close_reason: The reason why it is closed; `None` before.
     """
 
     id: UUID
@@ -58,20 +58,20 @@ class Registration:
     verified_at: datetime | None = field(repr=False)
     activated_at: datetime | None = field(repr=False)
     closed_at: datetime | None = field(repr=False)
-    close_reason: str | None = field(repr=False)
+    close_reason: CloseReason | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentRecord:
-    """A consent as it was recorded.
+    """A decision that was recorded.
 
     Args:
-        purpose: As in `Consent`, as are the next three.
-        document_version: Which version of the text was shown.
+        purpose: The purpose, for example `terms`.
+        document_version: The version of the text that was shown.
         granted: Whether the person agreed.
-        source: Where the decision was made.
-        recorded_at: When, by the database's clock.
-        seq: The event of the trail that recorded it; orders the history.
+        source: The place of the decision, for example `web`.
+        recorded_at: The time of the record, by the clock of the database.
+        seq: The number of the event that recorded it, which orders the history.
     """
 
     purpose: str
@@ -84,24 +84,23 @@ class ConsentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened to a registration; holds no personal data.
+    """An entry of the event log; contains no personal data.
 
     Args:
-        id: UUIDv7; the outbox message of the event has the same.
-        registration_id: Which registration.
-        seq: 1 for the first, without gaps; the registration's version after it.
-        type: `registered`, `imported`, `verified`, `activated`, `profile_updated`, `consents_recorded`, `cancelled`,
-            `expired` or `erased`.
-        data: For example the names of the fields that were changed.
-        actor: `user`, `system` or `admin:<id>`.
-        correlation_id: As it was given to the repository.
-        occurred_at: When, by the database's clock.
+        id: UUIDv7; the outbox message of the event has the same id.
+        registration_id: The registration.
+        seq: The number of the event within its registration, from 1 without gaps; the version after it.
+        type: The type of the change.
+        data: Details, for example the names of the fields that were changed.
+        actor: The cause of the change: `user`, `system` or `admin:<id>`.
+        correlation_id: The correlation id that the repository was given.
+        occurred_at: The time of the change, by the clock of the database.
     """
 
     id: UUID
     registration_id: UUID
     seq: int
-    type: str
+    type: EventType
     data: Mapping[str, Any]
     actor: str
     correlation_id: str | None
@@ -110,17 +109,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """A message that is to be delivered; holds no personal data.
+    """A message that is to be delivered; contains no personal data.
 
     Args:
-        event_id: The event that it tells of; the same in each delivery, so that a receiver can know it again.
-        registration_id: Which registration.
-        type: `registration.` and the event's type.
-        seq: The event's; a receiver that has seen a higher one may ignore it.
-        attempts: How often it was claimed, this time included.
-        last_error: What the last attempt that failed was given as its reason.
-        available_at: Until when it is leased, or when it will be tried again.
-        dead_at: When it was given up; `None` unless it was.
+        event_id: The id of the event, which is the same in each delivery, so that a receiver can detect a duplicate.
+        registration_id: The registration.
+        type: `registration.` and the type of the event.
+        seq: The number of the event within its registration; a receiver that has seen a higher one may ignore it.
+        attempts: The number of times that the message was claimed, this time included.
+        last_error: The reason of the last failed attempt; `None` if there was none.
+        available_at: The end of the lease, or the time of the next attempt.
+        dead_at: The time at which the message became a dead letter; `None` before.
     """
 
     event_id: UUID
@@ -135,17 +134,17 @@ class OutboxMessage:
 
 @dataclass(frozen=True, slots=True)
 class ImportRow:
-    """Somebody who registered elsewhere.
+    """A registration from another system.
 
     Args:
-        email: As the person typed it.
+        email: The address as the person typed it.
         status: `pending`, `verified` or `active`.
-        profile: As for `RegistrationRepository.register`.
-        consents: The same.
-        idempotency_key: What makes the row known when it is imported again; pending registrations need one, the
-            others are known by their mailbox.
-        registered_at: When the person signed up, with a time zone; by default now. Also stored as the time of
-            verification and activation, as the status has it.
+        profile: A JSON object of at most 8192 bytes.
+        consents: The decisions, at most one for each purpose.
+        idempotency_key: A key of 1 to 255 bytes by which the row is recognised if it is imported again. Pending
+            registrations need one; the others are recognised by their mailbox.
+        registered_at: The time of the sign-up, with a time zone; by default now. It is also stored as `verified_at` and
+            `activated_at` if *status* implies them.
     """
 
     email: str = field(repr=False)
@@ -158,11 +157,11 @@ class ImportRow:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of registrations, oldest first.
+    """One page of registrations, the oldest first.
 
     Args:
         items: The registrations.
-        next_cursor: Pass it as `after` for the next page; `None` on the last.
+        next_cursor: The cursor to pass as `after` for the next page; `None` on the last page.
     """
 
     items: tuple[Registration, ...]

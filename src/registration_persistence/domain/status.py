@@ -1,13 +1,14 @@
-"""The statuses of a registration, and the moves between them that are allowed."""
+"""The statuses of a registration, the moves between them, and the vocabulary of its events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 
 class Status(StrEnum):
-    """Where a registration stands."""
+    """The position of a registration in its life."""
 
     PENDING = "pending"
     VERIFIED = "verified"
@@ -17,20 +18,40 @@ class Status(StrEnum):
     ERASED = "erased"
 
 
+CancelReason: TypeAlias = Literal["user", "admin", "superseded"]
+"""The reason of a cancellation."""
+
+CloseReason: TypeAlias = Literal["ttl", "user", "admin", "superseded", "erasure"]
+"""The reason why a registration is closed: `ttl` if it expired, `erasure` if it was erased, or a `CancelReason`."""
+
+EventType: TypeAlias = Literal[
+    "registered",
+    "imported",
+    "verified",
+    "activated",
+    "profile_updated",
+    "consents_recorded",
+    "cancelled",
+    "expired",
+    "erased",
+]
+"""The type of an event in the event log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """A change of status that is allowed.
 
     Args:
-        sources: The statuses that it may start from.
-        target: The status that it leads to.
+        sources: The statuses from which the move can start.
+        target: The status to which the move leads.
     """
 
     sources: tuple[Status, ...]
     target: Status
 
 
-MOVES: Mapping[str, Move] = MappingProxyType(
+MOVES: Mapping[EventType, Move] = MappingProxyType(
     {
         "verified": Move((Status.PENDING,), Status.VERIFIED),
         "activated": Move((Status.VERIFIED,), Status.ACTIVE),
@@ -39,9 +60,9 @@ MOVES: Mapping[str, Move] = MappingProxyType(
         "erased": Move(tuple(status for status in Status if status != Status.ERASED), Status.ERASED),
     }
 )
-"""The moves by the type of their event; a trigger of the schema refuses all others."""
+"""The moves, by the type of their event; a trigger of the schema refuses all others."""
 
-INITIAL_STATUSES: Mapping[str, tuple[Status, ...]] = MappingProxyType(
+INITIAL_STATUSES: Mapping[EventType, tuple[Status, ...]] = MappingProxyType(
     {"registered": (Status.PENDING,), "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE)}
 )
-"""The statuses that a registration may begin with, by the type of its first event."""
+"""The statuses with which a registration can begin, by the type of its first event."""

@@ -1,4 +1,4 @@
-"""The metadata with its naming convention, and the vocabulary that the models' columns are written in."""
+"""The metadata with its naming convention, and the column types of the models."""
 
 import uuid
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 
 class Base(DeclarativeBase):
-    """The base of the models; `metadata` is what Alembic compares the database with."""
+    """The base class of the models; Alembic compares the database with its `metadata`."""
 
     metadata = MetaData(
         naming_convention={
@@ -31,21 +31,14 @@ class Base(DeclarativeBase):
 
 
 IdPrimaryKey = Annotated[uuid.UUID, mapped_column(UUID, primary_key=True)]
-
-Id = Annotated[uuid.UUID, mapped_column(UUID)]
-
-String = Annotated[str, mapped_column(Text)]
-
-ComparisonKey = Annotated[str, mapped_column(Text(collation="C"))]
-
-Hash = Annotated[bytes, mapped_column(LargeBinary)]
-
-Small = Annotated[int, mapped_column(SmallInteger)]
-
-Json = Annotated[dict[str, Any], mapped_column(JSONB, server_default=text("'{}'"))]
-
-Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
-
-MomentNow = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=text("statement_timestamp()"))]
-
-Counter = Annotated[int, mapped_column(SmallInteger, server_default=text("0"))]
+IdColumn = Annotated[uuid.UUID, mapped_column(UUID)]
+TextColumn = Annotated[str, mapped_column(Text)]
+ComparisonKeyColumn = Annotated[str, mapped_column(Text(collation="C"))]
+HashColumn = Annotated[bytes, mapped_column(LargeBinary)]
+SmallIntColumn = Annotated[int, mapped_column(SmallInteger)]
+CountColumn = Annotated[int, mapped_column(SmallInteger, server_default=text("0"))]
+JsonColumn = Annotated[dict[str, Any], mapped_column(JSONB, server_default=text("'{}'"))]
+TimestampColumn = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+TimestampNowColumn = Annotated[
+    datetime, mapped_column(DateTime(timezone=True), server_default=text("statement_timestamp()"))
+]

@@ -1,6 +1,6 @@
-"""What is stored, as typed models: the schema that Alembic compares the database with.
+"""The tables as models; Alembic compares the database with them.
 
-Two things that models cannot express are in the migrations alone: the trigger that refuses illegal moves of
+Models cannot express two things, which are only in the migrations: the trigger that refuses illegal changes of
 `registrations.status`, and the monthly partitions of `registration_events`.
 """
 
@@ -9,45 +9,45 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from registration_persistence.models.columns import (
     Base,
-    ComparisonKey,
-    Counter,
-    Hash,
-    Id,
+    ComparisonKeyColumn,
+    CountColumn,
+    HashColumn,
+    IdColumn,
     IdPrimaryKey,
-    Json,
-    Moment,
-    MomentNow,
-    Small,
-    String,
+    JsonColumn,
+    SmallIntColumn,
+    TextColumn,
+    TimestampColumn,
+    TimestampNowColumn,
 )
 
 EVENT_PARTITION = r"registration_events_(default|y\d{4}m\d{2})"
-"""What the partitions of `registration_events` are called, as a regular expression."""
+"""A regular expression that matches the names of the partitions of `registration_events`."""
 
 
 class RegistrationRow(Base):
-    """One sign-up, from the first form to erasure. A mailbox may have many, but only one that is proven."""
+    """A registration, from the sign-up to the erasure; a mailbox may have several, but only one current one."""
 
     __tablename__ = "registrations"
 
     id: Mapped[IdPrimaryKey]
-    email: Mapped[String | None]
-    email_key: Mapped[ComparisonKey | None]
-    email_key_rev: Mapped[Small]
-    status: Mapped[String]
-    profile: Mapped[Json]
-    submit_key: Mapped[Hash | None]
-    submit_digest: Mapped[Hash | None]
+    email: Mapped[TextColumn | None]
+    email_key: Mapped[ComparisonKeyColumn | None]
+    email_key_rev: Mapped[SmallIntColumn]
+    status: Mapped[TextColumn]
+    profile: Mapped[JsonColumn]
+    submit_key: Mapped[HashColumn | None]
+    submit_digest: Mapped[HashColumn | None]
     version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
-    tokens_issued: Mapped[Counter]
-    token_issued_at: Mapped[Moment | None]
-    created_at: Mapped[MomentNow]
-    updated_at: Mapped[MomentNow]
-    expires_at: Mapped[Moment | None]
-    verified_at: Mapped[Moment | None]
-    activated_at: Mapped[Moment | None]
-    closed_at: Mapped[Moment | None]
-    close_reason: Mapped[String | None]
+    tokens_issued: Mapped[CountColumn]
+    token_issued_at: Mapped[TimestampColumn | None]
+    created_at: Mapped[TimestampNowColumn]
+    updated_at: Mapped[TimestampNowColumn]
+    expires_at: Mapped[TimestampColumn | None]
+    verified_at: Mapped[TimestampColumn | None]
+    activated_at: Mapped[TimestampColumn | None]
+    closed_at: Mapped[TimestampColumn | None]
+    close_reason: Mapped[TextColumn | None]
 
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'verified', 'active', 'expired', 'cancelled', 'erased')", "status"),
@@ -90,20 +90,20 @@ class RegistrationRow(Base):
 
 
 class VerificationTokenRow(Base):
-    """What proves a mailbox: the hash of a secret that was sent there, never the secret."""
+    """The hash of a token or code that verifies a mailbox; the secret itself is never stored."""
 
     __tablename__ = "verification_tokens"
 
     id: Mapped[IdPrimaryKey]
-    registration_id: Mapped[Id] = mapped_column(ForeignKey("registrations.id", ondelete="CASCADE"))
-    purpose: Mapped[String]
-    secret_hash: Mapped[Hash]
-    hash_key_id: Mapped[Small]
-    attempts: Mapped[Counter]
-    created_at: Mapped[MomentNow]
-    expires_at: Mapped[Moment]
-    used_at: Mapped[Moment | None]
-    replaced_at: Mapped[Moment | None]
+    registration_id: Mapped[IdColumn] = mapped_column(ForeignKey("registrations.id", ondelete="CASCADE"))
+    purpose: Mapped[TextColumn]
+    secret_hash: Mapped[HashColumn]
+    hash_key_id: Mapped[SmallIntColumn]
+    attempts: Mapped[CountColumn]
+    created_at: Mapped[TimestampNowColumn]
+    expires_at: Mapped[TimestampColumn]
+    used_at: Mapped[TimestampColumn | None]
+    replaced_at: Mapped[TimestampColumn | None]
 
     __table_args__ = (
         CheckConstraint("purpose IN ('verify_email')", "purpose"),
@@ -117,17 +117,19 @@ class VerificationTokenRow(Base):
 
 
 class RegistrationConsentRow(Base):
-    """A consent given or withdrawn, for one version of one document; rows are added and never changed."""
+    """A decision about one version of one document; rows are added and never changed."""
 
     __tablename__ = "registration_consents"
 
-    registration_id: Mapped[Id] = mapped_column(ForeignKey("registrations.id", ondelete="CASCADE"), primary_key=True)
-    purpose: Mapped[String] = mapped_column(primary_key=True)
+    registration_id: Mapped[IdColumn] = mapped_column(
+        ForeignKey("registrations.id", ondelete="CASCADE"), primary_key=True
+    )
+    purpose: Mapped[TextColumn] = mapped_column(primary_key=True)
     id: Mapped[IdPrimaryKey]
-    document_version: Mapped[String]
+    document_version: Mapped[TextColumn]
     granted: Mapped[bool]
-    source: Mapped[String]
-    recorded_at: Mapped[MomentNow]
+    source: Mapped[TextColumn]
+    recorded_at: Mapped[TimestampNowColumn]
     seq: Mapped[int] = mapped_column(Integer, server_default=text("1"))
 
     __table_args__ = (
@@ -139,18 +141,18 @@ class RegistrationConsentRow(Base):
 
 
 class RegistrationEventRow(Base):
-    """What happened to a registration, in order, without personal data, so that the trail outlives an erasure."""
+    """An entry of the event log; without personal data, so that it stays after an erasure."""
 
     __tablename__ = "registration_events"
 
-    registration_id: Mapped[Id] = mapped_column(primary_key=True)
+    registration_id: Mapped[IdColumn] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True)
-    occurred_at: Mapped[MomentNow] = mapped_column(primary_key=True)
-    id: Mapped[Id]
-    type: Mapped[String]
-    data: Mapped[Json]
-    actor: Mapped[String]
-    correlation_id: Mapped[String | None]
+    occurred_at: Mapped[TimestampNowColumn] = mapped_column(primary_key=True)
+    id: Mapped[IdColumn]
+    type: Mapped[TextColumn]
+    data: Mapped[JsonColumn]
+    actor: Mapped[TextColumn]
+    correlation_id: Mapped[TextColumn | None]
 
     __table_args__ = (
         CheckConstraint("seq >= 1", "seq"),
@@ -162,18 +164,18 @@ class RegistrationEventRow(Base):
 
 
 class OutboxRow(Base):
-    """A message that is still to be delivered; holds ids only, and is deleted when it was."""
+    """A message that is to be delivered; contains ids only, and is deleted after the delivery."""
 
     __tablename__ = "outbox"
 
     event_id: Mapped[IdPrimaryKey]
-    registration_id: Mapped[Id]
-    type: Mapped[String]
-    payload: Mapped[Json]
-    available_at: Mapped[MomentNow]
+    registration_id: Mapped[IdColumn]
+    type: Mapped[TextColumn]
+    payload: Mapped[JsonColumn]
+    available_at: Mapped[TimestampNowColumn]
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    last_error: Mapped[String | None]
-    dead_at: Mapped[Moment | None]
+    last_error: Mapped[TextColumn | None]
+    dead_at: Mapped[TimestampColumn | None]
 
     __table_args__ = (
         CheckConstraint("attempts >= 0", "attempts"),

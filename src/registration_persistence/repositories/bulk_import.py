@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.email import KEY_REVISION, normalise_email
-from registration_persistence.domain.idempotency import submission
+from registration_persistence.domain.idempotency import submission_hashes
 from registration_persistence.domain.ids import new_id_text
 from registration_persistence.domain.profile import checked_profile
 from registration_persistence.domain.records import ImportRow
@@ -19,9 +19,9 @@ from registration_persistence.domain.validation import (
     checked_actor,
     checked_consents,
     checked_correlation_id,
+    checked_duration,
     checked_moment,
     checked_number,
-    checked_ttl,
 )
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
@@ -78,7 +78,7 @@ def bulk_import(
     """
     return _Import(session, checked_actor(actor), checked_correlation_id(correlation_id)).run(
         rows,
-        ttl=checked_ttl("ttl", ttl),
+        ttl=checked_duration("ttl", ttl),
         announce=bool(announce),
         on_skipped=on_skipped or _ignore,
         batch=checked_number("batch", batch, 1, _MAX_BATCH_ROWS),
@@ -149,7 +149,7 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
         raise InvalidInput("registered_at is in the future")
     if registered_at and registered_at < _EARLIEST_REGISTERED_AT:
         raise InvalidInput(f"registered_at is before {_EARLIEST_REGISTERED_AT.year}")
-    keys = submission(row.idempotency_key, mailbox.address, profile, consents)
+    keys = submission_hashes(row.idempotency_key, mailbox.address, profile, consents)
     identity = new_id_text()
     return {
         "id": identity,

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.validation import checked_gap, checked_id, checked_number, checked_ttl
+from registration_persistence.domain.validation import checked_duration, checked_id, checked_number
 from registration_persistence.durations import Duration
 from registration_persistence.errors import RegistrationNotFound
 from registration_persistence.outcomes import IssueOutcome
@@ -21,9 +21,9 @@ _MAX_TOKENS_ISSUED = 1000
 def issue_limits(min_gap: Duration, max_issued: int, ttl: Duration) -> dict[str, Any]:
     """Return the checked limits of the throttle, as parameters of the statement."""
     return {
-        "min_gap": checked_gap("min_gap", min_gap),
+        "min_gap": checked_duration("min_gap", min_gap, zero_is_allowed=True),
         "max_issued": checked_number("max_issued", max_issued, 1, _MAX_TOKENS_ISSUED),
-        "token_ttl": checked_ttl("ttl", ttl),
+        "token_ttl": checked_duration("ttl", ttl),
     }
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause
 
 from registration_persistence.domain.records import OutboxMessage
-from registration_persistence.domain.validation import checked_gap, checked_number, checked_reason, checked_ttl
+from registration_persistence.domain.validation import checked_duration, checked_number, checked_reason
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.repositories.base import Repository
@@ -48,7 +48,7 @@ class OutboxRepository(Repository):
         claimed = self._read(
             CLAIM,
             limit=checked_number("the limit", limit, 1, _MAX_MESSAGES),
-            lease=checked_ttl("the lease", lease),
+            lease=checked_duration("the lease", lease),
         )
         return tuple(sorted(claimed, key=lambda message: message.event_id))
 
@@ -83,8 +83,8 @@ class OutboxRepository(Repository):
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
         """
-        parameters = {"error": checked_reason(reason), "delay": checked_gap("the delay", delay)}
-        return self._write_claimed(RETRY, [message], **parameters) == 1
+        wait = checked_duration("the delay", delay, zero_is_allowed=True)
+        return self._write_claimed(RETRY, [message], error=checked_reason(reason), delay=wait) == 1
 
     @redact_traceback
     def release(self, messages: Iterable[OutboxMessage]) -> int:

@@ -2,26 +2,26 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.cursor import checked_cursor, cursor_after
 from registration_persistence.domain.email import KEY_REVISION, normalise_email
-from registration_persistence.domain.idempotency import submission
+from registration_persistence.domain.idempotency import submission_hashes
 from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.profile import LARGEST_PROFILE, checked_patch, checked_profile
+from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
 from registration_persistence.domain.records import Consent, Page, Registration
-from registration_persistence.domain.status import Status
+from registration_persistence.domain.status import CancelReason, Status
 from registration_persistence.domain.tokens import hash_token, new_token
 from registration_persistence.domain.validation import (
     checked_consents,
+    checked_duration,
     checked_id,
     checked_number,
     checked_purposes,
     checked_status,
-    checked_ttl,
     checked_version,
 )
 from registration_persistence.durations import Duration
@@ -94,7 +94,7 @@ class RegistrationRepository(Repository):
         stored = checked_profile({} if profile is None else profile)
         agreed = checked_consents(consents, self._purposes)
         token, identity = new_token(), new_id()
-        keys = submission(idempotency_key, mailbox.address, stored, agreed)
+        keys = submission_hashes(idempotency_key, mailbox.address, stored, agreed)
         row = self._session.execute(
             statements.REGISTER,
             {
@@ -103,8 +103,8 @@ class RegistrationRepository(Repository):
                 "email_key": mailbox.key,
                 "email_key_rev": KEY_REVISION,
                 "profile": stored,
-                "ttl": checked_ttl("ttl", ttl),
-                "token_ttl": checked_ttl("token_ttl", token_ttl),
+                "ttl": checked_duration("ttl", ttl),
+                "token_ttl": checked_duration("token_ttl", token_ttl),
                 "token_id": new_id(),
                 "secret_hash": hash_token(token),
                 **consent_parameters(agreed),
@@ -117,7 +117,7 @@ class RegistrationRepository(Repository):
             return Registered(registration, token, email_verified_elsewhere=row.email_proven)
         if row.submit_digest != keys["submit_digest"]:
             raise IdempotencyConflict(
-                f"the idempotency key belongs to registration {registration.id}, which has another payload: use a new key"
+                f"the idempotency key belongs to {registration.id}, which has another payload: use another key"
             )
         return Replayed(registration, email_verified_elsewhere=row.email_proven)
 
@@ -172,12 +172,14 @@ class RegistrationRepository(Repository):
             raise refusal(row, expected_version=expected_version)
         if not row.changed and row.too_large:
             raise ProfileTooLarge(
-                f"the profile would take {row.merged_size} bytes of JSON: expected at most {LARGEST_PROFILE}"
+                f"the profile would take {row.merged_size} bytes of JSON: expected at most {MAX_PROFILE_BYTES}"
             )
         return registration_of(row)
 
     @redact_traceback
-    def cancel(self, registration_id: UUID, reason: str = "user", *, expected_version: int | None = None) -> Cancelled:
+    def cancel(
+        self, registration_id: UUID, reason: CancelReason = "user", *, expected_version: int | None = None
+    ) -> Cancelled:
         """Cancel a registration that is pending or verified, lapsed or not; a repetition changes nothing.
 
         Args:
@@ -191,7 +193,7 @@ class RegistrationRepository(Repository):
             StaleVersion: The registration has another version; nothing was changed.
             IllegalTransition: The registration is active, expired or erased; nothing was changed.
         """
-        if reason not in ("user", "admin", "superseded"):
+        if reason not in get_args(CancelReason):
             raise InvalidInput("the reason is unknown: expected user, admin or superseded")
         row = self._change(
             statements.CANCEL, registration_id, expected_version=checked_version(expected_version), reason=reason

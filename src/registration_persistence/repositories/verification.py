@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from registration_persistence.domain.codes import Peppers, new_code
 from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.tokens import hash_token, new_token
-from registration_persistence.domain.validation import checked_id, checked_number, checked_ttl
+from registration_persistence.domain.validation import checked_duration, checked_id, checked_number
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput, RegistrationNotFound
 from registration_persistence.outcomes import (
@@ -171,7 +171,7 @@ class VerificationRepository(Repository):
                 this transaction were lost. If this is the first statement of the transaction, the outcome is
                 `EmailTaken` and the session stays usable.
         """
-        secret_hash, open_for = hash_token(token), checked_ttl("ttl", ttl)
+        secret_hash, open_for = hash_token(token), checked_duration("ttl", ttl)
         if secret_hash is None:
             return TokenUnknown()
 
@@ -219,7 +219,7 @@ class VerificationRepository(Repository):
             "code_key_ids": list(hashes),
             "code_hashes": list(hashes.values()),
             "max_attempts": checked_number("max_attempts", max_attempts, 1, _MAX_WRONG_CODES),
-            "ttl": checked_ttl("ttl", ttl),
+            "ttl": checked_duration("ttl", ttl),
         }
 
         def attempt() -> CodeOutcome:

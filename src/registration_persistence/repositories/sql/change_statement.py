@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, TextClause
 from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.types import TypeEngine
 
-from registration_persistence.domain.status import MOVES
+from registration_persistence.domain.status import MOVES, EventType
 from registration_persistence.repositories.sql.fragments import (
     EVENT_TYPES,
     NO_DATA,
@@ -22,7 +22,7 @@ from registration_persistence.repositories.sql.statement import statement
 
 
 def change_statement(
-    event: str,
+    event: EventType,
     *,
     found_columns: Sequence[str] = (),
     allowed: str | None = None,

@@ -11,7 +11,7 @@
 from sqlalchemy import ARRAY, Boolean, Text
 from sqlalchemy.dialects.postgresql import UUID
 
-from registration_persistence.domain.status import MOVES
+from registration_persistence.domain.status import MOVES, EventType
 from registration_persistence.repositories.sql.statement import Types
 
 REGISTRATION_COLUMNS = (
@@ -68,12 +68,12 @@ def is_current_registration(table: str) -> str:
     )
 
 
-def source_statuses(event: str) -> str:
+def source_statuses(event: EventType) -> str:
     """Return the statuses from which *event* may move a registration, as a list of literals."""
     return ", ".join(f"'{source}'" for source in MOVES[event].sources)
 
 
-def event_and_message_ctes(event: str, *, of: str, data: str = NO_DATA, condition: str = "true") -> str:
+def event_and_message_ctes(event: EventType, *, of: str, data: str = NO_DATA, condition: str = "true") -> str:
     """Return the CTEs that add an event and its outbox message for the row of the CTE *of*, if *condition* holds."""
     return f"""event AS (
   INSERT INTO registration_events (registration_id, seq, id, type, data, actor, correlation_id)
