@@ -251,7 +251,7 @@ def test_a_profile_may_grow_to_its_limit_and_no_further(database: Database, sign
     made = sign_up(profile={"a": FULL["a"]}).registration
     with database.session() as session:
         registrations = RegistrationRepository(session)
-        with pytest.raises(ProfileTooLarge, match="would take 8193 octets of JSON: expected at most 8192"):
+        with pytest.raises(ProfileTooLarge, match="would take 8193 bytes of JSON: expected at most 8192"):
             registrations.update_profile(made.id, {"b": FULL["b"] + "y"})
         assert made == registrations.get(made.id)
         full = registrations.update_profile(made.id, {"b": FULL["b"]})

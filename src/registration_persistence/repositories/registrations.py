@@ -171,9 +171,8 @@ class RegistrationRepository(Repository):
         if not row.changed and (stale or row.status_now not in _OPEN_OR_ACTIVE):
             raise refusal(row, expected_version=expected_version)
         if not row.changed and row.too_large:
-            raise ProfileTooLarge(
-                f"the profile would take {row.merged_size} bytes of JSON: expected at most {MAX_PROFILE_BYTES}"
-            )
+            size = f"{row.merged_size} bytes of JSON: expected at most {MAX_PROFILE_BYTES}"
+            raise ProfileTooLarge(f"the profile would take {size}")
         return registration_of(row)
 
     @redact_traceback

@@ -38,7 +38,7 @@ def test_the_ids_at_both_ends_are_good(key_id: int) -> None:
 @pytest.mark.parametrize("key", [b"", KEY[:31], KEY.decode(), bytearray(KEY), None])
 def test_a_pepper_is_32_octets_or_more(key: Any) -> None:
     """What is shorter, or not octets, is refused by the id of the pepper and without its value."""
-    with pytest.raises(InvalidInput, match=r"^pepper 7 is not 32 octets or more") as raised:
+    with pytest.raises(InvalidInput, match=r"^pepper 7 is not 32 bytes or more") as raised:
         Peppers({1: KEY, 7: key})
 
     assert "octets, no" not in str(raised.value)
@@ -52,7 +52,7 @@ def test_every_problem_is_named() -> None:
 
 def test_there_must_be_a_pepper() -> None:
     """None at all is refused."""
-    with pytest.raises(InvalidInput, match="there is no pepper: expected one at least"):
+    with pytest.raises(InvalidInput, match="there is no pepper: expected at least one"):
         Peppers({})
 
 
@@ -120,7 +120,7 @@ def test_a_secret_of_another_form_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput) as raised:
         Peppers.from_json(text)
 
-    assert 'the peppers are not of the form {"1": "<base64>"}' == str(raised.value)
+    assert 'the peppers do not have the form {"1": "<base64>"}' == str(raised.value)
     assert (None, None) == (raised.value.__cause__, raised.value.__context__)
 
 
@@ -130,8 +130,8 @@ def test_a_secret_of_another_form_is_refused(text: Any) -> None:
         ({"0": ENCODED}, "a pepper's id is not a whole number"),
         ({"32768": ENCODED}, "a pepper's id is not a whole number"),
         ({"-1": ENCODED}, "a pepper's id is not a whole number"),
-        ({"1": ""}, "pepper 1 is not 32 octets or more"),
-        ({"1": base64.b64encode(KEY[:31]).decode()}, "pepper 1 is not 32 octets or more"),
+        ({"1": ""}, "pepper 1 is not 32 bytes or more"),
+        ({"1": base64.b64encode(KEY[:31]).decode()}, "pepper 1 is not 32 bytes or more"),
     ],
 )
 def test_peppers_of_a_secret_are_checked_like_others(secret: dict[str, str], message: str) -> None:
@@ -199,7 +199,7 @@ def test_a_pepper_can_be_known_before_it_is_used() -> None:
     """New codes use the pepper that is named, so that every instance can learn the next one first."""
     assert [2, 1] == [Peppers({1: KEY, 2: KEY}).newest, Peppers({1: KEY, 2: KEY}, newest=1).newest]
     assert Peppers.from_json(json.dumps({"1": ENCODED, "2": ENCODED, "newest": 1})).newest == 1
-    with pytest.raises(InvalidInput, match="none of those"):
+    with pytest.raises(InvalidInput, match="not one of the given peppers"):
         Peppers({1: KEY}, newest=2)
     with pytest.raises(InvalidInput):
         Peppers.from_json('{"newest": 1}')

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.types import TypeEngine
 
-_PARAMETER = re.compile(r"(?<!:):(\w+)")
+_PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")  # as in SQLAlchemy's text()
 
 Types = dict[str, TypeEngine[Any]]
 
