@@ -45,15 +45,16 @@ def test_a_duration_is_a_timedelta_or_seconds(duration: timedelta | float, expec
 )
 def test_other_durations_are_refused(duration: Any) -> None:
     """The error names the argument and the range, and not the value."""
-    with pytest.raises(
-        InvalidInput, match="^ttl is not a timedelta or a number of seconds, more than 0 and at most ten years$"
-    ):
+    with pytest.raises(InvalidInput) as raised:
         checked_duration("ttl", duration)
+
+    expected = "ttl is not a timedelta or a number of seconds, more than 0 and at most ten years"
+    assert expected == str(raised.value)
 
 
 @pytest.mark.parametrize("duration", [0, 0.0, timedelta(0)])
 def test_zero_is_allowed_if_the_method_says_so(duration: timedelta | float) -> None:
     """A gap may be 0, and every other bound stays."""
     assert timedelta(0) == checked_duration("min_gap", duration, zero_is_allowed=True)
-    with pytest.raises(InvalidInput, match="0 or more"):
+    with pytest.raises(InvalidInput, match="0 or more and"):
         checked_duration("min_gap", -1, zero_is_allowed=True)
