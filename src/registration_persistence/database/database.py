@@ -18,7 +18,7 @@ from sqlalchemy.pool import Pool
 
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.commit_guard import driver_connection
-from registration_persistence.database.credentials.secrets_manager import credentials_for
+from registration_persistence.database.credentials.factory import credentials_for
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.engine import READS_ONLY, create_database_engine
