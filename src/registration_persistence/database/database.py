@@ -75,8 +75,7 @@ class Database:
             read_only: Whether the server rejects writes. Defaults to false.
 
         Raises:
-            ConfigurationError: The secret's ARN is not set.
-            SecretUnavailable, SecretMalformed: The credentials cannot be read; `SecretRefused` if never.
+            SecretUnavailable, SecretRefused, SecretMalformed: The credentials cannot be read.
             CredentialsRejected, ConnectionRejected: The server rejected the login or the client.
             DatabaseUnavailable, TooManyConnections: No connection could be opened in time.
             PoolExhausted: All connections of this process are checked out.
@@ -150,9 +149,6 @@ class Database:
 
         Returns:
             Whether the database answered.
-
-        Raises:
-            ConfigurationError: The settings are wrong.
         """
         try:
             with deadline(_WARM_UP_TIMEOUT_SECONDS, reserve=0):
