@@ -109,10 +109,10 @@ class Database:
     ) -> T:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
-        A repetition is safe after `ConnectionLost`, `WriterMoved`, `TransactionConflict` and `LockTimeout`, because
-        nothing was kept, unless *work* committed something by itself. If *idempotent*, it is always safe, also after
-        `CommitOutcomeUnknown`. A failure to connect is not repeated, because connecting has already waited for as long
-        as it may. Side effects of *work* outside the database happen in each attempt.
+        It is repeated after `ConnectionLost`, `WriterMoved`, `TransactionConflict` and `LockTimeout`, because nothing
+        was kept, unless *work* committed something by itself. If *idempotent*, it is repeated even then, and also after
+        `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already waited as
+        long as it may. Side effects of *work* outside the database happen in each attempt.
 
         Args:
             work: The unit of work, called with a new session in each attempt.

@@ -46,7 +46,7 @@ def swallowed_error(
     if autocommit and error.code == _CONNECTION_INVALIDATED:
         return CommitOutcomeUnknown(
             "the connection was lost in a statement of this session, which may or may not have been kept; "
-            "the statements before it were"
+            "the statements before it were kept"
         )
     if _OUTCOME_UNKNOWN in session.info:
         return CommitOutcomeUnknown("the connection was lost in a COMMIT of this session, whose error was swallowed")
