@@ -8,17 +8,21 @@ Duration: TypeAlias = timedelta | float
 """A `timedelta`, or a number of seconds; every argument that is a duration accepts both."""
 
 
-def in_seconds(duration: Duration) -> float:
-    """Return *duration* in seconds.
+def in_seconds(duration: Duration, *, name: str = "the duration") -> float:
+    """Return *duration* as a number of seconds.
+
+    Args:
+        duration: A `timedelta`, or a number of seconds; it may be negative or infinite.
+        name: Subject of the error message, for example the name of the argument.
 
     Raises:
         TypeError: *duration* is neither a `timedelta` nor a number.
-        ValueError: *duration* is not a number (NaN).
+        ValueError: *duration* is NaN.
     """
     if isinstance(duration, timedelta):
         return duration.total_seconds()
     if isinstance(duration, bool) or not isinstance(duration, int | float):
-        raise TypeError(f"the duration is a {type(duration).__name__}: expected a timedelta or a number of seconds")
+        raise TypeError(f"{name} is a {type(duration).__name__}: expected a timedelta or a number of seconds")
     if math.isnan(duration):
-        raise ValueError("the duration is NaN: expected a timedelta or a number of seconds")
-    return duration
+        raise ValueError(f"{name} is NaN: expected a timedelta or a number of seconds")
+    return float(duration)

@@ -105,8 +105,8 @@ def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnviro
         ('["hunter2"]', "is not a JSON object"),
         ({"password": "hunter2"}, "has no key 'username'"),
         ({"username": "app"}, "has no key 'password'"),
-        ({"username": "app", "password": ""}, "has a 'password' that is not a string with something in it"),
-        ({"username": 7, "password": "hunter2"}, "has a 'username' that is not a string"),
+        ({"username": "app", "password": ""}, "has a 'password' that is not a non-empty string without NUL"),
+        ({"username": 7, "password": "hunter2"}, "has a 'username' that is not a non-empty string"),
         ({"username": "app", "password": "hunter2\0"}, "has a 'password' that is not"),
         ('{"username": "app", "password": "hunter2\\ud800"}', "has a 'password' that is not"),
         ("[" * 50_000, "is not a JSON object"),
@@ -213,7 +213,7 @@ def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatc
         host="db", name="app", secret_arn=f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
     )
     credentials = SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region)
-    client = credentials._client()
+    client = credentials._reader._client()
 
     assert endpoint == client.meta.endpoint_url
     assert partition == client.meta.partition

@@ -95,7 +95,7 @@ def test_what_the_server_says_between_units_is_no_end(one: Database, wire: WireC
 
 def test_the_question_leaves_no_transaction_behind(one: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session in a transaction begins it itself, after the question."""
-    monkeypatch.setattr("registration_persistence.database.liveness._IDLE", 0.0)
+    monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     for _ in range(3):
         with one.session() as session:
             session.execute(text("SELECT 1"))

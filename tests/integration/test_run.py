@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
+from registration_persistence.database.events import EventCause
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionConflict
 from registration_persistence.testing import WireCounter
 
@@ -60,7 +61,7 @@ def test_gives_what_the_work_gives_and_commits(database: Database, rows: Rows) -
     ],
 )
 def test_repeats_what_kept_nothing(
-    database: Database, rows: Rows, failure: Callable[[Session], None], cause: str
+    database: Database, rows: Rows, failure: Callable[[Session], None], cause: EventCause
 ) -> None:
     """The row is there once, and an event says why the work was repeated."""
     assert database.run(Work(failure, failure)) == 3
@@ -259,5 +260,5 @@ def test_in_autocommit_a_lost_statement_is_repeated(database: Database, rows: Ro
 
 def test_in_autocommit_it_must_be_idempotent(database: Database) -> None:
     """What was kept before a failure would be done again."""
-    with pytest.raises(ValueError, match="only where it is idempotent"):
+    with pytest.raises(ValueError, match="needs idempotent=True"):
         database.run(sign_up, autocommit=True)

@@ -98,7 +98,10 @@ def test_a_read_only_session_cannot_write(database: Database, rows: Rows) -> Non
 
 def test_autocommit_and_read_only_exclude_each_other(database: Database) -> None:
     """Asking for both is refused with the reason."""
-    with pytest.raises(ValueError, match="exclude each other"), database.session(autocommit=True, read_only=True):
+    with (
+        pytest.raises(ValueError, match="are both true: expected one"),
+        database.session(autocommit=True, read_only=True),
+    ):
         pass
 
 

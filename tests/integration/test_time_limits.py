@@ -168,7 +168,7 @@ def test_a_failed_warm_up_is_no_failed_initialisation(
     one: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged, and left to the first request."""
-    monkeypatch.setattr("registration_persistence.database.database._WARM_UP", 0.5)
+    monkeypatch.setattr("registration_persistence.database.database._WARM_UP_TIMEOUT_SECONDS", 0.5)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1]))
@@ -184,7 +184,7 @@ def test_many_statements_in_one_call_may_take_long(database_settings: DatabaseSe
     with database.session(autocommit=True) as session:
         driver = session.connection().connection.dbapi_connection
         assert isinstance(driver, BoundedConnection)
-        driver.longest_silence = 0.3
+        driver.max_silence_seconds = 0.3
         with driver.cursor() as cursor:
             cursor.executemany("SELECT pg_sleep(%s)", [(0.15,)] * 6)
             with pytest.raises(psycopg.errors.QueryCanceled, match=r"silent for 0\.3 s"):
@@ -198,7 +198,7 @@ def test_waiting_for_notifications_is_no_silence(database_settings: DatabaseSett
     with database.session(autocommit=True) as session:
         driver = session.connection().connection.dbapi_connection
         assert isinstance(driver, BoundedConnection)
-        driver.longest_silence = 0.1
+        driver.max_silence_seconds = 0.1
         driver.execute("LISTEN news")
         assert [] == list(driver.notifies(timeout=0.5))
         driver.execute("UNLISTEN news")

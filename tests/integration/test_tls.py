@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
 from registration_persistence.database import certificates
+from registration_persistence.database.settings_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
 from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, PostgresServer, system_binaries
 from registration_persistence.testing import missing, open_server
@@ -115,7 +116,9 @@ def production(server: Server, secrets_manager: LocalSecretsManager) -> Callable
     return environ
 
 
-def settings_for(address: PostgresServer, sslmode: str, root: Path | None = None, **others: Any) -> DatabaseSettings:
+def settings_for(
+    address: PostgresServer, sslmode: SslMode, root: Path | None = None, **others: Any
+) -> DatabaseSettings:
     """Return settings for the environment `test`, where every *sslmode* is allowed."""
     return DatabaseSettings(
         environment="test",
@@ -188,7 +191,7 @@ def test_verify_full_accepts_each_name_of_the_certificate(
 
 
 @pytest.mark.parametrize("sslmode", ["allow", "prefer"])
-def test_weaker_modes_end_up_encrypted_where_the_server_insists(opened: Open, server: Server, sslmode: str) -> None:
+def test_weaker_modes_end_up_encrypted_where_the_server_insists(opened: Open, server: Server, sslmode: SslMode) -> None:
     """What may go without TLS in `test` uses it with a server that takes nothing else."""
     assert opened(settings_for(server("good"), sslmode)).ping().encrypted
 
@@ -257,7 +260,7 @@ def test_production_refuses_to_go_without_tls(secrets_manager: LocalSecretsManag
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "refused",
 )
 def test_a_certificate_that_proves_nothing_is_refused(
-    opened: Open, server: Server, roots: dict[str, Path], case: tuple[str, str, str], problem: str
+    opened: Open, server: Server, roots: dict[str, Path], case: tuple[str, SslMode, str], problem: str
 ) -> None:
     """A server that cannot prove who it is is refused for good, with the reason and without the password."""
     kind, sslmode, root = case
@@ -298,7 +301,7 @@ def test_a_refused_certificate_is_not_taken_for_a_wrong_password(
     ids=lambda case: "-".join(filter(None, case)),
 )
 def test_a_mode_that_checks_less_accepts_more(
-    opened: Open, server: Server, roots: dict[str, Path], case: tuple[str, str, str | None]
+    opened: Open, server: Server, roots: dict[str, Path], case: tuple[str, SslMode, str | None]
 ) -> None:
     """`verify-ca` looks at no name, and `require` at neither name nor expiry: the same servers are accepted."""
     kind, sslmode, root = case
@@ -343,7 +346,7 @@ def test_a_handshake_that_breaks_off_may_be_repeated(opened: Open, octets: int) 
 @pytest.mark.parametrize(
     ("sslmode", "expected"), [("require", None), ("verify-ca", "eu-west-1.pem"), ("verify-full", "eu-west-1.pem")]
 )
-def test_an_aurora_host_is_verified_against_its_regions_roots(sslmode: str, expected: str | None) -> None:
+def test_an_aurora_host_is_verified_against_its_regions_roots(sslmode: SslMode, expected: str | None) -> None:
     """For an endpoint of AWS the file that the package ships is used, where the mode verifies."""
     settings = DatabaseSettings(
         host="registrations.cluster-c1a2b3.eu-west-1.rds.amazonaws.com",

@@ -119,7 +119,7 @@ def from_secrets_manager(scene: Scene, port: int) -> Act:
         def client(self, *arguments: object, **options: object) -> object:
             return super().client(*arguments, endpoint_url=f"http://127.0.0.1:{port}", **options)
 
-    credentials._session = Elsewhere(region_name="eu-west-1")
+    credentials._reader._session = Elsewhere(region_name="eu-west-1")
     return Database(settings, credentials).ping
 
 

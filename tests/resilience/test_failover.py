@@ -137,7 +137,7 @@ def test_a_demoted_writer_is_seen_after_idling(
     """The question after half a minute is whether the server is alive and still the writer."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     database.ping()
-    monkeypatch.setattr("registration_persistence.database.liveness._IDLE", 0.0)
+    monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     with read_only(), pytest.raises(DatabaseUnavailable, match="session is read-only"), deadline(1):
         database.ping()
 

@@ -187,7 +187,7 @@ def test_a_connection_that_idled_on_a_dead_network(
     database: Database, drop_packets: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The question after idling has a second to be answered, then the connection is replaced."""
-    monkeypatch.setattr("registration_persistence.database.liveness._IDLE", 0.0)
+    monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     with after(0.0, drop_packets):
         time.sleep(0.3)
         with measured(4), pytest.raises(DatabaseUnavailable), deadline(4):
@@ -201,7 +201,7 @@ def test_the_question_is_not_awaited_for_long(
     database: Database, drop_packets: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that is away for two seconds costs the connection, which might have answered then, and no request."""
-    monkeypatch.setattr("registration_persistence.database.liveness._IDLE", 0.0)
+    monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     with ExitStack() as network, deadline(20):
         network.enter_context(drop_packets())
         back = Timer(2.0, network.close)

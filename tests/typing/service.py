@@ -1,5 +1,7 @@
 """What a service writes; it must type-check, and never runs."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import assert_never, assert_type
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from registration_persistence import (
     RegistrationRepository,
     StaticCredentials,
     VerificationRepository,
+    deadline,
     get_db,
     get_engine,
     session_scope,
@@ -68,6 +71,14 @@ class Vault(CredentialSource):
     def current(self) -> Credentials:
         """From a vault."""
         return Credentials("app", "secret")
+
+
+def durations(settings: DatabaseSettings) -> None:
+    """A duration is a `timedelta` or a number, and a timeout of the settings reads as seconds."""
+    changed = replace(settings, connect_timeout=5, lock_timeout=timedelta(seconds=3))
+    assert_type(changed.lock_timeout, float)
+    with deadline(timedelta(seconds=3), reserve=timedelta(0)), deadline(2.5):
+        get_db().ping()
 
 
 def everything_else(registrations: RegistrationRepository, registration_id: UUID) -> None:

@@ -1,4 +1,4 @@
-"""`in_seconds`: the one conversion of durations."""
+"""`in_seconds`: the one helper that converts durations."""
 
 import math
 from datetime import timedelta
@@ -6,25 +6,34 @@ from typing import Any
 
 import pytest
 
-from registration_persistence.durations import in_seconds
+from registration_persistence.durations import Duration, in_seconds
 
 
 @pytest.mark.parametrize(
-    ("duration", "seconds"), [(timedelta(milliseconds=1500), 1.5), (2, 2), (0.5, 0.5), (0, 0), (math.inf, math.inf)]
+    ("duration", "seconds"),
+    [
+        (timedelta(milliseconds=1500), 1.5),
+        (timedelta(days=-1), -86_400.0),
+        (2, 2.0),
+        (0.25, 0.25),
+        (math.inf, math.inf),
+    ],
 )
-def test_durations_become_seconds(duration: timedelta | float, seconds: float) -> None:
-    """A timedelta is converted, and a number stays as it is."""
-    assert seconds == in_seconds(duration)
+def test_a_duration_becomes_a_float(duration: Duration, seconds: float) -> None:
+    """A `timedelta`, a whole number and a float give seconds, always as a float."""
+    assert (seconds, float) == (in_seconds(duration), type(in_seconds(duration)))
 
 
-@pytest.mark.parametrize("duration", ["1", None, True, [1]])
-def test_other_types_are_refused(duration: Any) -> None:
-    """The error names the type and what is expected."""
-    with pytest.raises(TypeError, match="expected a timedelta or a number of seconds"):
-        in_seconds(duration)
+@pytest.mark.parametrize(("value", "kind"), [("2", "str"), (None, "NoneType"), (True, "bool"), ([1], "list")])
+def test_another_type_is_refused(value: Any, kind: str) -> None:
+    """The error names the argument, its type and the expected types."""
+    with pytest.raises(TypeError, match=f"^the duration is a {kind}: expected a timedelta or a number of seconds$"):
+        in_seconds(value)
+    with pytest.raises(TypeError, match=f"^the lease is a {kind}: expected"):
+        in_seconds(value, name="the lease")
 
 
-def test_not_a_number_is_refused() -> None:
-    """NaN would make every comparison false."""
-    with pytest.raises(ValueError, match="is NaN"):
-        in_seconds(math.nan)
+def test_nan_is_refused() -> None:
+    """NaN is no duration, because no comparison with it holds."""
+    with pytest.raises(ValueError, match=r"^the pause is NaN: expected a timedelta or a number of seconds$"):
+        in_seconds(math.nan, name="the pause")

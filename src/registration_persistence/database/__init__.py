@@ -1,9 +1,10 @@
-"""How Aurora is reached: settings, credentials, connections, sessions. Knows nothing of registrations."""
+"""Access to Aurora: settings, credentials, connections and sessions, independent of registrations."""
 
 from registration_persistence.database.credentials.source import Credentials, CredentialSource, StaticCredentials
-from registration_persistence.database.database import Database, Health
+from registration_persistence.database.database import Database
 from registration_persistence.database.deadlines import LambdaContext, deadline
 from registration_persistence.database.events import DatabaseEvent
+from registration_persistence.database.health import Health
 from registration_persistence.database.process import forget_db, get_db, get_engine, session_scope
 from registration_persistence.database.settings import DatabaseSettings
 

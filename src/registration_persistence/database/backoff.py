@@ -2,16 +2,21 @@
 
 import random
 
-# Enough for any limit; beyond some thousand, a power of two is no float any more.
-_DOUBLINGS = 30
+# 2 ** 30 times the first wait exceeds every limit; 2.0 ** 1024 would overflow.
+_MAX_DOUBLINGS = 30
 
+# The kernel's random numbers: processes that are restored from one snapshot share the state of every other generator.
 _random = random.SystemRandom()
 
 
 def backoff(attempts: int, first: float, longest: float) -> float:
-    """Return the seconds to wait after so many *attempts*: twice as long each time, and up to half of that less.
+    """Return an exponential back-off with jitter: `min(first * 2**attempts, longest)` seconds, reduced by up to 50 %.
 
-    Processes that were refused together do not come back together, not even those that were restored from one
-    snapshot, which share the state of any random number generator but the kernel's.
+    The jitter spreads processes that failed at the same moment, also those restored from one snapshot.
+
+    Args:
+        attempts: The number of failed attempts before the next one, 0 or more.
+        first: Seconds to wait if *attempts* is 0.
+        longest: Upper limit in seconds.
     """
-    return min(first * 2.0 ** min(attempts, _DOUBLINGS), longest) * _random.uniform(0.5, 1)
+    return min(first * 2.0 ** min(attempts, _MAX_DOUBLINGS), longest) * _random.uniform(0.5, 1)

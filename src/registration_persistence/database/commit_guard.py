@@ -1,4 +1,4 @@
-"""Refuse a COMMIT that would keep nothing, before it is sent."""
+"""Refuses a COMMIT that would keep nothing, before it is sent."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ from sqlalchemy import Connection
 
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.error_translation import transaction_is_aborted
-from registration_persistence.database.liveness import REOPENING, is_alive, said_something
+from registration_persistence.database.liveness import REOPEN_CAUSE, has_pending_input, is_alive
 from registration_persistence.errors import ConnectionLost, StatementTimeout, TransactionAborted
 
 COMMITTING = "registration_persistence.committing"
+"""Key of a connection's `info`: COMMIT may have been sent, so a lost connection leaves the outcome unknown."""
 
 
 def refuse_late_statement(*_arguments: object) -> None:
@@ -20,16 +21,16 @@ def refuse_late_statement(*_arguments: object) -> None:
 
 
 def forget_commit(connection: Connection) -> None:
-    """Note that no COMMIT is under way on *connection* any more."""
+    """Mark *connection* as not committing; called at BEGIN and ROLLBACK."""
     if not connection.invalidated:
         connection.info.pop(COMMITTING, None)
 
 
 def prepare_commit(connection: Connection) -> None:
-    """Refuse a COMMIT that would keep nothing, and one on a connection that is known to be lost already.
+    """Refuse a COMMIT that would keep nothing, and one on a connection that is already lost.
 
-    PostgreSQL answers COMMIT with ROLLBACK in an aborted transaction, and neither driver nor SQLAlchemy says so. Where
-    it ended the session while waiting for COMMIT, it has said so on the socket, and certainly kept nothing.
+    PostgreSQL answers COMMIT in an aborted transaction with ROLLBACK, and neither psycopg nor SQLAlchemy reports that.
+    If the server ended the session before COMMIT was sent, the socket has pending input, and nothing was kept.
     """
     driver = driver_connection(connection)
     if transaction_is_aborted(driver):
@@ -41,23 +42,23 @@ def prepare_commit(connection: Connection) -> None:
     if not driver.autocommit and remaining() <= 0:
         _roll_back(connection, driver)
         raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
-    if not driver.autocommit and said_something(driver) and not is_alive(driver):
-        note(connection, REOPENING, "lost")
+    if not driver.autocommit and has_pending_input(driver) and not is_alive(driver):
+        set_record_info(connection, REOPEN_CAUSE, "lost")
         connection.invalidate()
         raise ConnectionLost("the server ended the session before COMMIT was sent, so nothing was kept")
     connection.info[COMMITTING] = True
 
 
 def _roll_back(connection: Connection, driver: psycopg.Connection[Any]) -> None:
-    """Leave no transaction open: SQLAlchemy takes one whose COMMIT was refused for ended, and sends nothing."""
+    """Send ROLLBACK, because SQLAlchemy sends none after a refused COMMIT."""
     try:
         driver.rollback()
     except psycopg.Error:
         connection.invalidate()
 
 
-def note(connection: Connection, key: str, value: object) -> None:
-    """Leave a word for whoever gets *connection*'s place in the pool next."""
+def set_record_info(connection: Connection, key: str, value: object) -> None:
+    """Store *value* under *key* in the pool record of *connection*, for the next checkout."""
     record = connection.connection.record_info
     if record is not None:
         record[key] = value

@@ -1,190 +1,119 @@
-"""Opening a connection: whose credentials, which failures to wait out, and for how long."""
+"""`Connector`: opens connections with the current credentials, and waits while a failure can pass."""
 
 import math
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from registration_persistence.database.backoff import backoff
-from registration_persistence.database.connection import BoundedConnection, TracedConnection
-from registration_persistence.database.credentials.source import Credentials, CredentialSource
+from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
-from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
-from registration_persistence.database.events import DatabaseEvent, Events
-from registration_persistence.database.liveness import REOPENING
+from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause, WaitCause
+from registration_persistence.database.liveness import REOPEN_CAUSE
+from registration_persistence.database.login import Login, LoginFailed
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     CredentialsRejected,
     DatabaseUnavailable,
     RegistrationPersistenceError,
-    SecretMalformed,
     SecretUnavailable,
     TooManyConnections,
 )
 
-# Seconds. A server that is starting, or a slot that is taken, is tried again at first and at the longest after so long.
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+# The wait before the next attempt to connect: at first, and at most.
+_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.05, 1.0
 
-# Seconds, besides the statement timeout, after which a server that says nothing is given up.
-_SILENCE = 2.0
+# A silent server is given up after the statement timeout plus this margin.
+_SILENCE_MARGIN_SECONDS = 2.0
 
-_WAITS = {
+# The failures that can pass, and the cause of the event `wait`.
+_WAIT_CAUSES: Mapping[type[RegistrationPersistenceError], WaitCause] = {
     DatabaseUnavailable: "not_ready",
     TooManyConnections: "no_slot",
     CredentialsRejected: "login_rejected",
     SecretUnavailable: "no_secret",
 }
 
+# Key of a pool record's `record_info`: the record had a connection before.
 _OPENED_BEFORE = "registration_persistence.opened_before"
 
 
 class Connector:
-    """Opens each connection of an engine with the credentials of the moment; waits out what passes.
+    """Opens each connection of an engine; tries again while the failure can pass.
 
-    It goes on for as long as the deadline allows, without one for `connect_timeout`.
+    It tries until the deadline, or without one for the `connect_timeout` of *settings*.
+
+    Args:
+        settings: The settings of the database.
+        credentials: The source of user name and password, asked for each attempt.
+        events: Receives `connection_opened`, `login_rejected` and `wait`.
     """
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> None:
-        self._where = f"{settings.name} at {settings.host}:{settings.port}"
         self._settings = settings
         self._credentials = credentials
         self._events = events
+        self._login = Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events)
         self._disposed = False
 
     def __call__(
         self, _dialect: Any, record: ConnectionPoolEntry, _arguments: Any, parameters: dict[str, Any]
     ) -> psycopg.Connection[Any]:
-        """Open a connection, as SQLAlchemy's `do_connect`.
+        """Open a connection; the handler of SQLAlchemy's event `do_connect`.
 
         Raises:
-            RegistrationPersistenceError: The failure that did not pass.
+            RegistrationPersistenceError: The last failure, if it cannot pass or did not pass in time.
         """
         started, history = time.monotonic(), _history(record)
-        cause = self._cause(history)
+        cause = self._opening_cause(history)
         limit = self._settings.connect_timeout if remaining() == math.inf else remaining()
         with deadline(limit, reserve=0):
             attempts, failure = 0, None
-            while not isinstance(outcome := self._round(parameters), _Opened):
-                # An attempt that the deadline cut short says less than the one before.
-                failure = failure if failure and remaining() <= 0 else outcome
+            while isinstance(outcome := self._login.attempt(parameters), LoginFailed):
+                # If the deadline cut the attempt short, the failure before it says more.
+                failure = failure if failure and remaining() <= 0 else outcome.error
                 self._wait_after(failure, attempts)
                 attempts += 1
-        self._events.emit(
-            DatabaseEvent("connection_opened", "rotation" if outcome.replaced else cause, time.monotonic() - started)
-        )
+        if self._settings.statement_timeout:
+            outcome.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
+        self._emit_opened("rotation" if outcome.after_rejection else cause, started)
         self._disposed = False
-        history.pop(REOPENING, None)
+        history.pop(REOPEN_CAUSE, None)
         history[_OPENED_BEFORE] = True
         return outcome.connection
 
     def forget_pool(self, _engine: Any) -> None:
-        """Note that the next connection is opened because the pool was disposed of."""
+        """Remember that the pool was disposed of, which is why the next connection is opened."""
         self._disposed = True
 
-    def _cause(self, history: dict[Any, Any]) -> str:
+    def _opening_cause(self, history: dict[Any, Any]) -> OpeningCause:
         if not self._events.count("connection_opened"):
             return "cold"
-        known: str | None = history.get(REOPENING)
+        known: OpeningCause | None = history.get(REOPEN_CAUSE)
         return known or ("recycled" if self._disposed or _OPENED_BEFORE in history else "further")
 
-    def _round(self, parameters: dict[str, Any]) -> "_Opened | RegistrationPersistenceError":
-        """Try the credentials that there are, one after the other; errors are returned, for frames hold passwords."""
-        since = time.monotonic()
-        tried: list[Credentials] = []
-        last: RegistrationPersistenceError | None = None
-        try:
-            for credentials in self._candidates(since):
-                tried.append(credentials)
-                outcome = self._login(parameters, credentials)
-                if isinstance(outcome, _Opened):
-                    outcome.replaced = len(tried) > 1
-                    self._tell(credentials, outcome)
-                if not isinstance(outcome, CredentialsRejected):
-                    return outcome
-                last = outcome
-        except (SecretUnavailable, SecretMalformed) as error:
-            return error if last is None else self._about(tried, type(error), error)
-        assert last is not None
-        return self._about(tried, CredentialsRejected, last)
-
-    def _tell(self, credentials: Credentials, opened: "_Opened") -> None:
-        try:
-            self._credentials.on_accepted(credentials)
-        except BaseException:
-            opened.connection.close()
-            raise
-
-    def _candidates(self, since: float) -> Iterator[Credentials]:
-        first = self._credentials.current()
-        yield first
-        yield from self._credentials.replacements(first, since=since)
-
-    def _about(
-        self, tried: list[Credentials], kind: type[RegistrationPersistenceError], last: RegistrationPersistenceError
-    ) -> RegistrationPersistenceError:
-        """Return an error of *kind* that names what was *tried* before *last* was met."""
-        versions = " and ".join(f"{each.username!r} ({each.origin or 'from the settings'})" for each in tried)
-        rotating = ", which a rotation is about to make current" if "PENDING" in tried[-1].origin else ""
-        said = last if last.__cause__ is None or kind is not CredentialsRejected else last.__cause__
-        error = kind(
-            f"cannot connect to {self._where}: it refused the login of {versions}{rotating}; "
-            f"{' '.join(str(said).split())}"
-        )
-        error.__cause__ = last.__cause__
-        return error
-
-    def _login(self, parameters: dict[str, Any], credentials: Credentials) -> "_Opened | RegistrationPersistenceError":
-        started = time.monotonic()
-        outcome = _attempt(BoundedConnection, parameters, credentials)
-        if isinstance(outcome, Exception) and needs_sqlstate(outcome) and sys.platform == "linux":
-            outcome = _attempt(TracedConnection, parameters, credentials)
-        if isinstance(outcome, Exception):
-            failure = connect_failure(outcome, where=self._where)
-            if isinstance(failure, CredentialsRejected):
-                self._events.emit(DatabaseEvent("login_rejected", "password", time.monotonic() - started))
-            return failure
-        if self._settings.statement_timeout:
-            outcome.longest_silence = self._settings.statement_timeout + _SILENCE
-        return _Opened(outcome)
+    def _emit_opened(self, cause: OpeningCause, started: float) -> None:
+        self._events.emit(DatabaseEvent("connection_opened", cause, time.monotonic() - started))
 
     def _wait_after(self, failure: RegistrationPersistenceError, attempts: int) -> None:
-        """Wait before the next attempt, or raise *failure* where that cannot help or would take too long."""
-        kind = next((name for kind, name in _WAITS.items() if isinstance(failure, kind)), None)
-        if kind is None or not (failure.retryable or isinstance(failure, CredentialsRejected)):
+        """Wait before the next attempt; raise *failure* if it cannot pass, or if the wait would end too late."""
+        cause = next((cause for kind, cause in _WAIT_CAUSES.items() if isinstance(failure, kind)), None)
+        if cause is None or not (failure.retryable or isinstance(failure, CredentialsRejected)):
             raise failure
-        wait = backoff(attempts, _FIRST_WAIT, _LONGEST_WAIT)
+        wait = backoff(attempts, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
         if isinstance(failure, CredentialsRejected):
             wait = max(wait, self._credentials.seconds_until_retry())
         if wait >= remaining():
             raise failure
-        self._events.emit(DatabaseEvent("wait", kind, wait))
+        self._events.emit(DatabaseEvent("wait", cause, wait))
         time.sleep(wait)
 
 
 def _history(record: ConnectionPoolEntry) -> dict[Any, Any]:
-    """Return what is noted of a place in the pool, whichever connection is in it."""
+    """Return the pool record's `record_info`, which outlives its connections."""
     history = record.record_info
     assert history is not None
     return history
-
-
-class _Opened:
-    """A connection, and whether other credentials had been refused before."""
-
-    def __init__(self, connection: BoundedConnection) -> None:
-        self.connection = connection
-        self.replaced = False
-
-
-def _attempt(
-    kind: type[BoundedConnection], parameters: dict[str, Any], credentials: Credentials
-) -> BoundedConnection | psycopg.Error | UnicodeError:
-    """Connect, and return the error instead of raising it: the frames it was raised in hold the password."""
-    try:
-        return kind.connect(**parameters, user=credentials.username, password=credentials.password)
-    except (psycopg.Error, UnicodeError) as error:
-        return error

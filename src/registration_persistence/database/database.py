@@ -1,91 +1,50 @@
-"""`Database`: sessions that commit on a clean exit; `get_db()`: the one database of this process."""
+"""`Database`: the entry point of this room; sessions, units of work, and the connections of this process."""
 
 import logging
-import os
-import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 import psycopg
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import Pool
 
-from registration_persistence.database.backoff import backoff
-from registration_persistence.database.commit_guard import driver_connection
-from registration_persistence.database.credentials.secrets_manager import credentials_for
+from registration_persistence.database.credentials.factory import credentials_for
 from registration_persistence.database.credentials.source import CredentialSource
-from registration_persistence.database.deadlines import deadline, remaining
-from registration_persistence.database.engine import READS_ONLY, create_database_engine
-from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.deadlines import deadline
+from registration_persistence.database.engine import create_database_engine
+from registration_persistence.database.events import DatabaseEvent, EventCause, EventName, Events
+from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import reset_in_forked_children
-from registration_persistence.database.session import KEPT, OutcomeTrackingSession, swallowed_error
+from registration_persistence.database.open_connections import OpenConnections
+from registration_persistence.database.retry import run_with_retries
+from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import (
-    CommitOutcomeUnknown,
-    ConnectionLost,
-    LockTimeout,
-    RegistrationPersistenceError,
-    TransactionConflict,
-    WriterMoved,
-)
+from registration_persistence.errors import RegistrationPersistenceError
 
 T = TypeVar("T")
 
-# What `run` repeats: nothing of the transaction was kept, and it can go better at once. Failures to connect are not
-# among them, because connecting has waited them out already.
-_REPEATABLE: Mapping[type[RegistrationPersistenceError], str] = {
-    ConnectionLost: "connection_lost",
-    WriterMoved: "writer_moved",
-    TransactionConflict: "transaction_conflict",
-    LockTimeout: "lock_timeout",
-}
-
-# Seconds before the first repetition, and at the longest.
-_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
-
-# Seconds, of the 10 that Lambda gives an initialisation.
-_WARM_UP = 6.0
+# Lambda gives an initialisation 10 s.
+_WARM_UP_TIMEOUT_SECONDS = 6.0
 
 _logger = logging.getLogger("registration_persistence.database")
 
-_PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What `Database.ping` found.
-
-    Args:
-        server_version: As the server says it.
-        writable: Whether the server accepts writes; false on a reader and on a writer that was demoted.
-        encrypted: Whether the connection uses TLS.
-        seconds: How long the question took, opening a connection included where there was none.
-    """
-
-    server_version: str
-    writable: bool
-    encrypted: bool
-    seconds: float
-
 
 class Database:
-    """A database and this process's connections to it; opens the first one when it is first used.
+    """A database and the connections of this process to it; the first one is opened at first use.
 
     Args:
-        settings: Where it is and how it may be reached.
-        credentials: Where user and password come from; by default what *settings* name.
+        settings: Address, time limits and pool.
+        credentials: Source of user name and password. Defaults to the secret in *settings*, or to their user and
+            password.
 
     Attributes:
-        settings: As given.
-        credentials: Where user and password come from.
-        events: What happened between this process and the database; see `Events.subscribe`.
-        engine: The SQLAlchemy engine, for code that wants plain SQLAlchemy.
+        settings: The settings.
+        credentials: The source of user name and password.
+        events: Counters of the events between this process and the database; see `Events.subscribe`.
+        engine: The SQLAlchemy engine, for code that uses SQLAlchemy directly.
     """
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
@@ -95,9 +54,9 @@ class Database:
         self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read_only = self.engine.execution_options(postgresql_readonly=True)
-        self._opened: WeakSet[psycopg.Connection[Any]] = WeakSet()
-        self._inherited: list[Pool] = []
-        event.listen(self.engine, "connect", lambda connection, _record: self._opened.add(connection))
+        self._open_connections = OpenConnections(self.engine)
+        # This listener also keeps the database alive as long as its engine, for `reset_in_forked_children`.
+        event.listen(self.engine, "connect", self._track)
         reset_in_forked_children(self)
 
     def __repr__(self) -> str:
@@ -105,25 +64,32 @@ class Database:
 
     @contextmanager
     def session(self, *, autocommit: bool = False, read_only: bool = False) -> Iterator[Session]:
-        """Open a session, commit when the block ends, roll back when it raises.
+        """Open a session for one block: commit when the block ends, roll back if it raises.
 
-        Round trips, on a connection that is open: one for each statement, and two for BEGIN and COMMIT, which
+        On an open connection, each statement takes one round trip, and BEGIN and COMMIT take two more, which
         *autocommit* saves. Objects stay readable after the block.
 
         Args:
-            autocommit: Every statement commits by itself. Right where the block makes one repository call; an ORM
-                flush of several statements is not atomic then.
-            read_only: The server refuses writes.
+            autocommit: Whether each statement commits by itself. Use it for a block with a single repository call; an
+                ORM flush of several statements is not atomic then. Defaults to false.
+            read_only: Whether the server rejects writes. Defaults to false.
 
         Raises:
-            PoolExhausted: The process's connections are all checked out.
-            CommitOutcomeUnknown: The connection broke in COMMIT, or in a statement under *autocommit*.
-            TransactionAborted: A statement failed, its error was swallowed, and the block ended as if all were well.
-            RegistrationPersistenceError: What else connecting or a statement may meet; see `errors`.
-            sqlalchemy.exc.SQLAlchemyError: A statement of the service's own is wrong, or breaks a constraint.
+            SecretUnavailable, SecretRefused, SecretMalformed: The credentials cannot be read.
+            CredentialsRejected, ConnectionRejected: The server rejected the login or the client.
+            DatabaseUnavailable, TooManyConnections: No connection could be opened in time.
+            PoolExhausted: All connections of this process are checked out.
+            ConnectionLost, WriterMoved: The connection broke, or its server became read-only; nothing was kept.
+            CommitOutcomeUnknown: The connection broke during COMMIT, or during a statement under *autocommit*.
+            TransactionAborted: The block swallowed the error of a statement, so its transaction cannot be committed.
+            TransactionConflict, LockTimeout, StatementTimeout, SchemaOutdated: The server refused a statement.
+            sqlalchemy.exc.SQLAlchemyError: Another error of a statement, for example a violated constraint.
+            ValueError: *autocommit* and *read_only* are both true.
         """
         if autocommit and read_only:
-            raise ValueError("autocommit and read_only exclude each other: a transaction is what is read-only")
+            raise ValueError(
+                "autocommit and read_only are both true: expected one, because only a transaction is read-only"
+            )
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
         session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
         try:
@@ -141,76 +107,51 @@ class Database:
     def run(
         self, work: Callable[[Session], T], *, attempts: int = 3, idempotent: bool = False, autocommit: bool = False
     ) -> T:
-        """Call *work* with a session, commit, and return what it returned; do so again where that is known to be safe.
+        """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
-        It is repeated, on another connection if need be, after a lost connection, a writer that moved, a conflict or a
-        lock that was not free, for in each case nothing was kept. Not after `CommitOutcomeUnknown`, unless it is
-        *idempotent*; not where *work* has committed by itself before it failed, unless it is; and not where connecting
-        failed, which has waited for as long as it may. What *work* does elsewhere, mail for example, it does at each
-        attempt.
+        It is repeated after `ConnectionLost`, `WriterMoved`, `TransactionConflict` and `LockTimeout`, because nothing
+        was kept, unless *work* committed something by itself. If *idempotent*, it is repeated even then, and also after
+        `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already waited as
+        long as it may. Side effects of *work* outside the database happen in each attempt.
 
         Args:
-            work: What to do in the transaction. It may be called several times, each time with a new session.
-            attempts: How often at most, 1 or more.
-            idempotent: Whether a repetition changes nothing if the first attempt was kept, as with a `register` that
-                has an idempotency key.
-            autocommit: As for `session`: one round trip for each statement. What is before a statement that fails was
-                kept then, so *work* must be *idempotent*.
+            work: The unit of work, called with a new session in each attempt.
+            attempts: Maximum number of attempts, 1 or more. Defaults to 3.
+            idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
+                has an idempotency key. Defaults to false.
+            autocommit: Whether each statement commits by itself, which saves two round trips. Statements before a
+                failed one are kept then, so *work* must be *idempotent*. Defaults to false.
 
         Raises:
-            CommitOutcomeUnknown: The connection broke in COMMIT, or it did in an earlier attempt and what followed
-                failed, too.
-            RegistrationPersistenceError: As for `session`, when the last attempt failed.
+            CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
+            RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
+            ValueError: *attempts* is below 1, or *autocommit* is true and *idempotent* is not.
         """
         if attempts < 1:
             raise ValueError(f"attempts is {attempts}: expected 1 or more")
         if autocommit and not idempotent:
-            raise ValueError("work in autocommit can be repeated only where it is idempotent: say so, or use session()")
-        unknown: CommitOutcomeUnknown | None = None
-        kept = False
-        for attempt in range(1, attempts + 1):
-            try:
-                with self.session(autocommit=autocommit) as session:
-                    try:
-                        return work(session)
-                    finally:
-                        kept = kept or KEPT in session.info
-            except CommitOutcomeUnknown as error:
-                unknown = error
-                if not idempotent or not self._wait_to_repeat("commit_outcome_unknown", attempt, attempts):
-                    raise
-            except RegistrationPersistenceError as error:
-                cause = next((cause for kind, cause in _REPEATABLE.items() if isinstance(error, kind)), None)
-                if cause is None or (kept and not idempotent) or not self._wait_to_repeat(cause, attempt, attempts):
-                    if unknown is None:
-                        raise
-                    message = f"an earlier attempt may have been kept ({unknown}), and the last one failed: {error}"
-                    raise CommitOutcomeUnknown(message) from error
-        raise AssertionError("unreachable")
-
-    def _wait_to_repeat(self, cause: str, attempt: int, attempts: int) -> bool:
-        """Wait, and tell whether there may be another attempt."""
-        wait = backoff(attempt, _FIRST_WAIT, _LONGEST_WAIT)
-        if attempt == attempts or wait >= remaining():
-            return False
-        self._emit("retry", cause, wait)
-        time.sleep(wait)
-        return True
+            raise ValueError(
+                "autocommit=True needs idempotent=True, because the statements before a failed one are kept: "
+                "set both if the work is idempotent, or use session()"
+            )
+        return run_with_retries(
+            partial(self.session, autocommit=autocommit),
+            work,
+            attempts=attempts,
+            idempotent=idempotent,
+            on_retry=partial(self._emit, "retry"),
+        )
 
     def warm_up(self) -> bool:
-        """Read the secret and open the connection before the first request, where a Lambda is initialised.
+        """Read the secret and open the connection before the first request, during the initialisation of a Lambda.
 
-        It takes 6 s at most, of the 10 that Lambda gives. Where it fails, that is logged, and the first request tries
-        again.
+        It takes at most 6 s of the 10 s that Lambda allows. A failure is logged, and the first request tries again.
 
         Returns:
             Whether the database answered.
-
-        Raises:
-            ConfigurationError: The settings are wrong.
         """
         try:
-            with deadline(_WARM_UP, reserve=0):
+            with deadline(_WARM_UP_TIMEOUT_SECONDS, reserve=0):
                 self.ping()
         except RegistrationPersistenceError as error:
             _logger.warning("could not warm up, the first request will try again: %s", error)
@@ -218,56 +159,34 @@ class Database:
         return True
 
     def ping(self) -> Health:
-        """Ask the server whether it is there and writable; one round trip on a connection that is open.
+        """Return the state of the server; one round trip on an open connection.
 
         Raises:
-            RegistrationPersistenceError: As for `session`.
+            RegistrationPersistenceError: Connecting or the statement failed, with one of the errors of `session`.
         """
-        started = time.monotonic()
-        with self._autocommit.connect().execution_options(**{READS_ONLY: True}) as connection:
-            version, writable = connection.execute(_PING).one()
-            encrypted = driver_connection(connection).pgconn.ssl_in_use
-        return Health(version, writable, encrypted, time.monotonic() - started)
+        return measure_health(self._autocommit)
 
     def dispose(self) -> None:
         """Close the connections that are not checked out; the next use opens a new one."""
         self.engine.dispose()
 
     def after_fork_in_child(self) -> None:
-        """Start without connections, leaving the parent's open; called in a forked child."""
-        # What the child would send on an inherited socket, a ROLLBACK of a session it unwinds say, the parent's server
-        # would obey.
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for connection in self._opened:
-            if not connection.closed:
-                os.dup2(nowhere, connection.fileno())
-        os.close(nowhere)
-        self._opened.clear()
-        # A pool that is collected warns about its open connections, and they are the parent's to close.
-        self._inherited.append(self.engine.pool)
+        """Let go of the parent's connections and locks without closing them; called in a forked child."""
+        self._open_connections.after_fork_in_child()
         self.events.after_fork_in_child()
         self.credentials.after_fork_in_child()
-        self.engine.dispose(close=False)
 
     def after_restore(self) -> None:
-        """Check the secret after a SnapStart snapshot was restored, which may be weeks old; `get_db` sees to it."""
-        with deadline(_WARM_UP, reserve=0):
+        """Read the secret again after a SnapStart snapshot was restored, which may be weeks old; `get_db` calls it."""
+        with deadline(_WARM_UP_TIMEOUT_SECONDS, reserve=0):
             self.credentials.refresh()
 
     def abort_connections(self) -> None:
-        """Close every connection at once, also those in use, because the process ends."""
-        for connection in list(self._opened):
-            with suppress(OSError, psycopg.Error):  # it went away by itself
-                _end(connection)
+        """Close every connection at once, including those in use, because the process ends."""
+        self._open_connections.abort()
 
-    def _emit(self, name: str, cause: str, seconds: float) -> None:
+    def _track(self, connection: psycopg.Connection[Any], _record: object) -> None:
+        self._open_connections.add(connection)
+
+    def _emit(self, name: EventName, cause: EventCause, seconds: float) -> None:
         self.events.emit(DatabaseEvent(name, cause, seconds))
-
-
-def _end(connection: psycopg.Connection[Any]) -> None:
-    """Close *connection*, or hang up where it is in use: whoever waits in it must not find its memory freed."""
-    if connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-        with socket.socket(fileno=os.dup(connection.fileno())) as end:
-            end.shutdown(socket.SHUT_RDWR)
-    else:
-        connection.close()

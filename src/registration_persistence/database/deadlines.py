@@ -1,4 +1,4 @@
-"""How much time is left: one deadline for every wait inside a block; and how long to wait before the next attempt."""
+"""`deadline`: one end for every wait inside a block; `remaining`: the time until it."""
 
 import math
 import time
@@ -7,57 +7,69 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
-# Seconds. Cancelling a statement and hearing of it takes up to 0.45 s of them.
-_RESERVE = 0.5
+from registration_persistence.durations import Duration, in_seconds
 
-_left: ContextVar[Callable[[], float]] = ContextVar("left", default=lambda: math.inf)
+# Cancelling a statement and reading the server's confirmation takes up to 0.45 s of it.
+_DEFAULT_RESERVE_SECONDS = 0.5
+
+_remaining: ContextVar[Callable[[], float]] = ContextVar("remaining", default=lambda: math.inf)
 
 
 @runtime_checkable
 class LambdaContext(Protocol):
-    """What is needed of the context that AWS Lambda hands to a handler."""
+    """The part of AWS Lambda's context object that `deadline` uses."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Return the milliseconds until Lambda ends the invocation."""
 
 
 @contextmanager
-def deadline(limit: float | LambdaContext, *, reserve: float = _RESERVE) -> Iterator[None]:
-    """Let no wait inside the block, for a connection, a slot, an answer or a secret, outlast the invocation.
+def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RESERVE_SECONDS) -> Iterator[None]:
+    """End every wait inside the block in time: for a connection, a free slot in the pool, a reply or a secret.
 
-    A statement that is under way when the time is over is cancelled, and nothing further is sent. It holds for this
-    thread or task alone. A deadline inside another can only be earlier. What it cannot shorten is a look-up of the
-    host's name, which the C library does, and an answer of Secrets Manager that comes in drips.
+    A statement that is running when the time is over is cancelled, and no further statement is sent. The deadline
+    applies to the current thread or asyncio task only. If deadlines are nested, the earliest applies.
+
+    Two waits cannot be shortened: the look-up of the host's name, which the C library does, and a response of Secrets
+    Manager that arrives byte by byte.
 
     Args:
-        limit: The context of a Lambda's handler, or seconds from now.
-        reserve: Seconds of it that are kept back, for the handler to answer in.
+        limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds.
+        reserve: The part of *limit* that is kept for the handler's response, as a `timedelta` or in seconds, 0 or more.
+            Defaults to 0.5 s.
 
     Raises:
-        TypeError: *limit* is neither.
-        ValueError: *limit* is not a number, or *reserve* is negative.
+        TypeError: *limit* is neither a duration nor a Lambda context, or *reserve* is no duration.
+        ValueError: *limit* or *reserve* is NaN, or *reserve* is negative.
     """
-    outer, own = _left.get(), _clock(limit)
-    if not reserve >= 0:
-        raise ValueError(f"the reserve is {reserve}: expected seconds, 0 or more")
-    token = _left.set(lambda: min(outer(), own() - reserve))
+    outer, own = _remaining.get(), _clock(limit)
+    kept = in_seconds(reserve, name="the reserve")
+    if kept < 0:
+        raise ValueError(f"the reserve is {kept:g} s: expected 0 s or more")
+    token = _remaining.set(lambda: min(outer(), own() - kept))
     try:
         yield
     finally:
-        _left.reset(token)
+        _remaining.reset(token)
 
 
 def remaining() -> float:
-    """Return the seconds until the deadline, less the reserve; infinite without one, negative where it has passed."""
-    return _left.get()()
+    """Return the seconds until the deadline, without its reserve.
+
+    The result is negative if the deadline has passed, and infinite if there is none.
+    """
+    return _remaining.get()()
 
 
-def _clock(limit: float | LambdaContext) -> Callable[[], float]:
+def _clock(limit: Duration | LambdaContext) -> Callable[[], float]:
+    """Return a function that returns the seconds until *limit*."""
     if isinstance(limit, LambdaContext):
         return lambda: limit.get_remaining_time_in_millis() / 1000
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise TypeError(f"a deadline is seconds or the context of a Lambda, not {type(limit).__name__}")
-    if math.isnan(limit):
-        raise ValueError("the deadline is not a number: expected seconds")
-    end = time.monotonic() + limit
+    try:
+        end = time.monotonic() + in_seconds(limit, name="the deadline")
+    except TypeError:
+        raise TypeError(
+            f"the deadline is a {type(limit).__name__}: "
+            "expected a timedelta, a number of seconds or the context of a Lambda"
+        ) from None
     return lambda: end - time.monotonic()

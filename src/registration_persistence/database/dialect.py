@@ -1,4 +1,4 @@
-"""SQLAlchemy's dialect for psycopg, which asks the server nothing that the connection knows already."""
+"""`AuroraDialect`: SQLAlchemy's dialect for psycopg, without round trips when an engine connects first."""
 
 from typing import Any, Literal
 
@@ -12,10 +12,10 @@ DRIVER_NAME = "postgresql+psycopg_aurora"
 
 
 class AuroraDialect(PGDialect_psycopg):
-    """What `postgresql+psycopg` is, without its six round trips on an engine's first connection.
+    """The dialect `postgresql+psycopg` without its six round trips on an engine's first connection.
 
-    They would not only cost time in a cold start: SQLAlchemy makes them outside of `handle_error`, so that a connection
-    that is lost in one of them would raise an error that nobody translates.
+    They would slow down a cold start. SQLAlchemy also makes them outside of `handle_error`, so an error of a connection
+    that breaks during them would not be translated.
     """
 
     supports_statement_cache = True
@@ -25,15 +25,15 @@ class AuroraDialect(PGDialect_psycopg):
         return version // 10_000, version % 10_000
 
     def _get_default_schema_name(self, connection: Connection) -> str:  # noqa: ARG002 SQLAlchemy's signature
-        # Nothing but reflection reads it; the migrations ask the server.
+        # Only reflection reads it, and the migrations ask the server instead.
         return "public"
 
     def get_default_isolation_level(self, dbapi_conn: Any) -> Literal["READ COMMITTED"]:  # noqa: ARG002 SQLAlchemy's signature
-        """Return PostgreSQL's own; what `reset_isolation_level` restores is what the server has set."""
+        """Return PostgreSQL's default; `reset_isolation_level` restores the level that the server has configured."""
         return "READ COMMITTED"
 
     def reset_isolation_level(self, dbapi_conn: Any) -> None:
-        """Leave autocommit, for transactions with the isolation that the server has set; no round trip."""
+        """Leave autocommit and return to the server's configured isolation level; no round trip."""
         dbapi_conn.autocommit = False
         dbapi_conn.isolation_level = None
 

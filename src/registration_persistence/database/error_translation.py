@@ -1,4 +1,4 @@
-"""What a failed connect or statement means: the driver's error → ours, from structured fields where there are any."""
+"""Translates psycopg's errors into the errors of this package, by SQLSTATE if there is one."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,8 @@ from psycopg import pq
 
 from registration_persistence import errors
 
-# psycopg has no SQLSTATE for an error that ends the attempt to connect, so the server's own words decide, where they
-# are in English.
-_CONNECT_FAILURES: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
+# psycopg reports no SQLSTATE for a failed attempt to connect, so the English text of libpq and the server decides.
+_CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
     (
         re.compile(r"password authentication failed|not permitted to log in|proxy has no credentials for the role"),
         errors.CredentialsRejected,
@@ -34,8 +33,8 @@ _CONNECT_FAILURES: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersiste
     ),
 )
 
-# What decides where they are in another language: the SQLSTATE, or its class, that a traced attempt brought.
-_CONNECT_STATES: Mapping[str, type[errors.RegistrationPersistenceError]] = {
+# If the text is unrecognised, for example in another language: by the SQLSTATE of a `TracedConnection`, or its class.
+_CONNECT_FAILURES_BY_SQLSTATE: Mapping[str, type[errors.RegistrationPersistenceError]] = {
     "28P01": errors.CredentialsRejected,
     "28": errors.ConnectionRejected,
     "53300": errors.TooManyConnections,
@@ -45,10 +44,10 @@ _CONNECT_STATES: Mapping[str, type[errors.RegistrationPersistenceError]] = {
     "0A": errors.ConnectionRejected,
 }
 
-# Hosts, users and databases are quoted, and may be called anything.
-_NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
+# The quoted names of hosts, users and databases, which must not match the texts above.
+_QUOTED_NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
 
-_BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
+_STATEMENT_FAILURES: Mapping[str, type[errors.RegistrationPersistenceError]] = {
     "25006": errors.WriterMoved,
     "25P02": errors.TransactionAborted,
     "42703": errors.SchemaOutdated,
@@ -63,64 +62,70 @@ _BY_SQLSTATE: dict[str, type[errors.RegistrationPersistenceError]] = {
     "57P05": errors.ConnectionLost,
 }
 
-# What stands before and after the server's words.
+# The text before and after the server's message.
 _EXPLANATIONS: Mapping[type[errors.RegistrationPersistenceError], tuple[str, str]] = {
     errors.ConnectionLost: ("the connection was lost before COMMIT was sent, so nothing was kept: ", ""),
     errors.CommitOutcomeUnknown: ("the connection was lost in COMMIT, so it may or may not have been kept: ", ""),
-    errors.WriterMoved: ("the server is no writer any more, so nothing was kept: ", ""),
-    errors.SchemaOutdated: ("", ": run `registration-persistence migrate`, or look at the statement"),
+    errors.WriterMoved: ("the server has become read-only, so nothing was kept: ", ""),
+    errors.SchemaOutdated: ("", ": run `registration-persistence migrate`, or correct the statement"),
 }
 
-# The server ended a session that was idle, so it had nothing of a COMMIT on its way.
-_ENDED_WHILE_IDLE = ("25P03", "57P05")
+# idle_in_transaction_session_timeout and idle_session_timeout: the session was idle, so no COMMIT was being processed.
+_IDLE_TIMEOUTS = ("25P03", "57P05")
 
 
 def needs_sqlstate(error: Exception) -> bool:
-    """Tell whether the text of a failed attempt to connect is none that is known, so that only its SQLSTATE decides."""
-    return isinstance(error, psycopg.Error) and error.sqlstate is None and _by_text(error) is None
+    """Return whether the text of a failed attempt to connect is unrecognised, so only the SQLSTATE can classify it."""
+    return isinstance(error, psycopg.Error) and error.sqlstate is None and _class_by_text(error) is None
 
 
 def connect_failure(error: psycopg.Error | UnicodeError, *, where: str) -> errors.RegistrationPersistenceError:
-    """Return what a failed attempt to connect to *where* means to the caller; *error* becomes its cause.
+    """Return the error of this package for a failed attempt to connect; its cause is a copy of *error*.
 
-    The driver's frames and its connection hold the password, so neither error keeps them.
+    The traceback of *error* and its connection hold the password, so the result refers to neither.
+
+    Args:
+        error: The error of psycopg, or of the encoding of its arguments.
+        where: Database, host and port, for the message.
     """
-    if isinstance(error, UnicodeError):  # it quotes what could not be encoded
-        return errors.ConnectionRejected(f"cannot connect to {where}: host, user or password cannot be encoded")
+    if isinstance(error, UnicodeError):  # its text quotes the value
+        return errors.ConnectionRejected(
+            f"cannot connect to {where}: host, user or password cannot be encoded as UTF-8: correct the settings"
+        )
     meaning = _connect_failure_class(error)(f"cannot connect to {where}: {' '.join(str(error).split())}")
-    # A copy, because the driver's own error leads to the connection's parameters.
+    # A copy, because psycopg's own error refers to the connection and its parameters.
     meaning.__cause__ = type(error)(str(error))
     return meaning
 
 
 def _connect_failure_class(error: psycopg.Error) -> type[errors.RegistrationPersistenceError]:
     state = error.sqlstate or ""
-    by_state = _CONNECT_STATES.get(state) or _CONNECT_STATES.get(state[:2])
-    return _by_text(error) or by_state or errors.DatabaseUnavailable
+    by_state = _CONNECT_FAILURES_BY_SQLSTATE.get(state) or _CONNECT_FAILURES_BY_SQLSTATE.get(state[:2])
+    return _class_by_text(error) or by_state or errors.DatabaseUnavailable
 
 
-def _by_text(error: psycopg.Error) -> type[errors.RegistrationPersistenceError] | None:
-    message = _NAMES.sub("", str(error))
-    return next((meaning for pattern, meaning in _CONNECT_FAILURES if pattern.search(message)), None)
+def _class_by_text(error: psycopg.Error) -> type[errors.RegistrationPersistenceError] | None:
+    message = _QUOTED_NAMES.sub("", str(error))
+    return next((meaning for pattern, meaning in _CONNECT_FAILURES_BY_TEXT if pattern.search(message)), None)
 
 
 def statement_failure(
     error: psycopg.Error, *, lost: bool, committing: bool, read_only: bool
 ) -> errors.RegistrationPersistenceError | None:
-    """Return what a failed statement means to the caller; `None` where the driver's error says it best.
+    """Return the error of this package for a failed statement; `None` if psycopg's error is to be raised.
 
     Args:
-        error: What psycopg raised.
-        lost: Whether the connection is unusable now.
-        committing: Whether COMMIT was on its way.
-        read_only: Whether the transaction is read-only because the service made it so.
+        error: The error of psycopg.
+        lost: Whether the connection is unusable.
+        committing: Whether COMMIT may have been sent.
+        read_only: Whether the service itself made the transaction read-only.
     """
-    meaning = _BY_SQLSTATE.get(error.sqlstate or "")
+    meaning = _STATEMENT_FAILURES.get(error.sqlstate or "")
     if meaning is errors.WriterMoved and read_only:
         return None
     if meaning is None and (lost or (error.sqlstate or "").startswith("08")):
         meaning = errors.ConnectionLost
-    if meaning is errors.ConnectionLost and committing and error.sqlstate not in _ENDED_WHILE_IDLE:
+    if meaning is errors.ConnectionLost and committing and error.sqlstate not in _IDLE_TIMEOUTS:
         meaning = errors.CommitOutcomeUnknown
     if meaning is None:
         return None
@@ -129,12 +134,12 @@ def statement_failure(
 
 
 def without_detail(error: psycopg.Error) -> psycopg.Error:
-    """Take DETAIL and CONTEXT, where PostgreSQL quotes the row, out of *error*'s message; `error.diag` keeps them."""
+    """Remove DETAIL and CONTEXT, which quote the row, from the message of *error*; `error.diag` keeps them."""
     if error.diag.message_primary:
         error.args = (error.diag.message_primary,)
     return error
 
 
 def transaction_is_aborted(connection: Any) -> bool:
-    """Tell whether a failed statement has ended the transaction of *connection*; asks libpq, not the server."""
+    """Return whether a failed statement has aborted the transaction of *connection*; no round trip."""
     return bool(connection.info.transaction_status == pq.TransactionStatus.INERROR)

@@ -1,65 +1,105 @@
-"""What `database` reports of itself: one log line and one counter for each thing that happened, by cause."""
+"""`DatabaseEvent` and `Events`: one log line and one counter for each event between this process and the database."""
 
 import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Literal, TypeAlias
+
+EventName: TypeAlias = Literal["connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry"]
+
+OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "writer_moved", "lost", "recycled", "further"]
+"""Why a connection was opened."""
+
+SecretReadCause: TypeAlias = Literal["cold", "refresh", "rotation", "pending", "restore"]
+"""Why Secrets Manager was called."""
+
+WaitCause: TypeAlias = Literal["not_ready", "no_slot", "login_rejected", "no_secret"]
+"""Why the next attempt to connect waits."""
+
+RetryCause: TypeAlias = Literal[
+    "connection_lost", "writer_moved", "transaction_conflict", "lock_timeout", "commit_outcome_unknown"
+]
+"""Why `Database.run` repeats a unit of work."""
+
+EventCause: TypeAlias = OpeningCause | SecretReadCause | WaitCause | RetryCause | Literal["password", "unavailable"]
 
 _logger = logging.getLogger("registration_persistence.database")
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseEvent:
-    """Something that happened between this process and the database.
+    """An event between this process and the database.
 
     Args:
-        name: What happened, as below.
-        cause: Why.
+        name: The kind of event.
 
-            - `connection_opened`: `cold` (the first of this process), `rotation` (the first credentials were
-              refused), `thaw` (the one before did not survive its idle time), `writer_moved`, `lost`, `recycled` (after
-              `dispose`, or along with others) or `further` (besides those that are open).
+            - `connection_opened`: a connection was opened.
+            - `login_rejected`: the server rejected a user name or password.
+            - `secret_read`: Secrets Manager returned the secret.
+            - `secret_stale`: the secret could not be read again, so the last good value stays in use.
+            - `wait`: an attempt to connect failed, and the next one waits.
+            - `retry`: `Database.run` repeats the unit of work.
+        cause: The reason, by *name*.
+
+            - `connection_opened`: `cold` (the first connection of this process), `rotation` (the server rejected the
+              credentials that were tried first), `thaw` (the previous connection broke while it was idle),
+              `writer_moved` (the server of the previous one became read-only), `lost` (the previous one broke in use),
+              `recycled` (the previous one was closed, by `dispose` or together with others) or `further` (one more,
+              beside those that are open).
             - `login_rejected`: `password`.
-            - `secret_read`: `cold`, `refresh` (it was old), `rotation` (after a refused login), `pending` (from the
-              version that a rotation is about to make current) or `restore` (after a SnapStart snapshot).
-            - `secret_stale`: `unavailable` (the last good value is used instead).
-            - `wait`: `not_ready`, `no_slot`, `login_rejected` or `no_secret`, before the next attempt to connect.
+            - `secret_read`: `cold` (the first read), `refresh` (the cached value was old), `rotation` (after a rejected
+              login), `pending` (the version that a rotation has not made current yet) or `restore` (after a SnapStart
+              snapshot).
+            - `secret_stale`: `unavailable`.
+            - `wait`: `not_ready`, `no_slot`, `login_rejected` or `no_secret`.
             - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout` or
-              `commit_outcome_unknown`: `Database.run` repeats the work.
-        seconds: How long it took, or the wait before it.
+              `commit_outcome_unknown`.
+        seconds: The duration of the event in seconds; for `wait` and `retry`, the wait that follows.
     """
 
-    name: str
-    cause: str
+    name: EventName
+    cause: EventCause
     seconds: float
 
 
-Subscriber = Callable[[DatabaseEvent], None]
+Subscriber: TypeAlias = Callable[[DatabaseEvent], None]
+
+EventCallback: TypeAlias = Callable[[EventName, EventCause, float], None]
+"""A function that takes the fields of a `DatabaseEvent`."""
 
 
 @dataclass(slots=True)
 class Events:
-    """The events of one `Database`: counted, logged, and handed to whoever subscribed."""
+    """Counts and logs the events of one `Database`, and passes them to subscribers."""
 
-    _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _counts: Counter[tuple[EventName, EventCause]] = field(default_factory=Counter)
     _subscribers: list[Subscriber] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Call *subscriber* with every `DatabaseEvent` from now on, in the thread where it happens.
+        """Call *subscriber* with each `DatabaseEvent` from now on.
 
-        What it raises is logged and goes no further: a metric that cannot be sent fails no request.
+        An exception of *subscriber* is logged and dropped, so that a failing metric fails no request.
+
+        Args:
+            subscriber: Called in the thread in which the event happens.
         """
         self._subscribers.append(subscriber)
 
-    def count(self, name: str, cause: str | None = None) -> int:
-        """Return how often *name* happened, for one *cause* or for all."""
+    def count(self, name: EventName, cause: EventCause | None = None) -> int:
+        """Return the number of events so far.
+
+        Args:
+            name: The kind of event.
+            cause: The only cause to count. Defaults to all.
+        """
         with self._lock:
             return sum(n for (event, why), n in self._counts.items() if event == name and cause in (None, why))
 
     def emit(self, event: DatabaseEvent) -> None:
-        """Count and log *event*, and hand it to the subscribers."""
+        """Count *event*, log it at level INFO, and pass it to the subscribers."""
         with self._lock:
             self._counts[event.name, event.cause] += 1
         _logger.info(
@@ -76,5 +116,5 @@ class Events:
                 _logger.exception("a subscriber to database events failed on %s", event.name)
 
     def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread of the parent may have held."""
+        """Replace the lock, because another thread of the parent may have held it during the fork."""
         self._lock = Lock()

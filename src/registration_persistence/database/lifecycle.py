@@ -1,4 +1,4 @@
-"""What the process goes through around the database: forks, Lambda's snapshots and its end."""
+"""Hooks for the events of a process's life: fork, SnapStart snapshot and SIGTERM."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ import uuid_utils
 
 
 class Forkable(Protocol):
-    """Something that must not share sockets and locks with the process it was forked from."""
+    """An object that must not share sockets or locks with the parent process."""
 
     def after_fork_in_child(self) -> None:
-        """Give up what belongs to the parent, without closing it."""
+        """Let go of the parent's sockets and locks without closing them."""
 
 
 _forkables: "WeakSet[Forkable]" = WeakSet()
@@ -34,15 +34,19 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def in_lambda() -> bool:
-    """Tell whether this process is a Lambda's."""
+    """Return whether this process runs on AWS Lambda."""
     return bool(os.environ.get("AWS_LAMBDA_FUNCTION_NAME"))
 
 
 def around_snapshots(*, before: Callable[[], None], after: Callable[[], None]) -> None:
-    """Call *before* a SnapStart snapshot is taken of this process, and *after* each time that it is restored.
+    """Register hooks for SnapStart; without Lambda's module `snapshot_restore_py` nothing happens.
 
-    Processes that are restored from one snapshot share the state of every random number generator but the kernel's, so
-    the one that makes registration ids gets another. Without Lambda's module `snapshot_restore_py` nothing happens.
+    After a restore, the random number generator of registration ids is seeded again, because all processes that are
+    restored from one snapshot share the state of every generator except the kernel's.
+
+    Args:
+        before: Called before a snapshot of this process is taken.
+        after: Called each time the snapshot is restored.
     """
     try:
         import snapshot_restore_py
@@ -54,10 +58,10 @@ def around_snapshots(*, before: Callable[[], None], after: Callable[[], None]) -
 
 
 def on_sigterm(close: Callable[[], None]) -> None:
-    """Call *close* when Lambda ends this process, then whatever handled SIGTERM before.
+    """Call *close* when the process receives SIGTERM, then the handler that was installed before.
 
-    Lambda sends SIGTERM where the function has an extension, and SIGKILL 300 to 500 ms later. Does nothing outside the
-    main thread, where Python allows no handlers.
+    Lambda sends SIGTERM if the function has an extension, and SIGKILL 300 to 500 ms later. Outside the main thread,
+    where Python allows no signal handlers, nothing happens.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:

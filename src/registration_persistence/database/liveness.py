@@ -1,10 +1,10 @@
-"""Is the pooled connection still good? Asked without a round trip where that is possible."""
+"""Checks whether a pooled connection is still usable, without a round trip if possible."""
 
 import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TypeAlias, assert_never
 
 import psycopg
 from sqlalchemy import Engine, event
@@ -13,100 +13,120 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from registration_persistence.database.deadlines import deadline
 
-REOPENING = "registration_persistence.reopening"
-"""The key of a pool record's `record_info` that says why its next connection is opened."""
+REOPEN_CAUSE = "registration_persistence.reopen_cause"
+"""Key of a pool record's `record_info`: the cause with which the next connection of this record is opened."""
 
-SUSPECT = "registration_persistence.suspect"
-"""The key of a `record_info` that says that its connection must be asked at the next checkout."""
+MUST_PROBE = "registration_persistence.must_probe"
+"""Key of a pool record's `record_info`: the next checkout asks the server, however short the connection was idle."""
 
-# Seconds without use after which a connection is asked whether it is alive. Dead sockets are seen after some minutes.
-_IDLE = 30.0
-# Seconds that it has to answer.
-_PATIENCE = 1.0
-_IDLE_SINCE = "registration_persistence.idle_since"
-_QUESTION = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
+_CHECKED_IN_AT = "registration_persistence.checked_in_at"
+
+# A connection that was idle for longer is probed, because a dead peer may have sent nothing that the socket shows.
+_MAX_UNPROBED_IDLE_SECONDS = 30.0
+
+_PROBE_TIMEOUT_SECONDS = 1.0
+
+_IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
+
+_ServerState: TypeAlias = Literal["writable", "read_only", "unreachable"]
 
 
 def check_on_checkout(engine: Engine) -> None:
-    """Replace a pooled connection of *engine* that is dead, or no longer the writer's, before anybody gets it.
+    """Replace a pooled connection of *engine* at checkout if it is dead or its server became read-only.
 
-    Every checkout looks at the socket, which costs no round trip: it is readable where the server has said or closed
-    something. Only then, and where the connection idled for more than half a minute, is the server asked.
+    Each checkout looks at the socket, without a round trip: it is readable if the server sent something or closed it.
+    The server is asked only if the socket is readable, if a write was refused, or after 30 s without use.
     """
-    event.listen(engine, "checkin", _note_time)
+    event.listen(engine, "checkin", _record_checkin)
     event.listen(engine, "checkout", _check)
 
 
-def said_something(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether the server has sent anything to an idle *connection*, such as why it closed it; no round trip."""
+def has_pending_input(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether an idle *connection* has unread input, for example why the server closed it; no round trip."""
     poll = select.poll()
     try:
         poll.register(connection.fileno(), select.POLLIN)
-    except psycopg.OperationalError:  # it has no socket any more
+    except psycopg.OperationalError:  # the socket is closed
         return True
     return bool(poll.poll(0))
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:
-    """Ask the server, which takes one round trip and at most a second."""
-    return _answer(connection) is not None
+    """Return whether the server answers within a second; one round trip."""
+    return _probed_state(connection) != "unreachable"
 
 
 def is_demoted(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether the server said, with its last answer, that its transactions are read-only by default.
+    """Return whether the server has reported that its transactions are read-only by default; no round trip.
 
-    PostgreSQL 14 and newer report it without being asked; from an older one, or a pooler, this is false.
+    PostgreSQL 14 and newer report it with their next answer. With an older server or a pooler the result is false.
     """
     reported = (b"default_transaction_read_only", b"in_hot_standby")
     return any(connection.pgconn.parameter_status(name) == b"on" for name in reported)
 
 
-def made_read_only_by_itself(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether a transaction that is read-only must have been made so by the service: the server is a writer."""
+def is_reported_writable(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the server has reported that it accepts writes; no round trip.
+
+    If a transaction is read-only nevertheless, the service made it so.
+    """
     return connection.pgconn.parameter_status(b"in_hot_standby") == b"off" and not is_demoted(connection)
 
 
 def _now() -> tuple[float, float]:
-    # A frozen process may find either clock where it was.
+    # Both clocks: while a process is frozen, either may stand still.
     return time.time(), time.monotonic()
 
 
-def _note_time(connection: Any, record: ConnectionPoolEntry) -> None:
+def _record_checkin(connection: Any, record: ConnectionPoolEntry) -> None:
     if connection is not None:
-        record.info[_IDLE_SINCE] = _now()
+        record.info[_CHECKED_IN_AT] = _now()
 
 
 def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-    since = record.info.pop(_IDLE_SINCE, None)
-    if since is None:
-        return  # it was opened a moment ago
+    """Let SQLAlchemy replace *connection* if it is unusable; called at each checkout."""
+    checked_in_at = record.info.pop(_CHECKED_IN_AT, None)
+    if checked_in_at is None:
+        return  # it was opened for this checkout
     assert record.record_info is not None
-    suspect = record.record_info.pop(SUSPECT, None)
-    idle = max(now - then for now, then in zip(_now(), since, strict=True))
-    demoted = None if connection.closed else is_demoted(connection)
-    if demoted is False and (suspect or idle > _IDLE or said_something(connection)):
-        demoted = _answer(connection)
-    if demoted:
-        record.record_info[REOPENING] = "writer_moved"
-        raise InvalidatePoolError("the server is read-only now")
-    if demoted is None:
-        record.record_info[REOPENING] = "thaw"
-        raise DisconnectionError("the connection did not survive its idle time")
+    must_probe = bool(record.record_info.pop(MUST_PROBE, False))
+    idle = max(now - then for now, then in zip(_now(), checked_in_at, strict=True))
+    state = _state(connection, must_probe=must_probe or idle > _MAX_UNPROBED_IDLE_SECONDS)
+    match state:
+        case "writable":
+            return
+        case "read_only":
+            record.record_info[REOPEN_CAUSE] = "writer_moved"
+            raise InvalidatePoolError("the server is read-only now")
+        case "unreachable":
+            record.record_info[REOPEN_CAUSE] = "thaw"
+            raise DisconnectionError("the connection broke while it was idle")
+        case _:
+            assert_never(state)
 
 
-def _answer(connection: psycopg.Connection[Any]) -> bool | None:
-    """Return whether the server is read-only; `None` where it does not answer."""
+def _state(connection: psycopg.Connection[Any], *, must_probe: bool) -> _ServerState:
+    """Return the state of *connection*'s server, with a round trip only if it is needed."""
+    if connection.closed:
+        return "unreachable"
+    if is_demoted(connection):
+        return "read_only"
+    return _probed_state(connection) if must_probe or has_pending_input(connection) else "writable"
+
+
+def _probed_state(connection: psycopg.Connection[Any]) -> _ServerState:
+    """Return the state that the server answers; one round trip."""
     try:
-        with deadline(_PATIENCE, reserve=0), _own_statement(connection):
-            row = connection.execute(_QUESTION, prepare=False).fetchone()
+        with deadline(_PROBE_TIMEOUT_SECONDS, reserve=0), _outside_transaction(connection):
+            row = connection.execute(_IS_READ_ONLY, prepare=False).fetchone()
     except psycopg.Error:
-        return None
-    return bool(row and row[0])
+        return "unreachable"
+    return "read_only" if row and row[0] else "writable"
 
 
 @contextmanager
-def _own_statement(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Let a statement begin no transaction where there is none."""
+def _outside_transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Run statements without BEGIN, unless a transaction is open already."""
     idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
     if not idle or connection.autocommit:
         yield

@@ -1,10 +1,11 @@
-"""Keeps passwords and rows out of what the libraries below log at DEBUG."""
+"""`redact_logs`: keeps passwords and rows out of the DEBUG logs of botocore and SQLAlchemy."""
 
 import logging
 
 ENGINE_LOGGING_NAME = "registration_persistence"
+"""The `logging_name` of our engines; SQLAlchemy appends it to the name of the logger."""
 
-# Each logger, and what a record must not mention: botocore logs every response, SQLAlchemy every row.
+# Substrings of confidential records, for each logger: botocore logs every response, SQLAlchemy every row.
 _CONFIDENTIAL = {
     "botocore.parsers": ("SecretString", "SecretBinary"),
     f"sqlalchemy.engine.Engine.{ENGINE_LOGGING_NAME}": ("Row (",),
@@ -12,19 +13,21 @@ _CONFIDENTIAL = {
 
 
 class _Redaction(logging.Filter):
-    def __init__(self, *markers: str) -> None:
+    """Drops every record that contains one of *substrings*."""
+
+    def __init__(self, *substrings: str) -> None:
         super().__init__()
-        self._markers = markers
+        self._substrings = substrings
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        return not any(marker in message for marker in self._markers)
+        return not any(substring in message for substring in self._substrings)
 
 
-_filters = {name: _Redaction(*markers) for name, markers in _CONFIDENTIAL.items()}
+_filters = {name: _Redaction(*substrings) for name, substrings in _CONFIDENTIAL.items()}
 
 
 def redact_logs() -> None:
-    """Drop the records that would quote a secret or a row; calling it again changes nothing."""
+    """Install the filters that drop log records with a secret or a row; a second call changes nothing."""
     for name, redaction in _filters.items():
         logging.getLogger(name).addFilter(redaction)

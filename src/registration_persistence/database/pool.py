@@ -8,21 +8,21 @@ from registration_persistence.errors import PoolExhausted
 
 
 class BoundedPool(QueuePool):
-    """A `QueuePool` that waits no longer than the deadline, and says what to do when all is checked out."""
+    """A `QueuePool` whose checkout waits no longer than the deadline, with an error that explains the fix."""
 
     @property
-    def _timeout(self) -> float:  # QueuePool has an attribute of this name, which it reads at each checkout
-        return max(min(self._longest_wait, remaining()), 0.0)
+    def _timeout(self) -> float:  # overrides the attribute that QueuePool reads at each checkout
+        return max(min(self._max_wait_seconds, remaining()), 0.0)
 
     @_timeout.setter
     def _timeout(self, seconds: float) -> None:
-        self._longest_wait = seconds
+        self._max_wait_seconds = seconds
 
     def connect(self) -> PoolProxiedConnection:
-        """Check a connection out.
+        """Check out a connection.
 
         Raises:
-            PoolExhausted: Every connection is checked out, and stayed so for the pool's timeout.
+            PoolExhausted: All connections stayed checked out until the pool's timeout or the deadline.
         """
         waited = self._timeout
         try:
@@ -31,7 +31,7 @@ class BoundedPool(QueuePool):
             if self.size() == 1:
                 message = (
                     "this process's one connection is already checked out: use the session that is open instead of "
-                    "opening another inside it, or set APP_DATABASE_POOL=service where requests run side by side"
+                    "opening another inside it, or set APP_DATABASE_POOL=service if requests run in parallel"
                 )
             else:
                 message = (
@@ -41,8 +41,8 @@ class BoundedPool(QueuePool):
             raise PoolExhausted(message) from error
 
     def recreate(self) -> "BoundedPool":
-        """Return an empty pool with the same limits, whatever the deadline of the moment."""
+        """Return an empty pool with the same limits; the current deadline does not become its timeout."""
         pool = super().recreate()
         assert isinstance(pool, BoundedPool)
-        pool._timeout = self._longest_wait  # noqa: SLF001 of this class
+        pool._timeout = self._max_wait_seconds  # noqa: SLF001 of this class
         return pool

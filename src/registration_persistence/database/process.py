@@ -17,7 +17,7 @@ from registration_persistence.database.settings import DatabaseSettings
 
 
 class _ThisProcess:
-    """Holds the one `Database` that `get_db` gives."""
+    """Holds the one `Database` that `get_db` returns."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -35,23 +35,24 @@ class _ThisProcess:
         return self._database
 
     def forget(self) -> None:
-        """Dispose of the database; the next one is made from the environment of then."""
+        """Dispose of the database; the next use creates a new one from the environment at that time."""
         with self._lock:
             if self._database is not None:
                 self._database.dispose()
             self._database = None
 
     def after_fork_in_child(self) -> None:
-        self._lock = Lock()  # another thread of the parent may have held it
+        self._lock = Lock()  # another thread of the parent may have held it during the fork
 
 
 _this_process = _ThisProcess()
 
 
 def get_db() -> Database:
-    """Return this process's database, made from the environment at first use; always the same object.
+    """Return the database of this process, always the same object; the first call creates it from the environment.
 
-    Safe to call from any thread, and after a fork: the child gets connections of its own.
+    It may be called from any thread, and after a fork: the child opens its own connections. On AWS Lambda, the first
+    call also registers hooks for SnapStart and SIGTERM.
 
     Raises:
         ConfigurationError: The environment is wrong; the next call reads it again.
@@ -60,15 +61,28 @@ def get_db() -> Database:
 
 
 def forget_db() -> None:
-    """Let the next `get_db()` read the environment again; for tests, each of which has a database of its own."""
+    """Dispose of the database, so that the next `get_db()` reads the environment again; for tests."""
     _this_process.forget()
 
 
 def session_scope(*, autocommit: bool = False, read_only: bool = False) -> AbstractContextManager[Session]:
-    """Return `get_db().session(...)`: a session that commits when the block ends."""
+    """Return a session of `get_db()`: a context manager that commits when its block ends, and rolls back if it raises.
+
+    Args:
+        autocommit: Whether each statement commits by itself. Defaults to false.
+        read_only: Whether the server rejects writes. Defaults to false.
+
+    Raises:
+        ConfigurationError: The environment is wrong.
+        RegistrationPersistenceError: One of the errors of `Database.session`, when the block begins or ends.
+    """
     return get_db().session(autocommit=autocommit, read_only=read_only)
 
 
 def get_engine() -> Engine:
-    """Return the engine of `get_db()`, for code that wants plain SQLAlchemy."""
+    """Return the engine of `get_db()`, for code that uses SQLAlchemy directly.
+
+    Raises:
+        ConfigurationError: The environment is wrong.
+    """
     return get_db().engine

@@ -1,4 +1,4 @@
-"""What became of a session's commits, for the error of a block that swallows one and goes on."""
+"""`OutcomeTrackingSession`: a session that records the outcomes of its commits."""
 
 from sqlalchemy import event
 from sqlalchemy.exc import PendingRollbackError
@@ -7,28 +7,28 @@ from sqlalchemy.orm import Session
 from registration_persistence.errors import CommitOutcomeUnknown, TransactionAborted
 
 KEPT = "registration_persistence.kept"
-"""The key of a session's `info` that says that it has committed."""
+"""Key of a session's `info`: a COMMIT of this session succeeded, so a repetition would do that work twice."""
 
-_UNKNOWN = "registration_persistence.unknown"
+_OUTCOME_UNKNOWN = "registration_persistence.outcome_unknown"
 
-# SQLAlchemy's code of a `PendingRollbackError` after a lost connection; after a failed flush it is another.
+# SQLAlchemy's code of the `PendingRollbackError` after a lost connection; after a failed flush it is another.
 _CONNECTION_INVALIDATED = "8s2b"
 
 
 class OutcomeTrackingSession(Session):
-    """A session that remembers what became of the commits of whoever uses it."""
+    """A session that records in its `info` whether a commit succeeded or has an unknown outcome."""
 
     def commit(self) -> None:
-        """Commit, and note where the outcome is unknown."""
+        """Commit, and record an unknown outcome."""
         try:
             super().commit()
         except CommitOutcomeUnknown:
-            self.info[_UNKNOWN] = True
+            self.info[_OUTCOME_UNKNOWN] = True
             raise
 
 
 @event.listens_for(OutcomeTrackingSession, "after_commit")
-def _note_commit(session: Session) -> None:
+def _record_commit(session: Session) -> None:
     if not session.in_nested_transaction():
         session.info[KEPT] = True
 
@@ -36,13 +36,19 @@ def _note_commit(session: Session) -> None:
 def swallowed_error(
     session: Session, error: PendingRollbackError, *, autocommit: bool
 ) -> CommitOutcomeUnknown | TransactionAborted:
-    """Return what it means that a block went on after an error that had ended its transaction."""
+    """Return the error for a block that swallowed an error which had ended its transaction.
+
+    Args:
+        session: The session of the block.
+        error: SQLAlchemy's refusal of the final commit.
+        autocommit: Whether each statement of the session committed by itself.
+    """
     if autocommit and error.code == _CONNECTION_INVALIDATED:
         return CommitOutcomeUnknown(
             "the connection was lost in a statement of this session, which may or may not have been kept; "
-            "the statements before it were"
+            "the statements before it were kept"
         )
-    if _UNKNOWN in session.info:
+    if _OUTCOME_UNKNOWN in session.info:
         return CommitOutcomeUnknown("the connection was lost in a COMMIT of this session, whose error was swallowed")
     before = "; what it had committed before was kept" if autocommit or KEPT in session.info else ""
     return TransactionAborted(

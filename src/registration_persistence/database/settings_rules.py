@@ -1,45 +1,51 @@
-"""What `APP_DATABASE_*` may be: each problem is one sentence with the variable, its state and what was expected."""
+"""The rules for `APP_DATABASE_*`: each problem is one sentence with the variable, its state and the expected value."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.durations import in_seconds
 
-ENVIRONMENTS = ("prod", "staging", "dev", "test", "local")
+Environment: TypeAlias = Literal["prod", "staging", "dev", "test", "local"]
 
-POOLS = ("lambda", "service", "proxy")
+SslMode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+PoolMode: TypeAlias = Literal["lambda", "service", "proxy"]
 
-# Where a database may be reached without TLS, and with a password from the environment.
-_RELAXED = ("test", "local")
+# In these environments a database may be reached without TLS, and with a password from the environment.
+_RELAXED: tuple[Environment, ...] = ("test", "local")
 
-_ENCRYPTING = SSL_MODES[SSL_MODES.index("require") :]
+_ENCRYPTING: tuple[SslMode, ...] = ("require", "verify-ca", "verify-full")
 
-VERIFYING = SSL_MODES[SSL_MODES.index("verify-ca") :]
+VERIFYING: tuple[SslMode, ...] = ("verify-ca", "verify-full")
+"""The modes that verify the server's certificate."""
 
 SECRET_ARN = re.compile(
     r"arn:(?P<partition>aws|aws-cn|aws-us-gov):secretsmanager:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d):\d{12}:secret:[\w/+=.@-]+",
     re.ASCII,
 )
+"""The ARN of a secret, with the groups `partition` and `region`."""
+
+MAX_IDENTIFIER_BYTES = 63
+"""PostgreSQL truncates longer identifiers (`NAMEDATALEN - 1`)."""
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-
 _HOST_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
-# PostgreSQL keeps a timeout as a 32-bit number of milliseconds.
-_LONGEST_TIMEOUT = (2**31 - 1) / 1000
+_MAX_PORT = 65535
 
-_SHORTEST_TIMEOUT = 0.001
+# PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
+_MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.001, (2**31 - 1) / 1000
 
-# NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
-LONGEST_NAME = 63
+# psycopg raises a connect timeout below 2 s to 2 s, and takes 0 for no limit.
+_MIN_CONNECT_TIMEOUT_SECONDS = 2
 
-_LARGEST_PORT = 65535
+TIMEOUTS = ("connect_timeout", "statement_timeout", "lock_timeout", "idle_in_transaction_timeout")
+"""The settings that are durations."""
 
 VARIABLES: Mapping[str, str] = {
     "host": "APP_DATABASE_HOST",
@@ -58,14 +64,14 @@ VARIABLES: Mapping[str, str] = {
     "lock_timeout": "APP_DATABASE_LOCK_TIMEOUT",
     "idle_in_transaction_timeout": "APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT",
 }
-"""Each setting and the environment variable it is read from."""
+"""The environment variable of each setting."""
 
 
 def problems_of(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with *values*; a setting that is absent has its default."""
+    """Yield each problem of *values*, as one sentence; a setting that is absent has its default."""
     environment = values.get("environment", "prod")
-    if environment not in ENVIRONMENTS:
-        yield f"APP_ENVIRONMENT is {environment!r}: expected one of {', '.join(ENVIRONMENTS)}"
+    if environment not in get_args(Environment):
+        yield f"APP_ENVIRONMENT is {environment!r}: expected one of {', '.join(get_args(Environment))}"
     relaxed = environment in _RELAXED
     yield from _address_problems(values, relaxed=relaxed)
     yield from _credential_problems(values, relaxed=relaxed)
@@ -83,16 +89,18 @@ def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[s
             yield f"APP_DATABASE_HOST is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
     elif not _is_host(host):
         yield f"APP_DATABASE_HOST is {quoted(host)}: expected one host name or IP address"
-    if not 1 <= port <= _LARGEST_PORT:
-        yield f"APP_DATABASE_PORT is {port}: expected 1 to {_LARGEST_PORT}"
+    if not 1 <= port <= _MAX_PORT:
+        yield f"APP_DATABASE_PORT is {port}: expected a whole number from 1 to {_MAX_PORT}"
     if not name:
         yield "APP_DATABASE_NAME is not set: expected the name of the database"
-    elif not is_text(name) or len(name.encode()) > LONGEST_NAME:
-        yield f"APP_DATABASE_NAME is longer than {LONGEST_NAME} octets or holds NUL: expected the name of the database"
+    elif not is_text(name):
+        yield "APP_DATABASE_NAME holds NUL or is not UTF-8: expected the name of the database"
+    elif len(name.encode()) > MAX_IDENTIFIER_BYTES:
+        yield f"APP_DATABASE_NAME has {len(name.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
 
 
 def is_text(text: str) -> bool:
-    """Tell whether *text* has something in it and reaches the server as it is, which NUL and lone surrogates do not."""
+    """Return whether *text* is not empty and can be sent to the server: it has neither NUL nor lone surrogates."""
     try:
         return b"\0" not in text.encode() and text != ""
     except UnicodeEncodeError:
@@ -118,7 +126,7 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
     arn, user, password = values.get("secret_arn"), values.get("user"), values.get("password")
     if (user or password) and not relaxed:
         yield (
-            "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only where APP_ENVIRONMENT is test or local: "
+            "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local: "
             "unset them and set APP_DATABASE_SECRET_ARN"
         )
     elif (user or password) and arn:
@@ -134,7 +142,7 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
 
 
 def arn_problem(arn: str, name: str) -> str | None:
-    """Return what is wrong with the ARN of a secret, which *name* names, or `None`."""
+    """Return the problem of the ARN of a secret, as one sentence about *name*; `None` if there is none."""
     match = SECRET_ARN.fullmatch(arn)
     if match is None:
         return (
@@ -155,8 +163,8 @@ def _partition_of(region: str) -> str:
 
 def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
     mode, certificate, host = values.get("sslmode", "require"), values.get("ssl_root_cert"), values.get("host")
-    if mode not in SSL_MODES:
-        yield f"APP_DATABASE_SSLMODE is {mode!r}: expected one of {', '.join(SSL_MODES)}"
+    if mode not in get_args(SslMode):
+        yield f"APP_DATABASE_SSLMODE is {mode!r}: expected one of {', '.join(get_args(SslMode))}"
     elif mode not in _ENCRYPTING and not relaxed:
         yield (
             f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
@@ -175,23 +183,26 @@ def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
 
 def _pool_problems(values: Mapping[str, Any]) -> Iterator[str]:
     pool, size = values.get("pool", "service"), values.get("pool_size", 5)
-    if pool not in POOLS:
-        yield f"APP_DATABASE_POOL is {pool!r}: expected one of {', '.join(POOLS)}"
+    if pool not in get_args(PoolMode):
+        yield f"APP_DATABASE_POOL is {pool!r}: expected one of {', '.join(get_args(PoolMode))}"
     if size < 1:
         yield f"APP_DATABASE_POOL_SIZE is {size}: expected 1 or more"
 
 
 def _timeout_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("connect_timeout", "statement_timeout", "lock_timeout", "idle_in_transaction_timeout"):
-        # psycopg rounds a connect timeout under two seconds up, and takes 0 for no limit at all.
-        least = 2 if name == "connect_timeout" else 0
-        seconds = values.get(name, least)
-        if not (math.isfinite(seconds) and least <= seconds <= _LONGEST_TIMEOUT):
-            yield f"{VARIABLES[name]} is {seconds:g}: expected seconds, {least} or more"
-        elif 0 < seconds < _SHORTEST_TIMEOUT:
-            yield f"{VARIABLES[name]} is {seconds:g}: expected {_SHORTEST_TIMEOUT:g} s or more, or 0 for no limit"
+    for name in TIMEOUTS:
+        variable, least = VARIABLES[name], _MIN_CONNECT_TIMEOUT_SECONDS if name == "connect_timeout" else 0
+        try:
+            seconds = in_seconds(values.get(name, least), name=variable)
+        except (TypeError, ValueError) as error:
+            yield str(error)
+            continue
+        if not (math.isfinite(seconds) and least <= seconds <= _MAX_TIMEOUT_SECONDS):
+            yield f"{variable} is {seconds:g}: expected {least} to {_MAX_TIMEOUT_SECONDS:.3f} seconds"
+        elif 0 < seconds < _MIN_TIMEOUT_SECONDS:
+            yield f"{variable} is {seconds:g}: expected {_MIN_TIMEOUT_SECONDS:g} seconds or more, or 0 for no limit"
 
 
 def quoted(text: str) -> str:
-    """Return *text* for an error message, unless it looks like a URL or a secret, which may hold a password."""
+    """Return *text* in quotes for an error message, or a placeholder if it looks like a URL or a secret's value."""
     return "a value that is not shown, as it may hold a password" if re.search(r'@|://|[{"]', text) else repr(text)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from registration_persistence.database import Credentials, Database, DatabaseSettings, StaticCredentials, deadline
 from registration_persistence.database.commit_guard import driver_connection
-from registration_persistence.database.credentials.secrets_manager import read_secret
+from registration_persistence.database.credentials.secret_reader import read_secret
 from registration_persistence.database.engine import create_database_engine
 from registration_persistence.errors import ConfigurationError, RegistrationPersistenceError
 from registration_persistence.schema.bootstrap_catalog import ADMIN, MEMBERSHIPS, OWNED, ROLES, STATE

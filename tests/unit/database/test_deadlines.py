@@ -2,6 +2,7 @@
 
 import math
 import time
+from datetime import timedelta
 from threading import Thread
 
 import pytest
@@ -33,6 +34,12 @@ def test_seconds_run_down_and_keep_a_reserve() -> None:
         time.sleep(0.02)
         assert 9 < remaining() < first <= 9.5
     assert remaining() == math.inf
+
+
+def test_a_deadline_and_its_reserve_may_be_timedeltas() -> None:
+    """A `timedelta` means the same as its number of seconds."""
+    with deadline(timedelta(minutes=1), reserve=timedelta(seconds=20)):
+        assert 39 < remaining() <= 40
 
 
 def test_a_lambdas_context_is_asked_each_time() -> None:
@@ -74,12 +81,14 @@ def test_other_threads_have_none() -> None:
 @pytest.mark.parametrize(
     ("limit", "reserve", "error", "said"),
     [
-        ("3", 0.5, TypeError, "seconds or the context of a Lambda, not str"),
-        (None, 0.5, TypeError, "not NoneType"),
-        (True, 0.5, TypeError, "not bool"),
-        (math.nan, 0.5, ValueError, "not a number"),
-        (3, -1, ValueError, "the reserve is -1"),
-        (3, math.nan, ValueError, "the reserve is nan"),
+        ("3", 0.5, TypeError, "the deadline is a str: expected a timedelta, a number of seconds or the context of a"),
+        (None, 0.5, TypeError, "the deadline is a NoneType: expected"),
+        (True, 0.5, TypeError, "the deadline is a bool: expected"),
+        (math.nan, 0.5, ValueError, "the deadline is NaN: expected"),
+        (3, -1, ValueError, "the reserve is -1 s: expected 0 s or more"),
+        (3, timedelta(seconds=-1), ValueError, "the reserve is -1 s: expected 0 s or more"),
+        (3, math.nan, ValueError, "the reserve is NaN: expected"),
+        (3, "1", TypeError, "the reserve is a str: expected a timedelta or a number of seconds"),
     ],
 )
 def test_what_is_no_time_is_refused(limit: float, reserve: float, error: type[Exception], said: str) -> None:

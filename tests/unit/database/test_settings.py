@@ -3,7 +3,9 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields, replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from registration_persistence import DatabaseSettings
 from registration_persistence.database import certificates
+from registration_persistence.database.settings_rules import TIMEOUTS as TIMEOUT_SETTINGS
 from registration_persistence.database.settings_rules import VARIABLES
+from registration_persistence.durations import Duration
 from registration_persistence.errors import ConfigurationError
 
 SHIPPED = Path(certificates.__file__).parent
@@ -187,14 +191,18 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
                 for text in NUMBERS
             ),
             (TEST, {"APP_DATABASE_PORT": "5432.0"}, "APP_DATABASE_PORT is '5432.0': expected a whole number"),
-            (TEST, {"APP_DATABASE_PORT": "0"}, "APP_DATABASE_PORT is 0: expected 1 to 65535"),
-            (TEST, {"APP_DATABASE_PORT": "-1"}, "APP_DATABASE_PORT is -1: expected 1 to 65535"),
-            (TEST, {"APP_DATABASE_PORT": "65536"}, "APP_DATABASE_PORT is 65536: expected 1 to 65535"),
+            (TEST, {"APP_DATABASE_PORT": "0"}, "APP_DATABASE_PORT is 0: expected a whole number from 1 to 65535"),
+            (TEST, {"APP_DATABASE_PORT": "-1"}, "APP_DATABASE_PORT is -1: expected a whole number from 1 to 65535"),
+            (
+                TEST,
+                {"APP_DATABASE_PORT": "65536"},
+                "APP_DATABASE_PORT is 65536: expected a whole number from 1 to 65535",
+            ),
             (TEST, {"APP_DATABASE_NAME": ""}, "APP_DATABASE_NAME is not set: expected the name of the database"),
-            (TEST, {"APP_DATABASE_NAME": "n" * 64}, "APP_DATABASE_NAME is longer than 63 octets"),
-            (TEST, {"APP_DATABASE_NAME": "é" * 32}, "APP_DATABASE_NAME is longer than 63 octets"),
-            (TEST, {"APP_DATABASE_NAME": "a\0b"}, "APP_DATABASE_NAME is longer than 63 octets or holds NUL"),
-            (TEST, {"APP_DATABASE_NAME": "\udcff"}, "APP_DATABASE_NAME is longer than 63 octets or holds NUL"),
+            (TEST, {"APP_DATABASE_NAME": "n" * 64}, "APP_DATABASE_NAME has 64 bytes: expected at most 63"),
+            (TEST, {"APP_DATABASE_NAME": "é" * 32}, "APP_DATABASE_NAME has 64 bytes: expected at most 63"),
+            (TEST, {"APP_DATABASE_NAME": "a\0b"}, "APP_DATABASE_NAME holds NUL or is not UTF-8: expected the"),
+            (TEST, {"APP_DATABASE_NAME": "\udcff"}, "APP_DATABASE_NAME holds NUL or is not UTF-8: expected the"),
             *(
                 (
                     TEST,
@@ -209,7 +217,7 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
             (
                 PRODUCTION,
                 {"APP_DATABASE_PASSWORD": PASSWORD},
-                "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only where APP_ENVIRONMENT is test or local",
+                "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local",
             ),
             (TEST, {"APP_DATABASE_SECRET_ARN": ARN}, "APP_DATABASE_SECRET_ARN and APP_DATABASE_USER or _PASSWORD are"),
             *(
@@ -272,20 +280,23 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
             (
                 TEST,
                 {"APP_DATABASE_CONNECT_TIMEOUT": "1.9"},
-                "APP_DATABASE_CONNECT_TIMEOUT is 1.9: expected seconds, 2 ",
+                "APP_DATABASE_CONNECT_TIMEOUT is 1.9: expected 2 to 2147483.647 seconds",
             ),
-            (TEST, {"APP_DATABASE_CONNECT_TIMEOUT": "0"}, "APP_DATABASE_CONNECT_TIMEOUT is 0: expected seconds, 2 or "),
+            (TEST, {"APP_DATABASE_CONNECT_TIMEOUT": "0"}, "APP_DATABASE_CONNECT_TIMEOUT is 0: expected 2 to 2147483."),
             *(
                 (TEST, {f"APP_DATABASE_{name}_TIMEOUT": text}, f"APP_DATABASE_{name}_TIMEOUT is {text!r}: expected a n")
                 for name in TIMEOUTS
                 for text in NUMBERS[:-1]
             ),
             *(
-                (TEST, {f"APP_DATABASE_{name}_TIMEOUT": text}, f"APP_DATABASE_{name}_TIMEOUT is {shown}: expected seco")
+                (
+                    TEST,
+                    {f"APP_DATABASE_{name}_TIMEOUT": text},
+                    f"APP_DATABASE_{name}_TIMEOUT is {shown}: expected {2 * (name == 'CONNECT')} to 2147483.647 sec",
+                )
                 for name in TIMEOUTS
                 for text, shown in [
                     ("-0.1", "-0.1"),
-                    ("nan", "nan"),
                     ("inf", "inf"),
                     ("-inf", "-inf"),
                     ("2147483.648", "2.14748e+06"),
@@ -296,9 +307,13 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
                 (
                     TEST,
                     {f"APP_DATABASE_{name}_TIMEOUT": "0.0009"},
-                    f"APP_DATABASE_{name}_TIMEOUT is 0.0009: expected 0.001 s or more, or 0 for no limit",
+                    f"APP_DATABASE_{name}_TIMEOUT is 0.0009: expected 0.001 seconds or more, or 0 for no limit",
                 )
                 for name in TIMEOUTS[1:]
+            ),
+            *(
+                (TEST, {f"APP_DATABASE_{name}_TIMEOUT": "nan"}, f"APP_DATABASE_{name}_TIMEOUT is NaN: expected a timed")
+                for name in TIMEOUTS
             ),
         ]
     ],
@@ -350,6 +365,44 @@ def test_the_constructor_checks_as_the_environment_does() -> None:
     assert problems_of(PRODUCTION | changes) == raised.value.problems
 
 
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [(timedelta(seconds=2.5), 2.5), (timedelta(minutes=1), 60.0), (3, 3.0), (2.25, 2.25)],
+    ids=repr,
+)
+@pytest.mark.parametrize("name", TIMEOUT_SETTINGS)
+def test_a_timeout_is_a_duration_and_reads_as_seconds(name: str, duration: Duration, seconds: float) -> None:
+    """A `timedelta` and a number are both accepted, and the setting is a float."""
+    arguments: dict[str, Any] = {name: duration}
+
+    settings = DatabaseSettings(host=AURORA, name="registrations", secret_arn=ARN, **arguments)
+
+    assert (seconds, float) == (getattr(settings, name), type(getattr(settings, name)))
+    assert settings == replace(settings)
+
+
+def test_a_timeout_of_the_wrong_type_is_reported_with_all_other_problems() -> None:
+    """A text, `None` and a truth value are problems like every other; a limit also applies to a `timedelta`."""
+    arguments: dict[str, Any] = {
+        "port": 0,
+        "connect_timeout": timedelta(seconds=1),
+        "statement_timeout": "15",
+        "lock_timeout": None,
+        "idle_in_transaction_timeout": True,
+    }
+
+    with pytest.raises(ConfigurationError) as raised:
+        DatabaseSettings(host=AURORA, name="registrations", secret_arn=ARN, **arguments)
+
+    assert (
+        "APP_DATABASE_PORT is 0: expected a whole number from 1 to 65535",
+        "APP_DATABASE_CONNECT_TIMEOUT is 1: expected 2 to 2147483.647 seconds",
+        "APP_DATABASE_STATEMENT_TIMEOUT is a str: expected a timedelta or a number of seconds",
+        "APP_DATABASE_LOCK_TIMEOUT is a NoneType: expected a timedelta or a number of seconds",
+        "APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT is a bool: expected a timedelta or a number of seconds",
+    ) == raised.value.problems
+
+
 @pytest.mark.parametrize("environment", ["", "production", "Test", "tests", "qa"])
 def test_what_is_unknown_is_production(environment: str) -> None:
     """Without a known environment neither plaintext, nor a socket, nor a password is let through."""
@@ -359,7 +412,7 @@ def test_what_is_unknown_is_production(environment: str) -> None:
 
     assert "APP_DATABASE_SSLMODE is 'disable', which can send data without TLS" in problems
     assert "APP_DATABASE_HOST is '/run', a Unix socket" in problems
-    assert "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only where" in problems
+    assert "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if" in problems
 
 
 @pytest.mark.parametrize("environment", ["prod", "staging", "dev"])
@@ -367,7 +420,7 @@ def test_a_password_is_taken_in_test_and_local_only(environment: str) -> None:
     """A cloud's environment refuses user and password however the rest looks."""
     (problem,) = problems_of(TEST | {"APP_ENVIRONMENT": environment})
 
-    assert problem.startswith("APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only where APP_ENVIRONMENT is")
+    assert problem.startswith("APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is")
 
 
 @pytest.mark.parametrize(
@@ -487,7 +540,7 @@ def test_a_lambda_keeps_one_connection_unless_told_otherwise(environ: dict[str, 
     ],
 )
 def test_the_server_sees_which_function_is_connected(name: str, version: str | None, expected: str) -> None:
-    """`application_name` is the function and its version, which stays whole within PostgreSQL's 63 octets."""
+    """`application_name` is the function and its version, which stays whole within PostgreSQL's 63 bytes."""
     environ = {"AWS_LAMBDA_FUNCTION_NAME": name}
     if version is not None:
         environ["AWS_LAMBDA_FUNCTION_VERSION"] = version

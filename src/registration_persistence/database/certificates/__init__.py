@@ -13,9 +13,10 @@ _RDS_HOST = re.compile(
 
 
 def root_certificate_for(host: str) -> Path | None:
-    """Return the file with the roots that sign *host*'s certificate, or `None` where none is shipped.
+    """Return the PEM file with the root certificates for *host*, or `None` if none is shipped.
 
-    An Aurora endpoint is signed by its region's roots, an RDS Proxy endpoint by Amazon Trust Services.
+    The certificate of an Aurora endpoint is signed by the roots of its region, that of an RDS Proxy endpoint by Amazon
+    Trust Services.
     """
     match = _RDS_HOST.search(host.lower())
     if match is None:

@@ -1,1 +1,1 @@
-"""Where the user name and the password of a connection come from."""
+"""Sources of the user name and password that a connection is opened with."""

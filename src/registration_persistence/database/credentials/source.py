@@ -1,4 +1,4 @@
-"""`CredentialSource`: the interface through which a `Database` gets the user name and the password."""
+"""`CredentialSource`: the interface from which a `Database` gets user names and passwords."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name and a password, which `repr` does not show.
+    """A user name and a password; `repr` does not show the password.
 
     Args:
         username: The role that logs in.
         password: Its password.
-        origin: Where they were found, for messages; does not count in comparisons.
+        origin: Where the credentials come from, for error messages; ignored by comparisons. Defaults to no origin.
     """
 
     username: str
@@ -22,44 +22,53 @@ class Credentials:
 
 
 class CredentialSource(ABC):
-    """What a `Database` asks for credentials; only `current` must be written."""
+    """The interface from which a `Database` gets credentials; a subclass must implement `current` only."""
 
     @abstractmethod
     def current(self) -> Credentials:
-        """Return the credentials to try first, each time that a connection is opened."""
+        """Return the credentials to try first; called for each attempt to open a connection."""
 
     def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:  # noqa: ARG002 a source with others uses them
-        """Yield others to try, now that the server refused *rejected*, each as late as possible.
+        """Yield other credentials to try after the server rejected *rejected*; by default none.
+
+        The connector logs in with each before it asks for the next.
 
         Args:
-            rejected: What the server refused.
-            since: The `time.monotonic()` before *rejected* was asked for; what was read since is fresh enough.
+            rejected: The credentials that the server rejected.
+            since: The `time.monotonic()` at which the attempt began; a value that was read later is up to date.
         """
         return iter(())
 
     def seconds_until_retry(self) -> float:
-        """Return the seconds after which `replacements` may know more; infinite where it never will."""
+        """Return the seconds until `replacements` can yield other credentials; by default infinity, for never."""
         return math.inf
 
     def on_accepted(self, credentials: Credentials) -> None:  # noqa: ARG002 a source that remembers uses it
-        """Hear that the server accepted *credentials*."""
+        """Called after the server accepted *credentials*; by default nothing happens."""
         return
 
     def refresh(self) -> None:
-        """Check what is cached, after time that went by unnoticed; a failure is no reason to forget it."""
+        """Read cached credentials again; called after a SnapStart snapshot was restored.
+
+        If reading fails, the cached credentials stay in use. By default nothing happens.
+        """
         return
 
     def after_fork_in_child(self) -> None:
-        """Give up every lock and socket that the parent process may use."""
+        """Let go of locks and sockets that the parent process may use; by default nothing happens."""
         return
 
 
 @dataclass(frozen=True, slots=True)
 class StaticCredentials(CredentialSource):
-    """The same credentials for ever; for tests and for a database on this machine."""
+    """Credentials that never change, for tests and for a database on this machine.
+
+    Args:
+        credentials: The user name and password of every connection.
+    """
 
     credentials: Credentials
 
     def current(self) -> Credentials:
-        """Return the one user and password there is."""
+        """Return the user name and password."""
         return self.credentials

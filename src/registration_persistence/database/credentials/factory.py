@@ -1,0 +1,19 @@
+"""`credentials_for`: the credential source that the settings select."""
+
+from registration_persistence.database.credentials.source import Credentials, CredentialSource, StaticCredentials
+from registration_persistence.database.events import EventCallback
+from registration_persistence.database.settings import DatabaseSettings
+
+
+def credentials_for(settings: DatabaseSettings, *, on_event: EventCallback) -> CredentialSource:
+    """Return the source for *settings*: their user and password, which exist in `test` and `local`, or their secret.
+
+    Args:
+        settings: The settings of the database.
+        on_event: Called with the name of a `DatabaseEvent`, its cause and its duration in seconds.
+    """
+    if settings.user and settings.password:
+        return StaticCredentials(Credentials(settings.user, settings.password))
+    from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+
+    return SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region, on_event=on_event)

@@ -1,0 +1,179 @@
+"""`SecretReader`: reads a database secret from Secrets Manager, with one call that ends within a time limit."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from registration_persistence.database.credentials.source import Credentials
+from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.log_redaction import redact_logs
+from registration_persistence.database.settings_rules import SECRET_ARN, arn_problem, is_text
+from registration_persistence.errors import ConfigurationError, SecretMalformed, SecretRefused, SecretUnavailable
+
+Stage: TypeAlias = Literal["AWSCURRENT", "AWSPENDING"]
+"""The staging label of a version: the one in use, or the one that a rotation has not made current yet."""
+
+# The limits that one call can have. The longest one that ends before the deadline is used: with botocore's defaults,
+# 60 s to connect and 60 s to read, Lambda would end the process first.
+_CALL_TIMEOUTS_SECONDS = (5.0, 2.0, 0.8, 0.3)
+
+_THROTTLING_ERRORS = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
+
+_CLIENT_ERROR_STATUSES = range(400, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One version of a secret.
+
+    Args:
+        credentials: The user name and password in it.
+        response: The response of GetSecretValue, which holds the password.
+    """
+
+    credentials: Credentials
+    response: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedSecret:
+    """A version that was read but has no user name and password.
+
+    Args:
+        problem: A sentence that names the secret, its state and the fix; it quotes nothing of the secret.
+    """
+
+    problem: str
+
+
+class SecretReader:
+    """Reads versions of one secret.
+
+    Args:
+        arn: The ARN of the secret.
+        region: The region of the secret, from which the endpoint and its partition follow.
+    """
+
+    def __init__(self, arn: str, *, region: str) -> None:
+        self._arn, self._region = arn, region
+        self._session: Any = None  # boto3's; the library has no types
+        self._clients: dict[float, Any] = {}  # one for each time limit, because botocore sets it per client
+
+    def read(self, stage: Stage, *, timeout: float = math.inf) -> Secret | MalformedSecret:
+        """Read the version at *stage* with one GetSecretValue call.
+
+        A malformed secret is a return value: the traceback of an error raised while parsing would show the secret.
+
+        Args:
+            stage: The staging label of the version.
+            timeout: Limit in seconds, in addition to the deadline. Defaults to 5 s.
+
+        Raises:
+            SecretUnavailable: Secrets Manager did not answer, or answered with a temporary error.
+            SecretRefused: The secret does not exist, or this process may not read it.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+        try:
+            # No variable holds the response, because this frame is part of the traceback of the errors below.
+            return _parse(
+                self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
+            )
+        except ClientError as error:
+            meaning = SecretRefused if _is_permanent(error.response) else SecretUnavailable
+            raise meaning(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise SecretRefused(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+        except (BotoCoreError, ValueError) as error:
+            raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+
+    def drop_clients(self) -> None:
+        """Forget the clients and their connections, which did not survive a snapshot."""
+        self._clients = {}
+
+    def after_fork_in_child(self) -> None:
+        """Forget the session and the clients, whose sockets and locks the parent process may use."""
+        self._session = None
+        self._clients = {}
+
+    def _client(self, timeout: float = math.inf) -> Any:  # the library has no types
+        """Return a client whose call ends within *timeout* and before the deadline."""
+        from boto3.session import Session
+        from botocore.config import Config
+
+        limit = min(remaining(), timeout)
+        seconds = next((choice for choice in _CALL_TIMEOUTS_SECONDS if choice <= limit), _CALL_TIMEOUTS_SECONDS[-1])
+        if seconds not in self._clients:
+            redact_logs()
+            self._session = self._session or Session(region_name=self._region)
+            config = Config(
+                connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
+            )
+            self._clients[seconds] = self._session.client("secretsmanager", config=config)
+        return self._clients[seconds]
+
+
+def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:
+    """Return the current credentials of any secret, with one call.
+
+    Args:
+        arn: The ARN of the secret.
+        name: Subject of an error about *arn*, for example the variable that it was read from.
+
+    Raises:
+        ConfigurationError: *arn* is not the ARN of a secret.
+        SecretUnavailable: Secrets Manager did not answer, or answered with a temporary error.
+        SecretRefused: The secret does not exist, or this process may not read it.
+        SecretMalformed: The secret is not a JSON object with a user name and a password.
+    """
+    if problem := arn_problem(arn, name):
+        raise ConfigurationError([problem])
+    match = SECRET_ARN.fullmatch(arn)
+    assert match is not None
+    outcome = SecretReader(arn, region=match["region"]).read("AWSCURRENT")
+    if isinstance(outcome, MalformedSecret):
+        raise SecretMalformed(outcome.problem)
+    return outcome.credentials
+
+
+def _is_permanent(response: Mapping[str, Any]) -> bool:
+    """Return whether a retry cannot help: the secret, the permission or the key is missing, and it is no throttling."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in _CLIENT_ERROR_STATUSES and response.get("Error", {}).get("Code") not in _THROTTLING_ERRORS
+
+
+def _parse(response: Mapping[str, Any], arn: str, stage: Stage) -> Secret | MalformedSecret:
+    """Return the version in *response*; never raises, because the traceback would show the secret."""
+    text = response.get("SecretString")
+    value = _json_value(text or "")
+    problem = _problem_of(text, value)
+    if problem is not None:
+        return MalformedSecret(f"the secret {arn} {problem}: store a JSON object with username and password")
+    origin = f"{stage} of {response.get('ARN', 'the secret')}, version {response['VersionId']}"
+    return Secret(Credentials(value["username"], value["password"], origin), response)
+
+
+def _json_value(text: str) -> Any:
+    """Return the value of a JSON text, or `None` if *text* is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _problem_of(text: str | None, value: Any) -> str | None:
+    """Return why *value*, parsed from *text*, is no user name and password; `None` if it is."""
+    if text is None:
+        return "is binary"
+    if not text.strip():
+        return "is empty"
+    if not isinstance(value, dict):
+        return "is not a JSON object"
+    for key in ("username", "password"):
+        if key not in value:
+            return f"has no key {key!r}"
+        if not isinstance(value[key], str) or not is_text(value[key]):
+            return f"has a {key!r} that is not a non-empty string without NUL"
+    return None

@@ -1,0 +1,37 @@
+"""`Health`: the result of `Database.ping`."""
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+
+from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.engine import READS_ONLY
+
+_PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of the server, as `Database.ping` found it.
+
+    Args:
+        server_version: The server's `server_version`.
+        writable: Whether the server accepts writes; false on a reader and on a demoted writer.
+        encrypted: Whether the connection uses TLS.
+        seconds: Duration of the ping in seconds, including the opening of a connection if none was open.
+    """
+
+    server_version: str
+    writable: bool
+    encrypted: bool
+    seconds: float
+
+
+def measure_health(engine: Engine) -> Health:
+    """Ask the server for its state, with one statement on a connection of *engine* in autocommit."""
+    started = time.monotonic()
+    with engine.connect().execution_options(**{READS_ONLY: True}) as connection:
+        version, writable = connection.execute(_PING).one()
+        encrypted = driver_connection(connection).pgconn.ssl_in_use
+    return Health(version, writable, encrypted, time.monotonic() - started)
