@@ -114,6 +114,6 @@ def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_pat
     checked = run(PACKAGE, "check", cwd=tmp_path, environ=environ)
 
     assert migrated.startswith("the database is at revision ")
-    assert "the database is at the newest revision and like the models" in checked
+    assert "the database is at the newest revision and matches the models" in checked
     with server.connect("wheel") as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (0,)
