@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import random
 import re
 import time
 from collections import Counter
@@ -26,6 +27,9 @@ from registration_persistence.repositories.outbox import OutboxRepository
 
 logger = logging.getLogger(__name__)
 
+# Processes that were restored from one snapshot share the state of every other generator.
+_random = random.SystemRandom()
+
 # The back-off while the database cannot be reached.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
 
@@ -34,6 +38,9 @@ _MAX_UNREPORTED_ATTEMPTS = 3
 
 # The share of the lease in which a delivery may start.
 _USABLE_LEASE = 0.9
+
+# Enough for any delay; a larger power of two overflows a timedelta.
+_MAX_DOUBLINGS = 30
 
 _MAX_BATCH, _MAX_ATTEMPTS, _MAX_DELAY, _MAX_REASON_LENGTH = 1000, 10_000, timedelta(days=365), 200
 
@@ -59,8 +66,8 @@ class OutboxWorker:
             batch. After 90 % of it, the rest of the batch is released. Defaults to one minute.
         max_attempts: The number of attempts after which a message is given up, 1 to 10,000.
         first_delay: How long a message waits after its first failure; twice as long after each further one. Each delay
-            is reduced by up to 50 % at random. Defaults to 5 seconds.
-        longest_delay: The maximum of this delay, at most 365 days. Defaults to one hour.
+            is varied by up to ±50 % at random. Defaults to 5 seconds.
+        longest_delay: The maximum of this delay before the variation, at most 365 days. Defaults to one hour.
 
     Attributes:
         counts: The number of messages that this worker has `delivered`, `retried`, `buried` and `released`.
@@ -175,11 +182,15 @@ class OutboxWorker:
         if message.attempts >= self._max_attempts:
             self._bury(message, reason)
             return
-        first, longest = self._first_delay.total_seconds(), self._longest_delay.total_seconds()
-        delay = timedelta(seconds=backoff(message.attempts - 1, first, longest))
+        delay = self._delay(message.attempts)
         logger.warning("%s was not delivered: %s; trying again in %s", _described(message), reason, delay)
         with self._database.session(autocommit=True) as session:
             self.counts["retried"] += OutboxRepository(session).retry(message, reason, delay)
+
+    def _delay(self, attempts: int) -> timedelta:
+        """Return a delay that is centred on the configured one, other than that of `backoff`."""
+        doubled = min(self._first_delay * 2 ** min(attempts - 1, _MAX_DOUBLINGS), self._longest_delay)
+        return timedelta(seconds=doubled.total_seconds() * _random.uniform(0.5, 1.5))
 
     def _bury(self, message: OutboxMessage, reason: str) -> None:
         logger.error("%s is given up, attempts: %d, reason: %s", _described(message), message.attempts, reason)
