@@ -777,10 +777,7 @@ def test_files_that_cannot_be_used_are_one_line(desk: Desk) -> None:
     desk.write("old.csv", "what was rejected before\n")
     overwritten = "is the file to import: name another one for the rejected rows"
     cases: dict[tuple[str, ...], str] = {
-        **{
-            (name, "--rejected", "old.csv"): f"{name}, line 1: the header is wrong: expected email"
-            for name in headers
-        },
+        **{(name, "--rejected", "old.csv"): f"{name}, line 1: the header is wrong: expected email" for name in headers},
         ("nowhere.csv",): "cannot read nowhere.csv: No such file or directory",
         ("folder.csv",): "cannot read folder.csv: Is a directory",
         ("people.txt",): "people.txt: neither .csv nor .jsonl: name the format with --format",
