@@ -1,8 +1,6 @@
-"""Runs the revisions: one deployment at a time, and without holding up the service behind a lock that is awaited."""
+"""Alembic's environment: runs the revisions under the deployment lock, and retries while a table is locked."""
 
-import logging
 import re
-import time
 from logging.config import fileConfig
 from typing import Any
 
@@ -11,17 +9,17 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from registration_persistence.database import Database, DatabaseSettings
-from registration_persistence.database.deadlines import remaining
 from registration_persistence.errors import LockTimeout
 from registration_persistence.models.columns import Base
 from registration_persistence.models.tables import EVENT_PARTITION
-from registration_persistence.schema.deployment_lock import WAIT_FOR_OTHERS, deployment, set_role_statement
+from registration_persistence.schema.composed_sql import execute_verbatim
+from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, deployment, set_role_statement
 from registration_persistence.schema.grants import apply_grants
+from registration_persistence.schema.lock_timeout_retry import retry_on_lock_timeout
 
-ATTEMPTS = 10
+MAX_ATTEMPTS = 10
 
 config = context.config
-logger = logging.getLogger("registration_persistence.migrations")
 
 COMPARISON: dict[str, Any] = {
     "target_metadata": Base.metadata,
@@ -32,16 +30,17 @@ COMPARISON: dict[str, Any] = {
 
 
 def grant(*, ctx: MigrationContext, **_: Any) -> None:
-    """Grant in the revision's own transaction, so that no table is there without its grants."""
+    """Grant the privileges in the revision's own transaction, so that no table exists without its grants."""
     assert ctx.connection is not None
     apply_grants(ctx.connection)
 
 
-WITH_EACH_REVISION: dict[str, Any] = {"on_version_apply": grant}
+# A dict of Any, because Alembic declares the hook's parameters as positional and passes them by keyword.
+HOOKS: dict[str, Any] = {"on_version_apply": grant}
 
 
 def run_offline() -> None:
-    """Print the SQL; needs no database and no environment."""
+    """Print the SQL. Needs neither a database nor environment variables."""
     context.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **COMPARISON)
     if set_role := set_role_statement(config.attributes.get("owner_role")):
         context.execute(set_role.replace(":", r"\:"))
@@ -50,40 +49,34 @@ def run_offline() -> None:
 
 
 def run_online() -> None:
-    """Run the revisions on the connection that was handed over, or on one of our own."""
+    """Run the revisions on the connection in `config.attributes`, or on a new one that holds the deployment lock."""
     connection = config.attributes.get("connection")
     if connection is not None:
         migrate(connection)
         return
     database = config.attributes.get("database") or Database(DatabaseSettings.from_env())
-    wait = config.attributes.get("wait", WAIT_FOR_OTHERS)
+    wait = config.attributes.get("wait", MAX_WAIT_SECONDS)
     with deployment(database, name="migrations", wait=wait) as connection:
-        # Autogenerate compares with it, and the package's dialect takes it for `public`.
+        # Autogenerate compares with this name, and the package's dialect assumes `public` instead of asking the server.
         connection.dialect.default_schema_name = connection.scalar(text("SELECT current_schema()"))
         if set_role := set_role_statement(config.attributes.get("owner_role")):
-            connection.exec_driver_sql(set_role.replace("%", "%%"))
+            execute_verbatim(connection, set_role)
         connection.commit()
-        with_patience(connection)
+        retry_on_lock_timeout(lambda: migrate_or_release(connection), MAX_ATTEMPTS, pause=lambda failures: failures)
 
 
-def with_patience(connection: Connection) -> None:
-    """Migrate; where a table stays locked, let go of everything and try again from the last revision that is done."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            migrate(connection)
-        except LockTimeout:
-            if attempt == ATTEMPTS or attempt >= remaining():
-                raise
-            connection.rollback()
-            logger.info("a table is locked: attempt %d of %d failed, trying again in %d s", attempt, ATTEMPTS, attempt)
-            time.sleep(attempt)
-        else:
-            return
+def migrate_or_release(connection: Connection) -> None:
+    """Run the revisions; if a table is locked, release every lock. The next call starts at the first revision left."""
+    try:
+        migrate(connection)
+    except LockTimeout:
+        connection.rollback()
+        raise
 
 
 def migrate(connection: Connection) -> None:
-    """Run the revisions, each in a transaction of its own, and with each the grants on what there is then."""
-    context.configure(connection=connection, **COMPARISON, **WITH_EACH_REVISION)
+    """Run the revisions, each in a transaction of its own together with the grants on the tables that exist by then."""
+    context.configure(connection=connection, **COMPARISON, **HOOKS)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -104,8 +104,9 @@ def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_pat
         "APP_DATABASE_PASSWORD": "made-up",
         "APP_DATABASE_SSLMODE": "disable",
     }
+    program = f"from {PACKAGE} import schema; print(schema.__file__, schema.alembic_commands._migrations_folder())"
     where = subprocess.run(
-        [sys.executable, "-c", f"from {PACKAGE} import schema; print(schema.__file__, schema._migrations())"],
+        [sys.executable, "-c", program],
         cwd=tmp_path, env=environ, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     assert where == [str(site / PACKAGE / "schema" / "__init__.py"), str(site / PACKAGE / "migrations")]
@@ -114,6 +115,6 @@ def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_pat
     checked = run(PACKAGE, "check", cwd=tmp_path, environ=environ)
 
     assert migrated.startswith("the database is at revision ")
-    assert "the database is at the newest revision and like the models" in checked
+    assert "the database is at the newest revision and matches the models" in checked
     with server.connect("wheel") as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (0,)

@@ -1,4 +1,4 @@
-"""Create registrations with their tokens, consents, event trail and outbox."""
+"""Create registrations with their tokens, consents, event log and outbox."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,7 +28,7 @@ CREATE TRIGGER registrations_check_move BEFORE UPDATE OF status ON registrations
 FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION registrations_check_move()
 """
 
-# This month and a year ahead; what falls outside goes to the default partition.
+# This month and the twelve months ahead; other events go to the default partition.
 PARTITIONS = """
 DO $$
 DECLARE

@@ -1,4 +1,4 @@
-"""Let tokens be replaced, put consents in the order of the trail, find dead letters and all rows of a mailbox."""
+"""Let tokens be replaced, order consents like the event log, and index dead letters and closed registrations."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("verification_tokens", sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=True))
-    # Until now only a sign-up recorded consents, which is the first event of its registration.
+    # Until now, only a sign-up recorded consents; it is the first event of its registration.
     op.add_column("registration_consents", sa.Column("seq", sa.Integer(), server_default=sa.text("1"), nullable=False))
     op.create_check_constraint(op.f("ck_registration_consents_seq"), "registration_consents", "seq >= 1")
     op.create_check_constraint(op.f("ck_outbox_last_error"), "outbox", "last_error ~ '^[A-Za-z0-9_.:-]{1,200}$'")

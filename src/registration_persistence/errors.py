@@ -191,6 +191,4 @@ class Undeliverable(RegistrationPersistenceError):
 
 
 class UnreadableFile(RegistrationPersistenceError):
-    """The file as a whole cannot be used; the message names it, the line, and what was expected."""
-
-    exit_code = 2
+    """A file cannot be used as a whole; the message names the file, the line and the expected content."""

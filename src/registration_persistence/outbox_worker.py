@@ -1,4 +1,4 @@
-"""`OutboxWorker`: hands the messages of the outbox to a function, each at least once."""
+"""`OutboxWorker`: delivers the messages of the outbox, each at least once."""
 
 import inspect
 import logging
@@ -7,12 +7,15 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 
 from registration_persistence.database import Database
+from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_duration, checked_number, checked_reason
+from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     InvalidInput,
@@ -24,47 +27,53 @@ from registration_persistence.repositories.outbox import OutboxRepository
 
 logger = logging.getLogger(__name__)
 
-# Seconds between attempts to reach a database that cannot be reached.
-_LONGEST_PAUSE = 30.0
+# Processes that were restored from one snapshot share the state of every other generator.
+_random = random.SystemRandom()
 
-_LARGEST_BATCH = 1000
+# The back-off while the database cannot be reached.
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
 
-_MOST_ATTEMPTS = 10_000
+# A message with more unreported attempts counts as a poison message.
+_MAX_UNREPORTED_ATTEMPTS = 3
 
-# Attempts after which a message that nobody has given back may be what kills its workers.
-_UNSUSPECTED = 3
+# The share of the lease in which a delivery may start.
+_USABLE_LEASE = 0.9
 
-_LONGEST_DELAY = timedelta(days=365)
+# Enough for any delay; a larger power of two overflows a timedelta.
+_MAX_DOUBLINGS = 30
 
-# What `OutboxRepository.retry` stores.
-_LONGEST_REASON = 200
+_MAX_BATCH, _MAX_ATTEMPTS, _MAX_DELAY, _MAX_REASON_LENGTH = 1000, 10_000, timedelta(days=365), 200
 
 
 class OutboxWorker:
-    """Claims messages, calls a function with each, and removes those for which it returns.
+    """Claims messages, calls a function with each, and deletes the message when the function returns.
 
-    A message stays in the outbox until the function has returned, so none is lost when the worker is killed; what was
-    delivered and not yet removed is delivered again when its lease is over. Where the function raises, the message
-    waits, longer each time, and after *max_attempts* it is buried for an operator to look at. Messages that kill the
-    worker count too: after three attempts of which nobody has told, a message is tried last in a batch, one such in
-    each. Any number of workers may run beside each other.
+    A message stays in the outbox until the function has returned, so none is lost if the worker is killed. A message
+    that was delivered and not yet deleted is delivered again after its lease. If the function raises, the message
+    waits with exponential back-off, and after *max_attempts* it becomes a dead letter. A crash of the worker uses up
+    an attempt, too. After three unreported attempts a message counts as a poison message: each batch delivers at most
+    one, as its last message. Any number of workers may run at the same time.
+
+    Durations are a `timedelta` or a number of seconds.
 
     Args:
-        database: Where the outbox is.
-        deliver: Called with each message, outside of any transaction. What it raises is logged and stored by its
-            class alone, because errors of mail servers quote mailboxes; it may raise `Undeliverable` with a reason.
-        batch: Messages that are claimed at once.
-        lease: How long they are kept from other workers; longer than *deliver* takes for the whole batch. What is
-            left of a batch when its lease is nearly over is given back.
-        max_attempts: How often a message is tried.
-        first_delay: How long to wait after the first failure; twice as long after each further one, give or take half.
-        longest_delay: But never longer than this.
+        database: The database of the outbox.
+        deliver: A plain function, called with each message, outside of any transaction. The outbox and the log get
+            the class of its exception alone, because errors of mail servers quote mailboxes. It may raise
+            `Undeliverable` with a reason, to give the message up at once.
+        batch: The maximum number of messages to claim at once, 1 to 1000.
+        lease: How long other workers cannot claim the messages of a batch; longer than *deliver* takes for the whole
+            batch. After 90 % of it, the rest of the batch is released. Defaults to one minute.
+        max_attempts: The number of attempts after which a message is given up, 1 to 10,000.
+        first_delay: How long a message waits after its first failure; twice as long after each further one. Each delay
+            is varied by up to ±50 % at random. Defaults to 5 seconds.
+        longest_delay: The maximum of this delay before the variation, at most 365 days. Defaults to one hour.
 
     Attributes:
-        counts: `delivered`, `retried`, `buried` and `released` messages since the worker was made.
+        counts: The number of messages that this worker has `delivered`, `retried`, `buried` and `released`.
 
     Raises:
-        InvalidInput: An argument is wrong: *batch* is 1 to 1000, *max_attempts* 1 to 10,000, a delay a year at most.
+        InvalidInput: An argument is out of its range, or *deliver* is not a plain function.
     """
 
     def __init__(
@@ -73,86 +82,86 @@ class OutboxWorker:
         deliver: Callable[[OutboxMessage], object],
         *,
         batch: int = 10,
-        lease: timedelta = timedelta(minutes=1),
+        lease: Duration = timedelta(minutes=1),
         max_attempts: int = 10,
-        first_delay: timedelta = timedelta(seconds=5),
-        longest_delay: timedelta = timedelta(hours=1),
+        first_delay: Duration = timedelta(seconds=5),
+        longest_delay: Duration = timedelta(hours=1),
     ) -> None:
-        if not callable(deliver) or _runs_later(deliver):
-            raise InvalidInput("deliver is no function, or a coroutine or generator, whose body nobody would run")
+        if not callable(deliver) or _is_deferred(deliver):
+            raise InvalidInput("deliver must be a plain function: a coroutine or generator would never be executed")
         self._database = database
         self._deliver = deliver
-        self._batch = checked_number("batch", batch, 1, _LARGEST_BATCH)
+        self._batch = checked_number("batch", batch, 1, _MAX_BATCH)
         self._lease = checked_duration("lease", lease)
-        self._max_attempts = checked_number("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
+        self._max_attempts = checked_number("max_attempts", max_attempts, 1, _MAX_ATTEMPTS)
         self._first_delay = checked_duration("first_delay", first_delay)
         self._longest_delay = checked_duration("longest_delay", longest_delay)
-        if not self._first_delay <= self._longest_delay <= _LONGEST_DELAY:
-            raise InvalidInput("first_delay is longer than longest_delay, or that than a year")
+        if not self._first_delay <= self._longest_delay <= _MAX_DELAY:
+            raise InvalidInput(f"expected first_delay <= longest_delay <= {_MAX_DELAY.days} days")
         self.counts: Counter[str] = Counter()
 
     def run_once(self, stop: Event | None = None) -> int:
-        """Claim one batch and deliver it; return how many messages were claimed, so that 0 means none is due.
+        """Claim one batch and deliver it.
 
         Args:
-            stop: Set it to have the rest of the batch given back after the message that is being delivered.
+            stop: Set this event to release the rest of the batch after the current message.
+
+        Returns:
+            The number of messages that were claimed; 0 means that no message is due.
 
         Raises:
             RegistrationPersistenceError: The database failed; no message is lost.
         """
-        lapses = time.monotonic() + 0.9 * self._lease.total_seconds()
+        last_start = time.monotonic() + _USABLE_LEASE * self._lease.total_seconds()
         with self._database.session(autocommit=True) as session:
             claimed = OutboxRepository(session).claim(self._batch, self._lease)
-        messages = self._suspects_last(claimed)
+        messages = self._with_one_poison_message_last(claimed)
         for position, message in enumerate(messages):
-            if (stop is not None and stop.is_set()) or time.monotonic() > lapses:
+            if (stop is not None and stop.is_set()) or time.monotonic() > last_start:
                 self._release(messages[position:])
                 break
             self._handle(message)
         return len(claimed)
 
-    def run(self, stop: Event, *, poll: float = 1.0) -> None:
-        """Deliver until *stop* is set; the message that is being delivered then is finished.
-
-        A database that cannot be reached is waited for.
+    def run(self, stop: Event, *, poll: Duration = 1.0) -> None:
+        """Deliver until *stop* is set, and finish the current message. Waits while the database cannot be reached.
 
         Args:
-            stop: Set it from another thread; in a signal handler start one for it, because `Event.set` may wait for a
-                lock that the interrupted thread holds.
-            poll: Seconds to wait when no message is due.
+            stop: Set this event from another thread. A signal handler must start a thread for it, because `Event.set`
+                may wait for a lock that the interrupted thread holds.
+            poll: How long to wait if no message is due, as a `timedelta` or in seconds. Defaults to one second.
 
         Raises:
-            RegistrationPersistenceError: The database failed in a way that waiting does not mend.
+            RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.
         """
         failures = 0
         while not stop.is_set():
             try:
                 if self.run_once(stop) < self._batch:
-                    stop.wait(poll)
+                    stop.wait(in_seconds(poll))
                 failures = 0
             except RegistrationPersistenceError as error:
-                # Whether the last statement was kept does not matter: a lease ends, and a message is delivered twice.
+                # The last statement may be repeated even if it was committed: a lease ends, a message is sent twice.
                 if not (error.retryable or isinstance(error, CommitOutcomeUnknown | StatementTimeout)):
                     raise
                 failures += 1
-                pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 10) / 2) * random.uniform(0.5, 1)  # noqa: S311 jitter
+                pause = backoff(failures, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
                 logger.warning("the outbox cannot be read, trying again in %.1f s: %s", pause, type(error).__name__)
                 stop.wait(pause)
 
-    def _suspects_last(self, claimed: Sequence[OutboxMessage]) -> Sequence[OutboxMessage]:
-        """Return *claimed* with at most one message that may have killed its workers, at the end; release the others.
+    def _with_one_poison_message_last(self, claimed: Sequence[OutboxMessage]) -> Sequence[OutboxMessage]:
+        """Release all poison messages except one, and move that one to the end.
 
-        A worker that dies leaves an attempt with every message of its batch, and one alone is to blame.
+        A worker that crashes uses up an attempt of every message in its batch, although only one caused the crash.
         """
-        unsuspected = min(_UNSUSPECTED, self._max_attempts)
-        suspects = [message for message in claimed if message.attempts > unsuspected and message.last_error is None]
-        if suspects[1:]:
-            self._release(suspects[1:])
-        return [message for message in claimed if message not in suspects] + suspects[:1]
+        unreported = min(_MAX_UNREPORTED_ATTEMPTS, self._max_attempts)
+        poison = [message for message in claimed if message.attempts > unreported and message.last_error is None]
+        if poison[1:]:
+            self._release(poison[1:])
+        return [message for message in claimed if message not in poison] + poison[:1]
 
     def _handle(self, message: OutboxMessage) -> None:
-        if message.attempts > self._max_attempts:
-            # Claimed that often and neither delivered nor given back: whoever tried it died.
+        if message.attempts > self._max_attempts:  # the worker of the last attempt crashed
             self._bury(message, message.last_error or "attempts-used-up")
             return
         try:
@@ -160,26 +169,31 @@ class OutboxWorker:
         except Undeliverable as error:
             self._bury(message, _reason_of(error))
         except Exception as error:  # noqa: BLE001 whatever the service's function raises
-            self._failed(message, error)
+            self._retry_or_bury(message, error)
         else:
             if inspect.isawaitable(result) or inspect.isgenerator(result):
-                raise InvalidInput("deliver returned a coroutine or a generator, whose body nobody runs")
+                raise InvalidInput("deliver returned a coroutine or a generator, which would never be executed")
             with self._database.session(autocommit=True) as session:
                 OutboxRepository(session).ack([message])
             self.counts["delivered"] += 1
 
-    def _failed(self, message: OutboxMessage, error: Exception) -> None:
-        reason = _class_of(error)
+    def _retry_or_bury(self, message: OutboxMessage, error: Exception) -> None:
+        reason = _reason_of(error)
         if message.attempts >= self._max_attempts:
             self._bury(message, reason)
             return
         delay = self._delay(message.attempts)
-        logger.warning("%s was not delivered: %s; trying again in %s", _named(message), reason, delay)
+        logger.warning("%s was not delivered: %s; trying again in %s", _described(message), reason, delay)
         with self._database.session(autocommit=True) as session:
             self.counts["retried"] += OutboxRepository(session).retry(message, reason, delay)
 
+    def _delay(self, attempts: int) -> timedelta:
+        """Return a delay that is centred on the configured one, other than that of `backoff`."""
+        doubled = min(self._first_delay * 2 ** min(attempts - 1, _MAX_DOUBLINGS), self._longest_delay)
+        return timedelta(seconds=doubled.total_seconds() * _random.uniform(0.5, 1.5))
+
     def _bury(self, message: OutboxMessage, reason: str) -> None:
-        logger.error("%s is given up, attempts: %d, reason: %s", _named(message), message.attempts, reason)
+        logger.error("%s is given up, attempts: %d, reason: %s", _described(message), message.attempts, reason)
         with self._database.session(autocommit=True) as session:
             self.counts["buried"] += OutboxRepository(session).bury(message, reason)
 
@@ -187,31 +201,22 @@ class OutboxWorker:
         with self._database.session(autocommit=True) as session:
             self.counts["released"] += OutboxRepository(session).release(messages)
 
-    def _delay(self, attempts: int) -> timedelta:
-        doubled = min(self._first_delay * 2 ** min(attempts - 1, 30), self._longest_delay)
-        return timedelta(seconds=doubled.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311 jitter
 
-
-def _runs_later(deliver: Callable[[OutboxMessage], object]) -> bool:
-    """Tell whether calling *deliver* would only make a coroutine or a generator."""
+def _is_deferred(deliver: Callable[[OutboxMessage], object]) -> bool:
+    """Return whether a call of *deliver* only creates a coroutine or a generator."""
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     called = (deliver, type(deliver).__call__)
     return any(kind(function) for kind in kinds for function in called)
 
 
-def _class_of(error: Exception) -> str:
-    """Return the name of the class of *error*, as the outbox stores it."""
+def _reason_of(error: Exception) -> str:
+    """Return the reason of an `Undeliverable`, or the class of *error* if that is none or could contain a mailbox."""
+    if isinstance(error, Undeliverable):
+        with suppress(InvalidInput):
+            return checked_reason(error.reason)
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    return re.sub(r"[^A-Za-z0-9_.:-]", "-", name)[:_LONGEST_REASON]
+    return re.sub(r"[^A-Za-z0-9_.:-]", "-", name)[:_MAX_REASON_LENGTH]
 
 
-def _reason_of(error: Undeliverable) -> str:
-    """Return what the service says of *error*, or its class where that could hold a mailbox."""
-    try:
-        return checked_reason(error.reason)
-    except InvalidInput:
-        return _class_of(error)
-
-
-def _named(message: OutboxMessage) -> str:
+def _described(message: OutboxMessage) -> str:
     return f"{message.type} of registration {message.registration_id}"

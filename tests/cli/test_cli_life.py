@@ -462,7 +462,7 @@ def test_erase_takes_ids_and_a_mailbox(desk: Desk) -> None:
     assert [
         Answer(0, f"{bob} erased\n{ada} erased\n{also_ada} erased\n", ""),
         Answer(0, f"{ada} was erased before\n{bob} was erased before\n", ""),
-        Answer(0, "nothing holds this mailbox\n", ""),
+        Answer(0, "no registration has this mailbox\n", ""),
     ] == answers
     trail = desk.rows("SELECT registration_id, actor FROM registration_events WHERE type = 'erased' ORDER BY 1")
     assert [(UUID(person), "admin:kim") for person in (ada, also_ada, bob)] == [tuple(row.values()) for row in trail]
@@ -494,7 +494,7 @@ def test_erase_and_export_refuse_what_they_cannot_do(desk: Desk) -> None:
     cases: dict[tuple[str, ...], tuple[int, str]] = {
         ("erase",): (2, "nothing is chosen"),
         ("erase", "--yes"): (2, "nothing is chosen"),
-        ("erase", ada): (2, "say --yes where nobody can be asked"),
+        ("erase", ada): (2, "pass --yes if there is no terminal to ask on"),
         ("erase", ada, "--yes", "--actor", "kim"): (2, "the actor is unknown"),
         ("erase", unknown, "--yes"): (1, f"there is no registration {unknown}"),
         ("erase", "--email", "--yes"): (2, "the e-mail address is not valid"),
@@ -511,7 +511,7 @@ def test_erase_and_export_refuse_what_they_cannot_do(desk: Desk) -> None:
         assert answer.printed == "", command
     done = desk.run("erase", "--email", code=2, stdin="ada@example.com\n")
     assert "" == done.stdout
-    assert "say --yes" in one_line(done.stderr)
+    assert "pass --yes" in one_line(done.stderr)
     assert [{"status": "pending"}] == desk.rows("SELECT status FROM registrations")
 
 
@@ -687,11 +687,11 @@ def test_each_rejected_line_of_json_is_in_the_report(desk: Desk) -> None:
         b'{"email": "bob@example.com", "idempotency_key": 4711}': (
             "the idempotency key is not text of 1 to 255 octets of UTF-8"
         ),
-        b'{"email": "' + b"x" * 3_500_000 + b'"}': "the line is longer than 1000000 octets",
+        b'{"email": "' + b"x" * 3_500_000 + b'"}': "the line is longer than 1000000 bytes",
         b'{"email": "ADA@example.com"}': DUPLICATE,
         b'{"email": "bob@example.com"}': None,
         b'{"email": "eve@example.com' + b" " * 999_950 + b'"}': None,
-        b'{"email": "' + b"x" * 1_000_000: "the line is longer than 1000000 octets",
+        b'{"email": "' + b"x" * 1_000_000: "the line is longer than 1000000 bytes",
     }
     desk.write("people.jsonl", b"\n".join(reasons))
 
@@ -777,13 +777,10 @@ def test_files_that_cannot_be_used_are_one_line(desk: Desk) -> None:
     desk.write("old.csv", "what was rejected before\n")
     overwritten = "is the file to import: name another one for the rejected rows"
     cases: dict[tuple[str, ...], str] = {
-        **{
-            (name, "--rejected", "old.csv"): f"{name}, line 1: not the header that is expected: email"
-            for name in headers
-        },
+        **{(name, "--rejected", "old.csv"): f"{name}, line 1: the header is wrong: expected email" for name in headers},
         ("nowhere.csv",): "cannot read nowhere.csv: No such file or directory",
         ("folder.csv",): "cannot read folder.csv: Is a directory",
-        ("people.txt",): "people.txt: neither .csv nor .jsonl: say which with --format",
+        ("people.txt",): "people.txt: neither .csv nor .jsonl: name the format with --format",
         ("people.csv", "--rejected", "people.csv"): f"people.csv {overwritten}",
         ("people.csv", "--rejected", "link.csv"): f"link.csv {overwritten}",
         ("link.csv", "--rejected", "people.csv"): f"people.csv {overwritten}",
@@ -1004,7 +1001,7 @@ def test_a_signal_lets_the_delivery_finish(desk: Desk, number: signal.Signals) -
 
     assert 0 == process.returncode
     assert "1 delivered, 0 retried, 0 buried, 3 released\n" == printed
-    assert "delivering; SIGTERM or Ctrl-C ends it after the message at hand" == one_line(said)
+    assert "delivering: SIGTERM or Ctrl-C ends it after the current message" == one_line(said)
     assert [f"begin {first}", f"end {first}"] == desk.deliveries()
     assert [(event_id, True, 0) for event_id in others] == [
         (row["event_id"], row["due"], row["attempts"]) for row in desk.outbox()
@@ -1017,7 +1014,7 @@ def test_a_signal_ends_a_worker_that_waits(desk: Desk, number: signal.Signals) -
     desk.write("mail.py", MAIL)
     with desk.started("outbox", "run", "--deliver", "mail:deliver", "--poll", "3600") as process:
         assert process.stderr
-        assert process.stderr.readline().startswith("delivering; ")
+        assert process.stderr.readline().startswith("delivering: ")
         process.send_signal(number)
         printed, said = process.communicate(timeout=TOO_LONG)
 

@@ -45,7 +45,7 @@ def test_the_way_of_a_new_database(environ: dict[str, str]) -> None:
 
     assert migrated
     assert f"{migrated[1]}\n" == run("current", environ=environ).stdout
-    assert "the database is at the newest revision and like the models" in run("check", environ=environ).stdout
+    assert "the database is at the newest revision and matches the models" in run("check", environ=environ).stdout
     assert re.fullmatch(
         rf"<Database {environ['APP_DATABASE_NAME']} at 127\.0\.0\.1:{environ['APP_DATABASE_PORT']}>: "
         r"PostgreSQL 16\.\d+, writable, without TLS, \d+ ms",
@@ -194,7 +194,7 @@ def test_bootstrap_as_somebody_else_is_told(admin: dict[str, str], environ: dict
     """With a login that may not create roles, the reasons are listed."""
     said = run("bootstrap", environ={**admin, **environ}, code=1).stderr
 
-    assert said.startswith("registration-persistence: the roles cannot be made, and nothing was changed:\n  - ")
+    assert said.startswith("registration-persistence: the roles cannot be created, and nothing was changed:\n  - ")
     assert f"{LOGIN} may not create roles: use the cluster's own secret" in said
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import Any
 
 import psycopg
@@ -453,7 +452,7 @@ def test_one_transaction(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(import_module("registration_persistence.schema.bootstrap"), "make_explain_function", fail)
+    monkeypatch.setattr("registration_persistence.schema.bootstrap_privileges.create_explain_function", fail)
     with pytest.raises(RuntimeError):
         cluster.bootstrap()
 
@@ -487,7 +486,7 @@ def test_a_name_that_cannot_be_a_login_is_refused(cluster: Cluster) -> None:
         "registration_owner",
         "postgres",
     ):
-        with pytest.raises(BootstrapRefused, match="user name cannot be one: expected lower-case letters"):
+        with pytest.raises(BootstrapRefused, match="secret cannot be used: expected lower-case letters"):
             schema.bootstrap(cluster.database, Credentials(name, "password"))
 
 
@@ -526,7 +525,7 @@ def test_no_error_shows_a_password(cluster: Cluster) -> None:
         cluster.bootstrap()
 
     shown = "".join(traceback.TracebackException.from_exception(refused.value, capture_locals=True).format())
-    ours = shown[shown.index("_Bootstrap(") :]
+    ours = shown[shown.index("_bootstrap(") :]
     for password in (cluster.application.password, cluster.monitoring.password, cluster.admin.password):
         assert password not in ours
 

@@ -18,6 +18,7 @@ from registration_persistence.database import forget_db
 from registration_persistence.errors import ConfigurationError, SecretMalformed, StatementTimeout
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.schema import (
+    ADVISORY_LOCK,
     MONITORING_ROLE,
     OWNER_ROLE,
     READ_WRITE_ROLE,
@@ -25,7 +26,6 @@ from registration_persistence.schema import (
     MigrationRefused,
     newest,
 )
-from registration_persistence.schema.deployment_lock import ADVISORY_LOCK
 
 HANDLER = Path(__file__).parents[2] / "migrate_function" / "handler.py"
 

@@ -1,4 +1,4 @@
-"""Reading people who registered elsewhere: CSV or JSON Lines, line by line, in constant memory."""
+"""The file formats of `import`: reads CSV and JSON Lines line by line, in constant memory."""
 
 import csv
 import json
@@ -9,37 +9,40 @@ from datetime import datetime
 from hashlib import sha256
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, TypeAlias, assert_never
 
 from registration_persistence.domain.records import Consent, ImportRow
 from registration_persistence.domain.status import Status
 from registration_persistence.errors import InvalidInput, UnreadableFile
 
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-"""What the name of a file says about its format."""
+ImportFormat: TypeAlias = Literal["csv", "jsonl"]
+"""The formats of files with people."""
+
+FORMAT_OF_SUFFIX: Mapping[str, ImportFormat] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""The format of a file whose name ends like this."""
 
 _FIELDS = ("email", "status", "registered_at", "idempotency_key")
 
-_COLUMN = re.compile(r"profile\..+|(?:consent|declined)\.[a-z][a-z0-9_]{0,62}")
+_COLUMN_WITH_PREFIX = re.compile(r"profile\..+|(?:consent|declined)\.[a-z][a-z0-9_]{0,62}")
 
 _OBJECT_FIELDS = (*_FIELDS, "profile", "consents")
 
 _CONSENT_FIELDS = ("purpose", "document_version", "granted", "source")
 
-_SOURCE = "import"
+_DEFAULT_CONSENT_SOURCE = "import"
 
-# A line that is longer is no person, but a file of another kind.
-_LONGEST_LINE = 1_000_000
+# In characters of CSV or bytes of JSON; a longer line means that the file has another format.
+_MAX_LINE_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the file: a row, or why it is none.
+    """A line of the file: a row, or the reason why it is not one.
 
     Args:
-        number: Where it begins, from 1.
-        row: What it says.
-        problem: Why it cannot be read, without quoting it.
+        number: The number of the row's first line, from 1.
+        row: The row, or `None` if it cannot be read.
+        problem: The reason why it cannot be read, without any of its values.
     """
 
     number: int
@@ -47,18 +50,29 @@ class Line:
     problem: str = ""
 
 
-def read_lines(file: Path, source: BinaryIO, file_format: str) -> Generator[Line, None, None]:
-    """Return the lines of *source*, which is *file*, one at a time; empty ones are left out.
+def read_lines(file: Path, source: BinaryIO, file_format: ImportFormat) -> Generator[Line, None, None]:
+    """Return the lines of a file one at a time, without the empty ones.
+
+    Args:
+        file: The name of the file, for error messages.
+        source: The open file.
+        file_format: Its format.
 
     Raises:
-        UnreadableFile: It has another header than is expected, or is no CSV from some line on.
+        UnreadableFile: The header of a CSV file is wrong, or a line is not CSV.
     """
-    return _csv_lines(file, source) if file_format == "csv" else _json_lines(source)
+    match file_format:
+        case "csv":
+            return _csv_lines(file, source)
+        case "jsonl":
+            return _json_lines(source)
+        case _:
+            assert_never(file_format)
 
 
 def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
     text = TextIOWrapper(source, "utf-8-sig", errors="surrogateescape", newline="")
-    csv.field_size_limit(_LONGEST_LINE)
+    csv.field_size_limit(_MAX_LINE_LENGTH)
     reader = csv.reader(_bounded(text), strict=True)
     number = 1
     try:
@@ -71,25 +85,25 @@ def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
             number = reader.line_num + 1
     except csv.Error as error:
         raise UnreadableFile(
-            f"{file}, line {number}: not CSV: {error}; the rows before it were taken, "
-            "and the file can be imported again when it is mended"
+            f"{file}, line {number}: not CSV: {error}; the rows before this line are imported, "
+            "and the file can be imported again after it is corrected"
         ) from error
     finally:
-        text.detach()  # or it would close the file with it
+        text.detach()  # otherwise it closes the file, too
 
 
 def _bounded(text: TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(_LONGEST_LINE + 1):
-        if len(line) > _LONGEST_LINE:
-            raise csv.Error(f"it is longer than {_LONGEST_LINE} characters")
+    while line := text.readline(_MAX_LINE_LENGTH + 1):
+        if len(line) > _MAX_LINE_LENGTH:
+            raise csv.Error(f"the line is longer than {_MAX_LINE_LENGTH} characters")
         yield line
 
 
 def _check_header(file: Path, header: list[str]) -> None:
-    known = [name for name in header if name in _FIELDS or _COLUMN.fullmatch(name)]
+    known = [name for name in header if name in _FIELDS or _COLUMN_WITH_PREFIX.fullmatch(name)]
     if "email" not in header or known != header or len(set(header)) < len(header):
         raise UnreadableFile(
-            f"{file}, line 1: not the header that is expected: email, and any of "
+            f"{file}, line 1: the header is wrong: expected email, and any of "
             f"{', '.join(_FIELDS[1:])}, profile.<field>, consent.<purpose>, declined.<purpose>, each once"
         )
 
@@ -106,18 +120,18 @@ def _row_of_values(header: list[str], values: list[str]) -> ImportRow:
         if prefix == "profile":
             profile[rest] = value
         elif prefix in ("consent", "declined"):
-            consents.append(Consent(rest, value, granted=prefix == "consent", source=_SOURCE))
+            consents.append(Consent(rest, value, granted=prefix == "consent", source=_DEFAULT_CONSENT_SOURCE))
     return _row(cells, profile, tuple(consents))
 
 
 def _json_lines(source: BinaryIO) -> Generator[Line, None, None]:
     number = 0
-    while line := source.readline(_LONGEST_LINE + 1):
+    while line := source.readline(_MAX_LINE_LENGTH + 1):
         number += 1
-        if len(line) > _LONGEST_LINE:
+        if len(line) > _MAX_LINE_LENGTH:
             while line and not line.endswith(b"\n"):
-                line = source.readline(_LONGEST_LINE)
-            yield Line(number, None, f"the line is longer than {_LONGEST_LINE} octets")
+                line = source.readline(_MAX_LINE_LENGTH)
+            yield Line(number, None, f"the line is longer than {_MAX_LINE_LENGTH} bytes")
         elif line.strip():
             yield _line(number, _row_of_object, line)
 
@@ -131,9 +145,9 @@ def _row_of_object(line: bytes) -> ImportRow:
         given, problem = None, "the line is not JSON"
     else:
         problem = "" if isinstance(given, dict) else "the line is not a JSON object"
-    if problem:  # outside the `except`: the decoder's error holds the line
+    if problem:  # outside of the `except` block, because the decoder's error contains the line
         raise InvalidInput(problem)
-    _check_names("the row", given, _OBJECT_FIELDS)
+    _check_fields("the row", given, _OBJECT_FIELDS)
     given = {name: value for name, value in given.items() if value is not None}
     consents = given.get("consents", [])
     if not isinstance(consents, list):
@@ -144,21 +158,21 @@ def _row_of_object(line: bytes) -> ImportRow:
 def _consent(given: Any) -> Consent:
     if not isinstance(given, dict):
         raise InvalidInput("a consent is not an object")
-    _check_names("a consent", given, _CONSENT_FIELDS)
+    _check_fields("a consent", given, _CONSENT_FIELDS)
     return Consent(
         given.get("purpose", ""), given.get("document_version", ""), given.get("granted", True),
-        given.get("source", _SOURCE),
+        given.get("source", _DEFAULT_CONSENT_SOURCE),
     )  # fmt: skip
 
 
-def _check_names(what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _check_fields(what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     if not set(given) <= set(known):
         raise InvalidInput(f"{what} has a field that is unknown: expected {', '.join(known)}")
 
 
-def _line(number: int, read: Callable[..., ImportRow], *arguments: Any) -> Line:
+def _line(number: int, parse: Callable[..., ImportRow], *arguments: Any) -> Line:
     try:
-        return Line(number, read(*arguments))
+        return Line(number, parse(*arguments))
     except InvalidInput as error:
         return Line(number, None, str(error))
 
@@ -169,7 +183,7 @@ def _row(given: Mapping[str, Any], profile: Any, consents: tuple[Consent, ...]) 
     email, status, key = given["email"], given.get("status", Status.ACTIVE), given.get("idempotency_key")
     registered_at = given.get("registered_at")
     if status == Status.PENDING and key is None:
-        # Or importing the file again would store it again: a mailbox may be pending any number of times.
+        # Without a key, a second import would store the row again: a mailbox may have many pending registrations.
         key = "import:" + sha256(f"{email}\0{registered_at}".encode(errors="replace")).hexdigest()
     return ImportRow(
         email=email,
@@ -177,17 +191,17 @@ def _row(given: Mapping[str, Any], profile: Any, consents: tuple[Consent, ...]) 
         profile=profile,
         consents=consents,
         idempotency_key=key,
-        registered_at=_moment(registered_at),
+        registered_at=_parsed_time(registered_at),
     )
 
 
-def _moment(given: Any) -> datetime | None:
+def _parsed_time(given: Any) -> datetime | None:
     if given is None:
         return None
     try:
-        moment = datetime.fromisoformat(given)
+        time = datetime.fromisoformat(given)
     except (ValueError, TypeError):
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        time = None
+    if time is None or time.tzinfo is None:
         raise InvalidInput("registered_at is not a time in ISO 8601 with a time zone, like 2024-05-01T09:30:00Z")
-    return moment
+    return time

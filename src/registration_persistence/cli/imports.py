@@ -1,101 +1,115 @@
-"""`import`: people who registered elsewhere, a thousand in one statement, with a bar, a report and a summary."""
+"""`import`: store people who registered elsewhere, in batches, with a progress bar, a summary and a report."""
 
-import csv
+import argparse
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO, get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.orm import Session
 
-from registration_persistence.cli.import_formats import FORMATS, Line, read_lines
+from registration_persistence.cli.arguments import Subcommands, number
+from registration_persistence.cli.console import ExitCode, needs_extra
+from registration_persistence.cli.import_formats import FORMAT_OF_SUFFIX, ImportFormat, Line, read_lines
+from registration_persistence.cli.import_report import AddRow, Counts, open_report, print_summary
 from registration_persistence.database import session_scope
 from registration_persistence.errors import UnreadableFile
 from registration_persistence.repositories.bulk_import import bulk_import
 
 _BATCH = 1000
 
-_REASONS_SHOWN = 12
+
+def add_commands(commands: Subcommands) -> None:
+    """Add `import`."""
+    parser = commands.add(
+        "import", _import, "import people from CSV or JSON Lines", epilog="The exit code is 1 if a row was rejected."
+    )
+    parser.add_argument("file", type=Path, help="see docs/howto/import.md")
+    parser.add_argument("--format", choices=get_args(ImportFormat), help="the format (default: by the file's name)")
+    parser.add_argument("--dry-run", action="store_true", help="do everything in one transaction, and roll it back")
+    parser.add_argument("--announce", action="store_true", help="put a message for each row into the outbox")
+    parser.add_argument(
+        "--open-days",
+        type=number(int, 1, 3650),
+        default=30,
+        help="days until pending and verified rows expire (default: 30)",
+    )
+    parser.add_argument(
+        "--rejected",
+        type=Path,
+        help="the file for line and reason of each row that was not stored (default: NAME.rejected.csv here)",
+    )
 
 
-@dataclass(slots=True)
-class _Tally:
-    inserted: int = 0
-    duplicates: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-
-def run_import(
-    file: Path, *, file_format: str | None, rejected: Path, dry_run: bool, announce: bool, ttl: timedelta
-) -> int:
-    """Import the people of *file*, print a summary, and return how many rows were rejected.
-
-    Each thousand rows are kept by themselves, and the same file can be imported again: what is there is a duplicate.
-    With *dry_run* everything is done in one transaction, which is rolled back.
-
-    Args:
-        file: CSV or JSON Lines, in UTF-8, of any length.
-        file_format: `csv` or `jsonl`; by default what the name of the file says.
-        rejected: Where line and reason of each row go that was not stored.
-        dry_run: Whether to keep nothing.
-        announce: Whether to put a message for each row into the outbox.
-        ttl: How long pending and verified rows stay open.
-
-    Raises:
-        UnreadableFile: *file* cannot be read, or *rejected* not written.
-        RegistrationPersistenceError: The database failed.
-    """
-    file_format = file_format or FORMATS.get(file.suffix.lower())
-    if file_format is None:
-        raise UnreadableFile(f"{file}: neither .csv nor .jsonl: say which with --format")
-    started, tally = time.monotonic(), _Tally()
+def _import(options: argparse.Namespace) -> int:
+    """Import a file. Every batch is committed by itself; rows of an earlier import are duplicates."""
+    with needs_extra("cli"):
+        from registration_persistence.cli.progress import percentage_bar
+    file, rejected = options.file, options.rejected or Path(f"{options.file.stem}.rejected.csv")
+    file_format = options.format or _format_of(file)
+    started, counts = time.monotonic(), Counts()
     with ExitStack() as stack:
-        try:
-            source = stack.enter_context(file.open("rb"))
-        except OSError as error:
-            raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
+        source = stack.enter_context(_open_source(file, rejected))
+        batches = _batches(stack.enter_context(closing(read_lines(file, source, file_format))))
+        first = next(batches, [])  # a wrong header is an error before the report is overwritten
+        report = stack.enter_context(open_report(rejected))
+        # Called after the bar has ended, because the bar redirects standard output.
+        stack.callback(lambda: print_summary(counts, time.monotonic() - started, rejected, dry_run=options.dry_run))
+        total_bytes = os.fstat(source.fileno()).st_size if source.seekable() else None
+        show = stack.enter_context(percentage_bar("Importing", total_bytes))
+        session = stack.enter_context(_rolled_back_session()) if options.dry_run else None
+        importer = _Importer(counts, report, session, options.announce, timedelta(options.open_days))
+        for batch in chain([first], batches):
+            importer.store(batch)
+            if source.seekable():  # a pipe has no position
+                show(source.tell())
+    return ExitCode.FAILED if counts.rejected else ExitCode.DONE
+
+
+def _format_of(file: Path) -> ImportFormat:
+    try:
+        return FORMAT_OF_SUFFIX[file.suffix.lower()]
+    except KeyError:
+        raise UnreadableFile(f"{file}: neither .csv nor .jsonl: name the format with --format") from None
+
+
+@contextmanager
+def _open_source(file: Path, rejected: Path) -> Iterator[BinaryIO]:
+    """Open *file*, and check that the report would not overwrite it."""
+    try:
+        source = file.open("rb")
+    except OSError as error:
+        raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
+    with source:
         if rejected.exists() and os.path.samestat(rejected.stat(), os.fstat(source.fileno())):
             raise UnreadableFile(f"{rejected} is the file to import: name another one for the rejected rows")
-        chunks = _chunks(stack.enter_context(closing(read_lines(file, source, file_format))))
-        first = next(chunks, [])  # a wrong header shows before the report is begun
-        report = stack.enter_context(_report(rejected))
-        # Called when the bar is gone, which takes the standard output over.
-        stack.callback(lambda: _print_summary(tally, time.monotonic() - started, rejected, dry_run=dry_run))
-        advance = stack.enter_context(_bar(os.fstat(source.fileno()).st_size if source.seekable() else None))
-        whole = stack.enter_context(_rolled_back()) if dry_run else None
-        for chunk in chain([first], chunks):
-            _import(chunk, tally, whole, report, announce=announce, ttl=ttl)
-            if source.seekable():  # a pipe does not know how far it is
-                advance(source.tell())
-    return tally.rejected.total()
+        yield source
 
 
-def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    """Return *lines*, many at once; where the file cannot be read any further, what came before is taken first."""
+def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    """Group *lines*. If the file becomes unreadable, yield the lines before that first, then raise the error."""
     problem = None
     while problem is None:
-        chunk: list[Line] = []
+        batch: list[Line] = []
         try:
             for line in islice(lines, _BATCH):
-                chunk.append(line)  # noqa: PERF402 what came before an error is kept
+                batch.append(line)  # noqa: PERF402 list() would lose the lines before an error
         except UnreadableFile as error:
             problem = error
-        if chunk:
-            yield chunk
+        if batch:
+            yield batch
         elif problem is None:
             return
     raise problem
 
 
 @contextmanager
-def _rolled_back() -> Iterator[Session]:
+def _rolled_back_session() -> Iterator[Session]:
     with session_scope() as session:
         try:
             yield session
@@ -103,78 +117,40 @@ def _rolled_back() -> Iterator[Session]:
             session.rollback()
 
 
-def _import(
-    chunk: list[Line],
-    tally: _Tally,
-    whole: Session | None,
-    report: Callable[[int, str], None],
-    *,
-    announce: bool,
-    ttl: timedelta,
-) -> None:
-    rows = [(line.number, line.row) for line in chunk if line.row is not None]
-    skipped: dict[int, str] = {line.number: line.problem for line in chunk if line.row is None}
-    tally.rejected.update(skipped.values())
-    with ExitStack() as stack:
-        session = whole or stack.enter_context(session_scope(autocommit=True))
-        done = bulk_import(
-            session,
-            (row for _, row in rows),
-            announce=announce,
-            ttl=ttl,
-            on_skipped=lambda number, reason: skipped.__setitem__(rows[number - 1][0], reason),
-            batch=_BATCH,
-        )
-    tally.inserted += done.inserted
-    tally.duplicates += done.duplicates
-    tally.rejected.update(done.reasons)
-    for number in sorted(skipped):
-        report(number, skipped[number])
+@dataclass(frozen=True, slots=True)
+class _Importer:
+    """Stores batches of rows.
 
+    Args:
+        counts: Updated with the results.
+        report: Called for each row that was not stored.
+        session: The session of a dry run; by default each batch has its own.
+        announce: Whether each row puts a message into the outbox.
+        ttl: The time until pending and verified rows expire.
+    """
 
-@contextmanager
-def _report(file: Path) -> Iterator[Callable[[int, str], None]]:
-    """Open the report of the rows that were not stored; give the function that adds one."""
-    with _writing(file):
-        handle = file.open("w", encoding="utf-8", newline="")
-    lines = csv.writer(handle)
+    counts: Counts
+    report: AddRow
+    session: Session | None
+    announce: bool
+    ttl: timedelta
 
-    def add(number: int | str, reason: str) -> None:
-        with _writing(file):
-            lines.writerow([number, reason])
-
-    try:
-        add("line", "reason")
-        yield add
-    finally:
-        with _writing(file):
-            handle.close()
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UnreadableFile(f"cannot write {file}: {error.strerror}") from error
-
-
-@contextmanager
-def _bar(octets: int | None) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("Importing"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=octets)
-        yield lambda done: progress.update(task, completed=done)
-
-
-def _print_summary(tally: _Tally, seconds: float, rejected: Path, *, dry_run: bool) -> None:
-    total = tally.inserted + tally.duplicates + tally.rejected.total()
-    print(f"{total:,} rows in {seconds:.1f} s" + (", none of them kept: this was a dry run" if dry_run else ""))
-    print(f"{tally.inserted:>10,}  imported")
-    print(f"{tally.duplicates:>10,}  duplicates: the mailbox is proven already, or the row was imported before")
-    print(f"{tally.rejected.total():>10,}  rejected")
-    for reason, number in tally.rejected.most_common(_REASONS_SHOWN):
-        print(f"{number:>14,}  {reason}")
-    if tally.rejected or tally.duplicates:
-        print(f"line and reason of each row that was not stored are in {rejected}")
+    def store(self, batch: list[Line]) -> None:
+        """Store the readable lines of *batch*, and report the others together with the rows that were not stored."""
+        rows = [(line.number, line.row) for line in batch if line.row is not None]
+        skipped = {line.number: line.problem for line in batch if line.row is None}
+        self.counts.rejected.update(skipped.values())
+        with ExitStack() as stack:
+            done = bulk_import(
+                self.session or stack.enter_context(session_scope(autocommit=True)),
+                (row for _, row in rows),
+                announce=self.announce,
+                ttl=self.ttl,
+                on_skipped=lambda number, reason: skipped.__setitem__(rows[number - 1][0], reason),
+                batch=_BATCH,
+            )
+        self.counts.inserted += done.inserted
+        self.counts.duplicates += done.duplicates
+        self.counts.rejected.update(done.reasons)
+        for line_number in sorted(skipped):
+            self.report(line_number, skipped[line_number])

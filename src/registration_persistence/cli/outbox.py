@@ -1,5 +1,6 @@
-"""`outbox`: run a worker, look at the messages that it gave up, make them due again."""
+"""`outbox`: run a worker, print the messages that were given up, and make them due again."""
 
+import argparse
 import importlib
 import logging
 import signal
@@ -9,93 +10,140 @@ from threading import Event, Thread
 from types import FrameType
 from uuid import UUID
 
+from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds
+from registration_persistence.cli.console import ExitCode, WrongUse
 from registration_persistence.database import get_db, session_scope
 from registration_persistence.domain.records import OutboxMessage
-from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.outbox_worker import OutboxWorker
 from registration_persistence.repositories.outbox import OutboxRepository
 
-_ALL = 1000
+# The most that `OutboxRepository.dead` returns at once.
+_MAX_DEAD_MESSAGES = 1000
 
 Deliver = Callable[[OutboxMessage], object]
 
-
-class NoSuchFunction(RegistrationPersistenceError):
-    """What `--deliver` names cannot be called; the message says why."""
-
-    exit_code = 2
+_up_to_1000 = number(int, 1, 1000)
 
 
-def load(name: str) -> Deliver:
-    """Return the function that *name*, `module:function`, names; the module may be in the current folder.
+def add_commands(commands: Subcommands) -> None:
+    """Add the commands for the outbox."""
+    group = commands.add_group("outbox", "deliver messages, and look at those that were given up")
+    _add_run(group)
+    _add_dead(group)
+    _add_revive(group)
+
+
+def _add_run(commands: Subcommands) -> None:
+    parser = commands.add("run", _run, "deliver messages until SIGTERM")
+    parser.add_argument(
+        "--deliver", required=True, metavar="MODULE:FUNCTION", help="the function to call with each message"
+    )
+    parser.add_argument("--once", action="store_true", help="end when no message is due")
+    parser.add_argument("--batch", type=_up_to_1000, default=10, help="messages to claim at once (default: 10)")
+    parser.add_argument(
+        "--lease", type=seconds, default=60, help="seconds until other workers may claim the batch (default: 60)"
+    )
+    parser.add_argument(
+        "--max-attempts", type=_up_to_1000, default=10, help="attempts until a message is given up (default: 10)"
+    )
+    parser.add_argument("--poll", type=seconds, default=1, help="seconds to wait if no message is due (default: 1)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    deliver = _load_function(options.deliver)
+    worker = OutboxWorker(
+        get_db(), deliver, batch=options.batch, lease=options.lease, max_attempts=options.max_attempts
+    )
+    stop = _stop_on_signals()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        if options.once:
+            while not stop.is_set() and worker.run_once(stop):
+                pass
+        else:
+            print("delivering: SIGTERM or Ctrl-C ends it after the current message", file=sys.stderr, flush=True)
+            worker.run(stop, poll=options.poll)
+    finally:
+        get_db().dispose()
+        print(", ".join(f"{worker.counts[name]} {name}" for name in ("delivered", "retried", "buried", "released")))
+    return ExitCode.DONE
+
+
+def _load_function(name: str) -> Deliver:
+    """Import the function `module:function`; the module may be in the current folder.
 
     Raises:
-        NoSuchFunction: It is not of that form, or cannot be imported or called.
+        WrongUse: *name* does not have this form, or the function cannot be imported or called.
     """
     module, separator, attribute = name.partition(":")
     if not (module and separator and attribute) or module.startswith("."):
-        raise NoSuchFunction(f"--deliver {name}: expected module:function, for example myservice.mail:deliver")
+        raise WrongUse(f"--deliver {name}: expected module:function, for example myservice.mail:deliver")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise NoSuchFunction(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise WrongUse(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not callable(found):
-        raise NoSuchFunction(f"--deliver {name}: {attribute} cannot be called")
+        raise WrongUse(f"--deliver {name}: {attribute} cannot be called")
     deliver: Deliver = found
     return deliver
 
 
-def run(worker: OutboxWorker, *, once: bool, poll: float) -> None:
-    """Deliver until SIGTERM or Ctrl-C, or *once* until nothing is due; say at the end how many there were."""
+def _stop_on_signals() -> Event:
+    """Return an event that SIGTERM and Ctrl-C set."""
     stop = Event()
 
-    def finish(_number: int, _frame: FrameType | None) -> None:
-        # In a thread, because this one may hold the lock of `stop` just now, while it waits for it.
+    def set_stop(_number: int, _frame: FrameType | None) -> None:
+        # In another thread, because this one may hold the lock of `stop` at the moment, when it waits for it.
         Thread(target=stop.set).start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, finish)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        if once:
-            while not stop.is_set() and worker.run_once(stop):
-                pass
-        else:
-            print("delivering; SIGTERM or Ctrl-C ends it after the message at hand", file=sys.stderr, flush=True)
-            worker.run(stop, poll=poll)
-    finally:
-        get_db().dispose()
-        print(", ".join(f"{worker.counts[name]} {name}" for name in ("delivered", "retried", "buried", "released")))
+    for number_of_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number_of_signal, set_stop)
+    return stop
 
 
-def dead(limit: int) -> None:
-    """Print the messages that were given up, the oldest first."""
+def _add_dead(commands: Subcommands) -> None:
+    parser = commands.add("dead", _dead, "print the messages that were given up")
+    parser.add_argument("--limit", type=_up_to_1000, default=100, help="1 to 1000 messages (default: 100)")
+
+
+def _dead(options: argparse.Namespace) -> int:
     with session_scope(autocommit=True) as session:
-        messages = OutboxRepository(session).dead(limit)
+        messages = OutboxRepository(session).dead(options.limit)
     for message in messages:
         assert message.dead_at is not None
-        print(
-            message.event_id,
-            message.dead_at.isoformat(timespec="seconds"),
-            message.type,
-            message.registration_id,
-            message.last_error,
-        )
+        died_at = message.dead_at.isoformat(timespec="seconds")
+        print(message.event_id, died_at, message.type, message.registration_id, message.last_error)
     if not messages:
         print("no message was given up", file=sys.stderr)
+    return ExitCode.DONE
 
 
-def revive(event_ids: Sequence[UUID], *, everything: bool) -> bool:
-    """Make messages due that were given up; tell whether all of *event_ids* were."""
-    revived = 0
-    while True:
+def _add_revive(commands: Subcommands) -> None:
+    parser = commands.add("revive", _revive, "make messages due again that were given up")
+    parser.add_argument("ids", nargs="*", type=UUID, metavar="EVENT_ID", help="event ids of messages")
+    parser.add_argument("--all", action="store_true", help="all messages that were given up")
+
+
+def _revive(options: argparse.Namespace) -> int:
+    check_chosen(options.ids, others=options.all, option="--all")
+    if options.all:
+        print(f"revived {_revive_all()}")
+        return ExitCode.DONE
+    wanted: Sequence[UUID] = options.ids
+    with session_scope(autocommit=True) as session:
+        revived = OutboxRepository(session).revive(wanted)
+    print(f"revived {revived} of {len(set(wanted))}")
+    return ExitCode.DONE if revived == len(set(wanted)) else ExitCode.FAILED
+
+
+def _revive_all() -> int:
+    revived, found = 0, _MAX_DEAD_MESSAGES
+    while found >= _MAX_DEAD_MESSAGES:
         with session_scope(autocommit=True) as session:
             outbox = OutboxRepository(session)
-            chosen = [message.event_id for message in outbox.dead(_ALL)] if everything else event_ids
-            revived += outbox.revive(chosen)
-        if not everything or len(chosen) < _ALL:
-            break
-    print(f"revived {revived}" + ("" if everything else f" of {len(set(event_ids))}"))
-    return everything or revived == len(set(event_ids))
+            ids = [message.event_id for message in outbox.dead(_MAX_DEAD_MESSAGES)]
+            revived += outbox.revive(ids)
+        found = len(ids)
+    return revived

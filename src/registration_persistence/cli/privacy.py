@@ -1,88 +1,89 @@
-"""`erase` and `export`: what one person can ask for."""
+"""`erase` and `export`: the rights of a person under data protection law."""
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from uuid import UUID
 
+from registration_persistence.cli.arguments import Subcommands, check_chosen
+from registration_persistence.cli.console import ExitCode, WrongUse, prompt
 from registration_persistence.database import session_scope
 from registration_persistence.domain.validation import checked_actor
-from registration_persistence.errors import InvalidInput, RegistrationNotFound
+from registration_persistence.errors import RegistrationNotFound
 from registration_persistence.repositories.privacy import PrivacyRepository
 
 
-def erase(ids: Sequence[UUID], *, ask_for_email: bool, confirmed: bool, actor: str) -> bool:
-    """Erase registrations; tell whether all of it was done.
+def add_commands(commands: Subcommands) -> None:
+    """Add the commands for one person."""
+    erase = commands.add("erase", _erase, "erase a person")
+    _add_choice(erase)
+    erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    erase.add_argument(
+        "--actor", default="system", help="for the event log: user, system or admin:<id> (default: system)"
+    )
+    _add_choice(commands.add("export", _export, "print all data about a person, as JSON"))
 
-    Args:
-        ids: Which ones.
-        ask_for_email: Whether to read a mailbox from standard input, and erase everything that holds it too.
-        confirmed: Whether not to ask.
-        actor: Who acts, for the event trail.
 
-    Raises:
-        InvalidInput: There is nobody to ask, or *actor* is not of its form.
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="*", type=UUID, metavar="ID", help="ids of registrations")
+    parser.add_argument(
+        "--email",
+        action="store_true",
+        help="read an e-mail address from standard input, and include all of its registrations",
+    )
+
+
+def _chosen_ids(options: argparse.Namespace) -> list[UUID]:
+    """Return the ids from the arguments and those of the mailbox from standard input.
+
+    The address is not an argument, because every user of the machine can see the arguments of a process.
     """
-    checked_actor(actor)
-    chosen = _chosen(ids, ask_for_email=ask_for_email)
-    if not chosen:
-        print("nothing holds this mailbox")
-        return True
-    if not confirmed and not _is_sure(chosen):
+    check_chosen(options.ids, others=options.email, option="--email")
+    if not options.email:
+        return list(dict.fromkeys(options.ids))
+    address = prompt("e-mail address: ")
+    with session_scope(read_only=True) as session:
+        return list(dict.fromkeys([*options.ids, *PrivacyRepository(session).ids_by_email(address)]))
+
+
+def _erase(options: argparse.Namespace) -> int:
+    checked_actor(options.actor)
+    ids = _chosen_ids(options)
+    if not ids:
+        print("no registration has this mailbox")
+        return ExitCode.DONE
+    if not options.yes and not _is_confirmed(ids):
         print("nothing was erased")
-        return False
-    gone = False
-    for registration_id in chosen:
-        try:
-            with session_scope(autocommit=True) as session:
-                outcome = PrivacyRepository(session, actor=actor).erase(registration_id)
-        except RegistrationNotFound as error:  # unknown, or purged meanwhile; the others are erased all the same
-            print(error, file=sys.stderr)
-            gone = True
-        else:
-            print(registration_id, "erased" if outcome.changed else "was erased before", flush=True)
-    return not gone
+        return ExitCode.FAILED
+    erased = [_erase_one(registration_id, options.actor) for registration_id in ids]
+    return ExitCode.DONE if all(erased) else ExitCode.FAILED
 
 
-def export(ids: Sequence[UUID], *, ask_for_email: bool) -> None:
-    """Print everything that is held about registrations, as a JSON array.
-
-    Args:
-        ids: Which ones.
-        ask_for_email: As for `erase`.
-
-    Raises:
-        RegistrationNotFound: One of *ids* is unknown; nothing is printed.
-    """
-    chosen = _chosen(ids, ask_for_email=ask_for_email)
-    with session_scope(read_only=True) as session:
-        held = [PrivacyRepository(session).export_subject(registration_id) for registration_id in chosen]
-    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
-    print(json.dumps(held, indent=2, ensure_ascii=not readable, sort_keys=True))
-
-
-def _chosen(ids: Sequence[UUID], *, ask_for_email: bool) -> list[UUID]:
-    """Return *ids*, and what holds the mailbox that is read; a command line would show it to the whole machine."""
-    if not ask_for_email:
-        return list(dict.fromkeys(ids))
-    address = _answer("e-mail address: ")
-    with session_scope(read_only=True) as session:
-        return list(dict.fromkeys([*ids, *PrivacyRepository(session).ids_by_email(address)]))
-
-
-def _is_sure(chosen: Sequence[UUID]) -> bool:
+def _is_confirmed(ids: Sequence[UUID]) -> bool:
     if not sys.stdin.isatty():
-        raise InvalidInput("erasing cannot be undone: say --yes where nobody can be asked")
-    for registration_id in chosen:
+        raise WrongUse("erasing cannot be undone: pass --yes if there is no terminal to ask on")
+    for registration_id in ids:
         print(registration_id, file=sys.stderr)
-    return _answer("erase these for good? [y/N] ").lower() in ("y", "yes")
+    return prompt("erase these for good? [y/N] ").lower() in ("y", "yes")
 
 
-def _answer(question: str) -> str:
-    """Return a line of standard input; nobody is asked where it is no terminal."""
-    if sys.stdin.isatty():
-        print(question, end="", file=sys.stderr, flush=True)
+def _erase_one(registration_id: UUID, actor: str) -> bool:
+    """Erase a registration; return whether it exists. An unknown or purged one does not stop the others."""
     try:
-        return sys.stdin.readline().strip()
-    except UnicodeDecodeError:
-        raise InvalidInput(f"standard input is not {sys.stdin.encoding}") from None
+        with session_scope(autocommit=True) as session:
+            outcome = PrivacyRepository(session, actor=actor).erase(registration_id)
+    except RegistrationNotFound as error:
+        print(error, file=sys.stderr)
+        return False
+    print(registration_id, "erased" if outcome.changed else "was erased before", flush=True)
+    return True
+
+
+def _export(options: argparse.Namespace) -> int:
+    ids = _chosen_ids(options)
+    with session_scope(read_only=True) as session:
+        exported = [PrivacyRepository(session).export_subject(registration_id) for registration_id in ids]
+    is_utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    print(json.dumps(exported, indent=2, ensure_ascii=not is_utf8, sort_keys=True))
+    return ExitCode.DONE

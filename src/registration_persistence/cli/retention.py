@@ -1,100 +1,119 @@
-"""`expire`, `purge` and `partitions`: what a scheduler runs every day, batch by batch, with a bar and a summary."""
+"""`expire`, `purge` and `partitions`: the work of a daily scheduler."""
 
+import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.orm import Session
 
+from registration_persistence.cli.arguments import Subcommands, month, number
+from registration_persistence.cli.console import ExitCode, WrongUse, counted, needs_extra
 from registration_persistence.database import session_scope
-from registration_persistence.errors import InvalidInput, LockTimeout
 from registration_persistence.repositories.retention import Retention
-from registration_persistence.schema import set_role_statement
-from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 
-# DDL that waits for a lock gives up after a second; the service has as long to get through.
-_ATTEMPTS = 10
+_DDL_ATTEMPTS = 10
 
-_PAUSE = 1.0
+# DDL waits one second for a lock; the statements of the service get as long to pass.
+_DDL_PAUSE_SECONDS = 1.0
 
-Batch = Callable[[Retention], int]
+_batch = number(int, 1, 10_000)
 
-
-def expire(batch: int) -> None:
-    """Expire what is overdue."""
-    _sweep("Expiring", "expired", "registrations", batch, lambda retention: retention.expire_due(batch))
+_days = number(int, 0, 36_500)
 
 
-def purge(closed: timedelta, tokens: timedelta, batch: int) -> None:
-    """Delete registrations that have been closed, and tokens that have been over, for longer than that."""
-    now = datetime.now(UTC)
-    _sweep(
-        "Purging",
-        "deleted",
-        "closed registrations",
-        batch,
-        lambda retention: retention.purge_closed(now - closed, batch),
-    )
-    _sweep("Purging", "deleted", "tokens", batch, lambda retention: retention.purge_tokens(now - tokens, batch))
+def add_commands(commands: Subcommands) -> None:
+    """Add the commands for a daily scheduler."""
+    _add_expire(commands)
+    _add_purge(commands)
+    _add_partitions(commands)
 
 
-def partitions(months: int, drop_before: datetime | None) -> None:
-    """Make the partitions of the months ahead, and drop those of the months before *drop_before*."""
-    if drop_before is not None and drop_before > datetime.now(UTC):
-        raise InvalidInput("--drop-before is in the future: the events of this month are still being written")
-    # In this order: old events that lie in the default partition get one of their own, which is then dropped.
-    _report("made", _patiently(lambda session: ensure_event_partitions(session, months)))
-    if drop_before is not None:
-        _report("dropped", _patiently(lambda session: drop_event_partitions(session, drop_before)))
+def _add_expire(commands: Subcommands) -> None:
+    parser = commands.add("expire", _expire, "expire registrations that are past their time")
+    parser.add_argument("--batch", type=_batch, default=1000, help="registrations per statement (default: 1000)")
 
 
-def _sweep(doing: str, done: str, what: str, batch: int, work: Batch) -> None:
+def _expire(options: argparse.Namespace) -> int:
+    _sweep("Expiring", "expired", "registration", options.batch, lambda retention: retention.expire_due(options.batch))
+    return ExitCode.DONE
+
+
+def _add_purge(commands: Subcommands) -> None:
+    parser = commands.add("purge", _purge, "delete expired and cancelled registrations, and old tokens")
+    parser.add_argument("--closed-days", type=_days, default=30, help="days since a registration ended (default: 30)")
+    parser.add_argument("--token-days", type=_days, default=30, help="days since a token expired (default: 30)")
+    parser.add_argument("--batch", type=_batch, default=1000, help="rows per statement (default: 1000)")
+
+
+def _purge(options: argparse.Namespace) -> int:
+    now, limit = datetime.now(UTC), options.batch
+    closed_before, expired_before = now - timedelta(options.closed_days), now - timedelta(options.token_days)
+    _sweep("Purging", "deleted", "closed registration", limit, lambda each: each.purge_closed(closed_before, limit))
+    _sweep("Purging", "deleted", "token", limit, lambda each: each.purge_tokens(expired_before, limit))
+    return ExitCode.DONE
+
+
+def _sweep(doing: str, done: str, noun: str, limit: int, sweep_batch: Callable[[Retention], int]) -> None:
+    """Call *sweep_batch* until it finds fewer rows than *limit*, with a progress bar, and print the total."""
+    with needs_extra("cli"):
+        from registration_persistence.cli.progress import counting_bar
     started, total = time.monotonic(), 0
     try:
-        with _bar(f"{doing} {what}") as advance:
-            while True:
+        with counting_bar(f"{doing} {noun}s") as show:
+            found = limit
+            while found >= limit:
                 with session_scope(autocommit=True) as session:
-                    number = work(Retention(session))
-                total += number
-                advance(number)
-                if number < batch:
-                    break
+                    found = sweep_batch(Retention(session))
+                total += found
+                show(total)
     except BaseException:
         if total:
-            print(f"stopped: {done} {total:,} {what} in {time.monotonic() - started:.1f} s")
+            print(f"stopped: {done} {counted(total, noun)} in {time.monotonic() - started:.1f} s")
         raise
-    print(f"{done} {total:,} {what} in {time.monotonic() - started:.1f} s")
+    print(f"{done} {counted(total, noun)} in {time.monotonic() - started:.1f} s")
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int], None]]:
-    """Show a bar that says how many there were; how many there will be is not known without looking at them all."""
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda number: progress.advance(task, number)
+def _add_partitions(commands: Subcommands) -> None:
+    parser = commands.add(
+        "partitions", _partitions, "create the partitions of the event log, with a login that owns it"
+    )
+    parser.add_argument(
+        "--months", type=number(int, 0, 120), default=12, help="the number of months ahead (default: 12)"
+    )
+    parser.add_argument("--drop-before", type=month, metavar="YYYY-MM", help="drop the partitions of earlier months")
 
 
-def _patiently(work: Callable[[Session], tuple[str, ...]]) -> list[str]:
-    done: list[str] = []
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with session_scope(autocommit=True) as session:
-                if set_role := set_role_statement():
-                    session.connection().exec_driver_sql(set_role.replace("%", "%%"))
-                done += work(session)
-        except LockTimeout:
-            if attempt == _ATTEMPTS:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            break
-    return done
+def _partitions(options: argparse.Namespace) -> int:
+    with needs_extra("cli"):
+        import_module("rich")  # unused here, but a scheduler that runs this also runs `expire` and `purge`
+    from registration_persistence.schema import drop_event_partitions, ensure_event_partitions
+
+    before: datetime | None = options.drop_before
+    if before is not None and before > datetime.now(UTC):
+        raise WrongUse("--drop-before is in the future: the events of this month are still being written")
+    # This order moves old events out of the default partition into partitions of their own, which are dropped then.
+    _print_partitions("made", _run_ddl(lambda session: ensure_event_partitions(session, options.months)))
+    if before is not None:
+        _print_partitions("dropped", _run_ddl(lambda session: drop_event_partitions(session, before)))
+    return ExitCode.DONE
 
 
-def _report(done: str, names: list[str]) -> None:
-    print(f"partitions {done}: {len(names)}" + "".join(f"\n  {name}" for name in names))
+def _run_ddl(ddl: Callable[[Session], tuple[str, ...]]) -> tuple[str, ...]:
+    """Run *ddl* as the owner role; try again while the table is locked."""
+    from registration_persistence.schema import set_role_statement
+    from registration_persistence.schema.composed_sql import execute_verbatim
+    from registration_persistence.schema.lock_timeout_retry import retry_on_lock_timeout
+
+    def run() -> tuple[str, ...]:
+        with session_scope(autocommit=True) as session:
+            if set_role := set_role_statement():
+                execute_verbatim(session.connection(), set_role)
+            return ddl(session)
+
+    return retry_on_lock_timeout(run, _DDL_ATTEMPTS, pause=lambda _failures: _DDL_PAUSE_SECONDS)
+
+
+def _print_partitions(done: str, partitions: tuple[str, ...]) -> None:
+    print(f"partitions {done}: {len(partitions)}" + "".join(f"\n  {name}" for name in partitions))

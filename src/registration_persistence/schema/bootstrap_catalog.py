@@ -1,9 +1,9 @@
-"""The queries of the system catalog that `bootstrap` compares the cluster with."""
+"""The queries of the system catalog that `bootstrap` needs."""
 
 from sqlalchemy import text
 
-from registration_persistence.schema.datadog import EXPLAIN, FIND_EXPLAIN, SCHEMA
-from registration_persistence.schema.grants import OURS, OWNER_ROLE
+from registration_persistence.schema.datadog import DATADOG_SCHEMA, EXPLAIN_SIGNATURE, FIND_EXPLAIN
+from registration_persistence.schema.grants import OWNER_ROLE, PACKAGE_OBJECTS_CTE
 
 ADMIN = text("""
 SELECT current_user AS name, CAST(current_setting('server_version_num') AS integer) AS version,
@@ -13,41 +13,44 @@ SELECT current_user AS name, CAST(current_setting('server_version_num') AS integ
        (SELECT pg_has_role(current_user, nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public') AS owns_public
 FROM pg_roles WHERE rolname = current_user
 """)
+"""The login that runs bootstrap, and whether it may."""
 
 ROLES = text("""
-SELECT rolname AS name, rolsuper OR rolreplication OR rolbypassrls AS mighty, rolcanlogin AS login,
+SELECT rolname AS name, rolsuper OR rolreplication OR rolbypassrls AS is_privileged, rolcanlogin AS login,
        rolcreatedb OR rolcreaterole AS creates, rolinherit AS inherits, rolconnlimit AS connections,
        pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION') AS administrable
 FROM pg_roles WHERE rolname = ANY(:roles)
 """)
+"""The attributes of roles."""
 
-OWNED = text(f"""
-WITH {OURS}
+OBJECT_OWNERS = text(f"""
+WITH {PACKAGE_OBJECTS_CTE}
 SELECT name, kind, pg_get_userbyid(owner) AS owner FROM ours
 UNION ALL
-SELECT nspname, 'n', pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = '{SCHEMA}'
+SELECT nspname, 'n', pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = '{DATADOG_SCHEMA}'
 UNION ALL
-SELECT '{EXPLAIN}', 'f', pg_get_userbyid(proowner) FROM ({FIND_EXPLAIN}) AS explain
+SELECT '{EXPLAIN_SIGNATURE}', 'f', pg_get_userbyid(proowner) FROM ({FIND_EXPLAIN}) AS explain
 ORDER BY name
 """)  # noqa: S608 constants
+"""The objects of this package and their owners. Kinds: `r` is a table, `f` a function, `n` a schema."""
 
 MEMBERSHIPS = text("""
 SELECT DISTINCT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member FROM pg_auth_members
 WHERE pg_get_userbyid(member) = ANY(:roles) ORDER BY 1, 2
 """)
+"""The roles that roles are members of."""
 
-# All that bootstrap may touch, one sentence each, so that the difference says what it did.
 STATE = text(f"""
-WITH {OURS}, allowed AS (
+WITH {PACKAGE_OBJECTS_CTE}, allowed AS (
   SELECT 'the database' AS what, datdba AS owner, coalesce(datacl, acldefault('d', datdba)) AS acl
   FROM pg_database WHERE datname = current_database()
   UNION ALL
   SELECT 'the schema ' || nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
-  FROM pg_namespace WHERE nspname IN ('public', '{SCHEMA}')
+  FROM pg_namespace WHERE nspname IN ('public', '{DATADOG_SCHEMA}')
   UNION ALL
   SELECT name, owner, coalesce(acl, acldefault(kind, owner)) FROM ours
   UNION ALL
-  SELECT '{EXPLAIN}', proowner, coalesce(proacl, acldefault('f', proowner))
+  SELECT '{EXPLAIN_SIGNATURE}', proowner, coalesce(proacl, acldefault('f', proowner))
   FROM ({FIND_EXPLAIN}) AS explain
 )
 SELECT format('%s is a role %s%s%s', rolname, CASE WHEN rolcanlogin THEN 'with' ELSE 'without' END, ' login',
@@ -72,5 +75,6 @@ GROUP BY grantee, what
 UNION
 SELECT format('%s belongs to %s', name, pg_get_userbyid(owner)) FROM ours
 UNION
-SELECT format('{EXPLAIN} has the body %s', md5(pg_get_functiondef(oid))) FROM ({FIND_EXPLAIN}) AS explain
+SELECT format('{EXPLAIN_SIGNATURE} has the body %s', md5(pg_get_functiondef(oid))) FROM ({FIND_EXPLAIN}) AS explain
 """)  # noqa: S608 constants
+"""Everything that bootstrap may change, one sentence each. The difference between two results lists the changes."""

@@ -1,32 +1,37 @@
-"""What Datadog's Database Monitoring calls to get a plan, without giving the monitoring a row."""
+"""The function that Datadog's Database Monitoring calls to get a plan; it gives the monitoring no access to rows."""
 
 from sqlalchemy import Connection
 
+from registration_persistence.schema.composed_sql import execute_verbatim
 from registration_persistence.schema.grants import MONITORING_ROLE
 
-SCHEMA = "datadog"
+DATADOG_SCHEMA = "datadog"
+"""The schema in which Datadog's agent looks for the function."""
 
-EXPLAIN = "datadog.explain_statement(text)"
+EXPLAIN_SIGNATURE = "datadog.explain_statement(text)"
+"""The function with its argument type, as PostgreSQL prints it."""
 
-# Without a look-up by name, which fails where the schema is another's.
+# Does not look the function up by name, because that fails if the schema belongs to another role.
 FIND_EXPLAIN = f"""
 SELECT p.oid, p.proowner, p.proacl FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = '{SCHEMA}' AND p.proname = 'explain_statement' AND p.proargtypes = '25'::oidvector
+WHERE n.nspname = '{DATADOG_SCHEMA}' AND p.proname = 'explain_statement' AND p.proargtypes = '25'::oidvector
 """  # noqa: S608 a constant
+"""The query that finds the function in the system catalog."""
 
-# EXPLAIN needs the owner's rights on the tables, so what runs with those must read nothing. Planning calls stable
-# functions, and EXECUTE calls all that its arguments name. Those of PostgreSQL that read what they are told, and would
-# show it in an error, are known by name; a name can be escaped with U&, or stand in a prepared statement.
-_READING = r'_to_xml|ts_stat|ts_rewrite|u&"'
+# EXPLAIN needs the owner's privileges on the tables, so nothing that runs with them may read a row. Planning calls
+# stable functions, and EXECUTE calls all functions in its arguments. The functions of PostgreSQL that run a query from
+# an argument, and would show its rows in an error, are matched by name. U& can escape a name, and a prepared statement
+# can contain one.
+_ROW_READING_PATTERN = r'_to_xml|ts_stat|ts_rewrite|u&"'
 
-# A loop opens a cursor, which refuses a second statement behind a semicolon.
-_FUNCTION = f"""
+# The loop opens a cursor, which rejects a second statement behind a semicolon.
+_CREATE_EXPLAIN = f"""
 CREATE OR REPLACE FUNCTION datadog.explain_statement(l_query text, OUT explain json) RETURNS SETOF json
 LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $function$
 BEGIN
   SET TRANSACTION READ ONLY;
-  IF l_query ~* '{_READING}'
-     OR EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE statement ~* '{_READING}') THEN
+  IF l_query ~* '{_ROW_READING_PATTERN}'
+     OR EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE statement ~* '{_ROW_READING_PATTERN}') THEN
     RAISE insufficient_privilege USING MESSAGE = 'a statement that can read rows while it is planned is not explained';
   END IF;
   FOR explain IN EXECUTE 'EXPLAIN (FORMAT JSON) ' || l_query LOOP
@@ -35,13 +40,17 @@ BEGIN
 END $function$"""
 
 
-def make_explain_function(connection: Connection) -> None:
-    """Make the function that returns plans, or make it anew; as the owner role, whose schema it is in."""
+def create_explain_function(connection: Connection) -> None:
+    """Create the function that returns plans, or replace it.
+
+    Args:
+        connection: A connection with the privileges of the owner role, in a transaction.
+    """
     for statement in (
-        _FUNCTION,
-        f"REVOKE ALL ON FUNCTION {EXPLAIN} FROM PUBLIC",
-        f"GRANT EXECUTE ON FUNCTION {EXPLAIN} TO {MONITORING_ROLE}",
-        f"REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC",
-        f"GRANT USAGE ON SCHEMA {SCHEMA} TO {MONITORING_ROLE}",
+        _CREATE_EXPLAIN,
+        f"REVOKE ALL ON FUNCTION {EXPLAIN_SIGNATURE} FROM PUBLIC",
+        f"GRANT EXECUTE ON FUNCTION {EXPLAIN_SIGNATURE} TO {MONITORING_ROLE}",
+        f"REVOKE ALL ON SCHEMA {DATADOG_SCHEMA} FROM PUBLIC",
+        f"GRANT USAGE ON SCHEMA {DATADOG_SCHEMA} TO {MONITORING_ROLE}",
     ):
-        connection.exec_driver_sql(statement.replace("%", "%%"))
+        execute_verbatim(connection, statement)

@@ -1,4 +1,4 @@
-"""One deployment at a time: the lock that everything holds that changes the schema or its roles."""
+"""The advisory lock that lets one deployment at a time change the schema or its roles."""
 
 import dataclasses
 import logging
@@ -13,74 +13,82 @@ from sqlalchemy import Connection, text
 from registration_persistence.database import Database
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.engine import create_database_engine
+from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import LockTimeout
 
-# Any number will do, as long as no other program takes the same in this database.
 ADVISORY_LOCK = 7_265_676_973_747_261
+"""The key of the lock: an arbitrary number that no other program uses in this database."""
 
-# Seconds. DDL that waits for a lock makes everybody queue behind it, so it gives up soon and tries again.
-LOCK_TIMEOUT = 2.0
+MAX_WAIT_SECONDS = 900.0
+"""How long a deployment waits for another one by default."""
 
-# Seconds.
-WAIT_FOR_OTHERS = 900.0
+# DDL that waits for a lock queues every other statement on the table behind it, so it gives up soon and tries again.
+_LOCK_TIMEOUT_SECONDS = 2.0
+
+_POLL_SECONDS = 1.0
 
 _logger = logging.getLogger("registration_persistence.migrations")
 
 
 class DeploymentInProgress(LockTimeout):
-    """Another deployment is changing this database, and did not end within the time that was given."""
+    """Another deployment is changing this database, and did not end in time."""
 
 
 @contextmanager
-def deployment(database: Database, *, name: str, wait: float = WAIT_FOR_OTHERS) -> Iterator[Connection]:
-    """Open a connection on which no other deployment is at work, for as long as the block lasts.
+def deployment(database: Database, *, name: str, wait: Duration = MAX_WAIT_SECONDS) -> Iterator[Connection]:
+    """Open a connection that holds the deployment lock until the block ends.
 
     Args:
-        database: Which one; needs the direct endpoint, for a pooler loses the lock.
-        name: What `pg_stat_activity` shows after the package's name.
-        wait: Seconds to wait for another deployment; 0 refuses at once.
+        database: The database to change, at its direct endpoint: a pooler would lose the lock.
+        name: The last word of the connection's `application_name` in `pg_stat_activity`.
+        wait: How long to wait for another deployment, as a `timedelta` or in seconds; 0 fails at once. Defaults to
+            15 minutes.
 
     Raises:
-        DeploymentInProgress: Another one is still at work after *wait*, or when the deadline comes.
-        RegistrationPersistenceError: As for `Database.session`.
+        DeploymentInProgress: Another deployment did not end within *wait*, or before the deadline.
+        RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
     settings = dataclasses.replace(
         database.settings,
         pool="lambda",
         statement_timeout=0,
         idle_in_transaction_timeout=0,
-        lock_timeout=LOCK_TIMEOUT,
+        lock_timeout=_LOCK_TIMEOUT_SECONDS,
         application_name=f"registration_persistence {name}",
     )
     engine = create_database_engine(settings, database.credentials, database.events)
     try:
         with engine.connect() as connection:
-            _take_lock(connection, wait)
+            _take_lock(connection, in_seconds(wait))
             yield connection
     finally:
-        engine.dispose()  # the advisory lock ends with the connection
+        engine.dispose()  # the server releases the advisory lock when the connection ends
 
 
 def set_role_statement(role: str | None = None) -> str | None:
-    """Return what makes *role*, or that of `APP_DATABASE_OWNER_ROLE`, own what is created; `None` where none is named.
+    """Return the statement that makes a role the owner of whatever the session creates.
 
-    It is for `exec_driver_sql`.
+    Args:
+        role: The owner role. Defaults to `APP_DATABASE_OWNER_ROLE`.
+
+    Returns:
+        The statement for `exec_driver_sql`, or `None` if there is no owner role.
     """
     role = role or os.environ.get("APP_DATABASE_OWNER_ROLE")
     return sql.SQL("SET ROLE {}").format(sql.Identifier(role)).as_string() if role else None
 
 
-def _take_lock(connection: Connection, wait: float) -> None:
+def _take_lock(connection: Connection, max_wait_seconds: float) -> None:
     started = time.monotonic()
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):
         connection.rollback()
         waited = time.monotonic() - started
-        if waited >= wait or remaining() <= 1:
+        if waited >= max_wait_seconds or remaining() <= _POLL_SECONDS:
             raise DeploymentInProgress(
                 f"another deployment has been migrating for {waited:.0f} s: see what it does"
-                if wait
+                if max_wait_seconds
                 else "another deployment is migrating: wait until it is done"
             )
         _logger.info("another deployment is migrating: waiting for it")
-        time.sleep(1)
+        time.sleep(_POLL_SECONDS)
     connection.commit()

@@ -1,4 +1,4 @@
-"""Who may do what with which table: the least that the statements of this package need."""
+"""The privileges of the roles on the tables: the least that the statements of this package need."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,31 +12,34 @@ from registration_persistence.models.tables import (
     RegistrationRow,
     VerificationTokenRow,
 )
+from registration_persistence.schema.composed_sql import execute_verbatim, public_table
 
 OWNER_ROLE = "registration_owner"
-"""Owns everything that the migrations make; nobody logs in as it."""
-READ_WRITE_ROLE = "registration_rw"
-"""The group of the service's logins."""
-MONITORING_ROLE = "registration_monitoring"
-"""The group of the monitoring's login: statistics and plans, no row."""
+"""Owns every object that the migrations create; nobody logs in as it."""
 
-VERSION_TABLE = "alembic_version"
+READ_WRITE_ROLE = "registration_rw"
+"""The group role of the service's logins."""
+
+MONITORING_ROLE = "registration_monitoring"
+"""The group role of the monitoring's login: statistics and plans, no rows."""
+
+_VERSION_TABLE = "alembic_version"
+
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 GRANTS: Mapping[str, Sequence[str]] = {
     RegistrationRow.__tablename__: _ALL,
     VerificationTokenRow.__tablename__: _ALL,
-    # What cascades from a registration is done by the table's owner.
+    # A DELETE that cascades from a registration runs with the privileges of the table's owner.
     RegistrationConsentRow.__tablename__: ("SELECT", "INSERT"),
-    # A row goes through the parent, so that the partitions need no grants.
+    # Rows are inserted through the parent, so the partitions need no grants.
     RegistrationEventRow.__tablename__: ("SELECT", "INSERT"),
     OutboxRow.__tablename__: _ALL,
-    VERSION_TABLE: ("SELECT",),
+    _VERSION_TABLE: ("SELECT",),
 }
-"""What `READ_WRITE_ROLE` may do with each table; nobody else may do anything."""
+"""The privileges of `READ_WRITE_ROLE` on each table; no other role has any, except the owner."""
 
-# Tables, partitions and the functions of triggers, and whether who asks may grant on them.
-OURS = """
+PACKAGE_OBJECTS_CTE = """
 ours AS (
   SELECT c.oid, c.relname AS name, c.relowner AS owner, c.relacl AS acl, 'r'::"char" AS kind
   FROM pg_class c
@@ -52,50 +55,49 @@ ours AS (
     WHERE NOT t.tgisinternal AND c.relnamespace = p.pronamespace AND c.relname = ANY(:tables))
 )
 """
-OURS_PARAMETERS = {"tables": list(GRANTS), "partitioned": RegistrationEventRow.__tablename__}
+"""The objects of this package: its tables, their partitions, and the functions of their triggers."""
 
-_GRANTABLE = text(f"""
-WITH {OURS}
+PACKAGE_OBJECTS_PARAMETERS = {"tables": list(GRANTS), "partitioned": RegistrationEventRow.__tablename__}
+"""The parameters of `PACKAGE_OBJECTS_CTE`."""
+
+_GRANTABLE_OBJECTS = text(f"""
+WITH {PACKAGE_OBJECTS_CTE}
 SELECT name, kind, oid::regprocedure::text AS signature FROM ours
 WHERE pg_has_role(current_user, owner, 'USAGE') ORDER BY name
 """)  # noqa: S608 a constant
-_GROUPS = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:groups)")
+
+_EXISTING_GROUPS = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:groups)")
 
 
 def apply_grants(connection: Connection, *, logins: Sequence[str] = ()) -> None:
-    """Grant what `GRANTS` says on the tables that exist, and take away whatever else there was.
+    """Grant the privileges of `GRANTS` on the tables that exist, and revoke all others.
 
-    Does nothing where `bootstrap` has not made the roles yet, and leaves tables out that are another's.
+    Does nothing if `bootstrap` has not created the roles yet. Skips tables of another owner.
 
     Args:
-        connection: As the owner of the tables, in a transaction.
-        logins: Roles that shall have nothing of their own on these tables, besides PUBLIC and the groups.
+        connection: A connection with the privileges of the tables' owner, in a transaction.
+        logins: Roles from which every privilege on these tables is revoked, in addition to PUBLIC and the groups.
     """
-    wanted = [READ_WRITE_ROLE, MONITORING_ROLE]
-    groups = connection.scalars(_GROUPS, {"groups": wanted}).all()
+    groups = connection.scalars(_EXISTING_GROUPS, {"groups": [READ_WRITE_ROLE, MONITORING_ROLE]}).all()
     if READ_WRITE_ROLE not in groups:
         return
-    rows = connection.execute(_GRANTABLE, OURS_PARAMETERS).all()
+    rows = connection.execute(_GRANTABLE_OBJECTS, PACKAGE_OBJECTS_PARAMETERS).all()
     tables = [row.name for row in rows if row.kind == "r"]
     functions = [row.signature for row in rows if row.kind == "f"]
-    nobody = sql.SQL(", ").join([sql.SQL("PUBLIC"), *map(sql.Identifier, [*groups, *logins])])
-    if tables:
-        named = sql.SQL(", ").join(table(name) for name in tables)
-        run(connection, sql.SQL("REVOKE ALL ON TABLE {} FROM {}").format(named, nobody))
-    for function in functions:
-        run(connection, sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(sql.SQL(function), nobody))
+    _revoke_all(connection, tables, functions, [*groups, *logins])
     for name in tables:
         if name in GRANTS:
             privileges = sql.SQL(", ").join(map(sql.SQL, GRANTS[name]))
             group = sql.Identifier(READ_WRITE_ROLE)
-            run(connection, sql.SQL("GRANT {} ON TABLE {} TO {}").format(privileges, table(name), group))
+            grant = sql.SQL("GRANT {} ON TABLE {} TO {}").format(privileges, public_table(name), group)
+            execute_verbatim(connection, grant)
 
 
-def table(name: str) -> sql.Composable:
-    """Return the table *name* of ours for a statement."""
-    return sql.Identifier("public", name)
-
-
-def run(connection: Connection, statement: sql.Composable) -> None:
-    """Execute a statement that takes no parameters."""
-    connection.exec_driver_sql(statement.as_string().replace("%", "%%"))
+def _revoke_all(connection: Connection, tables: Sequence[str], functions: Sequence[str], roles: Sequence[str]) -> None:
+    grantees = sql.SQL(", ").join([sql.SQL("PUBLIC"), *map(sql.Identifier, roles)])
+    if tables:
+        names = sql.SQL(", ").join(map(public_table, tables))
+        execute_verbatim(connection, sql.SQL("REVOKE ALL ON TABLE {} FROM {}").format(names, grantees))
+    for signature in functions:
+        revoke = sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(sql.SQL(signature), grantees)
+        execute_verbatim(connection, revoke)

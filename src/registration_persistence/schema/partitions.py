@@ -1,4 +1,4 @@
-"""The monthly partitions of the event log: making them ahead of time, and dropping old ones."""
+"""The monthly partitions of the event log: create them ahead of time, and drop old ones."""
 
 from datetime import UTC, datetime
 
@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 from registration_persistence.domain.validation import checked_moment, checked_number
 from registration_persistence.errors import InvalidInput
 
-_MOST_MONTHS = 120
+_MAX_MONTHS = 120
 
-# In its own words, so that it is atomic in autocommit too. Whoever waits for a partitioned table's lock makes every
-# sign-up queue behind, so this gives up after a second.
-_PATIENTLY = """
+# A DO block, so it is atomic in autocommit too. A pending lock on a partitioned table queues every sign-up behind it,
+# hence the lock timeout of 1 s.
+_WITH_SHORT_LOCK_TIMEOUT = """
 DO $$
 DECLARE
   timeout text = current_setting('lock_timeout');
@@ -23,8 +23,9 @@ BEGIN
 END $$
 """
 
-# The events of the month that have come already are in the default partition, and move over.
-# The first lock keeps other workers out, and sign-ups, which would wait for the second with a row for the wrong table.
+# Events of the month that were written before its partition existed are in the default partition, and are moved.
+# The first lock excludes other workers, and sign-ups: they would wait for the second lock after PostgreSQL has already
+# chosen the default partition for their row.
 _ADD_PARTITION = """
   LOCK TABLE registration_events IN SHARE ROW EXCLUSIVE MODE;
   IF to_regclass('{name}') IS NULL THEN
@@ -63,20 +64,24 @@ ORDER BY relname
 
 
 def ensure_event_partitions(session: Session, months: int = 12) -> tuple[str, ...]:
-    """Make the partitions of the trail for this month and so many *months* ahead; return those that are new.
+    """Create the missing partitions of the event log for this month and the months ahead.
 
-    Events that came before their partition are in the default one, and move. One round trip, and one for each
-    partition that is made. The login must own the table.
+    Events that were written before their partition existed are in the default partition, and are moved. Takes one
+    round trip, and one more for each partition that is created.
 
     Args:
-        session: A session of `Database.session`, of a login that owns the table.
-        months: 0 to 120.
+        session: A session of `Database.session`, with a login that owns `registration_events`.
+        months: The number of months after this one, 0 to 120. Defaults to 12.
+
+    Returns:
+        The names of the new partitions, in the order of their months.
 
     Raises:
-        InvalidInput: Nothing was sent.
-        LockTimeout: The table was not free within a second: try again. In `autocommit`, what was made is kept.
+        InvalidInput: *months* is out of range; nothing was sent.
+        LockTimeout: The table was not free within one second; try again. In an `autocommit` session, the partitions
+            that were created before are kept.
     """
-    checked_number("months", months, 0, _MOST_MONTHS)
+    checked_number("months", months, 0, _MAX_MONTHS)
     missing = session.execute(_MISSING_MONTHS, {"months": months}).all()
     for row in missing:
         _run_ddl(session, _ADD_PARTITION.format(name=row.name, start=f"{row.month}+00", end=f"{row.next_month}+00"))
@@ -84,28 +89,31 @@ def ensure_event_partitions(session: Session, months: int = 12) -> tuple[str, ..
 
 
 def drop_event_partitions(session: Session, before: datetime) -> tuple[str, ...]:
-    """Drop the partitions of the trail that hold nothing but events *before*; return which.
+    """Drop the partitions of the event log whose whole month is before a point in time.
 
-    One round trip, and one for each partition. The login must own the table.
+    Takes one round trip, and one more for each partition that is dropped.
 
     Args:
-        session: A session of `Database.session`, of a login that owns the table.
-        before: With a time zone and not in the future; the month that it is in stays.
+        session: A session of `Database.session`, with a login that owns `registration_events`.
+        before: A datetime with a time zone, not in the future. The partition of its month is kept.
+
+    Returns:
+        The names of the dropped partitions, in the order of their months.
 
     Raises:
-        InvalidInput: Nothing was sent.
-        LockTimeout: As for `ensure_event_partitions`.
+        InvalidInput: *before* has no time zone or is in the future; nothing was sent.
+        LockTimeout: The table was not free within one second; try again. In an `autocommit` session, the partitions
+            that were dropped before stay dropped.
     """
     month = checked_moment("before", before)
     if month > datetime.now(UTC):
         raise InvalidInput("before is in the future: the events of this month are still being written")
-    first_to_stay = f"registration_events_y{month.year:04}m{month.month:02}"
-    names = session.scalars(_PARTITIONS).all()
-    old = tuple(name for name in names if name < first_to_stay)
+    first_kept = f"registration_events_y{month.year:04}m{month.month:02}"
+    old = tuple(name for name in session.scalars(_PARTITIONS).all() if name < first_kept)
     for name in old:
         _run_ddl(session, f"DROP TABLE IF EXISTS {name};")
     return old
 
 
 def _run_ddl(session: Session, ddl: str) -> None:
-    session.execute(text(_PATIENTLY.format(work=ddl).replace(":", r"\:")))
+    session.execute(text(_WITH_SHORT_LOCK_TIMEOUT.format(work=ddl).replace(":", r"\:")))

@@ -1,0 +1,101 @@
+"""The subcommands of a parser, and the types of their arguments."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+from registration_persistence.cli.console import WrongUse
+
+N = TypeVar("N", int, float)
+
+Run: TypeAlias = Callable[[argparse.Namespace], int]
+"""Runs a command with its arguments, and returns the exit code."""
+
+
+class Subcommands:
+    """The commands of a parser.
+
+    Args:
+        parser: The parser to add the commands to.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(self, name: str, run: Run, summary: str, *, epilog: str | None = None) -> argparse.ArgumentParser:
+        """Add a command and return its parser, to declare its arguments.
+
+        Args:
+            name: The name of the command.
+            run: The function that runs the command.
+            summary: One line for the list of commands in `--help`.
+            epilog: A note below the arguments in the command's own `--help`.
+        """
+        parser = self._subparsers.add_parser(name, help=summary, description=summary, epilog=epilog)
+        parser.set_defaults(run=run)
+        return parser
+
+    def add_group(self, name: str, summary: str) -> "Subcommands":
+        """Add a command that has commands of its own, and return those.
+
+        Args:
+            name: The name of the command.
+            summary: One line for the list of commands in `--help`.
+        """
+        return Subcommands(self._subparsers.add_parser(name, help=summary, description=summary))
+
+
+def number(kind: type[N], minimum: N, maximum: N) -> Callable[[str], N]:
+    """Return the type of an argument that is a number in a range.
+
+    Args:
+        kind: `int` or `float`.
+        minimum: The smallest number that is accepted.
+        maximum: The largest number that is accepted.
+    """
+
+    def parse(given: str) -> N:
+        expected = f"expected {'a whole' if kind is int else 'a'} number from {minimum:g} to {maximum:g}"
+        try:
+            parsed = kind(given)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{given!r} is not a number: {expected}") from None
+        if not minimum <= parsed <= maximum:
+            raise argparse.ArgumentTypeError(f"{given} is out of range: {expected}")
+        return parsed
+
+    return parse
+
+
+seconds = number(float, 0.1, 86_400)
+"""The type of an argument that is a number of seconds, up to a day."""
+
+
+def month(given: str) -> datetime:
+    """Parse an argument of the form `YYYY-MM`; return the start of that month in UTC."""
+    try:
+        return datetime.strptime(given, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a month: expected YYYY-MM") from None
+
+
+def names(given: str) -> list[str]:
+    """Parse an argument that is a list of names, separated by commas."""
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def check_chosen(ids: Sequence[UUID], *, others: bool, option: str) -> None:
+    """Check that the arguments name something to work on.
+
+    Args:
+        ids: The ids among the arguments.
+        others: Whether the option is set that selects more than *ids*.
+        option: The name of that option.
+
+    Raises:
+        WrongUse: There are no *ids*, and the option is not set.
+    """
+    if not ids and not others:
+        raise WrongUse(f"nothing is chosen: expected ids, or {option}")

@@ -1,0 +1,55 @@
+"""The exit codes, errors, questions and numbers that all commands have in common."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_USE = 2
+
+
+class WrongUse(RegistrationPersistenceError):
+    """The arguments of a command cannot be used; the message says what was expected."""
+
+
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Name the extra to install if an import inside the block fails.
+
+    Args:
+        name: The extra of this package that brings the missing module.
+
+    Raises:
+        WrongUse: An import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise WrongUse(f"this needs {error.name}: pip install 'registration-persistence[{name}]'") from None
+
+
+def prompt(question: str) -> str:
+    """Read a line from standard input; print *question* only if it is a terminal.
+
+    Raises:
+        InvalidInput: The line is not in the encoding of standard input.
+    """
+    if sys.stdin.isatty():
+        print(question, end="", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"standard input is not {sys.stdin.encoding}") from None
+
+
+def counted(quantity: int, noun: str) -> str:
+    """Return a number with its noun: `1 row`, `2,000 rows`."""
+    return f"{quantity:,} {noun}" if quantity == 1 else f"{quantity:,} {noun}s"

@@ -1,0 +1,67 @@
+"""`demo` and `chaos`: programs that run PostgreSQL and Secrets Manager on this machine."""
+
+import argparse
+from pathlib import Path
+
+from registration_persistence.cli.arguments import Subcommands, names, number
+from registration_persistence.cli.console import ExitCode, needs_extra
+
+
+def add_commands(commands: Subcommands) -> None:
+    """Add the commands that need no database, because they start their own."""
+    _add_demo(commands)
+    _add_chaos(commands)
+
+
+def _add_demo(commands: Subcommands) -> None:
+    parser = commands.add("demo", _demo, "register the people of a CSV file in a PostgreSQL on this machine")
+    parser.add_argument("signups", type=Path, help="a CSV file with the header of examples/signups.csv")
+    parser.add_argument("--keep", action="store_true", help="leave the database running until Enter is pressed")
+    parser.add_argument("--rejected", type=Path, help="the file for rejected rows (default: NAME.rejected.csv here)")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    with needs_extra("local"):
+        from registration_persistence.sandbox.demo.run import run_demo
+    rejected = options.rejected or Path(f"{options.signups.stem}.rejected.csv")
+    failed_signups = run_demo(options.signups, rejected, keep=options.keep)
+    return ExitCode.FAILED if failed_signups else ExitCode.DONE
+
+
+def _add_chaos(commands: Subcommands) -> None:
+    parser = commands.add(
+        "chaos",
+        _chaos,
+        "sign people up on this machine while one fault after the other happens",
+        epilog="The exit code is 1 if an acknowledged sign-up was lost, one is stored twice, or an error was wrong.",
+    )
+    parser.add_argument(
+        "--seconds", type=number(float, 2, 600), default=60, help="duration in seconds, 2 to 600 (default: 60)"
+    )
+    parser.add_argument(
+        "--processes", type=number(int, 1, 16), default=4, help="processes that sign people up, 1 to 16 (default: 4)"
+    )
+    parser.add_argument(
+        "--faults",
+        type=names,
+        metavar="NAME,NAME",
+        help="the faults, in this order (default: all; an unknown name lists them)",
+    )
+    parser.add_argument("--seed", type=number(int, 0, 2**32), help="seed of the random numbers (default: random)")
+    parser.add_argument("--timeline", type=Path, metavar="FILE.svg", help="draw the requests over time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+
+
+def _chaos(options: argparse.Namespace) -> int:
+    with needs_extra("local"):  # includes the run, because Secrets Manager is imported when it starts
+        from registration_persistence.sandbox.chaos.run import run_chaos
+
+        is_sound = run_chaos(
+            seconds=options.seconds,
+            processes=options.processes,
+            faults=options.faults,
+            seed=options.seed,
+            timeline=options.timeline,
+            as_json=options.json,
+        )
+    return ExitCode.DONE if is_sound else ExitCode.FAILED

@@ -1,0 +1,80 @@
+"""`migrate`, `bootstrap`, `current` and `check`: the schema of the database and its roles."""
+
+import argparse
+import logging
+import sys
+
+from registration_persistence.cli.arguments import Subcommands
+from registration_persistence.cli.console import ExitCode
+from registration_persistence.database import get_db
+
+_MIGRATION_LOGGERS = ("alembic", "registration_persistence.migrations")
+
+
+def add_commands(commands: Subcommands) -> None:
+    """Add the commands for the schema."""
+    _add_migrate(commands)
+    _add_bootstrap(commands)
+    commands.add("current", _current, "print the revision of the database")
+    commands.add("check", _check, "compare the database with the newest revision and the models")
+
+
+def _add_migrate(commands: Subcommands) -> None:
+    parser = commands.add("migrate", _migrate, "bring the schema up to date")
+    parser.add_argument("revision", nargs="?", default="head", help="the last revision to run (default: head)")
+    parser.add_argument("--sql", action="store_true", help="print the SQL instead; needs no database")
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from registration_persistence import schema
+
+    if options.sql:
+        print(schema.upgrade_sql(options.revision), end="", flush=True)
+        return ExitCode.DONE
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for name in _MIGRATION_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    print(f"the database is at revision {schema.upgrade(get_db(), options.revision)}")
+    return ExitCode.DONE
+
+
+def _add_bootstrap(commands: Subcommands) -> None:
+    parser = commands.add(
+        "bootstrap",
+        _bootstrap,
+        "create the roles and logins of a cluster, with the cluster's own secret",
+        epilog="It can be repeated at any time; see docs/howto/roles.md.",
+    )
+    parser.add_argument(
+        "--application-secret",
+        metavar="ARN",
+        help="the secret of the service (default: APP_DATABASE_APPLICATION_SECRET_ARN)",
+    )
+    parser.add_argument(
+        "--monitoring-secret",
+        metavar="ARN",
+        help="the secret of Datadog (default: APP_DATABASE_MONITORING_SECRET_ARN, or none)",
+    )
+
+
+def _bootstrap(options: argparse.Namespace) -> int:
+    from registration_persistence import schema
+
+    done = schema.bootstrap_from_secrets(get_db(), options.application_secret, monitoring=options.monitoring_secret)
+    print("\n".join(done.changes) or "everything is as it should be")
+    return ExitCode.DONE
+
+
+def _current(_: argparse.Namespace) -> int:
+    from registration_persistence import schema
+
+    print(schema.current(get_db()) or "no revision")
+    return ExitCode.DONE
+
+
+def _check(_: argparse.Namespace) -> int:
+    from registration_persistence import schema
+
+    schema.check(get_db())
+    print("the database is at the newest revision and matches the models")
+    return ExitCode.DONE

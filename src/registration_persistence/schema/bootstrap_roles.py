@@ -1,0 +1,96 @@
+"""Create the group roles and the logins of a cluster, or correct those that exist."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
+
+from registration_persistence.database import DatabaseSettings
+from registration_persistence.schema.bootstrap_catalog import MEMBERSHIPS, ROLES
+from registration_persistence.schema.bootstrap_checks import BootstrapRefused
+from registration_persistence.schema.bootstrap_logins import GROUP_ROLES, Logins
+from registration_persistence.schema.composed_sql import execute_with_identifiers
+from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE
+
+# An agent needs a few connections, and must not use up the connection slots of a small cluster.
+_MAX_MONITORING_CONNECTIONS = 10
+
+_UNLIMITED_CONNECTIONS = -1
+
+# The settings of PostgreSQL, and the fields of `DatabaseSettings` with their defaults.
+_TIME_LIMITS = {
+    "statement_timeout": "statement_timeout",
+    "lock_timeout": "lock_timeout",
+    "idle_in_transaction_session_timeout": "idle_in_transaction_timeout",
+}
+
+
+def create_group_roles(connection: Connection, admin_name: str) -> None:
+    """Create the group roles, make the admin a member of the owner role, and let the monitoring read statistics.
+
+    Raises:
+        BootstrapRefused: The admin may not grant `pg_monitor`.
+    """
+    for group in GROUP_ROLES:
+        _create_role(connection, group, "NOLOGIN")
+    execute_with_identifiers(connection, "GRANT {} TO CURRENT_USER", OWNER_ROLE)
+    try:
+        # Not checked beforehand, because rds_superuser has privileges that the catalog does not show.
+        execute_with_identifiers(connection, "GRANT pg_monitor TO {}", MONITORING_ROLE)
+    except DBAPIError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        problem = f"{admin_name} may not grant pg_monitor: GRANT pg_monitor TO {admin_name} WITH ADMIN OPTION"
+        raise BootstrapRefused([problem]) from error
+
+
+def create_logins(connection: Connection, logins: Logins) -> None:
+    """Create the logins, make each a member of its group role alone, and set its time limits.
+
+    Raises:
+        BootstrapRefused: A login stays a member of another role, because only that role's admin can revoke it.
+    """
+    monitoring = logins.monitoring.username if logins.monitoring else None
+    for login, group in logins.group_of.items():
+        limit = _MAX_MONITORING_CONNECTIONS if login == monitoring else _UNLIMITED_CONNECTIONS
+        _create_role(connection, login, "LOGIN", max_connections=limit)
+        execute_with_identifiers(connection, "GRANT {} TO {}", group, login)
+    for login in logins.names:
+        _set_time_limits(connection, login)
+    for membership in _unwanted_memberships(connection, logins):
+        execute_with_identifiers(connection, "REVOKE {} FROM {}", membership.role, membership.member)
+    if remaining := _unwanted_memberships(connection, logins):
+        raise BootstrapRefused(
+            [f"{each.member} is a member of {each.role}: REVOKE {each.role} FROM {each.member}" for each in remaining]
+        )
+
+
+def _unwanted_memberships(connection: Connection, logins: Logins) -> Sequence[Row[Any]]:
+    rows = connection.execute(MEMBERSHIPS, {"roles": logins.names}).all()
+    return [row for row in rows if row.role != logins.group_of[row.member]]
+
+
+def _create_role(
+    connection: Connection, name: str, login: str, *, max_connections: int = _UNLIMITED_CONNECTIONS
+) -> None:
+    """Create a role, or correct the attributes of the one that exists."""
+    limit = f"CONNECTION LIMIT {max_connections}"
+    role = connection.execute(ROLES, {"roles": [name]}).one_or_none()
+    if role is None:
+        attributes = f"{login} NOSUPERUSER NOCREATEDB NOCREATEROLE {limit}"
+        execute_with_identifiers(connection, f"CREATE ROLE {{}} {attributes}", name)
+        return
+    is_as_wanted = role.login == (login == "LOGIN") and role.connections == max_connections
+    if not is_as_wanted or role.creates or not role.inherits:
+        attributes = f"{login} NOCREATEDB NOCREATEROLE INHERIT {limit}"
+        execute_with_identifiers(connection, f"ALTER ROLE {{}} {attributes}", name)
+
+
+def _set_time_limits(connection: Connection, login: str) -> None:
+    """Set the time limits of *login* on the server, because a connection pooler does not let the client set them."""
+    defaults = {field.name: field.default for field in dataclasses.fields(DatabaseSettings)}
+    for setting, name in _TIME_LIMITS.items():
+        execute_with_identifiers(connection, f"ALTER ROLE {{}} SET {setting} = '{defaults[name]:g}s'", login)
