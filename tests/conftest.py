@@ -1,4 +1,4 @@
-"""The servers that the tests run against: the embedded one and a container, one after the other."""
+"""The servers of the tests: first the embedded one, then a container."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import ServerMissing, missing, open_server
 
 settings.register_profile("nightly", print_blob=True)
-pytest_plugins = ["registration_persistence.testing.plugin"]
+pytest_plugins = ["registration_persistence.testing.plugin", "command_databases"]
 
 
 @pytest.fixture(

@@ -1,5 +1,6 @@
-"""Starting `registration-persistence` as people and pipelines do, with nothing in its environment but what it needs."""
+"""Runs `registration-persistence` as people and pipelines do, with no variable that it does not need."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,18 +13,19 @@ from registration_persistence.testing import open_server
 PASSWORD = "correct-horse-battery-staple"
 LOGIN = "command_line"
 COMMAND = (sys.executable, "-m", "registration_persistence")
+COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 
 
 @contextmanager
 def open_command_server() -> Iterator[PostgresServer]:
-    """Start the embedded server, one is enough for what the command adds, with a login for the command."""
-    with open_server("embedded") as address:
-        address.create_login(LOGIN, PASSWORD)
-        yield address
+    """Start the embedded server, with a login for the command."""
+    with open_server("embedded") as server:
+        server.create_login(LOGIN, PASSWORD)
+        yield server
 
 
 def variables(port: int, name: str = "registration") -> dict[str, str]:
-    """The variables that name a database on this machine."""
+    """Return the variables of a database on this machine."""
     return {
         "APP_ENVIRONMENT": "test",
         "APP_DATABASE_HOST": "127.0.0.1",
@@ -35,6 +37,13 @@ def variables(port: int, name: str = "registration") -> dict[str, str]:
     }
 
 
+def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the whole environment of a command that needs *environ*."""
+    # Set by `coverage run`; without it, the lines that a command executes would count as never executed.
+    measured = {name: os.environ[name] for name in [COVERAGE_VARIABLE] if name in os.environ}
+    return {**measured, **(environ or {})}
+
+
 def run(
     *arguments: str,
     environ: Mapping[str, str] | None = None,
@@ -42,11 +51,11 @@ def run(
     folder: Path | None = None,
     stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command with nothing in its environment but *environ*; it must end with *code* and tell no secret."""
+    """Run the command in an environment of *environ* alone; it must end with *code* and print no password."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
-        env={"COLUMNS": "120", **(environ or {})},
+        env=environment({"COLUMNS": "120", **(environ or {})}),
         input=stdin,
         capture_output=True,
         text=True,
@@ -60,6 +69,6 @@ def run(
 
 
 def one_line(output: str) -> str:
-    """Return the one line that *output* has."""
+    """Return the only line of *output*."""
     (line,) = output.splitlines()
     return line

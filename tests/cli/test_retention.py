@@ -1,0 +1,69 @@
+"""`expire` and `purge`."""
+
+import re
+
+from workspace import Workspace
+
+
+def test_expire_runs_batches_until_nothing_is_due(workspace: Workspace) -> None:
+    """`expire` changes every registration that is due and no other, and prints the number."""
+    workspace.import_registrations(14, "pending")
+    workspace.import_registrations(6, "verified")
+    workspace.execute("UPDATE registrations SET expires_at = now()")
+    workspace.import_registrations(3, "pending")
+    workspace.import_registrations(2)
+
+    done = workspace.run("expire", "--batch", "5")
+
+    assert re.fullmatch(r"expired 20 registrations in \d+\.\d s\n", done.stdout)
+    assert done.stderr == ""
+    assert {"expired": 20, "pending": 3, "active": 2} == {
+        row["status"]: row["count"]
+        for row in workspace.rows("SELECT status, count(*) FROM registrations GROUP BY status")
+    }
+    assert re.fullmatch(r"expired 0 registrations in \d+\.\d s\n", workspace.run("expire").stdout)
+
+
+def test_purge_deletes_by_age(workspace: Workspace) -> None:
+    """`purge` deletes closed registrations and ended tokens that are older than a number of days, 30 by default."""
+    closed = {workspace.sign_up(f"closed{n}@example.com"): days for n, days in enumerate((29, 31, 31))}
+    opened = {workspace.sign_up(f"open{n}@example.com"): days for n, days in enumerate((0, 29, 31, 31))}
+    workspace.execute(
+        *(
+            f"UPDATE registrations SET status = 'expired', expires_at = NULL, close_reason = 'ttl',"
+            f" closed_at = now() - interval '{days} d' WHERE id = '{registration_id}'"
+            for registration_id, days in closed.items()
+        ),
+        *(
+            f"UPDATE verification_tokens SET created_at = now() - interval '1 y',"
+            f" expires_at = now() - interval '{days} d' WHERE registration_id = '{registration_id}'"
+            for registration_id, days in opened.items()
+        ),
+    )
+
+    done = workspace.run("purge", "--batch", "1")
+
+    kept = list(closed)[:1]
+    assert re.fullmatch(r"deleted 2 closed registrations in \d+\.\d s\ndeleted 2 tokens in \d+\.\d s\n", done.stdout)
+    assert done.stderr == ""
+    assert kept + list(opened) == [str(row["id"]) for row in workspace.rows("SELECT id FROM registrations ORDER BY id")]
+    assert 3 == workspace.value("SELECT count(*) FROM verification_tokens")
+
+    answers = workspace.run_each(
+        ("purge", "--closed-days", "30", "--token-days", "28"), ("purge", "--closed-days", "28", "--token-days", "30")
+    )
+
+    assert [["0", "1"], ["1", "0"]] == [re.findall(r"deleted (\d+)", answer.stdout) for answer in answers]
+
+
+def test_expire_shows_a_progress_bar_on_a_terminal(workspace: Workspace) -> None:
+    """The bar is only on the terminal and is removed at the end; the summary is only on standard output."""
+    workspace.import_registrations(3, "pending")
+    workspace.execute("UPDATE registrations SET expires_at = now()")
+
+    terminal, stdout = workspace.run_on_terminal("expire", "--batch", "1")
+
+    assert "Expiring registrations" in terminal
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in terminal
+    assert terminal.endswith("\x1b[2K")
+    assert re.fullmatch(r"expired 3 registrations in \d+\.\d s\n", stdout)
