@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test lint types layers check lock dist benchmark diagrams clean \
+.PHONY: help demo chaos test coverage lint types layers check lock dist benchmark diagrams clean \
   infra-test infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
@@ -58,6 +58,12 @@ chaos: $(VENV)/.installed-local ## Sign people up for a minute while one fault f
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)
 
+coverage: $(VENV)/.installed-dev ## Run every test and measure branch coverage (fails below the gate)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -113,5 +119,5 @@ lock: ## Resolve requirements/*.txt anew (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environment and everything that was built
-	@rm -rf $(VENV) $(INFRA_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(INFRA_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
