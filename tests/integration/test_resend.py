@@ -102,9 +102,8 @@ def test_a_registration_has_so_many_and_no_more(database: Database, sign_up: Sig
     """The secret of the sign-up counts, as do links and codes together; at the limit, waiting does not help."""
     made = sign_up()
     with database.session(autocommit=True) as session:
-        registrations = RegistrationRepository(session)
         verification = VerificationRepository(session, peppers=PEPPERS)
-        issue = getattr(registrations, method)
+        issue = getattr(verification, method)
         assert Throttled(None) == issue(made.registration.id, max_issued=1)
         assert isinstance(issue(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
         assert isinstance(verification.issue_token(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
@@ -138,11 +137,11 @@ OVERDUE = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
 @pytest.mark.parametrize(
     ("status", "steps"),
     [
-        (Status.VERIFIED, [lambda s, made: VerificationRepository(s).verify_by_token(made.secret)]),
+        (Status.VERIFIED, [lambda s, made: VerificationRepository(s).verify_by_token(made.token)]),
         (
             Status.ACTIVE,
             [
-                lambda s, made: VerificationRepository(s).verify_by_token(made.secret),
+                lambda s, made: VerificationRepository(s).verify_by_token(made.token),
                 lambda s, made: RegistrationRepository(s).activate(made.registration.id),
             ],
         ),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import psycopg
@@ -452,7 +453,7 @@ def test_one_transaction(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("registration_persistence.schema.bootstrap.make_explain_function", fail)
+    monkeypatch.setattr(import_module("registration_persistence.schema.bootstrap"), "make_explain_function", fail)
     with pytest.raises(RuntimeError):
         cluster.bootstrap()
 
