@@ -1,4 +1,4 @@
-"""What the integration tests share: a session's repository, rows read as the server holds them, sign-ups."""
+"""Fixtures of the integration tests: repositories, rows, sign-ups and the environment of a Lambda."""
 
 import secrets
 from collections.abc import Iterator
@@ -27,39 +27,39 @@ from registration_persistence.testing.plugin import LOGIN
 
 @pytest.fixture
 def autocommit_session(database: Database) -> Iterator[Session]:
-    """A session whose every statement commits by itself."""
+    """A session in autocommit: each statement commits by itself."""
     with database.session(autocommit=True) as session:
         yield session
 
 
 @pytest.fixture
 def registrations(autocommit_session: Session) -> RegistrationRepository:
-    """A repository of registrations whose every call commits by itself."""
+    """A `RegistrationRepository` in autocommit."""
     return RegistrationRepository(autocommit_session)
 
 
 @pytest.fixture
 def verification(autocommit_session: Session) -> VerificationRepository:
-    """A repository of tokens and codes whose every call commits by itself."""
+    """A `VerificationRepository` in autocommit."""
     return VerificationRepository(autocommit_session)
 
 
 @pytest.fixture
 def privacy(autocommit_session: Session) -> PrivacyRepository:
-    """A repository that erases and exports, whose every call commits by itself."""
+    """A `PrivacyRepository` in autocommit."""
     return PrivacyRepository(autocommit_session)
 
 
 @pytest.fixture
 def wire(database_settings: DatabaseSettings) -> Iterator[WireCounter]:
-    """A counter of the round trips to the server, between it and the client."""
+    """A proxy that counts the round trips between client and server."""
     with WireCounter(database_settings.host, database_settings.port) as counter:
         yield counter
 
 
 @pytest.fixture
 def rows(database: Database) -> Rows:
-    """What a query finds, as dictionaries, through a connection of its own."""
+    """Return the rows of a query as dictionaries, read through a separate connection."""
 
     def read(sql: str) -> list[dict[str, Any]]:
         with database.engine.connect() as connection:
@@ -70,7 +70,7 @@ def rows(database: Database) -> Rows:
 
 @pytest.fixture
 def change(database: Database) -> Change:
-    """Changes the database behind the repositories' backs."""
+    """Execute SQL and commit it, without the repositories."""
 
     def execute(sql: str) -> None:
         with database.session() as session:
@@ -81,7 +81,7 @@ def change(database: Database) -> Change:
 
 @pytest.fixture
 def sign_up(database: Database) -> SignUp:
-    """Registers somebody, with consent to the terms."""
+    """Register a person with consent to the terms, in a separate session."""
 
     def register(email: str = "ada@example.com", **arguments: Any) -> Registered:
         with database.session(autocommit=True) as session:
@@ -94,7 +94,7 @@ def sign_up(database: Database) -> SignUp:
 
 @pytest.fixture
 def verified(database: Database, sign_up: SignUp) -> Registration:
-    """A registration whose mailbox is proven."""
+    """A registration whose mailbox is verified."""
     with database.session(autocommit=True) as session:
         outcome = VerificationRepository(session).verify_by_token(sign_up().token)
     assert isinstance(outcome, Verified)
@@ -108,7 +108,7 @@ def lambda_environment(
     secrets_manager: LocalSecretsManager,
     monkeypatch: pytest.MonkeyPatch,
 ) -> LambdaEnvironment:
-    """What a Lambda named `sign-up`, version 7, finds when it starts; the login is the test's own."""
+    """The environment of version 7 of a Lambda function named `sign-up`, with a login of its own."""
     username, password = f"lambda_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
     postgres_server.create_login(username, password)
     with postgres_server.connect() as connection:
@@ -130,7 +130,7 @@ def lambda_environment(
 
 @pytest.fixture
 def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnvironment) -> Iterator[None]:
-    """The process as a Lambda's is at its start."""
+    """A process whose `get_db` has not been called, as after the start of a Lambda."""
     monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     assert lambda_environment.arn
     yield

@@ -37,7 +37,7 @@ from registration_persistence.outcomes import Registered, TokenUnknown
 from registration_persistence.schema.partitions import drop_event_partitions
 
 KEY = "a key that was used"
-NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 the point
+NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 a time without a zone is the invalid input
 PEPPERS = Peppers({1: b"p" * 32})
 UNPRINTABLE = "^the e-mail address has a space, or a character that is invisible or unassigned$"
 
@@ -165,7 +165,7 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
             InvalidEmail,
             "longer than 254 octets$",
             "lovelace",
-            id="long in octets",
+            id="long in bytes",
         ),
         pytest.param(addressing("a.\x07lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="control"),
         pytest.param(addressing("a.\0lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="NUL"),
@@ -239,7 +239,7 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
                 "cut": lambda cursor: cursor[:-1],
                 "longer": lambda cursor: cursor + "0",
                 "empty": lambda _: "",
-                "in octets": lambda cursor: cursor.encode(),
+                "in bytes": lambda cursor: cursor.encode(),
                 "surrogate": lambda cursor: cursor[:-1] + "\ud800",
             }.items()
         ),
@@ -268,8 +268,8 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
             for name, key in {
                 "empty": "",
                 "long": "lovelace" * 32,
-                "long in octets": "lovelace" + "é" * 124,
-                "in octets": b"lovelace",
+                "long in bytes": "lovelace" + "é" * 124,
+                "in bytes": b"lovelace",
                 "surrogate": "lovelace\ud800",
             }.items()
         ),

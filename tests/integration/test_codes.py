@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp, everything
+from support import Rows, SignUp, all_rows
 
 from registration_persistence import (
     Database,
@@ -116,10 +116,10 @@ def test_a_used_code_succeeds_again(
     code = issue(pending.id)
     first = verification.verify_by_code(pending.id, code)
     assert isinstance(first, Verified)
-    before = everything(rows)
+    before = all_rows(rows)
 
     assert AlreadyVerified(first.registration) == verification.verify_by_code(pending.id, code)
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert WrongCode(1) == verification.verify_by_code(pending.id, other_than(code), max_attempts=2)
     active = registrations.activate(pending.id)
     assert AlreadyVerified(active) == verification.verify_by_code(pending.id, code, max_attempts=2)
@@ -140,10 +140,10 @@ def test_five_attempts_are_allowed(
 
     for left in (4, 3, 2, 1, 0):
         assert WrongCode(left) == verification.verify_by_code(pending.id, other_than(code))
-    before = everything(rows)
+    before = all_rows(rows)
     for locked_out in (code, other_than(code)):
         assert LockedOut() == verification.verify_by_code(pending.id, locked_out)
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert pending == registrations.get(pending.id)
 
     newer = issue(pending.id)
@@ -242,11 +242,11 @@ def test_an_expired_code_verifies_nothing(
     pending = sign_up().registration
     code = issue(pending.id)
     change(sql)
-    before = everything(rows)
+    before = all_rows(rows)
 
     assert TokenExpired() == verification.verify_by_code(pending.id, code)
     assert TokenExpired() == verification.verify_by_code(pending.id, other_than(code))
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 def test_a_newer_code_or_link_replaces_a_code(
@@ -362,12 +362,12 @@ def test_peppers_can_be_rotated(
         new = both.issue_code(third, min_gap=timedelta(0))
         assert isinstance(new, Issued)
         assert [2] == [row["hash_key_id"] for row in rows(CODE)]
-        before = everything(rows)
+        before = all_rows(rows)
 
         newest = VerificationRepository(session, peppers=Peppers({2: SECOND}))
         assert TokenExpired() == newest.verify_by_code(second, forgotten)
         assert TokenExpired() == newest.verify_by_code(second, other_than(forgotten))
-        assert before == everything(rows)
+        assert before == all_rows(rows)
         assert TokenExpired() == verification.verify_by_code(third, new.secret)
         assert isinstance(newest.verify_by_code(third, new.secret), Verified)
 
@@ -387,7 +387,7 @@ def test_a_different_pepper_with_the_same_id_rejects_the_code(
 def test_codes_need_a_pepper(database: Database, sign_up: SignUp, rows: Rows) -> None:
     """A repository without peppers raises an error that says how to pass them, and writes nothing."""
     pending = sign_up().registration
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session:
         verification = VerificationRepository(session)
@@ -396,7 +396,7 @@ def test_codes_need_a_pepper(database: Database, sign_up: SignUp, rows: Rows) ->
         with pytest.raises(InvalidInput, match="codes need peppers"):
             verification.verify_by_code(pending.id, "123456")
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 def test_a_code_is_stored_as_a_keyed_hash(sign_up: SignUp, issue: Issue, rows: Rows) -> None:
@@ -409,7 +409,7 @@ def test_a_code_is_stored_as_a_keyed_hash(sign_up: SignUp, issue: Issue, rows: R
     ]
     by_chance = (UUID, datetime)
     stored = [
-        v for table in everything(rows).values() for row in table for v in row.values() if not isinstance(v, by_chance)
+        v for table in all_rows(rows).values() for row in table for v in row.values() if not isinstance(v, by_chance)
     ]
     assert code not in str([value.decode("latin-1") if isinstance(value, bytes) else value for value in stored])
 

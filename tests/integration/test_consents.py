@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp, everything
+from support import TERMS, Rows, SignUp, all_rows, untyped
 
 from registration_persistence import (
     Consent,
@@ -106,7 +106,7 @@ def test_the_same_decision_again_is_recorded_again(consents: ConsentRepository, 
     max_examples=20,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example has a registration of its own
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example creates its own registration
 )
 @given(
     steps=st.lists(
@@ -163,13 +163,13 @@ def test_a_rollback_removes_the_decision(
 ) -> None:
     """A rollback removes the decision together with its event and message."""
     made = sign_up().registration
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session:
         assert 2 == ConsentRepository(session).record(made.id, [NEWS]).version
         session.rollback()
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert ["terms"] == [record.purpose for record in consents.current(made.id)]
 
 
@@ -222,24 +222,24 @@ def test_nothing_is_recorded_for_an_erased_registration(
     made = sign_up().registration
     with database.session() as session:
         PrivacyRepository(session).erase(made.id)
-    before = everything(rows)
+    before = all_rows(rows)
 
     with pytest.raises(IllegalTransition, match=f"{made.id} is erased and cannot be changed any more"):
         consents.record(made.id, [NEWS])
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert ["terms"] == [record.purpose for record in consents.history(made.id)]
 
 
 def test_an_unknown_id_has_no_consents(consents: ConsentRepository, sign_up: SignUp, rows: Rows) -> None:
     """Recording raises an error that names the id, and reading returns nothing."""
     sign_up()
-    before, unknown = everything(rows), uuid4()
+    before, unknown = all_rows(rows), uuid4()
 
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
         consents.record(unknown, [NEWS])
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert ((), ()) == (consents.current(unknown), consents.history(unknown))
 
 
@@ -255,16 +255,16 @@ def test_an_unknown_id_has_no_consents(consents: ConsentRepository, sign_up: Sig
         ([Consent("Terms", "1")], "a consent's purpose is not of the form"),
         ([Consent("x" * 64, "1")], "a consent's purpose is not of the form"),
         ([Consent("terms\n", "1")], "a consent's purpose is not of the form"),
-        ([Consent(None, "1")], "a consent's purpose is not of the form"),  # type: ignore[arg-type]  # the point
+        ([Consent(untyped(None), "1")], "a consent's purpose is not of the form"),
         ([Consent("terms", "ada@example.com")], "the document_version of the consent to terms is not printable ASCII"),
         ([Consent("terms", "")], "the document_version of the consent to terms is not printable ASCII"),
         ([Consent("terms", "1" * 65)], "the document_version of the consent to terms is not printable ASCII"),
-        ([Consent("terms", 1)], "the document_version of the consent to terms is not printable"),  # type: ignore[arg-type]  # the point
+        ([Consent("terms", untyped(1))], "the document_version of the consent to terms is not printable"),
         ([Consent("terms", "1", source="ada@example.com")], "the source of the consent to terms is not printable"),
         ([Consent("terms", "1", source="caf\u00e9")], "the source of the consent to terms is not printable ASCII"),
         ([Consent("terms", "1", source="a\0")], "the source of the consent to terms is not printable ASCII"),
-        ([Consent("terms", "1", granted="no")], "granted of the consent to terms is no bool"),  # type: ignore[arg-type]  # the point
-        ([NEWS, Consent("terms", "1", granted=1)], "granted of the consent to terms is no bool"),  # type: ignore[arg-type]  # the point
+        ([Consent("terms", "1", granted=untyped("no"))], "granted of the consent to terms is no bool"),
+        ([NEWS, Consent("terms", "1", granted=untyped(1))], "granted of the consent to terms is no bool"),
     ],
 )
 def test_an_invalid_decision_is_rejected(

@@ -32,7 +32,7 @@ def test_the_example_of_the_readme(rows: Rows) -> None:
     assert len(blocks) == 1
     mails: list[tuple[str, str]] = []
     namespace: dict[str, Any] = {"send_mail": lambda address, link: mails.append((address, link))}
-    exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 it is our own README
+    exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 the code is our own README
     event = {"email": "ada@example.com", "name": "Ada", "idempotencyKey": "1-67891233"}
 
     answers = [namespace["handler"](event, CONTEXT), namespace["handler"](event, CONTEXT)]
@@ -90,9 +90,10 @@ def test_the_function_answers_each_route(
 ) -> None:
     """The connection is open before the first request; an unknown route is 404, and the answer lists the routes."""
     handler = function("handler")
-    assert get_db().engine.pool.checkedin() == 1  # type: ignore[attr-defined] # of the pool that a Lambda has
+    pool: Any = get_db().engine.pool
+    assert pool.checkedin() == 1
     mails: list[str] = []
-    monkeypatch.setattr(sys.modules["signup_service"], "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
+    monkeypatch.setattr(sys.modules["signup_service"], "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 the names of the arguments are passed
 
     def ask(route: str, event: dict[str, Any]) -> int:
         code: int = handler.handle({"routeKey": route, **event}, CONTEXT)["statusCode"]
@@ -114,7 +115,7 @@ def test_the_service_sends_another_link(
 ) -> None:
     """The answer is 429 if too soon and 202 a minute later, with a link that replaces the first one."""
     mails: list[str] = []
-    monkeypatch.setattr(service, "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
+    monkeypatch.setattr(service, "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 the names of the arguments are passed
     service.sign_up(post(**FORM), CONTEXT)
     event = {"pathParameters": {"id": str(rows("SELECT id FROM registrations")[0]["id"])}}
 

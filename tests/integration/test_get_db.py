@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier, Event, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -93,7 +94,9 @@ def in_child(work: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
 def test_a_forked_child_has_its_own_connection(lambda_environment: LambdaEnvironment) -> None:
     """The child connects again with the cached secret, and its end does not affect the parent's connection."""
 
@@ -114,7 +117,9 @@ def test_a_forked_child_has_its_own_connection(lambda_environment: LambdaEnviron
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
 @pytest.mark.parametrize("leaves", ["cleanly", "with an error"])
 def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvironment, leaves: str) -> None:
     """A child that leaves the block of the session neither commits nor rolls back the parent's transaction."""
@@ -122,7 +127,7 @@ def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvir
         RegistrationRepository(session).register("ada@example.com")
         pid = os.fork()
         if pid == 0:
-            with suppress(Exception):  # what the child meets does not matter here, only what it does to the parent
+            with suppress(Exception):  # only the effect on the parent matters
                 session.commit() if leaves == "cleanly" else session.rollback()
             os._exit(0)
         os.waitpid(pid, 0)
@@ -135,15 +140,17 @@ def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvir
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
 def test_a_fork_while_another_thread_holds_locks_does_not_hang(lambda_environment: LambdaEnvironment) -> None:
     """Locks that another thread holds at the moment of the fork are free in the child."""
     database = get_db()
     holding, done = Event(), Event()
 
     def hold() -> None:
-        credentials = database.credentials
-        with process._this_process._lock, credentials._lock, database.events._lock:  # type: ignore[attr-defined]  # on purpose
+        credentials: Any = database.credentials
+        with process._this_process._lock, credentials._lock, database.events._lock:
             holding.set()
             done.wait(20)
 

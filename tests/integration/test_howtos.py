@@ -30,13 +30,13 @@ class Guide:
     def __init__(self, name: str, *others: str) -> None:
         self.mails: list[tuple[str, str]] = []
         self.namespace: dict[str, Any] = {
-            "send_link": lambda address, secret, *, known: self.mails.append((address, secret)),  # noqa: ARG005 as called
+            "send_link": lambda address, secret, *, known: self.mails.append((address, secret)),  # noqa: ARG005 passed by name
             "send_code": lambda address, code: self.mails.append((address, code)),
             "MailboxUnknown": MailboxUnknown,
         }
         for file in (name, *others):
             for block in re.findall(r"```python\n(.*?)```", (HOWTO / file).read_text(encoding="utf-8"), re.DOTALL):
-                exec(compile(block, file, "exec"), self.namespace)  # noqa: S102 our own documentation
+                exec(compile(block, file, "exec"), self.namespace)  # noqa: S102 the code is our own documentation
 
     def __getattr__(self, name: str) -> Any:
         return self.namespace[name]

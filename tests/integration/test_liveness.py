@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from sqlalchemy import text
-from support import kill
+from support import terminate_backend
 
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.testing import WireCounter
@@ -109,7 +109,7 @@ def test_the_check_leaves_no_open_transaction(one: Database, monkeypatch: pytest
 def test_a_failed_replacement_is_repeated_at_the_next_checkout(one: Database) -> None:
     """A failed attempt to connect does not break the pool."""
     with pytest.raises(ZeroDivisionError), one.session() as session:
-        kill(session)
+        terminate_backend(session)
         _ = 1 / 0
     for _ in range(3):
         use(one)

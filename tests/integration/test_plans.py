@@ -34,7 +34,7 @@ from registration_persistence.testing.plugin import LOGIN
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Enough that reading it all costs more than any index.
+# With this number of rows a sequential scan costs more than any index scan.
 CROWD = (
     """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, verified_at, activated_at,

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, IntegrityError, InternalError, InvalidRequestError
-from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
+from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit
 
 from registration_persistence import (
     Database,
@@ -61,7 +61,7 @@ def test_rolls_back_when_the_block_raises(database: Database, rows: Rows) -> Non
 def test_does_not_mask_the_error_of_the_block(database: Database) -> None:
     """Where rolling back fails too, the first error is the one that comes out."""
     with pytest.raises(ZeroDivisionError), database.session() as session:
-        kill(session)
+        terminate_backend(session)
         _ = 1 / 0
 
 
@@ -136,7 +136,7 @@ def test_a_connection_lost_before_commit_wrote_nothing(database: Database, rows:
     """The error says that the work can be repeated, and the next session has another connection."""
     with pytest.raises(ConnectionLost) as raised, database.session() as session:
         session.execute(text(ADD))
-        kill(session)
+        terminate_backend(session)
         session.execute(text(ADD))
 
     assert raised.value.retryable
@@ -147,7 +147,7 @@ def test_a_connection_lost_before_commit_wrote_nothing(database: Database, rows:
 def test_a_session_recovers_from_a_lost_connection(database: Database, rows: Rows) -> None:
     """After rolling back, the same session goes on with another connection."""
     with database.session() as session:
-        kill(session)
+        terminate_backend(session)
         with pytest.raises(ConnectionLost):
             session.execute(text(ADD))
         session.rollback()
@@ -160,7 +160,7 @@ def test_a_swallowed_loss_does_not_pass_for_a_commit(database: Database, rows: R
     """A block that goes on after its connection was lost is told that nothing was kept."""
     with pytest.raises(TransactionAborted, match="nothing was kept"), database.session() as session:
         session.execute(text(ADD))
-        kill(session)
+        terminate_backend(session)
         with pytest.raises(ConnectionLost):
             session.execute(text(ADD))
 
@@ -171,7 +171,7 @@ def test_a_swallowed_loss_in_autocommit_does_not_claim_that_nothing_was_kept(dat
     """The statements before the one that was lost are there, and the error says so."""
     with pytest.raises(CommitOutcomeUnknown, match="before it were"), database.session(autocommit=True) as session:
         session.execute(text(ADD))
-        kill(session)
+        terminate_backend(session)
         with pytest.raises(CommitOutcomeUnknown):
             session.execute(text(ADD))
 
@@ -223,7 +223,7 @@ def test_what_only_reads_has_no_unknown_outcome(
     assert database.ping().writable, "it was replaced on checkout"
     with pytest.raises(ConnectionLost), database.session(read_only=True) as session:
         session.execute(text("SELECT 1"))
-        kill(session)
+        terminate_backend(session)
 
     assert database.ping().writable
     database.dispose()
@@ -257,7 +257,7 @@ def test_a_connection_that_is_lost_while_commit_waits_kept_nothing(database: Dat
     """The server's goodbye is seen before COMMIT is sent, so the work may be repeated."""
     with pytest.raises(ConnectionLost) as raised, database.session() as session:
         session.execute(text(ADD))
-        kill(session)
+        terminate_backend(session)
 
     assert raised.value.retryable
     assert database.ping().writable
@@ -266,7 +266,7 @@ def test_a_connection_that_is_lost_while_commit_waits_kept_nothing(database: Dat
 
 def test_a_connection_lost_in_commit_leaves_it_open(database: Database) -> None:
     """Nobody can know whether the commit was kept, so the error does not invite to repeat it."""
-    slow_commits(database)
+    create_slow_table(database)
     with (
         ThreadPoolExecutor(1) as threads,
         pytest.raises(CommitOutcomeUnknown) as raised,
@@ -275,7 +275,7 @@ def test_a_connection_lost_in_commit_leaves_it_open(database: Database) -> None:
         driver = session.connection().connection.dbapi_connection
         assert isinstance(driver, psycopg.Connection)
         session.execute(text("INSERT INTO slow VALUES (1)"))
-        threads.submit(kill_in_commit, driver)
+        threads.submit(terminate_backend_in_commit, driver)
 
     assert not raised.value.retryable
     assert database.ping().writable
@@ -285,7 +285,7 @@ def test_a_connection_lost_in_autocommit_leaves_it_open(database: Database) -> N
     """A statement that commits by itself may have done so before the answer was lost."""
     with pytest.raises(CommitOutcomeUnknown), database.session(autocommit=True) as session:
         session.execute(text("SELECT 1"))
-        kill(session)
+        terminate_backend(session)
         session.execute(text(ADD))
 
 
@@ -572,7 +572,7 @@ def test_what_was_committed_before_is_not_denied(database: Database, rows: Rows)
         session.execute(text(ADD))
         session.commit()
         session.execute(text("SELECT 1"))
-        kill(session)
+        terminate_backend(session)
         with pytest.raises(ConnectionLost):
             session.execute(text(ADD))
 
