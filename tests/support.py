@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import Consent, Database
+from registration_persistence import Consent, Database, Registration
 from registration_persistence.outcomes import Registered
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 
@@ -22,6 +22,12 @@ Rows = Callable[[str], list[dict[str, Any]]]
 
 
 Change = Callable[[str], None]
+
+
+Person = Callable[[str, str], Registration]
+"""A function that registers the mailbox and brings the registration to the status."""
+
+EVENTS = "SELECT * FROM registration_events ORDER BY registration_id, seq"
 
 
 def untyped(value: object) -> Any:

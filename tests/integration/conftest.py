@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Change, LambdaEnvironment, Rows, SignUp
+from support import TERMS, Change, LambdaEnvironment, Person, Rows, SignUp
 
 from registration_persistence import (
     Database,
@@ -15,6 +15,7 @@ from registration_persistence import (
     PrivacyRepository,
     Registration,
     RegistrationRepository,
+    Retention,
     VerificationRepository,
     get_db,
 )
@@ -99,6 +100,41 @@ def verified(database: Database, sign_up: SignUp) -> Registration:
         outcome = VerificationRepository(session).verify_by_token(sign_up().token)
     assert isinstance(outcome, Verified)
     return outcome.registration
+
+
+@pytest.fixture
+def unsent_session() -> Session:
+    """A session without a server: any statement would raise an error of SQLAlchemy."""
+    return Session()
+
+
+@pytest.fixture
+def person(database: Database, sign_up: SignUp) -> Person:
+    """Register a person, and bring the registration to a status; `overdue` is pending and past its `expires_at`."""
+
+    def bring(email: str, status: str) -> Registration:
+        made = sign_up(email, profile={"name": "Lovelace"}, idempotency_key=f"key of {email}")
+        person_id = made.registration.id
+        with database.session() as session:
+            registrations = RegistrationRepository(session)
+            verification = VerificationRepository(session)
+            if status in ("verified", "active"):
+                assert isinstance(verification.verify_by_token(made.token), Verified)
+            if status == "active":
+                registrations.activate(person_id)
+            if status == "cancelled":
+                registrations.cancel(person_id)
+            if status in ("overdue", "expired"):
+                session.execute(text("UPDATE registrations SET expires_at = now() WHERE id = :id"), {"id": person_id})
+            if status == "expired":
+                assert Retention(session).expire_due() == 1
+            if status == "erased":
+                PrivacyRepository(session).erase(person_id)
+            registration = registrations.get(person_id)
+        assert registration is not None
+        return registration
+
+    return bring
 
 
 @pytest.fixture

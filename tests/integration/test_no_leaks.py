@@ -1,12 +1,7 @@
 """Nothing leaks: no password, token, mailbox or profile is in a log line, a `repr`, an error or a traceback."""
 
-import base64
-import hashlib
 import logging
-import os
 import pickle
-import shutil
-import subprocess
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from support import LambdaEnvironment, Rows, SignUp
+from support import LambdaEnvironment
 
 from registration_persistence import (
     Consent,
@@ -34,10 +29,7 @@ from registration_persistence import (
     VerificationRepository,
     bulk_import,
 )
-from registration_persistence.domain.email import normalise_email
-from registration_persistence.outcomes import Cancelled, Issued, Registered, Verified, WrongCode
-from registration_persistence.sandbox import embedded_binaries
-from registration_persistence.testing import missing
+from registration_persistence.outcomes import Issued, Registered, Verified
 
 MAILBOX = "ada.lovelace@example.com"
 NAME = "Augusta Ada King"
@@ -227,84 +219,6 @@ def test_the_redaction_does_not_prevent_verification(database: Database) -> None
         made = registrations.register(MAILBOX)
         assert isinstance(made, Registered)
         assert isinstance(verification.verify_by_token(made.token), Verified)
-
-
-TYPED = "Ada.Lovelace@Bücher.example"
-SPELLINGS = (TYPED, normalise_email(TYPED).key, TYPED.upper(), TYPED.lower())
-FORMS = {
-    form
-    for spelling in (part for address in SPELLINGS for part in (address, *address.split("@")))
-    for form in (
-        spelling,
-        spelling.encode().hex(),
-        base64.b64encode(spelling.encode()).decode(),
-        hashlib.sha256(spelling.encode()).hexdigest(),
-    )
-}
-
-
-@pytest.fixture
-def read_all(database: Database, rows: Rows) -> Callable[[], tuple[str, str]]:
-    """Return the output of `pg_dump`, and every row of every table as text; both show bytes as hexadecimal digits."""
-    own = embedded_binaries() / "pg_dump"
-    program = own if own.exists() else shutil.which("pg_dump")
-    if program is None:
-        missing("there is no pg_dump: install the package postgresql-client")
-    settings = database.settings
-
-    def read() -> tuple[str, str]:
-        dump = subprocess.run(
-            [program, "-h", settings.host, "-p", str(settings.port), "-U", str(settings.user), "-d", settings.name],
-            env={**os.environ, "PGPASSWORD": str(settings.password)},
-            capture_output=True,
-            check=True,
-            text=True,
-        )
-        tables = [row["name"] for row in rows("SELECT relname AS name FROM pg_stat_user_tables")]
-        lines = [row["line"] for table in tables for row in rows(f"SELECT t::text AS line FROM {table} t")]
-        return dump.stdout, "\n".join(lines)
-
-    return read
-
-
-def forms_in(written: str) -> set[str]:
-    """Return the forms of the address that are in *written*, in upper or lower case."""
-    folded = written.lower()
-    return {form for form in FORMS if form.lower() in folded}
-
-
-def test_an_erasure_leaves_nothing_of_the_address(
-    database: Database, sign_up: SignUp, read_all: Callable[[], tuple[str, str]]
-) -> None:
-    """After each registration of a mailbox is erased, the database holds the address in no form."""
-    with database.session(autocommit=True) as session:
-        registrations = RegistrationRepository(session)
-        verification = VerificationRepository(session, peppers=Peppers({1: PEPPER.encode()}))
-        outbox, privacy = OutboxRepository(session), PrivacyRepository(session)
-        ada = sign_up(TYPED, profile={"forms": sorted(FORMS)}, idempotency_key=TYPED).registration.id
-        cancelled = sign_up(TYPED.lower(), profile={TYPED: 1}, idempotency_key=TYPED.lower()).registration.id
-        verification.issue_token(ada, min_gap=timedelta(0))
-        issued = verification.issue_code(ada, min_gap=timedelta(0))
-        assert isinstance(issued, Issued)
-        assert isinstance(verification.verify_by_code(ada, "nonsense"), WrongCode)
-        assert isinstance(verification.verify_by_code(ada, issued.secret), Verified)
-        assert isinstance(registrations.cancel(cancelled), Cancelled)
-        registrations.update_profile(ada, {TYPED: TYPED})
-        ConsentRepository(session).record(ada, [Consent("newsletter", "1")])
-        bulk_import(session, [ImportRow(TYPED, "pending", idempotency_key=TYPED.upper())])
-        for message in outbox.claim():
-            outbox.retry(message, "smtp:550", timedelta(minutes=1))
-        before = read_all()
-
-        everything = privacy.ids_by_email(TYPED)
-        for registration_id in everything:
-            privacy.erase(registration_id)
-        after = read_all()
-
-    assert len(everything) == 3
-    assert [FORMS, FORMS] == [forms_in(written) for written in before], "the search finds the stored forms"
-    assert [set(), set()] == [forms_in(written) for written in after]
-    assert [True, True] == [str(ada) in written and "smtp:550" in written for written in after]
 
 
 def test_the_error_of_a_violated_constraint_has_no_parameters(database: Database) -> None:
