@@ -1,10 +1,12 @@
 """Fixtures of the integration tests: repositories, rows, sign-ups and the environment of a Lambda."""
 
+import dataclasses
 import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from outbox_queue import Queue
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from support import TERMS, Change, LambdaEnvironment, Person, Rows, SignUp
@@ -171,3 +173,17 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnv
     assert lambda_environment.arn
     yield
     get_db().dispose()
+
+
+@pytest.fixture
+def queue(database: Database) -> Queue:
+    """The outbox of the test's own database."""
+    return Queue(database)
+
+
+@pytest.fixture
+def narrow(database_settings: DatabaseSettings) -> Iterator[Database]:
+    """A database with one connection, so that a delivery inside a session of the worker would fail."""
+    made = Database(dataclasses.replace(database_settings, pool="lambda"))
+    yield made
+    made.dispose()
