@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from outbox_queue import Queue
+from races import MAX_THREADS
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from support import TERMS, Change, LambdaEnvironment, Person, Rows, SignUp
@@ -185,5 +186,13 @@ def queue(database: Database) -> Queue:
 def narrow(database_settings: DatabaseSettings) -> Iterator[Database]:
     """A database with one connection, so that a delivery inside a session of the worker would fail."""
     made = Database(dataclasses.replace(database_settings, pool="lambda"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def wide(database_settings: DatabaseSettings) -> Iterator[Database]:
+    """A database with one connection per thread."""
+    made = Database(dataclasses.replace(database_settings, pool_size=MAX_THREADS + 1))
     yield made
     made.dispose()

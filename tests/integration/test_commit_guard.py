@@ -8,17 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, IntegrityError
 from support import ADD, Rows, added, terminate_backend
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    deadline,
-)
-from registration_persistence.errors import (
-    CommitOutcomeUnknown,
-    ConnectionLost,
-    StatementTimeout,
-    TransactionAborted,
-)
+from registration_persistence import Database, DatabaseSettings, deadline
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionAborted
 from registration_persistence.models import OutboxRow
 from registration_persistence.sandbox import TcpProxy
 

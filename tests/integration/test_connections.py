@@ -9,14 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    RegistrationRepository,
-)
-from registration_persistence.errors import (
-    PoolExhausted,
-)
+from registration_persistence import Database, DatabaseSettings, RegistrationRepository
+from registration_persistence.errors import PoolExhausted
 from registration_persistence.sandbox import PostgresServer
 
 

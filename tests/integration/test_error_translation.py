@@ -11,18 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from support import ADD
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    RegistrationPersistenceError,
-    RegistrationRepository,
-)
-from registration_persistence.errors import (
-    LockTimeout,
-    SchemaOutdated,
-    StatementTimeout,
-    TransactionConflict,
-)
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, RegistrationRepository
+from registration_persistence.errors import LockTimeout, SchemaOutdated, StatementTimeout, TransactionConflict
 from registration_persistence.sandbox import PostgresServer
 
 

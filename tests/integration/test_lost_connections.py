@@ -13,16 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import InternalError
 from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    RegistrationPersistenceError,
-)
-from registration_persistence.errors import (
-    CommitOutcomeUnknown,
-    ConnectionLost,
-    WriterMoved,
-)
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, WriterMoved
 from registration_persistence.sandbox import PostgresServer, TcpProxy
 
 

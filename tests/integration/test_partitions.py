@@ -13,11 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from support import EVENTS, Change, Rows, SignUp
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-    RegistrationRepository,
-)
+from registration_persistence import Database, DatabaseSettings, RegistrationRepository
 from registration_persistence.errors import InvalidInput, LockTimeout
 from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 

@@ -1,4 +1,4 @@
-"""No statement of the package reads a whole table, also when PostgreSQL plans it without looking at the values."""
+"""No statement of the package scans a whole table, with generic plans and with custom plans."""
 
 import dataclasses
 import secrets
@@ -35,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # With this number of rows a sequential scan costs more than any index scan.
-CROWD = (
+FILL_TABLES = (
     """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, verified_at, activated_at,
                            closed_at, close_reason, submit_key, submit_digest)
@@ -68,12 +68,12 @@ FROM registrations LIMIT 20000
 """,
     "ANALYZE",
 )
-FILLED = 1000
+LARGE_TABLE_ROWS = 1000
 SCANS = f"""
 SELECT relname, seq_scan FROM pg_stat_xact_user_tables JOIN pg_class USING (relname)
-WHERE seq_scan > 0 AND reltuples > {FILLED}
+WHERE seq_scan > 0 AND reltuples > {LARGE_TABLE_ROWS}
 """
-EVERYTHING = {"bulk_import"} | {
+METHODS = {"bulk_import"} | {
     getattr(repository, name).__qualname__
     for repository in (
         RegistrationRepository,
@@ -91,50 +91,50 @@ EVERYTHING = {"bulk_import"} | {
 
 @pytest.fixture(scope="module")
 def crowded(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[DatabaseSettings]:
-    """The settings of a database with 100,000 registrations, where nothing is to be kept."""
+    """The settings of a database with 100,000 registrations, which the tests only read and roll back."""
     settings = dataclasses.replace(migrated_template, name=f"crowded_{secrets.token_hex(8)}", pool="lambda")
     postgres_server.create_database(settings.name, owner=LOGIN, template=migrated_template.name)
     database = Database(settings)
     with database.session() as session:
-        for statement in CROWD:
+        for statement in FILL_TABLES:
             session.execute(text(statement))
     database.dispose()
     yield settings
     postgres_server.drop_database(settings.name)
 
 
-class Watch:
-    """Makes calls, and notes which of the tables that are filled each has read from end to end."""
+class ScanCounter:
+    """Makes calls, and counts the sequential scans of large tables by each of them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.scanned: dict[str, Counter[str]] = defaultdict(Counter)
 
     def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make *call*."""
+        """Make *call*, and count its scans."""
         before = self.scans()
         outcome = call(*args, **kwargs)
         self.scanned[call.__qualname__] += self.scans() - before
         return outcome
 
     def scans(self) -> Counter[str]:
-        """How often each table has been read in this transaction."""
+        """Return the number of sequential scans of each table in this transaction."""
         return Counter({row.relname: row.seq_scan for row in self._session.execute(text(SCANS))})
 
 
 @pytest.mark.parametrize(
     ("plan", "counter"), [("force_generic_plan", "generic_plans"), ("force_custom_plan", "custom_plans")]
 )
-def test_no_statement_reads_a_whole_table(crowded: DatabaseSettings, plan: str, counter: str) -> None:
-    """With 100,000 registrations, no method of any repository makes PostgreSQL scan a table from end to end."""
+def test_no_statement_scans_a_whole_table(crowded: DatabaseSettings, plan: str, counter: str) -> None:
+    """With 100,000 registrations, no method of a repository makes PostgreSQL scan a large table."""
     database = Database(crowded)
     event.listen(database.engine, "connect", lambda connection, _: setattr(connection, "prepare_threshold", 0))
     with database.session() as session:
         session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
-        watch = Watch(session)
-        sign_up_and_prove(session, watch)
-        deliver(session, watch)
-        keep_and_forget(session, watch)
+        watch = ScanCounter(session)
+        call_registration_methods(session, watch)
+        call_outbox_methods(session, watch)
+        call_maintenance_methods(session, watch)
         planned = session.scalar(text(f"SELECT count(*) FROM pg_prepared_statements WHERE {counter} > 0"))
         before = watch.scans()
         for table in TABLES:
@@ -143,15 +143,15 @@ def test_no_statement_reads_a_whole_table(crowded: DatabaseSettings, plan: str, 
         session.rollback()
     database.dispose()
 
-    assert EVERYTHING == set(watch.scanned)
+    assert METHODS == set(watch.scanned)
     assert {} == {method: tables for method, tables in watch.scanned.items() if tables}
     assert planned is not None
-    assert planned >= 25, "the plans that are meant are those of prepared statements"
-    assert set(TABLES) == {table.partition("_y")[0] for table in noticed}, "a scan would have been noticed"
+    assert planned >= 25, "too few statements were prepared"
+    assert set(TABLES) == {table.partition("_y")[0] for table in noticed}, "a scan was not noticed"
 
 
-def sign_up_and_prove(session: Session, watch: Watch) -> None:
-    """Call what services call for people."""
+def call_registration_methods(session: Session, watch: ScanCounter) -> None:
+    """Call the methods that services use for registrations."""
     registrations = RegistrationRepository(session)
     verification = VerificationRepository(session, peppers=Peppers({1: bytes(32)}))
     made = watch(registrations.register, "ada@example.com", idempotency_key="key")
@@ -183,12 +183,12 @@ def sign_up_and_prove(session: Session, watch: Watch) -> None:
     watch(consents.record, ada, [Consent("terms", "2"), Consent("newsletter", "1", granted=False)])
     watch(consents.current, ada)
     watch(consents.history, ada)
-    trail = watch(EventRepository(session).list_events, ada, limit=2)
-    watch(EventRepository(session).list_events, ada, after=trail[-1].seq)
+    events = watch(EventRepository(session).list_events, ada, limit=2)
+    watch(EventRepository(session).list_events, ada, after=events[-1].seq)
 
 
-def deliver(session: Session, watch: Watch) -> None:
-    """Call what the worker and its operator call."""
+def call_outbox_methods(session: Session, watch: ScanCounter) -> None:
+    """Call the methods that the worker and an operator use."""
     outbox = OutboxRepository(session)
     delivered, failed, hopeless, *left = watch(outbox.claim, 20)
     watch(outbox.ack, [delivered])
@@ -199,8 +199,8 @@ def deliver(session: Session, watch: Watch) -> None:
     watch(outbox.revive, [message.event_id for message in dead])
 
 
-def keep_and_forget(session: Session, watch: Watch) -> None:
-    """Call what sweeps, imports and answers to people call."""
+def call_maintenance_methods(session: Session, watch: ScanCounter) -> None:
+    """Call the methods that sweep, import, export and erase."""
     retention, privacy, now = Retention(session), PrivacyRepository(session), datetime.now(UTC)
     people = [ImportRow(f"{number}@example.net", consents=(Consent("terms", "1"),)) for number in range(1000)]
     watch(bulk_import, session, people, announce=True)

@@ -7,10 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import InternalError, InvalidRequestError
 from support import ADD, Rows, added, terminate_backend
 
-from registration_persistence import (
-    Database,
-    DatabaseSettings,
-)
+from registration_persistence import Database, DatabaseSettings
 from registration_persistence.models import OutboxRow
 
 
