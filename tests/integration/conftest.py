@@ -183,7 +183,7 @@ def queue(database: Database) -> Queue:
 
 
 @pytest.fixture
-def narrow(database_settings: DatabaseSettings) -> Iterator[Database]:
+def single_connection(database_settings: DatabaseSettings) -> Iterator[Database]:
     """A database with one connection, so that a delivery inside a session of the worker would fail."""
     made = Database(dataclasses.replace(database_settings, pool="lambda"))
     yield made

@@ -203,7 +203,7 @@ def test_messages_are_stored_on_request(load: Load, rows: Rows, *, announce: boo
         (ImportRow("ada@example.com", consents=(Consent("Terms", "1"),)), "a consent's purpose"),
         (ImportRow("ada@example.com", idempotency_key=""), "the idempotency key"),
         (ImportRow("ada@example.com", idempotency_key="x" * 256), "the idempotency key"),
-        (ImportRow("ada@example.com", registered_at=datetime(2019, 5, 4)), "registered_at is not a datetime with"),  # noqa: DTZ001 no zone
+        (ImportRow("ada@example.com", registered_at=datetime(2019, 5, 4)), "registered_at is not a datetime with"),  # noqa: DTZ001 it has no zone
         (
             ImportRow("ada@example.com", registered_at=datetime(1899, 12, 31, tzinfo=UTC)),
             "registered_at is before 1900",

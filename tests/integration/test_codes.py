@@ -318,7 +318,7 @@ def test_only_the_right_code_reveals_that_the_mailbox_is_taken(
     assert isinstance(verification.verify_by_code(second.id, code), Verified)
 
 
-def test_a_lapsed_holder_is_expired_by_the_right_code(  # noqa: PLR0917 fixtures
+def test_a_lapsed_holder_is_expired_by_the_right_code(  # noqa: PLR0917 most arguments are fixtures
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,

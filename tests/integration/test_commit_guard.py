@@ -78,15 +78,15 @@ def test_a_swallowed_error_in_a_savepoint_is_not_committed(database: Database, r
 
 
 @pytest.mark.parametrize("refusal", ["late", "aborted"])
-def test_a_rejected_commit_is_rolled_back(database_settings: DatabaseSettings, rows: Rows, refusal: str) -> None:
+def test_a_rejected_commit_is_rolled_back(database_settings: DatabaseSettings, rows: Rows, cause: str) -> None:
     """Without `Database.session`, the connection also returns to the pool without an open transaction."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     with database.engine.connect() as connection:
         connection.execute(text(ADD))
-        if refusal == "aborted":
+        if cause == "aborted":
             with pytest.raises(DataError):
                 connection.execute(text("SELECT 1 / 0"))
-        with pytest.raises((StatementTimeout, TransactionAborted)), deadline(0 if refusal == "late" else 60):
+        with pytest.raises((StatementTimeout, TransactionAborted)), deadline(0 if cause == "late" else 60):
             connection.commit()
     with database.session() as session:
         session.execute(text("SELECT 1"))

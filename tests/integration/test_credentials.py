@@ -167,9 +167,9 @@ def test_a_missing_secret_is_one_clear_error(lambda_environment: LambdaEnvironme
 
 def test_an_unreachable_secrets_manager_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing listens there, a retryable error is raised within seconds."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{unused.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
         arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"

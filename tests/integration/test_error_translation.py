@@ -38,26 +38,26 @@ def test_a_failed_commit_is_no_unknown_outcome(database: Database) -> None:
 
 
 @pytest.fixture
-def hasty(database_settings: DatabaseSettings) -> Iterator[Database]:
+def short_limits(database_settings: DatabaseSettings) -> Iterator[Database]:
     """A database with short time limits."""
     made = Database(dataclasses.replace(database_settings, statement_timeout=0.4, lock_timeout=0.2))
     yield made
     made.dispose()
 
 
-def test_a_slow_statement_raises_statement_timeout(hasty: Database) -> None:
+def test_a_slow_statement_raises_statement_timeout(short_limits: Database) -> None:
     """The server enforces the limit of the settings."""
-    with pytest.raises(StatementTimeout) as raised, hasty.session() as session:
+    with pytest.raises(StatementTimeout) as raised, short_limits.session() as session:
         session.execute(text("SELECT pg_sleep(20)"))
 
     assert not raised.value.retryable
 
 
-def test_a_held_lock_raises_lock_timeout(hasty: Database, database: Database) -> None:
+def test_a_held_lock_raises_lock_timeout(short_limits: Database, database: Database) -> None:
     """The error is retryable."""
     with database.session() as holder:
         holder.execute(text("LOCK TABLE outbox"))
-        with pytest.raises(LockTimeout) as raised, hasty.session() as session:
+        with pytest.raises(LockTimeout) as raised, short_limits.session() as session:
             session.execute(text(ADD))
 
     assert raised.value.retryable

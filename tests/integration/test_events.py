@@ -142,14 +142,14 @@ def test_events_are_read_in_pages(
     made = sign_up().registration
     for number in range(4):
         registrations.update_profile(made.id, {"number": number})
-    whole = list_events(made.id)
-    assert [1, 2, 3, 4, 5] == [event.seq for event in whole]
+    events = list_events(made.id)
+    assert [1, 2, 3, 4, 5] == [event.seq for event in events]
 
-    assert whole[:2] == list_events(made.id, limit=2)
-    assert whole[2:4] == list_events(made.id, after=2, limit=2)
-    assert whole[4:] == list_events(made.id, after=4, limit=2)
+    assert events[:2] == list_events(made.id, limit=2)
+    assert events[2:4] == list_events(made.id, after=2, limit=2)
+    assert events[4:] == list_events(made.id, after=4, limit=2)
     assert () == list_events(made.id, after=5)
-    assert whole == list_events(made.id, after=0, limit=1000)
+    assert events == list_events(made.id, after=0, limit=1000)
     assert () == list_events(made.id, after=2**31 - 1)
 
 

@@ -156,11 +156,11 @@ def test_deliver_the_outbox(rows: Rows) -> None:
     assert {"delivered": 1} == guide.handler(None, Context())
     assert guide.open_link(guide.mails[-1][1])[0] == 200
 
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise MailboxUnknown
 
     guide.sign_up_form("eve@example.com")
-    guide.namespace["send_link"] = refuse
+    guide.namespace["send_link"] = reject
     assert {"delivered": 1, "buried": 1} == guide.handler(None, Context())
     with get_db().session() as session:
         (dead,) = OutboxRepository(session).dead()

@@ -205,7 +205,7 @@ def test_an_idle_session_timeout_is_retryable(database: Database, rows: Rows) ->
 
 def test_abort_connections_ends_a_running_statement(database: Database, rows: Rows) -> None:
     """The statement in another thread raises `ConnectionLost`, and the next unit of work opens a new connection."""
-    met: list[Exception] = []
+    errors: list[Exception] = []
 
     def wait() -> None:
         try:
@@ -213,7 +213,7 @@ def test_abort_connections_ends_a_running_statement(database: Database, rows: Ro
                 session.execute(text(ADD))
                 session.execute(text("SELECT pg_sleep(10)"))
         except RegistrationPersistenceError as error:
-            met.append(error)
+            errors.append(error)
 
     thread = Thread(target=wait)
     thread.start()
@@ -223,5 +223,5 @@ def test_abort_connections_ends_a_running_statement(database: Database, rows: Ro
     thread.join(5)
 
     assert not thread.is_alive()
-    assert [ConnectionLost] == [type(error) for error in met]
+    assert [ConnectionLost] == [type(error) for error in errors]
     assert added(rows) == 0

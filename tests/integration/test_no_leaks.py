@@ -48,9 +48,9 @@ def debug_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 def error_report(error: BaseException) -> str:
     """Return the chain of errors as an error tracker would send it, with the local variables of all frames but ours."""
-    whole = traceback.TracebackException.from_exception(error, capture_locals=True)
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
     pieces: list[str] = []
-    link: traceback.TracebackException | None = whole
+    link: traceback.TracebackException | None = report
     while link is not None:
         pieces += link.format_exception_only()
         for frame in link.stack:
@@ -161,7 +161,7 @@ Failure = Callable[[RegistrationRepository, str], object]
     ],
 )
 def test_errors_leak_nothing(
-    database: Database, debug_log: pytest.LogCaptureFixture, sabotage: str, failure: Failure
+    database: Database, debug_log: pytest.LogCaptureFixture, damage: str, failure: Failure
 ) -> None:
     """A missing table, a CHECK whose DETAIL quotes the row, and invalid input raise errors without personal data."""
     with database.session() as session:
@@ -169,7 +169,7 @@ def test_errors_leak_nothing(
         registrations.register("eve@example.com", idempotency_key="taken")
         made = registrations.register(MAILBOX, profile={"name": NAME})
         assert isinstance(made, Registered)
-        session.execute(text(sabotage))
+        session.execute(text(damage))
 
     with pytest.raises((RegistrationPersistenceError, SQLAlchemyError)) as raised, database.session() as session:
         failure(RegistrationRepository(session), made.token)

@@ -22,17 +22,17 @@ HOUR = timedelta(hours=1)
 MAILBOX = "ada@example.com"
 
 
-def test_delivers_due_messages(narrow: Database, queue: Queue) -> None:
+def test_delivers_due_messages(single_connection: Database, queue: Queue) -> None:
     """Each message is delivered in order and outside of any session, and is deleted afterwards."""
     event_ids = queue.put(5)
     delivered: list[OutboxMessage] = []
 
     def deliver(message: OutboxMessage) -> None:
-        narrow.ping()
+        single_connection.ping()
         delivered.append(message)
         assert len(event_ids) - len(delivered) + 1 == len(queue.rows())
 
-    worker = OutboxWorker(narrow, deliver, batch=3)
+    worker = OutboxWorker(single_connection, deliver, batch=3)
 
     assert [3, 2, 0] == [worker.run_once(), worker.run_once(), worker.run_once()]
     assert event_ids == [message.event_id for message in delivered]

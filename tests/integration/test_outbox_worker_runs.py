@@ -101,7 +101,10 @@ def test_a_full_batch_is_followed_by_the_next(database: Database, queue: Queue) 
 
 @pytest.mark.parametrize("fate", [terminate, demote])
 def test_a_lost_connection_is_replaced(
-    narrow: Database, queue: Queue, caplog: pytest.LogCaptureFixture, fate: Callable[[Database, Queue], None]
+    single_connection: Database,
+    queue: Queue,
+    caplog: pytest.LogCaptureFixture,
+    fault: Callable[[Database, Queue], None],
 ) -> None:
     """The connection is replaced before it is used again, and each message is delivered once."""
     event_ids, stop = queue.put(4), Event()
@@ -109,12 +112,12 @@ def test_a_lost_connection_is_replaced(
 
     def deliver(message: OutboxMessage) -> None:
         if not delivered:
-            fate(narrow, queue)
+            fault(single_connection, queue)
         delivered.append(message.event_id)
         if len(delivered) == len(event_ids):
             stop.set()
 
-    worker = OutboxWorker(narrow, deliver, lease=HOUR)
+    worker = OutboxWorker(single_connection, deliver, lease=HOUR)
     run_until(stop, worker)
 
     assert event_ids == delivered
@@ -128,7 +131,7 @@ def test_a_lock_timeout_delivers_a_message_again(
 ) -> None:
     """A message that was delivered but could not be deleted is delivered again, and none is lost."""
     event_ids, stop = queue.put(4), Event()
-    hasty = Database(dataclasses.replace(database_settings, pool="lambda", lock_timeout=0.2))
+    short_limits = Database(dataclasses.replace(database_settings, pool="lambda", lock_timeout=0.2))
     delivered: list[UUID] = []
     locked, release = Event(), Event()
 
@@ -151,10 +154,10 @@ def test_a_lock_timeout_delivers_a_message_again(
         if set(event_ids) == set(delivered):
             stop.set()
 
-    run_until(stop, OutboxWorker(hasty, deliver, lease=HOUR))
+    run_until(stop, OutboxWorker(short_limits, deliver, lease=HOUR))
     for thread in (holder, releaser):
         thread.join()
-    hasty.dispose()
+    short_limits.dispose()
 
     assert [event_ids[0], *event_ids] == delivered
     assert [] == queue.rows()

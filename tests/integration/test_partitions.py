@@ -235,10 +235,10 @@ def test_drops_the_months_before_a_time(
     names = partitions(rows)
     events = [row["occurred_at"] for row in rows("SELECT * FROM registration_events ORDER BY occurred_at")]
 
-    gone = drop_event_partitions(autocommit_session, before)
+    removed = drop_event_partitions(autocommit_session, before)
 
-    assert tuple(partition(month) for month in old[:dropped]) == gone
-    assert [name for name in names if name not in gone] == partitions(rows)
+    assert tuple(partition(month) for month in old[:dropped]) == removed
+    assert [name for name in names if name not in removed] == partitions(rows)
     assert [moment for moment in events if moment not in old[:dropped]] == [
         row["occurred_at"] for row in rows("SELECT * FROM registration_events ORDER BY occurred_at")
     ]

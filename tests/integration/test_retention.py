@@ -44,7 +44,7 @@ def test_expire_due_expires_overdue_registrations(
     database: Database, person: Person, change: Change, rows: Rows
 ) -> None:
     """Overdue pending and verified registrations get a version, an event and a message; all others stay unchanged."""
-    gone = [person("ada@example.com", "pending"), person("bob@example.com", "verified")]
+    removed = [person("ada@example.com", "pending"), person("bob@example.com", "verified")]
     others = [person(f"{status}@example.com", status) for status in ("active", "cancelled", "erased")]
     change("UPDATE registrations SET expires_at = now() - interval '1 s' WHERE expires_at IS NOT NULL")
     others.append(person("eve@example.com", "pending"))
@@ -52,7 +52,7 @@ def test_expire_due_expires_overdue_registrations(
         assert Retention(session, correlation_id="1-5759e988").expire_due() == 2
         assert Retention(session).expire_due() == 0
         registrations = RegistrationRepository(session)
-        expired = [registrations.get(registration.id) for registration in gone]
+        expired = [registrations.get(registration.id) for registration in removed]
         assert others == [registrations.get(registration.id) for registration in others]
 
     assert [(Status.EXPIRED, 2, "ttl", None), (Status.EXPIRED, 3, "ttl", None)] == [
@@ -213,7 +213,7 @@ def test_purge_closed_deletes_registrations_closed_before_a_time(
 ) -> None:
     """Tokens and consents are deleted with the registration; the event log and all other registrations stay."""
     before = datetime(2021, 1, 1, tzinfo=UTC)
-    gone = [person(f"{status}@example.com", status).id for status in ("expired", "cancelled")]
+    removed = [person(f"{status}@example.com", status).id for status in ("expired", "cancelled")]
     kept = [person(f"{status}@example.com", status).id for status in ("pending", "verified", "active", "erased")]
     change(
         "UPDATE registrations SET closed_at = '2020-12-31T23:59:59Z', created_at = '2020-01-01Z',"
@@ -227,7 +227,7 @@ def test_purge_closed_deletes_registrations_closed_before_a_time(
 
     assert sorted(kept) == [row["id"] for row in rows("SELECT id FROM registrations ORDER BY id")]
     for table in ("verification_tokens", "registration_consents"):
-        assert not set(gone) & {row["registration_id"] for row in rows(f"SELECT registration_id FROM {table}")}
+        assert not set(removed) & {row["registration_id"] for row in rows(f"SELECT registration_id FROM {table}")}
     assert sorted(kept) == [row["registration_id"] for row in rows("SELECT * FROM registration_consents ORDER BY 1")]
     assert events == rows(EVENTS)
 

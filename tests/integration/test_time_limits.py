@@ -122,9 +122,9 @@ def test_a_wait_for_the_pool_ends_at_the_deadline(database_settings: DatabaseSet
 
 def test_connecting_is_repeated_until_the_deadline(one: Database) -> None:
     """If nothing listens there, the attempts are repeated at growing intervals until no time is left."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1]))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1]))
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable, match="Connection refused"), deadline(2):
             database.ping()
@@ -146,9 +146,9 @@ def test_connecting_to_a_silent_server_ends_at_the_deadline(one: Database) -> No
 
 def test_without_a_deadline_the_connect_timeout_applies(one: Database) -> None:
     """The setting limits all attempts to connect together."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1], connect_timeout=2))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1], connect_timeout=2))
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable):
             database.ping()
@@ -169,9 +169,9 @@ def test_a_failed_warm_up_raises_no_error(
 ) -> None:
     """The failure is logged, and the first request connects again."""
     monkeypatch.setattr("registration_persistence.database.database._WARM_UP", 0.5)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1]))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1]))
 
         assert not database.warm_up()
 

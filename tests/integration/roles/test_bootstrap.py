@@ -146,13 +146,13 @@ def test_passwords_are_sent_as_hashes(cluster: Cluster) -> None:
             "SELECT rolpassword FROM pg_authid WHERE rolname IN (%s, %s)",
             [cluster.application.username, cluster.monitoring.username],
         ).fetchall()
-        told = connection.execute("SELECT pg_read_file('log')").fetchone() if logs_to_file(connection) else ("",)
+        log_file = connection.execute("SELECT pg_read_file('log')").fetchone() if logs_to_file(connection) else ("",)
 
     assert all(hashed.startswith("SCRAM-SHA-256$4096:") for (hashed,) in hashes)
-    assert told is not None
+    assert log_file is not None
     for password in (cluster.application.password, cluster.monitoring.password):
-        assert password not in told[0]
-    assert not told[0] or "ALTER ROLE" in told[0]
+        assert password not in log_file[0]
+    assert not log_file[0] or "ALTER ROLE" in log_file[0]
 
 
 def logs_to_file(connection: psycopg.Connection) -> bool:
