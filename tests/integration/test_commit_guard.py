@@ -77,7 +77,7 @@ def test_a_swallowed_error_in_a_savepoint_is_not_committed(database: Database, r
     assert added(rows) == 0
 
 
-@pytest.mark.parametrize("refusal", ["late", "aborted"])
+@pytest.mark.parametrize("cause", ["late", "aborted"])
 def test_a_rejected_commit_is_rolled_back(database_settings: DatabaseSettings, rows: Rows, cause: str) -> None:
     """Without `Database.session`, the connection also returns to the pool without an open transaction."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))

@@ -126,7 +126,7 @@ Failure = Callable[[RegistrationRepository, str], object]
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "failure"),
+    ("damage", "failure"),
     [
         ("ALTER TABLE registrations RENAME TO gone", lambda r, _: r.register(MAILBOX, profile={"name": NAME})),
         ("ALTER TABLE registrations RENAME TO gone", lambda r, _: r.find_by_email(MAILBOX)),

@@ -99,7 +99,7 @@ def test_a_full_batch_is_followed_by_the_next(database: Database, queue: Queue) 
     assert event_ids == delivered
 
 
-@pytest.mark.parametrize("fate", [terminate, demote])
+@pytest.mark.parametrize("fault", [terminate, demote])
 def test_a_lost_connection_is_replaced(
     single_connection: Database,
     queue: Queue,
