@@ -19,7 +19,7 @@ def test_the_first_request_after_a_thaw_succeeds(
     after = process.invoke({"key": "after"})
 
     assert before["backend"] != after["backend"]
-    assert after["happened"].get("retry: connection lost") is None
+    assert after["happened"].get("retry: connection_lost") is None
     assert after["happened"]["connection_opened: thaw"] == 1
     with at.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (2,)

@@ -33,7 +33,7 @@ def test_twenty_processes_share_eight_slots(
         process.start({"key": f"person-{number}"})
     results = run_all(processes)
 
-    assert sum(result["happened"].get("wait: no slot", 0) for result in results) > 0, "nobody had to wait"
+    assert sum(result["happened"].get("wait: no_slot", 0) for result in results) > 0, "nobody had to wait"
     with at.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (20,)
 
