@@ -1,7 +1,6 @@
-"""What tests say in their signatures, and do to a session."""
+"""Types of fixtures, and actions on sessions and connections, for many tests."""
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from registration_persistence import Consent, Database
 from registration_persistence.outcomes import Registered
-from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
 TERMS = Consent("terms", "2026-01")
 
@@ -20,28 +19,16 @@ TABLES = ("registrations", "verification_tokens", "registration_consents", "regi
 
 Rows = Callable[[str], list[dict[str, Any]]]
 
-
 Change = Callable[[str], None]
 
 
 def everything(rows: Rows) -> dict[str, list[dict[str, Any]]]:
-    """All that is stored, by table."""
+    """Return every row, by table."""
     return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
 
 
-class Context:
-    """What Lambda hands to a handler."""
-
-    def __init__(self, milliseconds: int = 30_000) -> None:
-        self._milliseconds = milliseconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        """As long as was said, half a minute by default."""
-        return self._milliseconds
-
-
 class SignUp(Protocol):
-    """Registers somebody in a transaction of its own."""
+    """Registers a mailbox in its own transaction."""
 
     def __call__(self, email: str = ..., **arguments: Any) -> Registered:
         """Register *email*."""
@@ -49,7 +36,7 @@ class SignUp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LambdaEnvironment:
-    """A database whose login is in Secrets Manager, with the environment that a Lambda would find."""
+    """A database whose login is in Secrets Manager, with the environment of a Lambda function."""
 
     secrets_manager: LocalSecretsManager
     server: PostgresServer
@@ -57,11 +44,11 @@ class LambdaEnvironment:
     username: str
 
     def store(self, value: dict[str, Any]) -> None:
-        """Make *value* the secret's current version."""
+        """Store *value* as the current version of the secret."""
         self.secrets_manager.put(self.arn, value)
 
     def rotate(self) -> None:
-        """Give the login another password, and the secret too."""
+        """Change the password of the login and in the secret."""
         password = secrets.token_urlsafe(16)
         self.server.create_login(self.username, password)
         self.store({"username": self.username, "password": password})
@@ -71,17 +58,18 @@ ADD = "INSERT INTO outbox (event_id, registration_id, type) VALUES (gen_random_u
 
 
 def added(rows: Rows) -> int:
-    """How many rows `ADD` left behind."""
+    """Return the number of rows that `ADD` has stored."""
     count: int = rows("SELECT count(*) AS n FROM outbox")[0]["n"]
     return count
 
 
 def kill(session: Session) -> None:
-    """End the server's side of *session*'s connection, as a crash or an administrator does."""
-    address = session.connection().connection.dbapi_connection
-    assert isinstance(address, psycopg.Connection)
-    with psycopg.connect(address.info.dsn, password=address.info.password, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", [address.info.backend_pid])
+    """End the session on the server, as a crash or an administrator does."""
+    connection = session.connection().connection.dbapi_connection
+    assert isinstance(connection, psycopg.Connection)
+    info = connection.info
+    with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [info.backend_pid])
 
 
 SLOW_COMMIT = """
@@ -93,16 +81,15 @@ CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON slow
 
 
 def slow_commits(database: Database) -> None:
-    """Make a table `slow`, whose inserts let the COMMIT take ten seconds."""
+    """Create the table `slow`; a transaction that inserts into it takes ten seconds to commit."""
     with database.session() as session:
         session.execute(text(SLOW_COMMIT))
 
 
 def kill_in_commit(connection: psycopg.Connection[Any]) -> None:
-    """End the server's side of *connection* as soon as it works on a COMMIT."""
+    """Wait until *connection* executes a COMMIT, and end its session on the server."""
     working = "pid = %s AND state = 'active' AND query = 'COMMIT'"
     kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {working}"
     info = connection.info
     with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
-        while not other.execute(kill, [info.backend_pid]).fetchall():
-            time.sleep(0.02)
+        wait_until(lambda: other.execute(kill, [info.backend_pid]).fetchall(), "a COMMIT is executed", timeout=30)

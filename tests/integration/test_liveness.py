@@ -10,11 +10,11 @@ from sqlalchemy import text
 from support import kill
 
 from registration_persistence import Database, DatabaseSettings
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 @pytest.fixture
-def one(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Database]:
+def one(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
     """A database with one connection, as in a Lambda, whose round trips are counted from here."""
     here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
     made = Database(dataclasses.replace(here, pool="lambda"))
@@ -30,7 +30,7 @@ def use(database: Database) -> int:
         return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
-def test_a_checkout_costs_no_round_trip(one: Database, wire: WireCounter) -> None:
+def test_a_checkout_costs_no_round_trip(one: Database, wire: RoundTripCounter) -> None:
     """Units of one statement are one round trip each."""
     for _ in range(3):
         use(one)
@@ -43,7 +43,7 @@ def test_a_checkout_costs_no_round_trip(one: Database, wire: WireCounter) -> Non
     [((0, 0), 0), ((29, 29), 0), ((31, 0), 1), ((0, 31), 1), ((31, 31), 1), ((-3600, 0), 0), ((-3600, 31), 1)],
 )
 def test_after_idling_the_server_is_asked(
-    one: Database, wire: WireCounter, monkeypatch: pytest.MonkeyPatch, clocks: tuple[float, float], questions: int
+    one: Database, wire: RoundTripCounter, monkeypatch: pytest.MonkeyPatch, clocks: tuple[float, float], questions: int
 ) -> None:
     """Half a minute by either clock counts, as a freeze may stop one; a clock that is set back does not matter."""
     first, (wall, monotonic) = use(one), clocks
@@ -72,7 +72,7 @@ def test_a_closed_connection_is_replaced_before_anybody_gets_it(one: Database) -
     assert one.events.count("connection_opened") == 2
 
 
-def test_what_the_server_says_between_units_is_no_end(one: Database, wire: WireCounter) -> None:
+def test_what_the_server_says_between_units_is_no_end(one: Database, wire: RoundTripCounter) -> None:
     """A notification makes the socket readable: the server is asked, answers, and the connection stays."""
     with one.session(autocommit=True) as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))

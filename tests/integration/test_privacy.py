@@ -36,7 +36,7 @@ from registration_persistence import (
 from registration_persistence.domain.email import normalise_email
 from registration_persistence.outcomes import Cancelled, Issued, Registered, Verified, WrongCode
 from registration_persistence.sandbox import embedded_binaries
-from registration_persistence.testing import missing
+from registration_persistence.testing import skip_or_fail
 
 MAILBOX = "ada.lovelace@example.com"
 NAME = "Augusta Ada King"
@@ -242,7 +242,7 @@ def read_all(database: Database, rows: Rows) -> Callable[[], tuple[str, str]]:
     own = embedded_binaries() / "pg_dump"
     program = own if own.exists() else shutil.which("pg_dump")
     if program is None:
-        missing("there is no pg_dump: install the package postgresql-client")
+        skip_or_fail("there is no pg_dump: install the package postgresql-client")
     settings = database.settings
 
     def read() -> tuple[str, str]:

@@ -49,7 +49,7 @@ from registration_persistence.schema import (
 )
 from registration_persistence.schema.deployment_lock import ADVISORY_LOCK
 from registration_persistence.schema.partitions import ensure_event_partitions
-from registration_persistence.testing import ServerMissing, missing, open_server
+from registration_persistence.testing import ServerMissing, open_server, skip_or_fail
 
 TABLES = sorted(RegistrationRow.metadata.tables)
 DENIED = psycopg.errors.InsufficientPrivilege
@@ -144,7 +144,7 @@ def servers_old_and_new(request: pytest.FixtureRequest) -> Iterator[PostgresServ
         with open_server(request.param) as address:
             yield address
     except ServerMissing as error:
-        missing(error)
+        skip_or_fail(error)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionConflict
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 class Work:
@@ -226,7 +226,7 @@ def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) 
 
 def test_in_autocommit_it_is_one_round_trip(database_settings: DatabaseSettings) -> None:
     """A sign-up with a key needs neither BEGIN nor COMMIT to be repeatable."""
-    with WireCounter(database_settings.host, database_settings.port) as wire:
+    with RoundTripCounter(database_settings.host, database_settings.port) as wire:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
         database = Database(dataclasses.replace(here, pool="lambda"))
         database.ping()

@@ -52,9 +52,9 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
     with ExitStack() as stack:
         rejections = stack.enter_context(open_rejections(rejected, signups=signups))
         console.print("Starting PostgreSQL and Secrets Manager on this machine ...")
-        server = stack.enter_context(LocalPostgres(embedded_binaries()))
+        postgres = stack.enter_context(LocalPostgres(embedded_binaries()))
         secrets_manager = stack.enter_context(LocalSecretsManager())
-        login = _Login(server, secrets_manager)
+        login = _Login(postgres, secrets_manager)
         revision = schema.upgrade(get_db())
         console.print(f"PostgreSQL {get_db().ping().server_version}, schema at revision {revision}")
         get_db().dispose()
@@ -65,7 +65,7 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
 
         print_summary(console, tally, rejected)
         if keep:
-            _wait_for_enter(console, server, stack)
+            _wait_for_enter(console, postgres, stack)
         else:
             console.print("To look at the rows with psql, run it again with --keep (make demo ARGS=--keep).")
         get_db().dispose()
@@ -75,16 +75,16 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
 class _Login:
     """The login of the service, with the environment that a Lambda finds; its password can change."""
 
-    def __init__(self, server: LocalPostgres, secrets_manager: LocalSecretsManager) -> None:
-        self._server, self._secrets_manager = server, secrets_manager
-        server.address.create_login(_LOGIN, password := secrets.token_urlsafe(24))
-        server.address.create_database(_DATABASE, owner=_LOGIN)
+    def __init__(self, postgres: LocalPostgres, secrets_manager: LocalSecretsManager) -> None:
+        self._postgres, self._secrets_manager = postgres, secrets_manager
+        postgres.server.create_login(_LOGIN, password := secrets.token_urlsafe(24))
+        postgres.server.create_database(_DATABASE, owner=_LOGIN)
         self._arn = secrets_manager.create("registration/app", {"username": _LOGIN, "password": password})
         os.environ.update(
             secrets_manager.environment,
             APP_ENVIRONMENT="local",
-            APP_DATABASE_HOST=server.address.host,
-            APP_DATABASE_PORT=str(server.address.port),
+            APP_DATABASE_HOST=postgres.server.host,
+            APP_DATABASE_PORT=str(postgres.server.port),
             APP_DATABASE_NAME=_DATABASE,
             APP_DATABASE_SECRET_ARN=self._arn,
             APP_DATABASE_SSLMODE="disable",  # the embedded server is built without TLS
@@ -94,7 +94,7 @@ class _Login:
     def change_password(self) -> None:
         """Change the password and the secret, as each rotation does, and close the connection."""
         password = secrets.token_urlsafe(24)
-        self._server.address.create_login(_LOGIN, password)
+        self._postgres.server.create_login(_LOGIN, password)
         self._secrets_manager.put(self._arn, {"username": _LOGIN, "password": password})
         get_db().dispose()
 
@@ -141,15 +141,15 @@ def _with_progress(console: Console, rows: Sequence[Signup | RejectedRow]) -> It
         yield from progress.track(rows)
 
 
-def _wait_for_enter(console: Console, server: LocalPostgres, stack: ExitStack) -> None:
+def _wait_for_enter(console: Console, postgres: LocalPostgres, stack: ExitStack) -> None:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="registration-psql-")))
     passfile = folder / "pgpass"
-    address = server.address
+    server = postgres.server
     passfile.touch(mode=0o600)
-    passfile.write_text(f"{address.host}:{address.port}:*:{address.user}:{address.password}\n")
+    passfile.write_text(f"{server.host}:{server.port}:*:{server.user}:{server.password}\n")
     console.print("Look at the rows in another terminal, for example:")
-    login = f"-h {address.host} -p {address.port} -U {address.user} -d {_DATABASE}"
-    print(f"  PGPASSFILE={passfile} {server.psql} {login} -c '{_QUERY}'")
+    login = f"-h {server.host} -p {server.port} -U {server.user} -d {_DATABASE}"
+    print(f"  PGPASSFILE={passfile} {postgres.psql} {login} -c '{_QUERY}'")
     console.print("Press Enter to stop the server.")
     if not sys.stdin.readline():
         threading.Event().wait()
