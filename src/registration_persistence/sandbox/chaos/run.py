@@ -67,14 +67,8 @@ def run_chaos(
         chaos_timeline.check_writable(timeline)
     seed = secrets.randbelow(10**6) if seed is None else seed
 
-    _print_progress(f"starting PostgreSQL, Secrets Manager and {processes} processes on this machine (seed {seed})")
-    isolated = any(fault.isolated for fault in selected)
-    with open_stage(processes, isolated=isolated, seed=seed, timeout=seconds + _KILL_AFTER_SECONDS) as stage:
-        for fault in selected:
-            if fault.prepare is not None:
-                fault.prepare(stage)
-        records, phases = _run_load(stage, selected, seconds)
-        *lines, total = evaluate(records, _count_rows(stage), phases)
+    records, phases, tables = _run_on_stage(selected, seconds, processes, seed)
+    *lines, total = evaluate(records, tables, phases)
     report = Report(lines, total, skipped, seconds, processes, seed)
     print(json.dumps(report.as_json()) if as_json else report.text())
     if timeline is not None:
@@ -96,6 +90,20 @@ def _check_duration(seconds: float, faults: Sequence[Fault]) -> None:
             f"{seconds:g} seconds are too short for {len(faults) - 1} faults and a time without a fault: "
             f"expected --seconds {required:g} or more, or fewer --faults"
         )
+
+
+def _run_on_stage(
+    faults: Sequence[Fault], seconds: float, processes: int, seed: int
+) -> tuple[list[Record], list[Phase], list[Counter[str]]]:
+    """Start the servers, run the load, and return the requests, the phases and the rows of each table by key."""
+    _print_progress(f"starting PostgreSQL, Secrets Manager and {processes} processes on this machine (seed {seed})")
+    isolated = any(fault.isolated for fault in faults)
+    with open_stage(processes, isolated=isolated, seed=seed, timeout=seconds + _KILL_AFTER_SECONDS) as stage:
+        for fault in faults:
+            if fault.prepare is not None:
+                fault.prepare(stage)
+        records, phases = _run_load(stage, faults, seconds)
+        return records, phases, _count_rows(stage)
 
 
 def _run_load(stage: Stage, faults: Sequence[Fault], seconds: float) -> tuple[list[Record], list[Phase]]:
