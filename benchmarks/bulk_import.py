@@ -202,9 +202,9 @@ def main() -> int:
     order = [arguments.only] if arguments.only else ["import", "add_all", "import"]
     if arguments.chunks:
         order.append("add_all in chunks")
-    with LocalPostgres(embedded_binaries()) as server:
-        template = prepared(server.address, "template", arguments.rows)
-        measure(server.address, template, order, arguments.rows)
+    with LocalPostgres(embedded_binaries()) as postgres:
+        template = prepared(postgres.server, "template", arguments.rows)
+        measure(postgres.server, template, order, arguments.rows)
     return 0
 
 

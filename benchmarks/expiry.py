@@ -142,8 +142,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
     rows: int = parser.parse_args().rows
-    with LocalPostgres(embedded_binaries()) as server:
-        database = Database(migrated(server.address))
+    with LocalPostgres(embedded_binaries()) as postgres:
+        database = Database(migrated(postgres.server))
         measure(database, rows)
         database.dispose()
     return 0

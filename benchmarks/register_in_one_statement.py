@@ -26,7 +26,7 @@ from registration_persistence.models import (
     VerificationTokenRow,
 )
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 LATENCY = 0.001
 ROUNDS = 15
@@ -98,7 +98,7 @@ VARIANTS: Sequence[tuple[str, Callable[[Database, str], None]]] = (
 )
 
 
-def measure(database: Database, wire: WireCounter) -> None:
+def measure(database: Database, wire: RoundTripCounter) -> None:
     """Print the round trips and the median of each variant, and its ratio to the last."""
     times: dict[str, list[float]] = {name: [] for name, _ in VARIANTS}
     trips: dict[str, int] = {}
@@ -122,9 +122,9 @@ def measure(database: Database, wire: WireCounter) -> None:
 def main() -> int:
     """Start a server, migrate, measure."""
     with LocalPostgres(embedded_binaries()) as server:
-        address = server.address
+        address = server.server
         settings = migrated(address)
-        with WireCounter(address.host, address.port, latency=LATENCY) as wire:
+        with RoundTripCounter(address.host, address.port, latency=LATENCY) as wire:
             database = Database(dataclasses.replace(settings, port=wire.port))
             measure(database, wire)
             database.dispose()

@@ -90,7 +90,7 @@ def failed_units(engine: Engine) -> int:
 
 def measure(contender: Callable[[Place], Engine], cluster: LocalCluster, manager: LocalSecretsManager) -> list[int]:
     """Return the numbers of failures in the window and after it, and the number of calls to Secrets Manager."""
-    server, name, password = cluster.primary.address, f"unit_{secrets.token_hex(4)}", secrets.token_urlsafe()
+    server, name, password = cluster.primary.server, f"unit_{secrets.token_hex(4)}", secrets.token_urlsafe()
     server.create_login(name, password)
     arn = manager.create(name, {"username": name, "password": password})
     manager.forget_calls()

@@ -1,7 +1,6 @@
 """Types, constants and helpers that the tests share."""
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,14 +11,13 @@ from sqlalchemy.orm import Session
 
 from registration_persistence import Consent, Database, Registration
 from registration_persistence.outcomes import Registered
-from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
 TERMS = Consent("terms", "2026-01")
 
 TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 
 Rows = Callable[[str], list[dict[str, Any]]]
-
 
 Change = Callable[[str], None]
 
@@ -38,17 +36,6 @@ def untyped(value: object) -> Any:
 def all_rows(rows: Rows) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables, by table."""
     return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
-
-
-class Context:
-    """What Lambda hands to a handler."""
-
-    def __init__(self, milliseconds: int = 30_000) -> None:
-        self._milliseconds = milliseconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        """As long as was said, half a minute by default."""
-        return self._milliseconds
 
 
 class SignUp(Protocol):
@@ -115,5 +102,4 @@ def terminate_backend_in_commit(connection: psycopg.Connection[Any]) -> None:
     terminate = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {working}"
     info = connection.info
     with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
-        while not other.execute(terminate, [info.backend_pid]).fetchall():
-            time.sleep(0.02)
+        wait_until(lambda: other.execute(terminate, [info.backend_pid]).fetchall(), "the backend executes COMMIT")

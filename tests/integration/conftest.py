@@ -25,7 +25,7 @@ from registration_persistence import (
 from registration_persistence.database import process
 from registration_persistence.outcomes import Registered, Verified
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 from registration_persistence.testing.plugin import LOGIN
 
 
@@ -55,9 +55,9 @@ def privacy(autocommit_session: Session) -> PrivacyRepository:
 
 
 @pytest.fixture
-def wire(database_settings: DatabaseSettings) -> Iterator[WireCounter]:
+def wire(database_settings: DatabaseSettings) -> Iterator[RoundTripCounter]:
     """A proxy that counts the round trips between client and server."""
-    with WireCounter(database_settings.host, database_settings.port) as counter:
+    with RoundTripCounter(database_settings.host, database_settings.port) as counter:
         yield counter
 
 

@@ -9,12 +9,12 @@ from sqlalchemy.exc import DBAPIError
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.errors import ConnectionLost
 from registration_persistence.sandbox import PostgresServer, TcpProxy
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 def test_a_cold_start_is_three_round_trips_and_the_statement(database_settings: DatabaseSettings) -> None:
     """The startup packet and the password take three round trips; SQLAlchemy's own dialect takes at least ten."""
-    with WireCounter(database_settings.host, database_settings.port) as wire:
+    with RoundTripCounter(database_settings.host, database_settings.port) as wire:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
         database = Database(dataclasses.replace(here, pool="lambda"))
         with database.session(autocommit=True) as session:

@@ -12,16 +12,17 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from support import Context, Rows
+from support import Rows
 
 from registration_persistence import Database, deadline, get_db
 from registration_persistence.database import process
+from registration_persistence.sandbox import FakeLambdaContext
 
 ROOT = Path(__file__).parents[2]
 
 FUNCTION = ROOT / "examples/registration_service/function"
 MODULES = {path.stem for path in FUNCTION.glob("*.py")}
-CONTEXT = Context()
+CONTEXT = FakeLambdaContext(timeout=3600)
 
 pytestmark = pytest.mark.usefixtures("fresh_process")
 

@@ -9,10 +9,11 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from support import Context, Rows
+from support import Rows
 
 from registration_persistence import Database, OutboxRepository, get_db
 from registration_persistence.database import process
+from registration_persistence.sandbox import FakeLambdaContext
 
 HOWTO = Path(__file__).parents[2] / "docs/howto"
 PEPPER = base64.b64encode(b"p" * 32).decode()
@@ -153,7 +154,7 @@ def test_deliver_the_outbox(rows: Rows) -> None:
     guide = Guide("sign-up-flow.md", "deliver-the-outbox.md")
     guide.sign_up_form()
 
-    assert {"delivered": 1} == guide.handler(None, Context())
+    assert {"delivered": 1} == guide.handler(None, FakeLambdaContext())
     assert guide.open_link(guide.mails[-1][1])[0] == 200
 
     def reject(*_: object, **__: object) -> None:
@@ -161,7 +162,7 @@ def test_deliver_the_outbox(rows: Rows) -> None:
 
     guide.sign_up_form("eve@example.com")
     guide.namespace["send_link"] = reject
-    assert {"delivered": 1, "buried": 1} == guide.handler(None, Context())
+    assert {"delivered": 1, "buried": 1} == guide.handler(None, FakeLambdaContext())
     with get_db().session() as session:
         (dead,) = OutboxRepository(session).dead()
     assert "smtp:550" == dead.last_error
@@ -189,7 +190,9 @@ def test_lambda() -> None:
     guide = Guide("lambda.md")
     assert get_db().events.count("connection_opened", "cold") == 1
 
-    answers = [guide.handler({"email": "ada@example.com", "idempotencyKey": "1"}, Context()) for _ in range(2)]
+    answers = [
+        guide.handler({"email": "ada@example.com", "idempotencyKey": "1"}, FakeLambdaContext()) for _ in range(2)
+    ]
 
     assert answers[0]["statusCode"] == 202
     assert answers[0] == answers[1]

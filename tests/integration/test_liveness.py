@@ -10,11 +10,11 @@ from sqlalchemy import text
 from support import terminate_backend
 
 from registration_persistence import Database, DatabaseSettings
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 @pytest.fixture
-def one(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Database]:
+def one(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
     """A database with one connection, as in a Lambda, whose round trips are counted from now on."""
     here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
     made = Database(dataclasses.replace(here, pool="lambda"))
@@ -30,7 +30,7 @@ def use(database: Database) -> int:
         return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
-def test_a_checkout_costs_no_round_trip(one: Database, wire: WireCounter) -> None:
+def test_a_checkout_costs_no_round_trip(one: Database, wire: RoundTripCounter) -> None:
     """Each unit of work with one statement is one round trip."""
     for _ in range(3):
         use(one)
@@ -43,7 +43,7 @@ def test_a_checkout_costs_no_round_trip(one: Database, wire: WireCounter) -> Non
     [((0, 0), 0), ((29, 29), 0), ((31, 0), 1), ((0, 31), 1), ((31, 31), 1), ((-3600, 0), 0), ((-3600, 31), 1)],
 )
 def test_an_idle_connection_is_checked_with_a_round_trip(
-    one: Database, wire: WireCounter, monkeypatch: pytest.MonkeyPatch, clocks: tuple[float, float], questions: int
+    one: Database, wire: RoundTripCounter, monkeypatch: pytest.MonkeyPatch, clocks: tuple[float, float], questions: int
 ) -> None:
     """Half a minute by either clock counts, as a freeze may stop one; a clock that is set back does not matter."""
     first, (wall, monotonic) = use(one), clocks
@@ -72,7 +72,7 @@ def test_a_closed_connection_is_replaced_at_checkout(one: Database) -> None:
     assert one.events.count("connection_opened") == 2
 
 
-def test_a_notification_does_not_replace_the_connection(one: Database, wire: WireCounter) -> None:
+def test_a_notification_does_not_replace_the_connection(one: Database, wire: RoundTripCounter) -> None:
     """A notification makes the socket readable, so the server is asked; it answers, and the connection is kept."""
     with one.session(autocommit=True) as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))

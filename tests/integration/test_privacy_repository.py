@@ -35,7 +35,7 @@ from registration_persistence.errors import InvalidEmail, InvalidInput, Registra
 from registration_persistence.models.columns import Base
 from registration_persistence.outcomes import Cancelled, Erased, Issued, Registered, Verified, WrongCode
 from registration_persistence.sandbox import embedded_binaries
-from registration_persistence.testing import missing
+from registration_persistence.testing import skip_or_fail
 
 
 @pytest.mark.parametrize("status", ["pending", "overdue", "verified", "active", "expired", "cancelled"])
@@ -255,7 +255,7 @@ def read_all(database: Database, rows: Rows) -> Callable[[], tuple[str, str]]:
     own = embedded_binaries() / "pg_dump"
     program = own if own.exists() else shutil.which("pg_dump")
     if program is None:
-        missing("there is no pg_dump: install the package postgresql-client")
+        skip_or_fail("there is no pg_dump: install the package postgresql-client")
     settings = database.settings
 
     def read() -> tuple[str, str]:

@@ -14,7 +14,7 @@ from support import ADD, Rows, added, create_slow_table, terminate_backend, term
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database.events import EventCause
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionConflict
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 class Work:
@@ -227,7 +227,7 @@ def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) 
 
 def test_an_idempotent_autocommit_is_one_round_trip(database_settings: DatabaseSettings) -> None:
     """A sign-up with a key can be repeated without BEGIN and COMMIT."""
-    with WireCounter(database_settings.host, database_settings.port) as wire:
+    with RoundTripCounter(database_settings.host, database_settings.port) as wire:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
         database = Database(dataclasses.replace(here, pool="lambda"))
         database.ping()

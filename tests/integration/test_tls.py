@@ -19,7 +19,7 @@ from registration_persistence.database import certificates
 from registration_persistence.database.settings_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
 from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, PostgresServer, system_binaries
-from registration_persistence.testing import missing, open_server
+from registration_persistence.testing import open_server, skip_or_fail
 
 pytestmark = pytest.mark.tls
 
@@ -50,7 +50,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
     """Servers that only accept TLS, by the kind of their certificate; each is started when first used."""
     binaries = system_binaries()
     if binaries is None:
-        missing("the system has no PostgreSQL server with TLS: install the package postgresql")
+        skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
     yesterday = datetime.now(UTC) - timedelta(days=1)
     certificate = {
         "good": lambda: authority.issue_cert("localhost", "127.0.0.1"),
@@ -73,7 +73,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
                             "tls.key": issued.private_key_pem.bytes(),
                         },
                     )
-                ).address
+                ).server
             return running[kind]
 
         yield running_server

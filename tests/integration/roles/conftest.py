@@ -10,7 +10,7 @@ from psycopg import sql
 
 from registration_persistence import Credentials, Database, DatabaseSettings, StaticCredentials
 from registration_persistence.sandbox import PostgresServer
-from registration_persistence.testing import ServerMissing, missing, open_server
+from registration_persistence.testing import ServerMissing, open_server, skip_or_fail
 
 
 @pytest.fixture(
@@ -24,7 +24,7 @@ def servers_old_and_new(request: pytest.FixtureRequest) -> Iterator[PostgresServ
         with open_server(request.param) as address:
             yield address
     except ServerMissing as error:
-        missing(error)
+        skip_or_fail(error)
 
 
 @pytest.fixture
