@@ -109,7 +109,7 @@ def main() -> None:
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster())
         manager = stack.enter_context(LocalSecretsManager())
-        os.environ.update(manager.environment)  # where the SDK looks, for every contender
+        os.environ.update(manager.environment)  # the SDK of every contender reads these
         print(f"failed units, of {UNITS} each           in the window   after it   calls to Secrets Manager")
         for contender in (this_package, password_from_the_cache, password_at_the_start):
             window, after, calls = measure(contender, cluster, manager)
