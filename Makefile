@@ -15,7 +15,7 @@ INFRA_BIN := $(INFRA_VENV)/bin
 # The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
-help: ## Show what can be run
+help: ## Show all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # $(call make-venv,FOLDER)
@@ -52,7 +52,7 @@ infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
 	@$(BIN)/registration-persistence demo $(ARGS) "$(SIGNUPS)"
 
-chaos: $(VENV)/.installed-local ## Sign people up for a minute while one fault follows the other (ARGS='--timeline chaos.svg')
+chaos: $(VENV)/.installed-local ## Sign people up for a minute while faults are injected (ARGS='--timeline chaos.svg')
 	@$(BIN)/registration-persistence chaos $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
@@ -73,12 +73,12 @@ types: $(VENV)/.installed-dev ## Type-check the package and the tests
 layers: $(VENV)/.installed-dev ## Check that imports point down the layers
 	@$(BIN)/lint-imports
 
-check: lint types layers test ## Everything that must hold before a change lands
+check: lint types layers test ## Check style, types and layers, and run every test
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 	@$(BIN)/hatchling build
 
-benchmark: $(VENV)/.installed-dev ## Measure what the README claims
+benchmark: $(VENV)/.installed-dev ## Measure the figures in the documentation
 	@for name in register_in_one_statement rotation bulk_import expiry; do $(BIN)/python benchmarks/$$name.py || exit; done
 
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
@@ -115,9 +115,9 @@ deploy: infra-build infra/node_modules/.installed ## Deploy ENVIRONMENT: databas
 destroy: infra-build infra/node_modules/.installed ## Delete the stacks of ENVIRONMENT, after a confirmation
 	@$(INFRA) python deploy.py destroy $(ENVIRONMENT)
 
-lock: ## Resolve requirements/*.txt anew (needs uv)
+lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
-clean: ## Remove the virtual environment and everything that was built
+clean: ## Remove the virtual environments and all build results
 	@rm -rf $(VENV) $(INFRA_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-"""`bulk_import` against `Session.add_all` of the same rows, side by side, on this machine.
+"""`bulk_import` and `Session.add_all` of the same rows, side by side, on this machine.
 
-Each runs in a process and a database of its own, so that its memory can be told apart. Both make the same checks; what
-conflicts is not given to `add_all`, which cannot skip it.
+Each runs in a process and a database of its own, so that its memory can be measured. `add_all` does not receive the
+rows that conflict, because it cannot skip them, and its rows are checked less.
 """
 
 import argparse
@@ -18,42 +18,39 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from local_database import migrated
+from naive_service import KEY_REVISION, mailbox_key, new_id
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registration_persistence import Consent, Database, DatabaseSettings, ImportRow, bulk_import
-from registration_persistence.domain.email import KEY_REVISION, normalise_email
-from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.profile import checked_profile
-from registration_persistence.domain.validation import checked_consents
 from registration_persistence.models import RegistrationConsentRow, RegistrationEventRow, RegistrationRow
 from registration_persistence.sandbox import LocalPostgres, PostgresServer, embedded_binaries
 
 ROWS = 100_000
-# For `add_all`, of 100 to 10,000.
-FASTEST = 200
-# Of forty rows, one has a mailbox that was proven before, and one that of the row in front of it.
-CYCLE, PROVEN, REPEATED = 40, 0, 20
+# The fastest size of a chunk for `add_all`, of 100 to 10,000.
+FASTEST_CHUNK_ROWS = 200
+# Of forty rows, one has a mailbox that was verified before, and one has the mailbox of the previous row.
+CYCLE, VERIFIED, REPEATED = 40, 0, 20
 DOMAINS = 50
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 KILOBYTES = 1024
 
-PROVEN_BEFORE = """
+VERIFIED_BEFORE = """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, verified_at, activated_at)
 SELECT gen_random_uuid(), address, address, 1, 'active', now(), now()
 FROM generate_series(CAST(:first AS bigint), :rows - 1, :step) AS number,
-     LATERAL (SELECT 'proven.' || number || '@example.com' AS address) AS made
+     LATERAL (SELECT 'verified.' || number || '@example.com' AS address) AS made
 """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """What one run came to.
+    """The result of one run.
 
     Args:
-        stored: Registrations that it added.
-        seconds: How long it took.
-        megabytes: How much more memory was resident at its peak than before; `None` where the system does not tell.
+        stored: The number of registrations that were added.
+        seconds: The duration.
+        megabytes: The peak of the resident memory minus its value before; `None` if the system does not report it.
     """
 
     stored: int
@@ -62,40 +59,40 @@ class Result:
 
 
 def people(rows: int) -> Iterator[tuple[ImportRow, bool]]:
-    """Make people up, and say of each whether the mailbox is taken."""
+    """Generate rows, each with whether its mailbox is taken."""
     for number in range(rows):
         place = number % CYCLE
         who = number - 1 if place == REPEATED else number
-        address = f"proven.{who}@example.com" if place == PROVEN else f"person.{who}@example{who % DOMAINS}.com"
+        address = f"verified.{who}@example.com" if place == VERIFIED else f"person.{who}@example{who % DOMAINS}.com"
         row = ImportRow(
             address,
             profile={"display_name": f"Person {number}", "language": "en"},
             consents=(Consent("terms", "2026-01", source="import"),),
             registered_at=FIRST + timedelta(minutes=number),
         )
-        yield row, place in {PROVEN, REPEATED}
+        yield row, place in {VERIFIED, REPEATED}
 
 
 def by_bulk_import(session: Session, rows: int) -> int:
-    """What the package does."""
+    """Import the rows with this package."""
     return bulk_import(session, (row for row, _ in people(rows))).inserted
 
 
 def by_add_all(session: Session, rows: int) -> int:
-    """The same rows as objects, all at once."""
-    return add(session, rows, together=rows)
+    """Add the same rows as objects, all at once."""
+    return add(session, rows, chunk_rows=rows)
 
 
 def by_add_all_in_chunks(session: Session, rows: int) -> int:
-    """The same rows as objects, as few at once as is fastest."""
-    return add(session, rows, together=FASTEST)
+    """Add the same rows as objects, in chunks of the fastest size."""
+    return add(session, rows, chunk_rows=FASTEST_CHUNK_ROWS)
 
 
-def add(session: Session, rows: int, *, together: int) -> int:
-    """Add the rows as objects, so many *together*."""
+def add(session: Session, rows: int, *, chunk_rows: int) -> int:
+    """Add the rows as objects, *chunk_rows* at once."""
     stored = 0
     given = (row for row, taken in people(rows) if not taken)
-    while chunk := list(islice(given, together)):
+    while chunk := list(islice(given, chunk_rows)):
         session.add_all(thing for row in chunk for thing in objects(row))
         session.flush()
         session.expunge_all()
@@ -104,21 +101,20 @@ def add(session: Session, rows: int, *, together: int) -> int:
 
 
 def objects(row: ImportRow) -> Iterator[RegistrationRow | RegistrationConsentRow | RegistrationEventRow]:
-    """Check *row*, and make the objects of what the import stores of it."""
-    mailbox, profile = normalise_email(row.email), checked_profile(row.profile)
-    consents, identity = checked_consents(row.consents), new_id()
+    """Check *row*, and yield the objects for the rows that the import stores."""
+    identity = new_id()
     yield RegistrationRow(
         id=identity,
-        email=mailbox.address,
-        email_key=mailbox.key,
+        email=row.email,
+        email_key=mailbox_key(row.email),
         email_key_rev=KEY_REVISION,
         status=str(row.status),
-        profile=profile,
+        profile=dict(row.profile),
         created_at=row.registered_at,
         verified_at=row.registered_at,
         activated_at=row.registered_at,
     )
-    for consent in consents:
+    for consent in row.consents:
         yield RegistrationConsentRow(
             id=new_id(), registration_id=identity, recorded_at=row.registered_at, **dataclasses.asdict(consent)
         )
@@ -127,7 +123,7 @@ def objects(row: ImportRow) -> Iterator[RegistrationRow | RegistrationConsentRow
         seq=1,
         id=new_id(),
         type="imported",
-        data={"status": str(row.status), "consents": [consent.purpose for consent in consents]},
+        data={"status": str(row.status), "consents": [consent.purpose for consent in row.consents]},
         actor="system",
     )
 
@@ -146,7 +142,7 @@ def run(name: str, rows: int, settings: DatabaseSettings) -> Result:
         session.connection()
         before = resident("VmRSS")
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM, the peak, begins anew
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak
         started = time.perf_counter()
         stored = VARIANTS[name](session, rows)
         session.commit()
@@ -157,7 +153,7 @@ def run(name: str, rows: int, settings: DatabaseSettings) -> Result:
 
 
 def resident(name: str) -> float | None:
-    """Return a figure of this process's memory in MB."""
+    """Return a figure of the memory of this process, in MB."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{name}:"):
@@ -166,17 +162,17 @@ def resident(name: str) -> float | None:
 
 
 def prepared(address: PostgresServer, name: str, rows: int) -> DatabaseSettings:
-    """Make a database in which some mailboxes are proven, and return its settings."""
+    """Create a database in which some mailboxes are verified, and return its settings."""
     settings = migrated(address, name)
     database = Database(settings)
     with database.session() as session:
-        session.execute(text(PROVEN_BEFORE), {"first": PROVEN, "rows": rows, "step": CYCLE})
+        session.execute(text(VERIFIED_BEFORE), {"first": VERIFIED, "rows": rows, "step": CYCLE})
     database.dispose()
     return settings
 
 
 def measure(address: PostgresServer, template: DatabaseSettings, order: list[str], rows: int) -> None:
-    """Print rows per second and memory of each variant, and how much faster the import is."""
+    """Print the rows per second and the memory of each variant, and the ratio to the import."""
     results: dict[str, list[Result]] = {name: [] for name in order}
     context = get_context("spawn")
     for number, name in enumerate(order):
@@ -198,17 +194,17 @@ def measure(address: PostgresServer, template: DatabaseSettings, order: list[str
 def main() -> int:
     """Start a server, migrate, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
-    parser.add_argument("--only", choices=VARIANTS, help="measure one alone")
-    parser.add_argument("--chunks", action="store_true", help="measure add_all with as few at once as is fastest too")
+    parser.add_argument("--rows", type=int, default=ROWS, help="number of rows (default: %(default)s)")
+    parser.add_argument("--only", choices=VARIANTS, help="measure only this variant")
+    parser.add_argument("--chunks", action="store_true", help="also measure add_all in chunks of the fastest size")
     arguments = parser.parse_args()
-    # Adding takes so long that once must do.
+    # `add_all` takes so long that it runs only once.
     order = [arguments.only] if arguments.only else ["import", "add_all", "import"]
     if arguments.chunks:
         order.append("add_all in chunks")
-    with LocalPostgres(embedded_binaries()) as server:
-        template = prepared(server.address, "template", arguments.rows)
-        measure(server.address, template, order, arguments.rows)
+    with LocalPostgres(embedded_binaries()) as postgres:
+        template = prepared(postgres.server, "template", arguments.rows)
+        measure(postgres.server, template, order, arguments.rows)
     return 0
 
 

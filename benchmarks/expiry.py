@@ -1,4 +1,4 @@
-"""Expiring and purging registrations in batches against separate statements for each row, on this machine."""
+"""Expiring and purging registrations in batches, and with separate statements for each row, on this machine."""
 
 import argparse
 import sys
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from local_database import migrated
+from naive_service import new_id
 from sqlalchemy import func, insert, select, text, update
 
 from registration_persistence import Database, Retention
-from registration_persistence.domain.ids import new_id
 from registration_persistence.models import OutboxRow, RegistrationEventRow, RegistrationRow
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
@@ -43,18 +43,18 @@ SELECT id, 1, gen_random_uuid(), 'registered', 'user', created_at FROM registrat
 
 
 def expire_in_batches(database: Database) -> int:
-    """What the package does: one statement for each batch."""
+    """Expire with this package: one statement for each batch."""
     return until_done(database, lambda retention: retention.expire_due(BATCH))
 
 
 def purge_in_batches(database: Database) -> int:
-    """Delete what has expired, with tokens and consents."""
+    """Delete the expired registrations, with tokens and consents."""
     soon = datetime.now(UTC) + timedelta(hours=1)
     return until_done(database, lambda retention: retention.purge_closed(soon, BATCH))
 
 
 def until_done(database: Database, work: Callable[[Retention], int]) -> int:
-    """Do batch after batch."""
+    """Process batches until none is left."""
     done = 0
     with database.session(autocommit=True) as session:
         while number := work(Retention(session)):
@@ -63,7 +63,7 @@ def until_done(database: Database, work: Callable[[Retention], int]) -> int:
 
 
 def expire_one_by_one(database: Database) -> int:
-    """The same rows, a statement for each table and registration, a transaction for each batch."""
+    """Expire the same rows with one statement for each table and registration, and one transaction for each batch."""
     done = 0
     while number := _one_by_one(database):
         done += number
@@ -112,7 +112,7 @@ def _one_by_one(database: Database) -> int:
 
 
 def rate(database: Database, rows: int, *works: Callable[[Database], int]) -> list[float]:
-    """Make *rows* registrations that are overdue, and return how many a second each of *works* gets done."""
+    """Create *rows* lapsed registrations, and return the rows per second of each of *works*."""
     with database.session() as session:
         session.execute(text("TRUNCATE registrations, registration_events, outbox CASCADE"))
         for statement in OVERDUE:
@@ -128,7 +128,7 @@ def rate(database: Database, rows: int, *works: Callable[[Database], int]) -> li
 
 
 def measure(database: Database, rows: int) -> None:
-    """Print rows per second, and how much faster expiring is in batches."""
+    """Print the rows per second, and the ratio of the two ways to expire."""
     (alone,) = rate(database, ROWS_ONE_BY_ONE, expire_one_by_one)
     expiring, purging = rate(database, rows, expire_in_batches, purge_in_batches)
     print(f"{f'batches of {BATCH:,}':<30}{'rows':>12}{'rows/s':>12}{'ratio':>8}   one round of each")
@@ -142,8 +142,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
     rows: int = parser.parse_args().rows
-    with LocalPostgres(embedded_binaries()) as server:
-        database = Database(migrated(server.address))
+    with LocalPostgres(embedded_binaries()) as postgres:
+        database = Database(migrated(postgres.server))
         measure(database, rows)
         database.dispose()
     return 0

@@ -5,7 +5,7 @@ from registration_persistence.sandbox import PostgresServer
 
 
 def migrated(address: PostgresServer, name: str = "benchmark") -> DatabaseSettings:
-    """Make a database with the newest schema, and return its settings."""
+    """Create a database with the newest schema, and return its settings."""
     address.create_database(name)
     settings = DatabaseSettings(
         environment="local",

@@ -1,7 +1,7 @@
-"""A sign-up in one statement against the same work in separate statements, side by side, on this machine.
+"""A sign-up in one statement, and the same work in separate statements, side by side, on this machine.
 
-Counts are exact; the ratio is of medians measured in turns. 1 ms is added to each message to the server, about what
-another availability zone costs.
+The counts are exact; the ratio compares medians that are measured in turns. 1 ms is added to each message to the
+server, which is about the latency to another availability zone.
 """
 
 import dataclasses
@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from local_database import migrated
+from naive_service import KEY_REVISION, mailbox_key, new_id
 from sqlalchemy import exists, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from registration_persistence import Consent, Database, RegistrationRepository
-from registration_persistence.domain.email import KEY_REVISION, normalise_email
-from registration_persistence.domain.ids import new_id
 from registration_persistence.models import (
     OutboxRow,
     RegistrationConsentRow,
@@ -27,7 +26,7 @@ from registration_persistence.models import (
     VerificationTokenRow,
 )
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 LATENCY = 0.001
 ROUNDS = 15
@@ -36,27 +35,27 @@ CONSENTS = (Consent("terms", "2026-01"), Consent("newsletter", "2026-01", grante
 
 
 def in_one_statement(database: Database, address: str, *, autocommit: bool = True) -> None:
-    """What the package does."""
+    """Register with this package."""
     with database.session(autocommit=autocommit) as session:
         RegistrationRepository(session).register(address, consents=CONSENTS, idempotency_key=address)
 
 
 def in_one_statement_and_a_transaction(database: Database, address: str) -> None:
-    """The same between BEGIN and COMMIT."""
+    """Register between BEGIN and COMMIT."""
     in_one_statement(database, address, autocommit=False)
 
 
 def in_separate_statements(database: Database, address: str) -> None:
-    """The same rows, a statement for each table, in one transaction."""
-    mailbox, identity, event = normalise_email(address), new_id(), new_id()
+    """Insert the same rows with one statement for each table, in one transaction."""
+    key, identity, event = mailbox_key(address), new_id(), new_id()
     soon = datetime(2100, 1, 1, tzinfo=UTC)
     with database.session() as session:
         session.execute(
             upsert(RegistrationRow)
             .values(
                 id=identity,
-                email=mailbox.address,
-                email_key=mailbox.key,
+                email=address,
+                email_key=key,
                 email_key_rev=KEY_REVISION,
                 status="pending",
                 submit_key=secrets.token_bytes(32),
@@ -66,11 +65,7 @@ def in_separate_statements(database: Database, address: str) -> None:
             .on_conflict_do_nothing()
         )
         session.scalar(
-            select(
-                exists().where(
-                    RegistrationRow.email_key == mailbox.key, RegistrationRow.status.in_(["verified", "active"])
-                )
-            )
+            select(exists().where(RegistrationRow.email_key == key, RegistrationRow.status.in_(["verified", "active"])))
         )
         session.execute(
             insert(VerificationTokenRow).values(
@@ -103,8 +98,8 @@ VARIANTS: Sequence[tuple[str, Callable[[Database, str], None]]] = (
 )
 
 
-def measure(database: Database, wire: WireCounter) -> None:
-    """Print round trips and medians of each variant, and its ratio to the last."""
+def measure(database: Database, wire: RoundTripCounter) -> None:
+    """Print the round trips and the median of each variant, and its ratio to the last."""
     times: dict[str, list[float]] = {name: [] for name, _ in VARIANTS}
     trips: dict[str, int] = {}
     for number in range(ROUNDS + 1):
@@ -127,9 +122,9 @@ def measure(database: Database, wire: WireCounter) -> None:
 def main() -> int:
     """Start a server, migrate, measure."""
     with LocalPostgres(embedded_binaries()) as server:
-        address = server.address
+        address = server.server
         settings = migrated(address)
-        with WireCounter(address.host, address.port, latency=LATENCY) as wire:
+        with RoundTripCounter(address.host, address.port, latency=LATENCY) as wire:
             database = Database(dataclasses.replace(settings, port=wire.port))
             measure(database, wire)
             database.dispose()

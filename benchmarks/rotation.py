@@ -1,9 +1,8 @@
-"""Units of work that fail while the secret rotates: this package beside SQLAlchemy with pre-ping.
+"""Units of work that fail while the secret rotates: this package, and SQLAlchemy with pre-ping.
 
-Each contender has a secret of its own, which is rotated once. The window, in which the server wants the new password
-and AWSCURRENT is still the old one, is held open while units of work run; more follow when the rotation is over. Every
-fifth unit needs a new connection, as if the server had closed the idle one. Counts, no times: they are the same on any
-machine.
+Each contender has a secret of its own, which is rotated once. Units of work run in the rotation window, in which the
+server expects the new password and AWSCURRENT is still the old one, and after it. Every fifth unit needs a new
+connection, as if the server had closed an idle one. The results are counts, which are the same on every machine.
 
 Run it with `python benchmarks/rotation.py`.
 """
@@ -31,19 +30,19 @@ _REGION = "eu-west-1"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a contender finds its database and its secret."""
+    """The database and the secret of a contender."""
 
     cluster: LocalCluster
     manager: LocalSecretsManager
     arn: str
 
     def url(self) -> URL:
-        """The URL for plain SQLAlchemy, without a login."""
+        """Return the URL for plain SQLAlchemy, without a login."""
         return URL.create("postgresql+psycopg", host="127.0.0.1", port=self.cluster.endpoint.port, database="postgres")
 
 
 def this_package(place: Place) -> Engine:
-    """`Database` with the secret's ARN."""
+    """Return the engine of this package's `Database`, configured with the ARN of the secret."""
     settings = DatabaseSettings(
         environment="test",
         host="127.0.0.1",
@@ -57,13 +56,13 @@ def this_package(place: Place) -> Engine:
 
 
 def password_at_the_start(place: Place) -> Engine:
-    """SQLAlchemy with pre-ping, and the password that the secret held when the engine was made."""
+    """Return SQLAlchemy with pre-ping, and with the password that the secret had when the engine was created."""
     value = place.manager.read(place.arn)
     return create_engine(place.url().set(username=value["username"], password=value["password"]), pool_pre_ping=True)
 
 
 def password_from_the_cache(place: Place) -> Engine:
-    """SQLAlchemy with pre-ping, and for each connection the password that `aws-secretsmanager-caching` has."""
+    """Return SQLAlchemy with pre-ping, and with the password of `aws-secretsmanager-caching` for each connection."""
     engine = create_engine(place.url(), pool_pre_ping=True)
     cache = SecretCache(client=Session(region_name=_REGION).client("secretsmanager"))
 
@@ -76,7 +75,7 @@ def password_from_the_cache(place: Place) -> Engine:
 
 
 def failed_units(engine: Engine) -> int:
-    """Run units of work, and return how many failed."""
+    """Run units of work, and return the number of failures."""
     failed = 0
     for number in range(UNITS):
         if number % RECONNECT_EVERY == 0:
@@ -90,8 +89,8 @@ def failed_units(engine: Engine) -> int:
 
 
 def measure(contender: Callable[[Place], Engine], cluster: LocalCluster, manager: LocalSecretsManager) -> list[int]:
-    """Return how many units failed in the window and after it, and the calls to Secrets Manager."""
-    server, name, password = cluster.primary.address, f"unit_{secrets.token_hex(4)}", secrets.token_urlsafe()
+    """Return the numbers of failures in the window and after it, and the number of calls to Secrets Manager."""
+    server, name, password = cluster.primary.server, f"unit_{secrets.token_hex(4)}", secrets.token_urlsafe()
     server.create_login(name, password)
     arn = manager.create(name, {"username": name, "password": password})
     manager.forget_calls()
@@ -110,7 +109,7 @@ def main() -> None:
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster())
         manager = stack.enter_context(LocalSecretsManager())
-        os.environ.update(manager.environment)  # where the SDK looks, for every contender
+        os.environ.update(manager.environment)  # the SDK of every contender reads these
         print(f"failed units, of {UNITS} each           in the window   after it   calls to Secrets Manager")
         for contender in (this_package, password_from_the_cache, password_at_the_start):
             window, after, calls = measure(contender, cluster, manager)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from registration_persistence.sandbox import PostgresServer
-from registration_persistence.testing import ServerMissing, missing, open_server
+from registration_persistence.testing import ServerMissing, open_server, skip_or_fail
 
 settings.register_profile("nightly", print_blob=True)
 pytest_plugins = ["registration_persistence.testing.plugin", "command_databases"]
@@ -21,4 +21,4 @@ def every_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresSe
         with open_server(request.param) as address:
             yield address
     except ServerMissing as error:
-        missing(error)
+        skip_or_fail(error)

@@ -1,7 +1,6 @@
-"""What tests say in their signatures, and do to a session."""
+"""Types, constants and helpers that the tests share."""
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,9 +9,9 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registration_persistence import Consent, Database
+from registration_persistence import Consent, Database, Registration
 from registration_persistence.outcomes import Registered
-from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
 TERMS = Consent("terms", "2026-01")
 
@@ -20,28 +19,27 @@ TABLES = ("registrations", "verification_tokens", "registration_consents", "regi
 
 Rows = Callable[[str], list[dict[str, Any]]]
 
-
 Change = Callable[[str], None]
 
 
-def everything(rows: Rows) -> dict[str, list[dict[str, Any]]]:
-    """All that is stored, by table."""
+Person = Callable[[str, str], Registration]
+"""A function that registers the mailbox and brings the registration to the status."""
+
+EVENTS = "SELECT * FROM registration_events ORDER BY registration_id, seq"
+
+
+def untyped(value: object) -> Any:
+    """Return *value* without its type, so that a test can pass it as an argument of the wrong type."""
+    return value
+
+
+def all_rows(rows: Rows) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of all tables, by table."""
     return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
 
 
-class Context:
-    """What Lambda hands to a handler."""
-
-    def __init__(self, milliseconds: int = 30_000) -> None:
-        self._milliseconds = milliseconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        """As long as was said, half a minute by default."""
-        return self._milliseconds
-
-
 class SignUp(Protocol):
-    """Registers somebody in a transaction of its own."""
+    """A function that registers a person in a separate session."""
 
     def __call__(self, email: str = ..., **arguments: Any) -> Registered:
         """Register *email*."""
@@ -49,7 +47,7 @@ class SignUp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LambdaEnvironment:
-    """A database whose login is in Secrets Manager, with the environment that a Lambda would find."""
+    """A database whose login is in Secrets Manager, and the environment of a Lambda that uses it."""
 
     secrets_manager: LocalSecretsManager
     server: PostgresServer
@@ -57,11 +55,11 @@ class LambdaEnvironment:
     username: str
 
     def store(self, value: dict[str, Any]) -> None:
-        """Make *value* the secret's current version."""
+        """Make *value* the current version of the secret."""
         self.secrets_manager.put(self.arn, value)
 
     def rotate(self) -> None:
-        """Give the login another password, and the secret too."""
+        """Change the password of the login, and store it in the secret."""
         password = secrets.token_urlsafe(16)
         self.server.create_login(self.username, password)
         self.store({"username": self.username, "password": password})
@@ -71,17 +69,17 @@ ADD = "INSERT INTO outbox (event_id, registration_id, type) VALUES (gen_random_u
 
 
 def added(rows: Rows) -> int:
-    """How many rows `ADD` left behind."""
+    """Return the number of rows that `ADD` has inserted."""
     count: int = rows("SELECT count(*) AS n FROM outbox")[0]["n"]
     return count
 
 
-def kill(session: Session) -> None:
-    """End the server's side of *session*'s connection, as a crash or an administrator does."""
-    address = session.connection().connection.dbapi_connection
-    assert isinstance(address, psycopg.Connection)
-    with psycopg.connect(address.info.dsn, password=address.info.password, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", [address.info.backend_pid])
+def terminate_backend(session: Session) -> None:
+    """Terminate the backend of *session*, as a crash or an administrator does."""
+    driver = session.connection().connection.dbapi_connection
+    assert isinstance(driver, psycopg.Connection)
+    with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
 
 
 SLOW_COMMIT = """
@@ -92,17 +90,16 @@ CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON slow
 """
 
 
-def slow_commits(database: Database) -> None:
-    """Make a table `slow`, whose inserts let the COMMIT take ten seconds."""
+def create_slow_table(database: Database) -> None:
+    """Create a table `slow`; after an INSERT into it, COMMIT takes ten seconds."""
     with database.session() as session:
         session.execute(text(SLOW_COMMIT))
 
 
-def kill_in_commit(connection: psycopg.Connection[Any]) -> None:
-    """End the server's side of *connection* as soon as it works on a COMMIT."""
+def terminate_backend_in_commit(connection: psycopg.Connection[Any]) -> None:
+    """Terminate the backend of *connection* as soon as it executes COMMIT."""
     working = "pid = %s AND state = 'active' AND query = 'COMMIT'"
-    kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {working}"
+    terminate = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {working}"
     info = connection.info
     with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
-        while not other.execute(kill, [info.backend_pid]).fetchall():
-            time.sleep(0.02)
+        wait_until(lambda: other.execute(terminate, [info.backend_pid]).fetchall(), "the backend executes COMMIT")

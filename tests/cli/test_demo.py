@@ -1,4 +1,4 @@
-"""`registration-persistence demo`, from the file to the rows, and what is left of it afterwards."""
+"""`registration-persistence demo`: the file, the rows, wrong files, and the clean-up."""
 
 import csv
 import os
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from registration_persistence.sandbox import wait_until
 
 ROOT = Path(__file__).parents[2]
 HEADER = "email,display_name,locale,source,terms_version,newsletter"
@@ -48,7 +50,7 @@ REJECTED = [
 
 @dataclass(frozen=True)
 class Desk:
-    """A folder to run the demo in, and a folder for what it makes for the time being."""
+    """A working folder for the demo, and a folder for its temporary files."""
 
     folder: Path
     scratch: Path
@@ -59,16 +61,16 @@ class Desk:
         return name
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of the demo."""
+        """Return the command line of the demo."""
         return [sys.executable, "-m", "registration_persistence", "demo", *arguments]
 
     @property
     def environ(self) -> dict[str, str]:
-        """What the demo finds in its environment; no variable names a database."""
+        """The environment of the demo; no variable names a database."""
         return {"PATH": os.defpath, "TMPDIR": str(self.scratch), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the demo to its end, which must be *code*, and see that it cleans up."""
+        """Run the demo, and assert that it ends with *code* and removes its temporary files."""
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -84,14 +86,14 @@ class Desk:
         assert [] == list(self.scratch.iterdir())
         return done
 
-    def complaint(self, *arguments: str) -> str:
-        """Return the one line that the demo says when the file cannot be used."""
+    def error_line(self, *arguments: str) -> str:
+        """Return the one line that the demo prints if it cannot use a file."""
         (line,) = self.run(*arguments, code=2).stderr.splitlines()
         return line.removeprefix("registration-persistence: ")
 
     @contextmanager
-    def kept(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Start the demo with `--keep`; whatever the test does, it is over afterwards."""
+    def running_demo(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start the demo with `--keep`; it ends with the block."""
         with subprocess.Popen(
             self.command("--keep", *arguments),
             cwd=self.folder,
@@ -108,26 +110,26 @@ class Desk:
                     process.terminate()
 
     def server(self) -> int:
-        """Return the process id of the PostgreSQL that is running."""
+        """Return the process id of the running PostgreSQL."""
         (file,) = self.scratch.glob("registration-postgres-*/data/postmaster.pid")
         return int(file.read_text().split()[0])
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a demo with `--keep` printed and left, when somebody looked at the rows and pressed Enter."""
+class KeptRun:
+    """A run of the demo with `--keep`, after a query of its rows and Enter."""
 
     desk: Desk
-    printed: str
+    output: str
     command: str
-    shown: str
+    query_output: str
     server: int
     code: int
 
 
 @contextmanager
 def desk_in(folder: Path) -> Iterator[Desk]:
-    """Make a desk whose scratch folder can be entered by the user that runs the server."""
+    """Make a desk whose temporary folder the user of the server can read."""
     scratch = Path(tempfile.mkdtemp(prefix="demo-"))
     scratch.chmod(0o755)
     yield Desk(folder, scratch)
@@ -136,36 +138,36 @@ def desk_in(folder: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    """A desk of the test's own."""
+    """A desk that only this test uses."""
     with desk_in(tmp_path) as desk:
         yield desk
 
 
 @pytest.fixture(scope="module")
-def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looked]:
-    """A demo with `SIGNUPS`, for all the tests that look at what one does."""
-    with desk_in(tmp_path_factory.mktemp("desk")) as desk, desk.kept(desk.write(SIGNUPS)) as process:
+def kept_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptRun]:
+    """One run of the demo with `SIGNUPS`, which several tests inspect."""
+    with desk_in(tmp_path_factory.mktemp("desk")) as desk, desk.running_demo(desk.write(SIGNUPS)) as process:
         assert process.stdout
-        printed = []
+        lines = []
         for line in process.stdout:
-            printed.append(line)
+            lines.append(line)
             if "Press Enter" in line:
                 break
-        command = next(line for line in printed if "PGPASSFILE=" in line)
-        shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 as people do
+        command = next(line for line in lines if "PGPASSFILE=" in line)
+        query = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 the demo prints a shell command
         server = desk.server()
         process.communicate("\n", timeout=30)
-        yield Looked(desk, "".join(printed), command, shown.stdout, server, process.returncode)
+        yield KeptRun(desk, "".join(lines), command, query.stdout, server, process.returncode)
 
 
 def summary(output: str) -> dict[str, str]:
-    """Return the numbers of the table that the demo prints, by outcome, those of rejected rows left out."""
+    """Return the numbers of the printed table by outcome, without those of rejected rows."""
     lines = re.findall(r"^ +(\w[\w ]*?)  +\S.*?  +(\d+) *$", output, re.MULTILINE)
     return {outcome: number for outcome, number in lines if outcome != "rejected"}
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether there is such a process, and it is not over."""
+    """Return whether the process exists and has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -173,13 +175,13 @@ def is_running(pid: int) -> bool:
     except PermissionError:
         return True
     status = Path(f"/proc/{pid}/stat")
-    # Where nobody reaps what was orphaned, as in a bare container, it stays as a zombie.
+    # If no process reaps orphans, as in a bare container, an ended process stays as a zombie.
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_every_row_of_the_file_is_counted(looked: Looked) -> None:
-    """The summary says what became of the rows; the login is repeated after the password changed, nobody is lost."""
-    assert "11 sign-ups in " in looked.printed
+def test_every_row_of_the_file_is_counted(kept_run: KeptRun) -> None:
+    """The summary counts the outcomes; after the password change the login is repeated, and no row fails."""
+    assert "11 sign-ups in " in kept_run.output
     assert {
         "registered": "4",
         "replayed": "1",
@@ -193,13 +195,13 @@ def test_every_row_of_the_file_is_counted(looked: Looked) -> None:
         "password changed": "1",
         "login rejected": "1",
         "failed": "0",
-    }.items() <= summary(looked.printed).items()
-    assert "6 rows, with line and reason, are in people.rejected.csv" in looked.printed
+    }.items() <= summary(kept_run.output).items()
+    assert "6 rows, with line and reason, are in people.rejected.csv" in kept_run.output
 
 
-def test_rejected_rows_are_kept(looked: Looked) -> None:
-    """Exactly the rows that could not be registered are in a file, with line, reason and their content as it was."""
-    with (looked.desk.folder / "people.rejected.csv").open(encoding="utf-8", newline="") as file:
+def test_rejected_rows_are_kept(kept_run: KeptRun) -> None:
+    """A file has exactly the rejected rows, with line, reason and their original content."""
+    with (kept_run.desk.folder / "people.rejected.csv").open(encoding="utf-8", newline="") as file:
         header, *rejected = csv.reader(file)
 
     assert ["line", "reason", *HEADER.split(",")] == header
@@ -208,23 +210,23 @@ def test_rejected_rows_are_kept(looked: Looked) -> None:
         assert reason in row[1]
 
 
-def test_the_rows_can_be_looked_at(looked: Looked) -> None:
-    """With `--keep` the server runs on, and the command that is printed shows the rows without naming a password."""
+def test_the_rows_can_be_queried(kept_run: KeptRun) -> None:
+    """With `--keep` the server stays open, and the printed command shows the rows without a password in it."""
     assert {"pending": 1, "active": 3} == {
-        status: int(number) for status, number in re.findall(r"(\w+) +\| +(\d+)", looked.shown)
+        status: int(number) for status, number in re.findall(r"(\w+) +\| +(\d+)", kept_run.query_output)
     }
-    assert "PGPASSWORD" not in looked.command
+    assert "PGPASSWORD" not in kept_run.command
 
 
-def test_enter_ends_it(looked: Looked) -> None:
-    """After Enter the demo ends well, and no server and no folder of it is left."""
-    assert looked.code == 0
-    assert not is_running(looked.server)
-    assert [] == list(looked.desk.scratch.iterdir())
+def test_enter_ends_the_demo(kept_run: KeptRun) -> None:
+    """After Enter the demo ends with exit code 0, and its server and its folders are gone."""
+    assert kept_run.code == 0
+    assert not is_running(kept_run.server)
+    assert [] == list(kept_run.desk.scratch.iterdir())
 
 
-def test_every_part_of_a_life_is_shown(desk: Desk) -> None:
-    """With some more people, somebody asks for a mail too soon, mistypes a code, and leaves for good."""
+def test_every_part_of_the_life_cycle_occurs(desk: Desk) -> None:
+    """With more rows, a resend is throttled, a code is wrong, and a registration is erased."""
     people = "".join(f"person{number}@example.com,Person,en,web,1,no\n" for number in range(24))
 
     numbers = summary(desk.run(desk.write(f"{HEADER}\n{people}")).stdout)
@@ -233,8 +235,8 @@ def test_every_part_of_a_life_is_shown(desk: Desk) -> None:
     assert {"resend throttled": "6", "wrong code": "8", "failed": "0"}.items() <= numbers.items()
 
 
-def test_a_file_without_people_is_fine(desk: Desk) -> None:
-    """A header alone is a file of nobody: nothing is registered, and the password is not said to have changed."""
+def test_a_file_without_rows_is_valid(desk: Desk) -> None:
+    """A file with only a header registers nothing and changes no password."""
     done = desk.run(desk.write(f"{HEADER}\n"), "--rejected", "refused.csv")
 
     assert "0 sign-ups in " in done.stdout
@@ -245,7 +247,7 @@ def test_a_file_without_people_is_fine(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "people.csv, line 1: not the header that is expected: email,display_name,"),
         (
@@ -258,33 +260,33 @@ def test_a_file_without_people_is_fine(desk: Desk) -> None:
     ],
     ids=["empty", "header", "latin-1", "quote", "after-quote"],
 )
-def test_a_file_that_cannot_be_read_is_one_line(desk: Desk, content: str | bytes, said: str) -> None:
-    """What is no file of sign-ups ends with 2 and one line that names file, line and fix, before a server starts."""
-    assert desk.complaint(desk.write(content)).startswith(said)
+def test_an_invalid_file_is_one_error_line(desk: Desk, content: str | bytes, message: str) -> None:
+    """An invalid file ends the demo before a server starts, with exit code 2 and one line that names file and line."""
+    assert desk.error_line(desk.write(content)).startswith(message)
 
 
-def test_a_file_that_is_not_there_is_one_line(desk: Desk) -> None:
-    """A missing file and a folder end with 2 and one line."""
-    assert desk.complaint("nowhere.csv") == "cannot read nowhere.csv: No such file or directory"
-    assert desk.complaint(".") == "cannot read .: Is a directory"
+def test_a_missing_file_is_one_error_line(desk: Desk) -> None:
+    """A missing file and a folder end the demo with exit code 2 and one line."""
+    assert desk.error_line("nowhere.csv") == "cannot read nowhere.csv: No such file or directory"
+    assert desk.error_line(".") == "cannot read .: Is a directory"
 
 
-def test_a_file_that_cannot_be_written_is_one_line(desk: Desk) -> None:
-    """Where rejected rows could not be kept, nothing is started."""
+def test_a_file_that_cannot_be_written_is_one_error_line(desk: Desk) -> None:
+    """If the rejected rows cannot be written, no server starts."""
     name = desk.write(SIGNUPS)
 
-    said = desk.complaint(name, "--rejected", "nowhere/refused.csv")
+    message = desk.error_line(name, "--rejected", "nowhere/refused.csv")
 
-    assert said == "cannot write nowhere/refused.csv: No such file or directory"
+    assert message == "cannot write nowhere/refused.csv: No such file or directory"
 
 
 def test_the_file_of_sign_ups_is_never_overwritten(desk: Desk) -> None:
-    """The rejected rows do not go over the file that they come from, however it is called."""
+    """The rejected rows do not overwrite the file of the sign-ups, also under another name of it."""
     name = desk.write(SIGNUPS)
     (desk.folder / "link.csv").symlink_to(name)
 
     for rejected in (name, f"./{name}", "link.csv"):
-        desk.complaint(name, "--rejected", rejected)
+        desk.error_line(name, "--rejected", rejected)
 
     assert SIGNUPS.encode() == (desk.folder / name).read_bytes()
 
@@ -299,29 +301,29 @@ def test_the_file_of_sign_ups_is_never_overwritten(desk: Desk) -> None:
     ],
 )
 def test_a_signal_leaves_nothing_behind(desk: Desk, moment: str, number: signal.Signals) -> None:
-    """Stopping the demo, at whatever moment, stops the server, removes its folder and prints no traceback."""
-    with desk.kept(desk.write(SIGNUPS)) as process:
+    """A signal at any moment stops the server, removes its folder and causes no traceback."""
+    with desk.running_demo(desk.write(SIGNUPS)) as process:
         if moment == "waiting":
             assert process.stdout
             assert any("Press Enter" in line for line in process.stdout)
         else:
             appears = {"initialising": "data/base/1/*", "starting": "data/log"}[moment]
-            deadline = time.monotonic() + 30
-            while not any(desk.scratch.glob(f"registration-postgres-*/{appears}")):
-                assert time.monotonic() < deadline
+            wait_until(
+                lambda: any(desk.scratch.glob(f"registration-postgres-*/{appears}")), f"{appears} exists", timeout=30
+            )
         process.send_signal(number)
-        said = process.communicate(timeout=30)[1]
+        errors = process.communicate(timeout=30)[1]
 
     assert 128 + number == process.returncode
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
     assert [] == servers_under(desk.scratch)
     assert [] == list(desk.scratch.iterdir())
 
 
 def servers_under(folder: Path) -> list[str]:
-    """Return the command lines of the PostgreSQL servers whose data is in *folder*; stop those there should not be."""
+    """Return the command lines of the PostgreSQL servers whose data is in *folder*, and stop them."""
     found = []
-    time.sleep(0.3)  # a server that was being started is one now
+    time.sleep(0.3)  # a server that is just starting appears in the meantime
     for line in subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout.splitlines():
@@ -333,7 +335,7 @@ def servers_under(folder: Path) -> list[str]:
 
 
 def test_the_example_is_what_its_script_writes() -> None:
-    """`examples/make_signups.py` prints `examples/signups.csv`, octet for octet."""
+    """`examples/make_signups.py` prints `examples/signups.csv`, byte for byte."""
     written = subprocess.run(
         [sys.executable, ROOT / "examples" / "make_signups.py"], env={}, capture_output=True, check=True
     ).stdout

@@ -1,13 +1,16 @@
-"""What the integration tests share: a session's repository, rows read as the server holds them, sign-ups."""
+"""Fixtures of the integration tests: repositories, rows, sign-ups and the environment of a Lambda."""
 
+import dataclasses
 import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from outbox_queue import Queue
+from races import MAX_THREADS
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Change, LambdaEnvironment, Rows, SignUp
+from support import TERMS, Change, LambdaEnvironment, Person, Rows, SignUp
 
 from registration_persistence import (
     Database,
@@ -15,51 +18,52 @@ from registration_persistence import (
     PrivacyRepository,
     Registration,
     RegistrationRepository,
+    Retention,
     VerificationRepository,
     get_db,
 )
 from registration_persistence.database import process
 from registration_persistence.outcomes import Registered, Verified
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 from registration_persistence.testing.plugin import LOGIN
 
 
 @pytest.fixture
 def autocommit_session(database: Database) -> Iterator[Session]:
-    """A session whose every statement commits by itself."""
+    """A session in autocommit: each statement commits by itself."""
     with database.session(autocommit=True) as session:
         yield session
 
 
 @pytest.fixture
 def registrations(autocommit_session: Session) -> RegistrationRepository:
-    """A repository of registrations whose every call commits by itself."""
+    """A `RegistrationRepository` in autocommit."""
     return RegistrationRepository(autocommit_session)
 
 
 @pytest.fixture
 def verification(autocommit_session: Session) -> VerificationRepository:
-    """A repository of tokens and codes whose every call commits by itself."""
+    """A `VerificationRepository` in autocommit."""
     return VerificationRepository(autocommit_session)
 
 
 @pytest.fixture
 def privacy(autocommit_session: Session) -> PrivacyRepository:
-    """A repository that erases and exports, whose every call commits by itself."""
+    """A `PrivacyRepository` in autocommit."""
     return PrivacyRepository(autocommit_session)
 
 
 @pytest.fixture
-def wire(database_settings: DatabaseSettings) -> Iterator[WireCounter]:
-    """A counter of the round trips to the server, between it and the client."""
-    with WireCounter(database_settings.host, database_settings.port) as counter:
+def wire(database_settings: DatabaseSettings) -> Iterator[RoundTripCounter]:
+    """A proxy that counts the round trips between client and server."""
+    with RoundTripCounter(database_settings.host, database_settings.port) as counter:
         yield counter
 
 
 @pytest.fixture
 def rows(database: Database) -> Rows:
-    """What a query finds, as dictionaries, through a connection of its own."""
+    """Return the rows of a query as dictionaries, read through a separate connection."""
 
     def read(sql: str) -> list[dict[str, Any]]:
         with database.engine.connect() as connection:
@@ -70,7 +74,7 @@ def rows(database: Database) -> Rows:
 
 @pytest.fixture
 def change(database: Database) -> Change:
-    """Changes the database behind the repositories' backs."""
+    """Execute SQL and commit it, without the repositories."""
 
     def execute(sql: str) -> None:
         with database.session() as session:
@@ -81,7 +85,7 @@ def change(database: Database) -> Change:
 
 @pytest.fixture
 def sign_up(database: Database) -> SignUp:
-    """Registers somebody, with consent to the terms."""
+    """Register a person with consent to the terms, in a separate session."""
 
     def register(email: str = "ada@example.com", **arguments: Any) -> Registered:
         with database.session(autocommit=True) as session:
@@ -94,11 +98,46 @@ def sign_up(database: Database) -> SignUp:
 
 @pytest.fixture
 def verified(database: Database, sign_up: SignUp) -> Registration:
-    """A registration whose mailbox is proven."""
+    """A registration whose mailbox is verified."""
     with database.session(autocommit=True) as session:
         outcome = VerificationRepository(session).verify_by_token(sign_up().token)
     assert isinstance(outcome, Verified)
     return outcome.registration
+
+
+@pytest.fixture
+def unsent_session() -> Session:
+    """A session without a server: any statement would raise an error of SQLAlchemy."""
+    return Session()
+
+
+@pytest.fixture
+def person(database: Database, sign_up: SignUp) -> Person:
+    """Register a person, and bring the registration to a status; `overdue` is pending and past its `expires_at`."""
+
+    def bring(email: str, status: str) -> Registration:
+        made = sign_up(email, profile={"name": "Lovelace"}, idempotency_key=f"key of {email}")
+        person_id = made.registration.id
+        with database.session() as session:
+            registrations = RegistrationRepository(session)
+            verification = VerificationRepository(session)
+            if status in ("verified", "active"):
+                assert isinstance(verification.verify_by_token(made.token), Verified)
+            if status == "active":
+                registrations.activate(person_id)
+            if status == "cancelled":
+                registrations.cancel(person_id)
+            if status in ("overdue", "expired"):
+                session.execute(text("UPDATE registrations SET expires_at = now() WHERE id = :id"), {"id": person_id})
+            if status == "expired":
+                assert Retention(session).expire_due() == 1
+            if status == "erased":
+                PrivacyRepository(session).erase(person_id)
+            registration = registrations.get(person_id)
+        assert registration is not None
+        return registration
+
+    return bring
 
 
 @pytest.fixture
@@ -108,7 +147,7 @@ def lambda_environment(
     secrets_manager: LocalSecretsManager,
     monkeypatch: pytest.MonkeyPatch,
 ) -> LambdaEnvironment:
-    """What a Lambda named `sign-up`, version 7, finds when it starts; the login is the test's own."""
+    """The environment of version 7 of a Lambda function named `sign-up`, with a login of its own."""
     username, password = f"lambda_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
     postgres_server.create_login(username, password)
     with postgres_server.connect() as connection:
@@ -130,8 +169,30 @@ def lambda_environment(
 
 @pytest.fixture
 def fresh_process(monkeypatch: pytest.MonkeyPatch, lambda_environment: LambdaEnvironment) -> Iterator[None]:
-    """The process as a Lambda's is at its start."""
+    """A process whose `get_db` has not been called, as after the start of a Lambda."""
     monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     assert lambda_environment.arn
     yield
     get_db().dispose()
+
+
+@pytest.fixture
+def queue(database: Database) -> Queue:
+    """The outbox of the test's own database."""
+    return Queue(database)
+
+
+@pytest.fixture
+def single_connection(database_settings: DatabaseSettings) -> Iterator[Database]:
+    """A database with one connection, so that a delivery inside a session of the worker would fail."""
+    made = Database(dataclasses.replace(database_settings, pool="lambda"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def wide(database_settings: DatabaseSettings) -> Iterator[Database]:
+    """A database with one connection per thread."""
+    made = Database(dataclasses.replace(database_settings, pool_size=MAX_THREADS + 1))
+    yield made
+    made.dispose()

@@ -1,11 +1,11 @@
-"""`activate` and `cancel`."""
+"""Tests of `RegistrationRepository.activate` and `cancel`."""
 
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from support import Rows, SignUp
+from support import Rows, SignUp, untyped
 
 from registration_persistence import Database, Registration, RegistrationRepository, Status
 from registration_persistence.domain.status import CancelReason
@@ -16,7 +16,7 @@ from registration_persistence.outcomes import Cancelled
 def test_activates_a_verified_registration(
     registrations: RegistrationRepository, verified: Registration, rows: Rows
 ) -> None:
-    """It becomes active, stays so without an end, and leaves an event and a message."""
+    """The registration becomes active without an expiry time, and one event and one message are stored."""
     active = registrations.activate(verified.id, expected_version=2)
 
     assert (Status.ACTIVE, 3, None) == (active.status, active.version, active.expires_at)
@@ -28,8 +28,8 @@ def test_activates_a_verified_registration(
     assert [{"n": 3}] == rows("SELECT count(*) AS n FROM outbox")
 
 
-def test_refuses_to_activate_what_is_not_verified(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """The error says how the registration stands."""
+def test_an_unverified_registration_cannot_be_activated(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """The error names the current status of the registration."""
     pending = sign_up().registration
 
     with pytest.raises(IllegalTransition, match=f"{pending.id} is pending and cannot become active"):
@@ -38,8 +38,10 @@ def test_refuses_to_activate_what_is_not_verified(registrations: RegistrationRep
     assert registrations.get(pending.id) == pending
 
 
-def test_refuses_to_activate_twice(registrations: RegistrationRepository, verified: Registration, rows: Rows) -> None:
-    """The second call raises and adds no event."""
+def test_a_registration_cannot_be_activated_twice(
+    registrations: RegistrationRepository, verified: Registration, rows: Rows
+) -> None:
+    """The second call raises an error and adds no event."""
     registrations.activate(verified.id)
 
     with pytest.raises(IllegalTransition, match="is active and cannot become active"):
@@ -48,10 +50,10 @@ def test_refuses_to_activate_twice(registrations: RegistrationRepository, verifi
     assert [{"n": 3}] == rows("SELECT count(*) AS n FROM registration_events")
 
 
-def test_refuses_to_activate_what_has_run_out(
+def test_a_lapsed_registration_cannot_be_activated(
     database: Database, registrations: RegistrationRepository, verified: Registration
 ) -> None:
-    """A verified registration whose time is over counts as expired before the sweep has come by."""
+    """A verified registration past its `expires_at` counts as expired before the sweep has changed its row."""
     with database.session() as session:
         session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
 
@@ -59,8 +61,8 @@ def test_refuses_to_activate_what_has_run_out(
         registrations.activate(verified.id)
 
 
-def test_refuses_a_decision_on_an_old_version(registrations: RegistrationRepository, verified: Registration) -> None:
-    """Both moves name the version that was expected and the one that is there, and change nothing."""
+def test_a_stale_version_is_rejected(registrations: RegistrationRepository, verified: Registration) -> None:
+    """Both methods name the expected and the current version, and change nothing."""
     with pytest.raises(StaleVersion, match=f"{verified.id} is at version 2, not 1"):
         registrations.activate(verified.id, expected_version=1)
     with pytest.raises(StaleVersion) as raised:
@@ -70,8 +72,8 @@ def test_refuses_a_decision_on_an_old_version(registrations: RegistrationReposit
     assert registrations.get(verified.id) == verified
 
 
-def test_what_is_not_there_cannot_be_moved(registrations: RegistrationRepository) -> None:
-    """Both moves name the id that does not exist."""
+def test_an_unknown_id_is_rejected(registrations: RegistrationRepository) -> None:
+    """The errors of both methods name the id that does not exist."""
     unknown = uuid4()
 
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
@@ -81,10 +83,10 @@ def test_what_is_not_there_cannot_be_moved(registrations: RegistrationRepository
 
 
 @pytest.mark.parametrize("reason", ["user", "admin", "superseded"])
-def test_cancels_what_is_open(
+def test_cancels_a_pending_registration(
     registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, reason: CancelReason
 ) -> None:
-    """A pending registration is closed with the reason, an event and a message."""
+    """The registration is closed with the given reason, and one event and one message are stored."""
     pending = sign_up().registration
 
     outcome = registrations.cancel(pending.id, reason, expected_version=1)
@@ -104,15 +106,15 @@ def test_cancels_what_is_open(
     ]
 
 
-def test_cancels_what_is_verified(registrations: RegistrationRepository, verified: Registration) -> None:
-    """The mailbox is free again afterwards."""
+def test_cancels_a_verified_registration(registrations: RegistrationRepository, verified: Registration) -> None:
+    """After the cancellation the mailbox can be registered again."""
     registrations.cancel(verified.id)
 
     assert registrations.find_by_email("ada@example.com") is None
 
 
 def test_cancelling_again_changes_nothing(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows) -> None:
-    """The repeat succeeds, says that nothing changed, and keeps the first reason."""
+    """The second call succeeds, reports that nothing changed, and keeps the first reason."""
     pending = sign_up().registration
     first = registrations.cancel(pending.id, "user")
 
@@ -120,8 +122,10 @@ def test_cancelling_again_changes_nothing(registrations: RegistrationRepository,
     assert [{"n": 2}] == rows("SELECT count(*) AS n FROM registration_events")
 
 
-def test_refuses_to_cancel_what_is_active(registrations: RegistrationRepository, verified: Registration) -> None:
-    """Who is active leaves by erasure."""
+def test_an_active_registration_cannot_be_cancelled(
+    registrations: RegistrationRepository, verified: Registration
+) -> None:
+    """An active registration ends by erasure, not by cancellation."""
     active = registrations.activate(verified.id)
 
     with pytest.raises(IllegalTransition, match="is active and cannot become cancelled"):
@@ -130,22 +134,20 @@ def test_refuses_to_cancel_what_is_active(registrations: RegistrationRepository,
     assert registrations.get(verified.id) == active
 
 
-def test_refuses_an_unknown_reason(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """The error lists the reasons there are."""
-    unknown: Any = "ttl"
-
+def test_an_unknown_reason_is_rejected(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """The error lists the known reasons."""
     with pytest.raises(InvalidInput, match="expected user, admin or superseded"):
-        registrations.cancel(sign_up().registration.id, unknown)
+        registrations.cancel(sign_up().registration.id, untyped("ttl"))
 
 
-def test_refuses_an_id_that_is_none(registrations: RegistrationRepository) -> None:
-    """A string in place of a UUID is refused before anything is sent."""
+def test_a_string_is_no_id(registrations: RegistrationRepository) -> None:
+    """A string instead of a UUID is rejected before any statement is sent."""
     with pytest.raises(InvalidInput, match=r"a str: expected a uuid\.UUID"):
-        registrations.activate(str(uuid4()))  # type: ignore[arg-type]  # the point
+        registrations.activate(untyped(str(uuid4())))
 
 
-def test_says_who_acted(database: Database, sign_up: SignUp, rows: Rows) -> None:
-    """The event trail names the actor and the trace."""
+def test_the_event_names_the_actor(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """The event holds the actor and the correlation id."""
     made = sign_up()
     with database.session() as session:
         RegistrationRepository(session, actor="admin:42", correlation_id="1-5759e988").cancel(made.registration.id)
@@ -155,10 +157,10 @@ def test_says_who_acted(database: Database, sign_up: SignUp, rows: Rows) -> None
 
 
 @pytest.mark.parametrize("version", ["2", True, 2.4, 0, -1, 2**31, float("nan"), [2]])
-def test_refuses_a_version_that_is_none(
+def test_an_invalid_version_is_rejected(
     registrations: RegistrationRepository, verified: Registration, version: Any
 ) -> None:
-    """Nothing is rounded or converted on the way to the server."""
+    """Only integers are accepted; no value is rounded or converted."""
     with pytest.raises(InvalidInput, match="expected_version"):
         registrations.activate(verified.id, expected_version=version)
 

@@ -1,4 +1,4 @@
-"""What cannot be stored, and what is no question: each has its own error, before anything is written."""
+"""Invalid input: each kind has its own error, which is raised before anything is written."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -37,15 +37,15 @@ from registration_persistence.outcomes import Registered, TokenUnknown
 from registration_persistence.schema.partitions import drop_event_partitions
 
 KEY = "a key that was used"
-NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 the point
+NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 a time without a zone is the invalid input
 PEPPERS = Peppers({1: b"p" * 32})
 UNPRINTABLE = "^the e-mail address has a space, or a character that is invisible or unassigned$"
 
 Call = Callable[[Session, Registered], object]
 
 
-def everything(session: Session) -> list[Sequence[Any]]:
-    """All that is stored, as *session* sees it."""
+def all_rows(session: Session) -> list[Sequence[Any]]:
+    """Return all rows of all tables, as *session* sees them."""
     return [session.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2")).all() for table in TABLES]
 
 
@@ -57,7 +57,7 @@ def registering(**arguments: Any) -> Call:
 
 
 def addressing(address: Any) -> list[Call]:
-    """Pass *address* to every method that takes one."""
+    """Pass *address* to every method that takes an address."""
     return [
         registering(email=address),
         lambda session, _: RegistrationRepository(session).find_by_email(address),
@@ -66,7 +66,7 @@ def addressing(address: Any) -> list[Call]:
 
 
 def describing(profile: Any) -> list[Call]:
-    """Pass *profile* to every method that takes one."""
+    """Pass *profile* to every method that takes a profile."""
     return [
         registering(profile=profile),
         lambda session, made: RegistrationRepository(session).update_profile(made.registration.id, profile),
@@ -74,7 +74,7 @@ def describing(profile: Any) -> list[Call]:
 
 
 def agreeing(consent: Consent) -> list[Call]:
-    """Pass *consent* to every method that takes one."""
+    """Pass *consent* to every method that takes a consent."""
     return [
         registering(consents=[consent]),
         lambda session, made: ConsentRepository(session, purposes=["terms"]).record(made.registration.id, [consent]),
@@ -82,7 +82,7 @@ def agreeing(consent: Consent) -> list[Call]:
 
 
 def limiting(moment: Any) -> list[Call]:
-    """Pass *moment* to every method that takes one."""
+    """Pass *moment* to every method that takes a point in time."""
     return [
         lambda session, _: Retention(session).purge_closed(moment),
         lambda session, _: Retention(session).purge_tokens(moment),
@@ -91,7 +91,7 @@ def limiting(moment: Any) -> list[Call]:
 
 
 def paging(edit: Callable[[str], Any]) -> list[Call]:
-    """Ask for the page after a cursor that was given out and that *edit* has changed."""
+    """Ask for the page after a cursor that was returned by `list_page` and changed by *edit*."""
 
     def ask(session: Session, _: Registered) -> object:
         registrations = RegistrationRepository(session)
@@ -122,7 +122,7 @@ BY_ID: dict[str, Callable[[Session, Any], object]] = {
 
 
 def identifying(convert: Callable[[Any], Any]) -> list[Call]:
-    """Pass what *convert* makes of an id that is there to every method that takes one."""
+    """Pass the result of *convert* for an existing id to every method that takes an id."""
 
     def calling(method: Callable[[Session, Any], object]) -> Call:
         return lambda session, made: method(session, convert(made.registration.id))
@@ -156,16 +156,16 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
         pytest.param(
             addressing(f"lovelace@{'x.' * 160}com"),
             InvalidEmail,
-            "longer than 254 octets$",
+            "longer than 254 bytes$",
             "lovelace",
             id="long address",
         ),
         pytest.param(
             addressing(f"lovelace@{'ä.' * 85}com"),
             InvalidEmail,
-            "longer than 254 octets$",
+            "longer than 254 bytes$",
             "lovelace",
-            id="long in octets",
+            id="long in bytes",
         ),
         pytest.param(addressing("a.\x07lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="control"),
         pytest.param(addressing("a.\0lovelace@example.com"), InvalidEmail, UNPRINTABLE, "lovelace", id="NUL"),
@@ -195,7 +195,7 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
         pytest.param(
             describing({"x": "lovelace" * 1024}),
             ProfileTooLarge,
-            "^the profile takes 8201 octets of JSON: expected at most 8192$",
+            "^the profile takes 8201 bytes of JSON: expected at most 8192$",
             "lovelace",
             id="large profile",
         ),
@@ -239,7 +239,7 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
                 "cut": lambda cursor: cursor[:-1],
                 "longer": lambda cursor: cursor + "0",
                 "empty": lambda _: "",
-                "in octets": lambda cursor: cursor.encode(),
+                "in bytes": lambda cursor: cursor.encode(),
                 "surrogate": lambda cursor: cursor[:-1] + "\ud800",
             }.items()
         ),
@@ -261,15 +261,15 @@ def test_every_method_that_takes_an_id_is_tried() -> None:
             pytest.param(
                 [registering(idempotency_key=key)],
                 InvalidInput,
-                "^the idempotency key is not text of 1 to 255 octets of UTF-8$",
+                "^the idempotency key is not text of 1 to 255 bytes of UTF-8$",
                 "lovelace",
                 id=f"key {name}",
             )
             for name, key in {
                 "empty": "",
                 "long": "lovelace" * 32,
-                "long in octets": "lovelace" + "é" * 124,
-                "in octets": b"lovelace",
+                "long in bytes": "lovelace" + "é" * 124,
+                "in bytes": b"lovelace",
                 "surrogate": "lovelace\ud800",
             }.items()
         ),
@@ -293,41 +293,41 @@ def test_bad_input_has_its_own_error_and_writes_nothing(
     message: str,
     value: str,
 ) -> None:
-    """The message says what is wrong and does not quote the value, and the transaction goes on and commits."""
+    """The message does not quote the value, and the transaction continues and commits."""
     made = sign_up(idempotency_key=KEY)
     sign_up("bob@example.com")
     with database.session() as session:
-        before = everything(session)
+        before = all_rows(session)
         for call in calls:
             with pytest.raises(error, match=message) as raised:
                 call(session, made)
             assert error is raised.type
             assert value not in str(raised.value)
-        assert before == everything(session)
+        assert before == all_rows(session)
         RegistrationRepository(session).register("eve@example.com")
 
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registrations WHERE email = 'eve@example.com'")
 
 
-def test_a_token_that_means_nothing_is_unknown(database: Database, sign_up: SignUp, rows: Rows) -> None:
-    """Too short, not ASCII, of somebody who was erased: one outcome for all, and nothing is written."""
+def test_an_unusable_token_is_unknown(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """A token that is too short, not ASCII or of an erased registration gives one outcome, and nothing is written."""
     made, erased = sign_up("ada@example.com"), sign_up("eve@example.com")
     with database.session() as session:
         PrivacyRepository(session).erase(erased.registration.id)
     with database.session() as session:
         verification = VerificationRepository(session)
-        before = everything(session)
+        before = all_rows(session)
         for token in (made.token[:-1], "é" + made.token[1:], made.token + "=", erased.token):
             assert TokenUnknown() == verification.verify_by_token(token)
             assert TokenUnknown() == verification.peek_token(token)
-        assert before == everything(session)
+        assert before == all_rows(session)
         verification.verify_by_token(made.token)
 
     assert [{"email": "ada@example.com"}] == rows("SELECT email FROM registrations WHERE status = 'verified'")
 
 
-def test_a_row_whose_time_has_no_zone_is_rejected(database: Database, rows: Rows) -> None:
-    """The report counts it, with a reason that does not quote it, and the other rows are imported."""
+def test_an_import_row_without_a_time_zone_is_rejected(database: Database, rows: Rows) -> None:
+    """The report counts the row under a reason that does not quote it, and the other rows are imported."""
     moment = NAIVE.replace(tzinfo=UTC)
     with database.session() as session:
         report = bulk_import(session, [ImportRow("ada@example.com", registered_at=at) for at in (NAIVE, moment, NAIVE)])

@@ -1,4 +1,4 @@
-"""`bulk_import`: what is stored of people who registered elsewhere, what is skipped, and how the stream is read."""
+"""Tests of `bulk_import`: the stored rows, the skipped rows, and how the stream is read."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp
+from support import TERMS, Rows, SignUp, untyped
 
 from registration_persistence import (
     Consent,
@@ -39,7 +39,7 @@ Load = Callable[..., ImportReport]
 
 @pytest.fixture
 def load(database: Database) -> Load:
-    """Imports rows, each batch by itself."""
+    """Import rows in autocommit, so that each batch commits by itself."""
 
     def run(*rows: ImportRow, **arguments: Any) -> ImportReport:
         with database.session(autocommit=True) as session:
@@ -50,7 +50,7 @@ def load(database: Database) -> Load:
 
 @pytest.fixture
 def statements(database: Database) -> Iterator[list[str]]:
-    """What the engine has sent to the server."""
+    """The statements that the engine has sent to the server."""
     sent: list[str] = []
 
     def note(*arguments: Any) -> None:
@@ -62,12 +62,12 @@ def statements(database: Database) -> Iterator[list[str]]:
 
 
 def people(number: int) -> list[ImportRow]:
-    """So many active people."""
+    """Return *number* rows of active people."""
     return [ImportRow(f"ada{n}@example.com") for n in range(number)]
 
 
-def test_tells_what_became_of_each_row(load: Load, rows: Rows) -> None:
-    """The report has the counts and the reasons, the callback the numbers; neither has a mailbox."""
+def test_each_row_is_reported(load: Load, rows: Rows) -> None:
+    """The report has the counts and the reasons, the callback gets the row numbers; neither contains a mailbox."""
     skipped: list[tuple[int, str]] = []
     report = load(
         ImportRow("ada@example.com"),
@@ -95,7 +95,7 @@ def test_tells_what_became_of_each_row(load: Load, rows: Rows) -> None:
 def test_stores_each_status_with_its_times(
     database: Database, load: Load, rows: Rows, status: str, registered_at: datetime | None
 ) -> None:
-    """When the person signed up counts as proven and activated too; what is open stays so from now on."""
+    """The time of the sign-up counts as time of verification and activation; open registrations expire from now on."""
     ttl = timedelta(days=3)
     before, after = _around(
         rows, lambda: load(ImportRow(" Ada@Example.com", status, {"name": "Ada"}, registered_at=registered_at), ttl=ttl)
@@ -122,7 +122,7 @@ def test_stores_each_status_with_its_times(
 
 
 def _around(rows: Rows, work: Callable[[], object]) -> tuple[datetime, datetime]:
-    """Do *work*, and return the server's clock before and after."""
+    """Call *work*, and return the server's clock before and after it."""
     clock = "SELECT clock_timestamp() AS now"
     before = rows(clock)[0]["now"]
     work()
@@ -130,7 +130,7 @@ def _around(rows: Rows, work: Callable[[], object]) -> tuple[datetime, datetime]
 
 
 def test_stores_consents_and_an_event(load: Load, rows: Rows) -> None:
-    """Consents are of the time of the sign-up, the event of now, without the person in it; there is no token."""
+    """Consents have the time of the sign-up; the event has the current time and no personal data; there is no token."""
     consents = (TERMS, Consent("newsletter", "3", granted=False, source="app"))
     before, after = _around(
         rows,
@@ -163,8 +163,8 @@ def test_stores_consents_and_an_event(load: Load, rows: Rows) -> None:
     assert [] == rows("SELECT * FROM verification_tokens")
 
 
-def test_consents_without_a_date_are_of_now(load: Load, rows: Rows) -> None:
-    """Where nobody says when the person signed up, the consents are as old as the registration."""
+def test_consents_without_a_sign_up_time_are_dated_now(load: Load, rows: Rows) -> None:
+    """If the row has no time of sign-up, its consents are as old as the registration."""
     load(ImportRow("ada@example.com", consents=(TERMS,)))
 
     assert rows("SELECT created_at AS at FROM registrations") == rows(
@@ -173,8 +173,8 @@ def test_consents_without_a_date_are_of_now(load: Load, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("announce", [True, False])
-def test_announces_where_it_is_asked_to(load: Load, rows: Rows, *, announce: bool) -> None:
-    """Each row that is stored has one message with the id of its event; by default none has."""
+def test_messages_are_stored_on_request(load: Load, rows: Rows, *, announce: bool) -> None:
+    """With `announce=True` each stored row has one message with the id of its event; by default no row has one."""
     load(*people(2), ImportRow("ada0@example.com"), **({"announce": True} if announce else {}))
 
     announced = rows("SELECT event_id, registration_id, type, payload FROM outbox ORDER BY event_id")
@@ -190,20 +190,20 @@ def test_announces_where_it_is_asked_to(load: Load, rows: Rows, *, announce: boo
     ("row", "reason"),
     [
         (ImportRow("ada"), "the e-mail address is not valid"),
-        (ImportRow(None), "the e-mail address is of type NoneType"),  # type: ignore[arg-type]  # the point
+        (ImportRow(untyped(None)), "the e-mail address is of type NoneType"),
         (ImportRow("ada@example.com", "expired"), "the status cannot be imported"),
         (ImportRow("ada@example.com", Status.CANCELLED), "the status cannot be imported"),
         (ImportRow("ada@example.com", "erased"), "the status cannot be imported"),
         (ImportRow("ada@example.com", "Active"), "the status cannot be imported"),
-        (ImportRow("ada@example.com", None), "the status cannot be imported"),  # type: ignore[arg-type]  # the point
+        (ImportRow("ada@example.com", untyped(None)), "the status cannot be imported"),
         (ImportRow("ada@example.com", profile={"name": "A\0"}), "the profile holds NUL"),
-        (ImportRow("ada@example.com", profile={"name": "x" * 8192}), "the profile takes 8204 octets"),
-        (ImportRow("ada@example.com", profile=[]), "the profile is a list"),  # type: ignore[arg-type]  # the point
+        (ImportRow("ada@example.com", profile={"name": "x" * 8192}), "the profile takes 8204 bytes"),
+        (ImportRow("ada@example.com", profile=untyped([])), "the profile is a list"),
         (ImportRow("ada@example.com", consents=(TERMS, TERMS)), "two consents have the same purpose"),
         (ImportRow("ada@example.com", consents=(Consent("Terms", "1"),)), "a consent's purpose"),
         (ImportRow("ada@example.com", idempotency_key=""), "the idempotency key"),
         (ImportRow("ada@example.com", idempotency_key="x" * 256), "the idempotency key"),
-        (ImportRow("ada@example.com", registered_at=datetime(2019, 5, 4)), "registered_at is not a datetime with"),  # noqa: DTZ001 the point
+        (ImportRow("ada@example.com", registered_at=datetime(2019, 5, 4)), "registered_at is not a datetime with"),  # noqa: DTZ001 it has no zone
         (
             ImportRow("ada@example.com", registered_at=datetime(1899, 12, 31, tzinfo=UTC)),
             "registered_at is before 1900",
@@ -217,8 +217,8 @@ def test_announces_where_it_is_asked_to(load: Load, rows: Rows, *, announce: boo
         (None, "the row is a NoneType"),
     ],
 )
-def test_rejects_what_cannot_be_stored(row: Any, reason: str) -> None:
-    """Such a row is counted under a reason that does not quote it, and nothing of it is sent."""
+def test_an_invalid_row_is_rejected(row: Any, reason: str) -> None:
+    """The row is counted under a reason that does not quote it, and none of its values is sent."""
     skipped = []
     report = bulk_import(Session(), [row], on_skipped=lambda *arguments: skipped.append(arguments))
 
@@ -231,8 +231,8 @@ def test_rejects_what_cannot_be_stored(row: Any, reason: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 1000])
-def test_skips_what_comes_twice(load: Load, rows: Rows, batch: int) -> None:
-    """In one batch or in several: a mailbox that is proven, in whatever spelling, and a key that was used."""
+def test_skips_duplicates_of_the_stream(load: Load, rows: Rows, batch: int) -> None:
+    """Duplicates of a verified mailbox, in any spelling, or of a key are skipped, in one batch or across batches."""
     skipped: list[int] = []
     report = load(
         ImportRow("ada@example.com"),
@@ -252,10 +252,10 @@ def test_skips_what_comes_twice(load: Load, rows: Rows, batch: int) -> None:
     ]
 
 
-def test_skips_what_is_there(
+def test_skips_existing_registrations(
     registrations: RegistrationRepository, verified: Registration, sign_up: SignUp, load: Load
 ) -> None:
-    """A mailbox that was proven here and a key that was used here stay as they are; a pending one is no obstacle."""
+    """A verified mailbox and a used key stay unchanged; a pending registration of the mailbox does not matter."""
     keyed = sign_up("eve@example.com", idempotency_key="key").registration
     sign_up("bob@example.com")
 
@@ -271,8 +271,10 @@ def test_skips_what_is_there(
 
 
 @pytest.mark.parametrize("end", ["cancel", "erase"])
-def test_takes_a_mailbox_that_is_free_again(database: Database, verified: Registration, load: Load, end: str) -> None:
-    """What is closed is no obstacle."""
+def test_imports_a_mailbox_of_closed_registrations(
+    database: Database, verified: Registration, load: Load, end: str
+) -> None:
+    """Closed registrations of a mailbox do not prevent its import."""
     with database.session() as session:
         if end == "cancel":
             RegistrationRepository(session).cancel(verified.id)
@@ -283,7 +285,7 @@ def test_takes_a_mailbox_that_is_free_again(database: Database, verified: Regist
 
 
 def test_importing_again_stores_nothing(load: Load, rows: Rows) -> None:
-    """Active rows are known by their mailbox, pending ones by their key; nothing changes, and nothing is announced."""
+    """Active rows are recognised by mailbox, pending rows by key; nothing is changed, and no message is stored."""
     file = [
         *people(3),
         *(ImportRow("eve@example.com", "pending", consents=(TERMS,), idempotency_key=f"key {n}") for n in range(2)),
@@ -298,8 +300,8 @@ def test_importing_again_stores_nothing(load: Load, rows: Rows) -> None:
     assert before == rows(EVERYTHING)
 
 
-def test_in_a_transaction_it_is_all_or_nothing(database: Database, rows: Rows) -> None:
-    """What is rolled back leaves nothing, of no batch."""
+def test_an_import_in_a_transaction_is_atomic(database: Database, rows: Rows) -> None:
+    """A rollback removes the rows of all batches."""
     before = rows(EVERYTHING)
 
     with pytest.raises(RuntimeError, match="no"), database.session() as session:
@@ -310,8 +312,8 @@ def test_in_a_transaction_it_is_all_or_nothing(database: Database, rows: Rows) -
 
 
 @pytest.mark.parametrize(("autocommit", "kept"), [(True, 1000), (False, 0)])
-def test_a_stream_that_breaks_off(database: Database, rows: Rows, *, autocommit: bool, kept: int) -> None:
-    """In autocommit the batches before are kept, and importing again goes on; in a transaction nothing is kept."""
+def test_a_stream_that_raises(database: Database, rows: Rows, *, autocommit: bool, kept: int) -> None:
+    """In autocommit the completed batches are kept and a second import continues; in a transaction nothing is kept."""
 
     def broken() -> Iterator[ImportRow]:
         yield from people(1500)
@@ -327,8 +329,8 @@ def test_a_stream_that_breaks_off(database: Database, rows: Rows, *, autocommit:
     assert (1500 - kept, kept) == (report.inserted, report.duplicates)
 
 
-def test_reads_the_stream_as_it_needs_it(database: Database, statements: list[str]) -> None:
-    """Never more than a batch ahead of what has been sent, one statement for each batch, and none for nothing."""
+def test_the_stream_is_read_lazily(database: Database, statements: list[str]) -> None:
+    """At most one batch is read ahead; each batch is one statement, and an empty stream sends none."""
 
     def stream() -> Iterator[ImportRow]:
         for number, row in enumerate(people(10)):
@@ -342,10 +344,10 @@ def test_reads_the_stream_as_it_needs_it(database: Database, statements: list[st
         assert len(statements) == 3
 
 
-def test_what_is_imported_goes_on_from_there(
+def test_imported_registrations_can_be_used(
     database: Database, registrations: RegistrationRepository, verification: VerificationRepository, load: Load
 ) -> None:
-    """A pending person can be sent a token and prove the mailbox, a verified one activated, an active one erased."""
+    """A pending one can be verified, a verified one activated, and an active one erased."""
     load(
         ImportRow("ada@example.com", "pending"),
         ImportRow("eve@example.com", "verified"),
@@ -362,8 +364,8 @@ def test_what_is_imported_goes_on_from_there(
         assert PrivacyRepository(session).erase(bob.id).changed
 
 
-def test_any_time_zone_will_do(database: Database, rows: Rows) -> None:
-    """What Python takes for an offset and PostgreSQL does not is stored as the moment that it is."""
+def test_any_utc_offset_is_accepted(database: Database, rows: Rows) -> None:
+    """An offset that Python accepts and PostgreSQL rejects is stored as the same point in time."""
     odd = datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=16, microseconds=1)))
     with database.session() as session:
         assert bulk_import(session, [ImportRow("ada@example.com", registered_at=odd)]).inserted == 1
@@ -372,8 +374,8 @@ def test_any_time_zone_will_do(database: Database, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("known_by", ["mailbox", "key"])
-def test_imports_that_meet_do_not_block_each_other(database: Database, rows: Rows, known_by: str) -> None:
-    """Two that bring the same people in opposite order, at the same moment, store each once between them."""
+def test_concurrent_imports_do_not_deadlock(database: Database, rows: Rows, known_by: str) -> None:
+    """Two imports of the same people in opposite order, at the same moment, store each person once."""
     rounds, size = 4, 300
     barrier = Barrier(2)
 
@@ -410,8 +412,8 @@ def test_imports_that_meet_do_not_block_each_other(database: Database, rows: Row
         ({"correlation_id": "ada@example.com"}, "the correlation id"),
     ],
 )
-def test_refuses_other_arguments(arguments: dict[str, Any], problem: str) -> None:
-    """They are checked before the stream is touched."""
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], problem: str) -> None:
+    """The arguments are checked before the stream is read."""
     stream = iter(people(1))
 
     with pytest.raises(InvalidInput, match=problem):

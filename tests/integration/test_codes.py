@@ -1,4 +1,4 @@
-"""`issue_code` and `verify_by_code`."""
+"""Tests of `VerificationRepository.issue_code` and `verify_by_code`."""
 
 import hashlib
 import hmac
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp, everything
+from support import Rows, SignUp, all_rows
 
 from registration_persistence import (
     Database,
@@ -39,7 +39,7 @@ CODE = "SELECT * FROM verification_tokens WHERE hash_key_id > 0 ORDER BY id DESC
 
 @pytest.fixture
 def verification(autocommit_session: Session) -> VerificationRepository:
-    """A repository that knows a pepper, and whose every call commits by itself."""
+    """A repository with a pepper, in autocommit."""
     return VerificationRepository(autocommit_session, peppers=PEPPERS)
 
 
@@ -48,7 +48,7 @@ Issue = Callable[[UUID], str]
 
 @pytest.fixture
 def issue(verification: VerificationRepository) -> Issue:
-    """Gives a registration a new code, and returns the digits."""
+    """Issue a new code for a registration, and return the digits."""
 
     def code_for(registration_id: UUID) -> str:
         outcome = verification.issue_code(registration_id, min_gap=timedelta(0), max_issued=1000)
@@ -60,7 +60,7 @@ def issue(verification: VerificationRepository) -> Issue:
 
 @pytest.fixture
 def change(database: Database) -> Callable[[str], None]:
-    """Changes rows behind the repository's back."""
+    """Execute a statement without the repositories."""
 
     def execute(sql: str) -> None:
         with database.session() as session:
@@ -73,18 +73,18 @@ Change = Callable[[str], None]
 
 
 def other_than(code: str) -> str:
-    """Six digits that are not *code*."""
+    """Return six digits that differ from *code*."""
     return f"{(int(code) + 1) % 10**6:06}"
 
 
-def test_the_right_code_proves_the_mailbox(
+def test_the_right_code_verifies_the_mailbox(
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,
     issue: Issue,
     rows: Rows,
 ) -> None:
-    """The code moves its registration on, is used up without an attempt, and leaves an event and a message."""
+    """The code is used up without counting an attempt, and one event and one message are stored."""
     pending = sign_up().registration
     code = issue(pending.id)
 
@@ -104,22 +104,22 @@ def test_the_right_code_proves_the_mailbox(
     ]
 
 
-def test_only_the_code_that_proved_it_says_so_again(
+def test_a_used_code_succeeds_again(
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,
     issue: Issue,
     rows: Rows,
 ) -> None:
-    """A form that is sent twice succeeds twice; another code on a proven mailbox is wrong, and locks in the end."""
+    """A form can be sent twice; another code for a verified mailbox is wrong, and in the end locked out."""
     pending = sign_up().registration
     code = issue(pending.id)
     first = verification.verify_by_code(pending.id, code)
     assert isinstance(first, Verified)
-    before = everything(rows)
+    before = all_rows(rows)
 
     assert AlreadyVerified(first.registration) == verification.verify_by_code(pending.id, code)
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert WrongCode(1) == verification.verify_by_code(pending.id, other_than(code), max_attempts=2)
     active = registrations.activate(pending.id)
     assert AlreadyVerified(active) == verification.verify_by_code(pending.id, code, max_attempts=2)
@@ -127,23 +127,23 @@ def test_only_the_code_that_proved_it_says_so_again(
     assert LockedOut() == verification.verify_by_code(pending.id, other_than(code), max_attempts=2)
 
 
-def test_five_wrong_codes_are_judged(
+def test_five_attempts_are_allowed(
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,
     issue: Issue,
     rows: Rows,
 ) -> None:
-    """Each says how many are left; then not even the right one counts, until a new code has new attempts."""
+    """Each outcome has the attempts left; after the last even the right code fails, until a new one is issued."""
     pending = sign_up().registration
     code = issue(pending.id)
 
     for left in (4, 3, 2, 1, 0):
         assert WrongCode(left) == verification.verify_by_code(pending.id, other_than(code))
-    before = everything(rows)
+    before = all_rows(rows)
     for locked_out in (code, other_than(code)):
         assert LockedOut() == verification.verify_by_code(pending.id, locked_out)
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert pending == registrations.get(pending.id)
 
     newer = issue(pending.id)
@@ -154,7 +154,7 @@ def test_five_wrong_codes_are_judged(
 def test_an_attempt_counts_when_it_is_committed(
     database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
-    """What the caller rolls back gives the attempt back, and what the caller commits is kept."""
+    """A rollback by the caller restores the attempt, and a commit by the caller keeps it."""
     pending = sign_up().registration
     wrong = other_than(issue(pending.id))
 
@@ -167,10 +167,8 @@ def test_an_attempt_counts_when_it_is_committed(
     assert WrongCode(3) == verification.verify_by_code(pending.id, wrong)
 
 
-def test_white_space_in_a_code_does_not_matter(
-    verification: VerificationRepository, sign_up: SignUp, issue: Issue
-) -> None:
-    """People copy codes with the space around and in them."""
+def test_white_space_in_a_code_is_ignored(verification: VerificationRepository, sign_up: SignUp, issue: Issue) -> None:
+    """A code is accepted with white space around and inside it."""
     pending = sign_up().registration
     code = issue(pending.id)
 
@@ -182,10 +180,10 @@ def test_white_space_in_a_code_does_not_matter(
     assert [Verified, AlreadyVerified, AlreadyVerified, AlreadyVerified] == [type(outcome) for outcome in outcomes]
 
 
-def test_what_is_not_six_digits_is_a_wrong_code(
+def test_anything_but_six_digits_is_a_wrong_code(
     verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
-    """Letters, other digits than ASCII's, and any other length cost an attempt each, and are no error."""
+    """Letters, digits outside ASCII and any other length cost an attempt each, and raise no error."""
     pending = sign_up().registration
     code = issue(pending.id)
     full_width = "".join(chr(0xFF10 + int(digit)) for digit in code)
@@ -211,10 +209,10 @@ def test_what_is_not_six_digits_is_a_wrong_code(
         ({"ttl": timedelta(0)}, "ttl is not a timedelta"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(
+def test_invalid_arguments_are_rejected(
     database: Database, sign_up: SignUp, issue: Issue, arguments: dict[str, Any], message: str
 ) -> None:
-    """The error names the argument, no attempt is counted, and the transaction goes on to verify and to commit."""
+    """The error names the argument, no attempt is counted, and the transaction continues to verify and commits."""
     pending = sign_up().registration
     code = issue(pending.id)
     with database.session() as session:
@@ -237,24 +235,24 @@ def test_arguments_that_make_no_sense_are_refused(
     ],
     ids=["code", "registration", "swept", "cancelled", "replaced", "purged"],
 )
-def test_a_code_whose_time_is_over_proves_nothing(
+def test_an_expired_code_verifies_nothing(
     verification: VerificationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows, *, sql: str
 ) -> None:
-    """The right code and a wrong one hear the same, and no attempt is counted."""
+    """The right code and a wrong code get the same outcome, and no attempt is counted."""
     pending = sign_up().registration
     code = issue(pending.id)
     change(sql)
-    before = everything(rows)
+    before = all_rows(rows)
 
     assert TokenExpired() == verification.verify_by_code(pending.id, code)
     assert TokenExpired() == verification.verify_by_code(pending.id, other_than(code))
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 def test_a_newer_code_or_link_replaces_a_code(
     verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
-    """Beside a newer code the old one is wrong, behind a link it is over, and a link is over behind a code."""
+    """After a newer code the old one is wrong, after a link it is expired, and a link is expired after a newer code."""
     made = sign_up()
     identity = made.registration.id
     assert TokenExpired() == verification.verify_by_code(identity, "123456")
@@ -270,10 +268,10 @@ def test_a_newer_code_or_link_replaces_a_code(
     assert TokenExpired() == verification.verify_by_code(identity, second)
 
 
-def test_the_code_of_somebody_who_was_erased_is_unknown(
+def test_the_code_of_an_erased_registration_is_unknown(
     database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:
-    """Nothing tells whether there was a code."""
+    """The outcome does not show whether there was a code."""
     pending = sign_up().registration
     code = issue(pending.id)
     with database.session() as session:
@@ -283,10 +281,10 @@ def test_the_code_of_somebody_who_was_erased_is_unknown(
     assert TokenUnknown() == verification.verify_by_code(pending.id, other_than(code))
 
 
-def test_a_code_is_good_for_its_registration_alone(
+def test_a_code_is_valid_only_for_its_registration(
     verification: VerificationRepository, sign_up: SignUp, issue: Issue, rows: Rows
 ) -> None:
-    """On another registration it is a wrong code, and where there is no registration the error names the id."""
+    """For another registration it is a wrong code; if the registration does not exist, the error names the id."""
     first, second = sign_up("ada@example.com").registration, sign_up("eve@example.com").registration
     code, unknown = issue(first.id), uuid4()
     while issue(second.id) == code:
@@ -300,14 +298,14 @@ def test_a_code_is_good_for_its_registration_alone(
     assert isinstance(verification.verify_by_code(first.id, code), Verified)
 
 
-def test_only_the_right_code_hears_that_the_mailbox_is_taken(
+def test_only_the_right_code_reveals_that_the_mailbox_is_taken(
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,
     issue: Issue,
     rows: Rows,
 ) -> None:
-    """Guessing tells nothing about who holds the mailbox, and the right code is not used up."""
+    """A guess does not show who holds the mailbox, and the right code is not used up."""
     holder, second = sign_up("ada@example.com"), sign_up("Ada@Example.com").registration
     code = issue(second.id)
     verification.verify_by_token(holder.token)
@@ -320,7 +318,7 @@ def test_only_the_right_code_hears_that_the_mailbox_is_taken(
     assert isinstance(verification.verify_by_code(second.id, code), Verified)
 
 
-def test_a_mailbox_is_free_again_when_its_holder_has_run_out(  # noqa: PLR0917 fixtures
+def test_a_lapsed_holder_is_expired_by_the_right_code(  # noqa: PLR0917 most arguments are fixtures
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,
@@ -328,7 +326,7 @@ def test_a_mailbox_is_free_again_when_its_holder_has_run_out(  # noqa: PLR0917 f
     change: Change,
     rows: Rows,
 ) -> None:
-    """Who types the right code expires whoever proved the mailbox and never became active."""
+    """A right code expires a verified registration of the same mailbox that has lapsed."""
     first = sign_up()
     verification.verify_by_token(first.token)
     change("UPDATE registrations SET expires_at = now() - interval '1 s'")
@@ -350,10 +348,10 @@ def test_a_mailbox_is_free_again_when_its_holder_has_run_out(  # noqa: PLR0917 f
     ]
 
 
-def test_a_pepper_is_changed_without_a_code_lost(
+def test_peppers_can_be_rotated(
     database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue, rows: Rows
 ) -> None:
-    """Old codes stay good while both peppers are known, new codes use the newest, and a dropped one judges nothing."""
+    """Old codes stay valid while both peppers are known; new codes use the newest; a removed pepper verifies none."""
     first, second, third = (sign_up(f"{name}@example.com").registration.id for name in ("ada", "bob", "eve"))
     old, forgotten = issue(first), issue(second)
     assert [1] == [row["hash_key_id"] for row in rows(CODE)]
@@ -364,18 +362,20 @@ def test_a_pepper_is_changed_without_a_code_lost(
         new = both.issue_code(third, min_gap=timedelta(0))
         assert isinstance(new, Issued)
         assert [2] == [row["hash_key_id"] for row in rows(CODE)]
-        before = everything(rows)
+        before = all_rows(rows)
 
         newest = VerificationRepository(session, peppers=Peppers({2: SECOND}))
         assert TokenExpired() == newest.verify_by_code(second, forgotten)
         assert TokenExpired() == newest.verify_by_code(second, other_than(forgotten))
-        assert before == everything(rows)
+        assert before == all_rows(rows)
         assert TokenExpired() == verification.verify_by_code(third, new.secret)
         assert isinstance(newest.verify_by_code(third, new.secret), Verified)
 
 
-def test_another_pepper_of_the_same_id_judges_the_code_wrong(database: Database, sign_up: SignUp, issue: Issue) -> None:
-    """Who has the database and not the pepper cannot tell the right code."""
+def test_a_different_pepper_with_the_same_id_rejects_the_code(
+    database: Database, sign_up: SignUp, issue: Issue
+) -> None:
+    """The right code cannot be determined from the database without the pepper."""
     pending = sign_up().registration
     code = issue(pending.id)
 
@@ -385,9 +385,9 @@ def test_another_pepper_of_the_same_id_judges_the_code_wrong(database: Database,
 
 
 def test_codes_need_a_pepper(database: Database, sign_up: SignUp, rows: Rows) -> None:
-    """A repository without one says how to give it, and writes nothing."""
+    """A repository without peppers raises an error that says how to pass them, and writes nothing."""
     pending = sign_up().registration
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session:
         verification = VerificationRepository(session)
@@ -396,7 +396,7 @@ def test_codes_need_a_pepper(database: Database, sign_up: SignUp, rows: Rows) ->
         with pytest.raises(InvalidInput, match="codes need peppers"):
             verification.verify_by_code(pending.id, "123456")
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 def test_a_code_is_stored_as_a_keyed_hash(sign_up: SignUp, issue: Issue, rows: Rows) -> None:
@@ -409,15 +409,15 @@ def test_a_code_is_stored_as_a_keyed_hash(sign_up: SignUp, issue: Issue, rows: R
     ]
     by_chance = (UUID, datetime)
     stored = [
-        v for table in everything(rows).values() for row in table for v in row.values() if not isinstance(v, by_chance)
+        v for table in all_rows(rows).values() for row in table for v in row.values() if not isinstance(v, by_chance)
     ]
     assert code not in str([value.decode("latin-1") if isinstance(value, bytes) else value for value in stored])
 
 
-def test_a_link_is_no_code_and_a_code_is_no_link(
+def test_tokens_and_codes_are_not_interchangeable(
     verification: VerificationRepository, sign_up: SignUp, issue: Issue, change: Change
 ) -> None:
-    """Neither is taken where the other is expected, not even with a hash that would fit."""
+    """A token is rejected as a code and a code as a token, even if the hash would match."""
     first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
     code = issue(second.registration.id)
 

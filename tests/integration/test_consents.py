@@ -1,4 +1,4 @@
-"""`ConsentRepository`, and the purposes that it and `register` know."""
+"""Tests of `ConsentRepository`, and of the purposes that it and `register` accept."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp, everything
+from support import TERMS, Rows, SignUp, all_rows, untyped
 
 from registration_persistence import (
     Consent,
@@ -31,20 +31,20 @@ NEWS = Consent("news", "7", source="app")
 
 @pytest.fixture
 def consents(database: Database) -> Iterator[ConsentRepository]:
-    """A repository whose every call commits by itself."""
+    """A repository in autocommit."""
     with database.session(autocommit=True) as session:
         yield ConsentRepository(session)
 
 
 def decisions(records: tuple[ConsentRecord, ...]) -> list[tuple[str, str, bool, str, int]]:
-    """*records* without their times."""
+    """Return *records* without their times."""
     return [(r.purpose, r.document_version, r.granted, r.source, r.seq) for r in records]
 
 
-def test_a_sign_up_begins_the_history(
+def test_the_history_starts_with_the_sign_up(
     registrations: RegistrationRepository, consents: ConsentRepository, rows: Rows
 ) -> None:
-    """What was agreed to and declined at first is of the first event, and is current."""
+    """The consents given and declined at sign-up belong to the first event, and are current."""
     given = [TERMS, Consent("news", "7", granted=False, source="app")]
     made = registrations.register("ada@example.com", consents=given).registration
 
@@ -60,7 +60,7 @@ def test_a_sign_up_begins_the_history(
 def test_a_withdrawal_is_one_more_decision(
     database: Database, consents: ConsentRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """Nothing is overwritten; the newest decision for each purpose is current; event and message tell of it."""
+    """No decision is overwritten; the newest one per purpose is current; an event and a message are stored."""
     made = sign_up().registration
     before = rows("SELECT * FROM registration_consents")
     with database.session() as session:
@@ -89,7 +89,7 @@ def test_a_withdrawal_is_one_more_decision(
 
 
 def test_the_same_decision_again_is_recorded_again(consents: ConsentRepository, sign_up: SignUp, rows: Rows) -> None:
-    """Each time counts, as somebody was asked each time, and a name of no decision is missing from the event."""
+    """Each decision counts, as the person was asked each time, and the event does not name undecided purposes."""
     made = sign_up().registration
 
     for version in (2, 3):
@@ -106,7 +106,7 @@ def test_the_same_decision_again_is_recorded_again(consents: ConsentRepository, 
     max_examples=20,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example has a registration of its own
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example creates its own registration
 )
 @given(
     steps=st.lists(
@@ -119,10 +119,10 @@ def test_the_same_decision_again_is_recorded_again(consents: ConsentRepository, 
         max_size=6,
     )
 )
-def test_what_is_current_follows_from_the_history(
+def test_the_last_decision_for_each_purpose_is_current(
     consents: ConsentRepository, sign_up: SignUp, steps: list[dict[str, tuple[str, bool, str]]]
 ) -> None:
-    """Whatever is decided, the history holds it in order, and its last decision for each purpose is current."""
+    """For any sequence of decisions, the history keeps their order, and the last one for each purpose is current."""
     registration_id = sign_up().registration.id
     expected = [("terms", "2026-01", True, "web", 1)]
     for seq, step in enumerate(steps, 2):
@@ -137,10 +137,8 @@ def test_what_is_current_follows_from_the_history(
     assert [newest[purpose] for purpose in sorted(newest)] == list(consents.current(registration_id))
 
 
-def test_neither_clocks_nor_ids_order_the_history(
-    database: Database, consents: ConsentRepository, sign_up: SignUp
-) -> None:
-    """The order is that of the trail, also after a failover to a server whose clock is behind."""
+def test_the_history_is_ordered_by_events(database: Database, consents: ConsentRepository, sign_up: SignUp) -> None:
+    """The event number gives the order, also after a failover to a server whose clock is behind."""
     made = sign_up().registration
     consents.record(made.id, [Consent("terms", "2"), NEWS])
     consents.record(made.id, [Consent("terms", "3", granted=False)])
@@ -160,18 +158,18 @@ def test_neither_clocks_nor_ids_order_the_history(
     assert [history[1], history[-1]] == list(current)
 
 
-def test_what_is_recorded_is_kept_with_the_transaction(
+def test_a_rollback_removes_the_decision(
     database: Database, consents: ConsentRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """Rolling back takes decision, event and message away together."""
+    """A rollback removes the decision together with its event and message."""
     made = sign_up().registration
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session:
         assert 2 == ConsentRepository(session).record(made.id, [NEWS]).version
         session.rollback()
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert ["terms"] == [record.purpose for record in consents.current(made.id)]
 
 
@@ -190,14 +188,14 @@ RUN_OUT = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
     ],
     ids=["pending", "verified", "cancelled", "overdue", "swept"],
 )
-def test_withdrawing_is_possible_as_long_as_there_is_a_person(
+def test_consent_can_be_withdrawn_in_every_status_but_erased(
     database: Database,
     registrations: RegistrationRepository,
     consents: ConsentRepository,
     sign_up: SignUp,
     steps: list[Step],
 ) -> None:
-    """Whatever became of the registration, its status and times stay as they are."""
+    """The status and the times of the registration do not change."""
     made = sign_up()
     with database.session() as session:
         for step in steps:
@@ -217,31 +215,31 @@ def test_withdrawing_is_possible_as_long_as_there_is_a_person(
     assert [(False, updated.version)] == [(record.granted, record.seq) for record in consents.current(before.id)]
 
 
-def test_nothing_is_recorded_of_somebody_who_was_erased(
+def test_nothing_is_recorded_for_an_erased_registration(
     database: Database, consents: ConsentRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """The error says so, nothing is written, and what was agreed to before can still be read."""
+    """The error says so, nothing is written, and the earlier consents can still be read."""
     made = sign_up().registration
     with database.session() as session:
         PrivacyRepository(session).erase(made.id)
-    before = everything(rows)
+    before = all_rows(rows)
 
     with pytest.raises(IllegalTransition, match=f"{made.id} is erased and cannot be changed any more"):
         consents.record(made.id, [NEWS])
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert ["terms"] == [record.purpose for record in consents.history(made.id)]
 
 
-def test_there_may_be_no_registration(consents: ConsentRepository, sign_up: SignUp, rows: Rows) -> None:
-    """Recording names the id that does not exist, and reading it gives nothing, of no one else either."""
+def test_an_unknown_id_has_no_consents(consents: ConsentRepository, sign_up: SignUp, rows: Rows) -> None:
+    """Recording raises an error that names the id, and reading returns nothing."""
     sign_up()
-    before, unknown = everything(rows), uuid4()
+    before, unknown = all_rows(rows), uuid4()
 
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
         consents.record(unknown, [NEWS])
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert ((), ()) == (consents.current(unknown), consents.history(unknown))
 
 
@@ -257,22 +255,22 @@ def test_there_may_be_no_registration(consents: ConsentRepository, sign_up: Sign
         ([Consent("Terms", "1")], "a consent's purpose is not of the form"),
         ([Consent("x" * 64, "1")], "a consent's purpose is not of the form"),
         ([Consent("terms\n", "1")], "a consent's purpose is not of the form"),
-        ([Consent(None, "1")], "a consent's purpose is not of the form"),  # type: ignore[arg-type]  # the point
+        ([Consent(untyped(None), "1")], "a consent's purpose is not of the form"),
         ([Consent("terms", "ada@example.com")], "the document_version of the consent to terms is not printable ASCII"),
         ([Consent("terms", "")], "the document_version of the consent to terms is not printable ASCII"),
         ([Consent("terms", "1" * 65)], "the document_version of the consent to terms is not printable ASCII"),
-        ([Consent("terms", 1)], "the document_version of the consent to terms is not printable"),  # type: ignore[arg-type]  # the point
+        ([Consent("terms", untyped(1))], "the document_version of the consent to terms is not printable"),
         ([Consent("terms", "1", source="ada@example.com")], "the source of the consent to terms is not printable"),
         ([Consent("terms", "1", source="caf\u00e9")], "the source of the consent to terms is not printable ASCII"),
         ([Consent("terms", "1", source="a\0")], "the source of the consent to terms is not printable ASCII"),
-        ([Consent("terms", "1", granted="no")], "granted of the consent to terms is no bool"),  # type: ignore[arg-type]  # the point
-        ([NEWS, Consent("terms", "1", granted=1)], "granted of the consent to terms is no bool"),  # type: ignore[arg-type]  # the point
+        ([Consent("terms", "1", granted=untyped("no"))], "granted of the consent to terms is no bool"),
+        ([NEWS, Consent("terms", "1", granted=untyped(1))], "granted of the consent to terms is no bool"),
     ],
 )
-def test_a_decision_that_cannot_be_stored_is_refused(
+def test_an_invalid_decision_is_rejected(
     database: Database, sign_up: SignUp, rows: Rows, given: Any, message: str
 ) -> None:
-    """The error says what is wrong and quotes no address, nothing is sent, and the transaction goes on and commits."""
+    """The error quotes no address, no statement is sent, and the transaction continues and commits."""
     made = sign_up().registration
     with database.session() as session:
         repository = ConsentRepository(session)
@@ -302,10 +300,8 @@ Record = Callable[[Session, UUID, list[Consent]], Registration]
     ],
     ids=["record", "register"],
 )
-def test_a_purpose_that_the_service_does_not_know_is_refused(
-    database: Database, sign_up: SignUp, rows: Rows, record: Record
-) -> None:
-    """The error names those that there are and not the one that was given; a known one is recorded."""
+def test_an_unknown_purpose_is_rejected(database: Database, sign_up: SignUp, rows: Rows, record: Record) -> None:
+    """The error names the known purposes but not the given one; a known purpose is recorded."""
     made = sign_up().registration
     with database.session() as session:
         with pytest.raises(InvalidConsent, match=r"unknown: expected one of news, terms$") as raised:
@@ -323,7 +319,7 @@ def test_a_purpose_that_the_service_does_not_know_is_refused(
     "purposes", ["terms", ["Terms"], ["terms", "ada@example.com"], [""], [None], {"x" * 64: 1}, 5, iter(["terms"])]
 )
 def test_purposes_must_be_names(repository: type[ConsentRepository | RegistrationRepository], purposes: Any) -> None:
-    """A repository refuses what cannot be one when it is made, and does not quote it."""
+    """The constructor rejects an invalid purpose and does not quote it."""
     with pytest.raises(InvalidInput, match="the purposes are not a collection of names of the form of terms") as raised:
         repository(Session(), purposes=purposes)
 

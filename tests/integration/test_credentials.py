@@ -1,4 +1,4 @@
-"""Credentials from Secrets Manager: how often it is asked, and what happens when the secret is not as expected."""
+"""Tests of the credentials from Secrets Manager: the number of calls, and the handling of invalid secrets."""
 
 import socket
 import time
@@ -17,8 +17,8 @@ from registration_persistence.errors import CredentialsRejected, SecretMalformed
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 
 
-def test_a_warm_unit_of_work_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
-    """One call on the first connection, none in the hundred units that follow, on new connections too."""
+def test_a_warm_unit_of_work_reads_no_secret(lambda_environment: LambdaEnvironment) -> None:
+    """The first connection reads the secret once; the next hundred units read none, also on new connections."""
     database = Database(DatabaseSettings.from_env())
     for number in range(100):
         with database.session(autocommit=True) as session:
@@ -30,8 +30,8 @@ def test_a_warm_unit_of_work_asks_nobody(lambda_environment: LambdaEnvironment) 
     assert {"GetSecretValue": 1} == lambda_environment.secrets_manager.calls
 
 
-def test_making_a_database_asks_nobody(lambda_environment: LambdaEnvironment) -> None:
-    """No client, no call and no connection before the first use."""
+def test_creating_a_database_makes_no_call(lambda_environment: LambdaEnvironment) -> None:
+    """`Database()` creates no client, makes no call and opens no connection before the first use."""
     database = Database(DatabaseSettings.from_env())
 
     assert lambda_environment.secrets_manager.calls.total() == 0
@@ -39,7 +39,7 @@ def test_making_a_database_asks_nobody(lambda_environment: LambdaEnvironment) ->
 
 
 def test_a_changed_password_is_found(lambda_environment: LambdaEnvironment) -> None:
-    """After a rotation, the next connection is refused once, the secret is read again, and the request succeeds."""
+    """After a rotation, the next login is rejected once, the secret is read again, and the request succeeds."""
     database = Database(DatabaseSettings.from_env())
     seen: list[tuple[str, str]] = []
     database.events.subscribe(lambda event: seen.append((event.name, event.cause)))
@@ -62,7 +62,7 @@ def test_a_changed_password_is_found(lambda_environment: LambdaEnvironment) -> N
 
 
 def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres_server: PostgresServer) -> None:
-    """Where the rotation alternates between two users, the name follows."""
+    """If the rotation alternates between two users, the new user name is used."""
     database = Database(DatabaseSettings.from_env())
     assert database.ping().writable
     postgres_server.create_login(lambda_environment.username, "gone")
@@ -76,8 +76,8 @@ def test_a_changed_user_is_found(lambda_environment: LambdaEnvironment, postgres
     database.dispose()
 
 
-def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnvironment) -> None:
-    """The secret is asked for a few times, further and further apart; the error says what was tried, no password."""
+def test_a_permanently_wrong_password_is_one_error(lambda_environment: LambdaEnvironment) -> None:
+    """The secret is read a few times at growing intervals; the error names the attempts, and no password."""
     lambda_environment.store({"username": lambda_environment.username, "password": "wrong-for-good"})
     database = Database(DatabaseSettings.from_env())
 
@@ -115,7 +115,7 @@ def test_a_wrong_password_for_good_is_one_error(lambda_environment: LambdaEnviro
 def test_a_malformed_secret_is_one_clear_error(
     lambda_environment: LambdaEnvironment, value: dict[str, Any] | str | bytes, problem: str
 ) -> None:
-    """The error names the ARN and what is wrong, and quotes nothing of the secret."""
+    """The error names the ARN and the problem, and quotes nothing from the secret."""
     arn = lambda_environment.secrets_manager.create(f"malformed/{uuid4()}", value)
     credentials = SecretsManagerCredentials(arn, region="eu-west-1")
 
@@ -127,8 +127,8 @@ def test_a_malformed_secret_is_one_clear_error(
     assert "hunter2" not in everything.replace(repr(value), "")
 
 
-def test_a_mended_secret_is_read(lambda_environment: LambdaEnvironment) -> None:
-    """What is malformed is not asked for at each request, and not remembered for long either."""
+def test_a_repaired_secret_is_read(lambda_environment: LambdaEnvironment) -> None:
+    """A malformed secret is not read at each request, and its error is not cached for long."""
     arn = lambda_environment.secrets_manager.create(f"mended/{uuid4()}", "not JSON")
     credentials = SecretsManagerCredentials(arn, region="eu-west-1")
     for _ in range(20):
@@ -142,7 +142,7 @@ def test_a_mended_secret_is_read(lambda_environment: LambdaEnvironment) -> None:
 
 
 def eventually(credentials: SecretsManagerCredentials) -> Credentials:
-    """Return the credentials as soon as there are any, for ten seconds."""
+    """Return the credentials as soon as there are any; give up after ten seconds."""
     end = time.monotonic() + 10
     while True:
         try:
@@ -153,8 +153,8 @@ def eventually(credentials: SecretsManagerCredentials) -> Credentials:
             time.sleep(0.05)
 
 
-def test_a_secret_that_is_not_there_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:
-    """The error names the ARN and what Secrets Manager said."""
+def test_a_missing_secret_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:
+    """The error names the ARN and the error code of Secrets Manager."""
     arn = lambda_environment.arn + "x"
     credentials = SecretsManagerCredentials(arn, region="eu-west-1")
 
@@ -165,11 +165,11 @@ def test_a_secret_that_is_not_there_is_one_clear_error(lambda_environment: Lambd
     assert not raised.value.retryable
 
 
-def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens there: the error says so in seconds, and may be retried."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+def test_an_unreachable_secrets_manager_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing listens there, a retryable error is raised within seconds."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{unused.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
         arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"
@@ -179,8 +179,8 @@ def test_secrets_manager_that_does_not_answer_is_one_clear_error(monkeypatch: py
     assert raised.value.retryable
 
 
-def test_secrets_manager_is_asked_again_after_it_was_away(lambda_environment: LambdaEnvironment) -> None:
-    """While it is away it is not asked at each request; a moment after the outage the secret is read."""
+def test_the_secret_is_read_again_after_an_outage(lambda_environment: LambdaEnvironment) -> None:
+    """During the outage it is not read at each request; a moment after the outage it is read again."""
     heard: list[str] = []
     credentials = SecretsManagerCredentials(
         lambda_environment.arn, region="eu-west-1", on_event=lambda _name, cause, _seconds: heard.append(cause)
@@ -204,7 +204,7 @@ def test_secrets_manager_is_asked_again_after_it_was_away(lambda_environment: La
     ],
 )
 def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatch, region: str, endpoint: str) -> None:
-    """Region and partition come from the ARN, whatever the Lambda's own region is."""
+    """Region and partition come from the ARN, whatever the region of the Lambda function is."""
     monkeypatch.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -219,10 +219,10 @@ def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatc
     assert partition == client.meta.partition
 
 
-def test_a_subscriber_that_fails_fails_no_request(
+def test_a_failing_subscriber_fails_no_request(
     lambda_environment: LambdaEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a metrics hook raises is logged; the connection opens, and other hooks hear of it."""
+    """The exception of a metrics hook is logged; the connection opens, and the other hooks are called."""
     database = Database(DatabaseSettings.from_env())
     heard: list[DatabaseEvent] = []
 
@@ -241,15 +241,15 @@ def test_a_subscriber_that_fails_fails_no_request(
 
 
 def test_repr_shows_no_password(secrets_manager: LocalSecretsManager) -> None:
-    """Neither the source nor what it gives shows the password."""
+    """Neither the source nor its credentials show the password."""
     arn = secrets_manager.create("repr", {"username": "app", "password": "hunter2"})
     source = SecretsManagerCredentials(arn, region="eu-west-1")
 
     assert "hunter2" not in f"{source!r} {source.current()!r} {source.current()}"
 
 
-def test_a_thread_that_reads_for_long_holds_nobody_beyond_the_deadline(lambda_environment: LambdaEnvironment) -> None:
-    """Whoever waits for it hears so in time, as something to try again."""
+def test_waiting_for_another_threads_read_ends_at_the_deadline(lambda_environment: LambdaEnvironment) -> None:
+    """A thread that waits for the read gets a retryable error in time."""
     credentials = SecretsManagerCredentials(lambda_environment.arn, region="eu-west-1")
     reading, over = Event(), Event()
 

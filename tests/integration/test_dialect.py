@@ -1,4 +1,4 @@
-"""The dialect asks the server nothing, and knows what SQLAlchemy's own would have asked."""
+"""Tests of the dialect, which sends no initial queries and yet has the values that SQLAlchemy would have queried."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from sqlalchemy.exc import DBAPIError
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.errors import ConnectionLost
 from registration_persistence.sandbox import PostgresServer, TcpProxy
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 def test_a_cold_start_is_three_round_trips_and_the_statement(database_settings: DatabaseSettings) -> None:
-    """Start-up, two for the password, and what was asked for; SQLAlchemy's own dialect takes at least ten."""
-    with WireCounter(database_settings.host, database_settings.port) as wire:
+    """The startup packet and the password take three round trips; SQLAlchemy's own dialect takes at least ten."""
+    with RoundTripCounter(database_settings.host, database_settings.port) as wire:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
         database = Database(dataclasses.replace(here, pool="lambda"))
         with database.session(autocommit=True) as session:
@@ -34,8 +34,8 @@ def test_a_cold_start_is_three_round_trips_and_the_statement(database_settings: 
     assert theirs >= 10
 
 
-def test_it_knows_what_it_did_not_ask(database: Database, database_settings: DatabaseSettings) -> None:
-    """Version, schema and escapes are those that SQLAlchemy's own dialect finds."""
+def test_the_initial_values_are_those_of_sqlalchemy(database: Database, database_settings: DatabaseSettings) -> None:
+    """Version, schema and escapes equal the values that SQLAlchemy's own dialect finds."""
     database.ping()
     here = database_settings
     theirs = create_engine(f"postgresql+psycopg://{here.user}:{here.password}@{here.host}:{here.port}/{here.name}")
@@ -48,10 +48,10 @@ def test_it_knows_what_it_did_not_ask(database: Database, database_settings: Dat
     theirs.dispose()
 
 
-def test_the_servers_isolation_is_left_alone(
+def test_the_isolation_level_of_the_database_is_kept(
     database_settings: DatabaseSettings, postgres_server: PostgresServer
 ) -> None:
-    """After autocommit, too, a transaction has the isolation that the database is set to."""
+    """A transaction has the isolation level of the database, also after autocommit."""
     with postgres_server.connect() as connection:
         setting = "default_transaction_isolation = 'serializable'"
         connection.execute(f"ALTER DATABASE {database_settings.name} SET {setting}")
@@ -64,8 +64,8 @@ def test_the_servers_isolation_is_left_alone(
     database.dispose()
 
 
-def test_no_error_of_a_first_connection_is_left_untranslated(database_settings: DatabaseSettings) -> None:
-    """The first statement after the login is the service's own, and its loss is ours to name."""
+def test_an_error_of_the_first_connection_is_translated(database_settings: DatabaseSettings) -> None:
+    """The first statement after the login is the service's own, and its lost connection has our error."""
     with TcpProxy(database_settings.host, database_settings.port) as proxy:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
         plain = create_engine(

@@ -1,4 +1,4 @@
-"""The examples run: those of the README, and the service in `examples/`."""
+"""The example of the README and the service in `examples/` are executed."""
 
 import importlib
 import json
@@ -12,27 +12,28 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from support import Context, Rows
+from support import Rows
 
 from registration_persistence import Database, deadline, get_db
 from registration_persistence.database import process
+from registration_persistence.sandbox import FakeLambdaContext
 
 ROOT = Path(__file__).parents[2]
 
 FUNCTION = ROOT / "examples/registration_service/function"
 MODULES = {path.stem for path in FUNCTION.glob("*.py")}
-CONTEXT = Context()
+CONTEXT = FakeLambdaContext(timeout=3600)
 
 pytestmark = pytest.mark.usefixtures("fresh_process")
 
 
-def test_the_readmes_example(rows: Rows) -> None:
-    """The handler stores a sign-up once, mails the token, and answers the client's retry alike."""
+def test_the_example_of_the_readme(rows: Rows) -> None:
+    """The handler stores a sign-up once, mails the token, and gives the retry of the client the same answer."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 1
     mails: list[tuple[str, str]] = []
     namespace: dict[str, Any] = {"send_mail": lambda address, link: mails.append((address, link))}
-    exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 it is our own README
+    exec(compile(blocks[0], "README.md", "exec"), namespace)  # noqa: S102 the code is our own README
     event = {"email": "ada@example.com", "name": "Ada", "idempotencyKey": "1-67891233"}
 
     answers = [namespace["handler"](event, CONTEXT), namespace["handler"](event, CONTEXT)]
@@ -48,7 +49,7 @@ def test_the_readmes_example(rows: Rows) -> None:
 
 @pytest.fixture
 def function(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Import a module of `examples/registration_service/function`, as Lambda does: from the folder itself."""
+    """Import a module of `examples/registration_service/function` from its own folder, as Lambda does."""
     monkeypatch.syspath_prepend(str(FUNCTION))
     for module in MODULES:
         monkeypatch.delitem(sys.modules, module, raising=False)
@@ -62,15 +63,15 @@ def service(function: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def post(key: str = "key", /, **body: object) -> dict[str, object]:
-    """An event of API Gateway."""
+    """Return an event of API Gateway."""
     return {"headers": {"idempotency-key": key}, "body": json.dumps(body)}
 
 
 FORM: dict[str, Any] = {"email": "ada@example.com", "display_name": "Ada", "terms_version": "1", "newsletter": True}
 
 
-def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sign up, retry, open the link twice, activate twice: each answer is the right one."""
+def test_the_service_handles_a_whole_life_cycle(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signing up, retrying, opening the link twice and activating twice each give the expected answer."""
     mails: list[dict[str, Any]] = []
     monkeypatch.setattr(service, "send_mail", lambda address, **mail: mails.append({"address": address, **mail}))
 
@@ -88,11 +89,12 @@ def test_the_service_takes_a_person_through_the_whole_way(service: ModuleType, m
 def test_the_function_answers_each_route(
     function: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, rows: Rows
 ) -> None:
-    """Its connection is there before the first request; a route that is none of its own is 404 and says which are."""
+    """The connection is open before the first request; an unknown route is 404, and the answer lists the routes."""
     handler = function("handler")
-    assert get_db().engine.pool.checkedin() == 1  # type: ignore[attr-defined] # of the pool that a Lambda has
+    pool: Any = get_db().engine.pool
+    assert pool.checkedin() == 1
     mails: list[str] = []
-    monkeypatch.setattr(sys.modules["signup_service"], "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
+    monkeypatch.setattr(sys.modules["signup_service"], "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 the names of the arguments are passed
 
     def ask(route: str, event: dict[str, Any]) -> int:
         code: int = handler.handle({"routeKey": route, **event}, CONTEXT)["statusCode"]
@@ -112,9 +114,9 @@ def test_the_function_answers_each_route(
 def test_the_service_sends_another_link(
     service: ModuleType, monkeypatch: pytest.MonkeyPatch, database: Database, rows: Rows
 ) -> None:
-    """Too soon is 429, a minute later 202 with a link that works in place of the first, and then there is no need."""
+    """The answer is 429 if too soon and 202 a minute later, with a link that replaces the first one."""
     mails: list[str] = []
-    monkeypatch.setattr(service, "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 as called
+    monkeypatch.setattr(service, "send_mail", lambda _, *, known, token: mails.append(token))  # noqa: ARG005 the names of the arguments are passed
     service.sign_up(post(**FORM), CONTEXT)
     event = {"pathParameters": {"id": str(rows("SELECT id FROM registrations")[0]["id"])}}
 
@@ -127,8 +129,8 @@ def test_the_service_sends_another_link(
     assert service.resend({"pathParameters": {"id": str(uuid4())}}, CONTEXT)["statusCode"] == 404
 
 
-def test_the_service_answers_mistakes(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bad input is 400, a key used twice 409, a dead link 410, a database that is away 503."""
+def test_the_service_answers_errors(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid input is 400, a reused key 409, an expired link 410, and an unavailable database 503."""
     assert service.sign_up(post(**FORM | {"email": "nobody"}), CONTEXT)["statusCode"] == 400
     assert service.sign_up(post(**FORM), CONTEXT)["statusCode"] == 202
     assert service.sign_up(post(**FORM | {"display_name": "Eve"}), CONTEXT)["statusCode"] == 409

@@ -1,4 +1,4 @@
-"""`get_db`, `session_scope` and `get_engine`: one database for the process, from the environment."""
+"""Tests of `get_db`, `session_scope` and `get_engine`: one database per process, configured by the environment."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier, Event, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -19,15 +20,15 @@ from registration_persistence.errors import ConfigurationError
 
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test finds the process as it is at its start."""
+    """Start each test in the state of a new process."""
     monkeypatch.setattr(process, "_this_process", process._ThisProcess())
     yield
     if process._this_process._database is not None:
         get_db().dispose()
 
 
-def test_the_whole_way(lambda_environment: LambdaEnvironment) -> None:
-    """With nothing but the environment, a sign-up goes through the secret and the engine into the table."""
+def test_a_sign_up_with_nothing_but_the_environment(lambda_environment: LambdaEnvironment) -> None:
+    """The secret is read, the engine is created, and the registration is stored."""
     with session_scope() as session:
         made = RegistrationRepository(session).register("ada@example.com").registration
 
@@ -38,15 +39,15 @@ def test_the_whole_way(lambda_environment: LambdaEnvironment) -> None:
         assert session.scalar(text("SHOW application_name")) == "sign-up:7"
 
 
-def test_is_always_the_same(lambda_environment: LambdaEnvironment) -> None:
-    """One object, one engine, one connection."""
+def test_get_db_returns_the_same_database(lambda_environment: LambdaEnvironment) -> None:
+    """There is one object, one engine and one connection."""
     assert get_db() is get_db()
     assert get_engine() is get_db().engine
     assert lambda_environment.secrets_manager.calls.total() == 0
 
 
-def test_is_made_once_by_many_threads(lambda_environment: LambdaEnvironment) -> None:
-    """Twenty threads that come at once get the same object, and the secret is read once."""
+def test_threads_create_one_database(lambda_environment: LambdaEnvironment) -> None:
+    """Twenty threads that start at once get the same object, and the secret is read once."""
     barrier = Barrier(20)
 
     def use(number: int) -> tuple[Database, object]:
@@ -66,7 +67,7 @@ def test_is_made_once_by_many_threads(lambda_environment: LambdaEnvironment) -> 
 def test_a_wrong_environment_is_read_again(
     lambda_environment: LambdaEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error of a wrong environment is not remembered."""
+    """A configuration error is not cached."""
     host = os.environ["APP_DATABASE_HOST"]
     monkeypatch.delenv("APP_DATABASE_HOST")
     with pytest.raises(ConfigurationError, match="APP_DATABASE_HOST is not set"):
@@ -79,7 +80,7 @@ def test_a_wrong_environment_is_read_again(
 
 
 def in_child(work: Callable[[], None]) -> None:
-    """Run *work* in a forked child, and raise here what it raised there."""
+    """Call *work* in a forked child, and raise its exception here."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -93,9 +94,11 @@ def in_child(work: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
-def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEnvironment) -> None:
-    """The child connects anew, with the secret that was read, and its end does not touch the parent's connection."""
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
+def test_a_forked_child_has_its_own_connection(lambda_environment: LambdaEnvironment) -> None:
+    """The child connects again with the cached secret, and its end does not affect the parent's connection."""
 
     def backend() -> int:
         with session_scope() as session:
@@ -114,15 +117,17 @@ def test_a_forked_child_has_a_connection_of_its_own(lambda_environment: LambdaEn
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
 @pytest.mark.parametrize("leaves", ["cleanly", "with an error"])
 def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvironment, leaves: str) -> None:
-    """A child that leaves the session's block neither commits nor rolls back what its parent is doing."""
+    """A child that leaves the block of the session neither commits nor rolls back the parent's transaction."""
     with session_scope() as session:
         RegistrationRepository(session).register("ada@example.com")
         pid = os.fork()
         if pid == 0:
-            with suppress(Exception):  # what the child meets does not matter here, only what it does to the parent
+            with suppress(Exception):  # only the effect on the parent matters
                 session.commit() if leaves == "cleanly" else session.rollback()
             os._exit(0)
         os.waitpid(pid, 0)
@@ -135,15 +140,17 @@ def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvir
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # so it is, on purpose
-def test_a_fork_under_somebody_elses_locks_does_not_hang(lambda_environment: LambdaEnvironment) -> None:
-    """Locks that another thread holds at the moment of the fork are not held in the child."""
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
+def test_a_fork_while_another_thread_holds_locks_does_not_hang(lambda_environment: LambdaEnvironment) -> None:
+    """Locks that another thread holds at the moment of the fork are free in the child."""
     database = get_db()
     holding, done = Event(), Event()
 
     def hold() -> None:
-        credentials = database.credentials
-        with process._this_process._lock, credentials._lock, database.events._lock:  # type: ignore[attr-defined]  # on purpose
+        credentials: Any = database.credentials
+        with process._this_process._lock, credentials._lock, database.events._lock:
             holding.set()
             done.wait(20)
 

@@ -1,4 +1,4 @@
-"""The how-tos are true: their Python runs, and does what they say."""
+"""The Python code of the how-tos is executed, and has the described effect."""
 
 import base64
 import json
@@ -9,10 +9,11 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from support import Context, Rows
+from support import Rows
 
 from registration_persistence import Database, OutboxRepository, get_db
 from registration_persistence.database import process
+from registration_persistence.sandbox import FakeLambdaContext
 
 HOWTO = Path(__file__).parents[2] / "docs/howto"
 PEPPER = base64.b64encode(b"p" * 32).decode()
@@ -21,34 +22,34 @@ pytestmark = pytest.mark.usefixtures("fresh_process")
 
 
 class MailboxUnknown(Exception):
-    """What a mail server says."""
+    """The error of a mail server that does not know the mailbox."""
 
 
 class Guide:
-    """A how-to with its Python run, and the mails that it sent."""
+    """A how-to whose Python code has been executed, and the mails that it sent."""
 
     def __init__(self, name: str, *others: str) -> None:
         self.mails: list[tuple[str, str]] = []
         self.namespace: dict[str, Any] = {
-            "send_link": lambda address, secret, *, known: self.mails.append((address, secret)),  # noqa: ARG005 as called
+            "send_link": lambda address, secret, *, known: self.mails.append((address, secret)),  # noqa: ARG005 passed by name
             "send_code": lambda address, code: self.mails.append((address, code)),
             "MailboxUnknown": MailboxUnknown,
         }
         for file in (name, *others):
             for block in re.findall(r"```python\n(.*?)```", (HOWTO / file).read_text(encoding="utf-8"), re.DOTALL):
-                exec(compile(block, file, "exec"), self.namespace)  # noqa: S102 our own documentation
+                exec(compile(block, file, "exec"), self.namespace)  # noqa: S102 the code is our own documentation
 
     def __getattr__(self, name: str) -> Any:
         return self.namespace[name]
 
     def sign_up_form(self, email: str = "ada@example.com") -> str:
-        """Sign somebody up, and return the secret that was mailed."""
+        """Sign somebody up, and return the token that was mailed."""
         self.sign_up({"email": email, "name": "Ada", "newsletter": False}, f"key of {email}")
         return self.mails[-1][1]
 
 
 def test_sign_up_flow(rows: Rows) -> None:
-    """A form, a link that is opened twice, the last step, and what is refused on the way."""
+    """The form, a link that is opened twice, the activation, and the rejected cases."""
     guide = Guide("sign-up-flow.md")
     secret, other = guide.sign_up_form(), guide.sign_up_form("ADA@example.com")
 
@@ -66,7 +67,7 @@ def test_sign_up_flow(rows: Rows) -> None:
 
 
 def test_resend(database: Database, rows: Rows) -> None:
-    """Too soon, then again, then no more; and nothing for who is verified."""
+    """A resend is throttled, then allowed, then refused at the limit; a verified registration gets no mail."""
     guide = Guide("sign-up-flow.md", "resend.md")
     first = guide.sign_up_form()
     registration_id = rows("SELECT id FROM registrations")[0]["id"]
@@ -79,7 +80,7 @@ def test_resend(database: Database, rows: Rows) -> None:
     assert (409, "nothing to verify: this registration is verified") == guide.resend(registration_id)
 
 
-def test_resend_ends(database: Database, rows: Rows) -> None:
+def test_the_number_of_mails_is_limited(database: Database, rows: Rows) -> None:
     """The fifth mail is the last."""
     guide = Guide("sign-up-flow.md", "resend.md")
     guide.sign_up_form()
@@ -94,7 +95,7 @@ def test_resend_ends(database: Database, rows: Rows) -> None:
 
 
 def test_short_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong code, the right one, the right one again; and five wrong ones."""
+    """A wrong code, the right code twice, and a lock-out after five wrong codes."""
     monkeypatch.setenv("CODE_PEPPERS", json.dumps({"1": PEPPER}))
     guide = Guide("short-codes.md")
     ada, eve = guide.sign_up_with_code("ada@example.com"), guide.sign_up_with_code("eve@example.com")
@@ -108,7 +109,7 @@ def test_short_codes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_erase_a_person(rows: Rows) -> None:
-    """Every registration of the mailbox, once."""
+    """Every registration of the mailbox is erased once."""
     guide = Guide("sign-up-flow.md", "erase-a-person.md")
     guide.sign_up_form()
     guide.sign_up_form("Ada@Example.com")
@@ -122,7 +123,7 @@ def test_erase_a_person(rows: Rows) -> None:
 
 
 def test_import() -> None:
-    """A stream of people, and what was not stored."""
+    """A stream of people is imported, and the rejected rows are reported."""
     guide = Guide("import.md")
 
     report, problems = guide.bring_in(
@@ -134,8 +135,8 @@ def test_import() -> None:
 
 
 @pytest.mark.parametrize("fenced", ["csv", "json"])
-def test_the_files_that_are_shown_can_be_imported(fenced: str, tmp_path: Path, rows: Rows) -> None:
-    """The examples of the page about importing are files that the command takes."""
+def test_the_example_files_can_be_imported(fenced: str, tmp_path: Path, rows: Rows) -> None:
+    """The command `import` accepts the example files of the page."""
     from registration_persistence.cli import main
 
     found = re.search(rf"```{fenced}\n(.*?)```", (HOWTO / "import.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -149,19 +150,19 @@ def test_the_files_that_are_shown_can_be_imported(fenced: str, tmp_path: Path, r
 
 
 def test_deliver_the_outbox(rows: Rows) -> None:
-    """The worker mails a link that works, gives up a mailbox that is none, and leaves purged people alone."""
+    """The worker mails a valid link, buries a message to an invalid mailbox, and skips purged registrations."""
     guide = Guide("sign-up-flow.md", "deliver-the-outbox.md")
     guide.sign_up_form()
 
-    assert {"delivered": 1} == guide.handler(None, Context())
+    assert {"delivered": 1} == guide.handler(None, FakeLambdaContext())
     assert guide.open_link(guide.mails[-1][1])[0] == 200
 
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise MailboxUnknown
 
     guide.sign_up_form("eve@example.com")
-    guide.namespace["send_link"] = refuse
-    assert {"delivered": 1, "buried": 1} == guide.handler(None, Context())
+    guide.namespace["send_link"] = reject
+    assert {"delivered": 1, "buried": 1} == guide.handler(None, FakeLambdaContext())
     with get_db().session() as session:
         (dead,) = OutboxRepository(session).dead()
     assert "smtp:550" == dead.last_error
@@ -170,7 +171,7 @@ def test_deliver_the_outbox(rows: Rows) -> None:
 
 
 def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sign-up, the same once more, and a database that is away."""
+    """A sign-up, its repetition, and an unavailable database."""
     guide = Guide("failover.md")
 
     code, registration_id = guide.sign_up({"email": "ada@example.com"}, "one")
@@ -185,11 +186,13 @@ def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatc
 
 
 def test_lambda() -> None:
-    """The connection is there before the first request, which uses it."""
+    """The connection is open before the first request, and the request uses it."""
     guide = Guide("lambda.md")
     assert get_db().events.count("connection_opened", "cold") == 1
 
-    answers = [guide.handler({"email": "ada@example.com", "idempotencyKey": "1"}, Context()) for _ in range(2)]
+    answers = [
+        guide.handler({"email": "ada@example.com", "idempotencyKey": "1"}, FakeLambdaContext()) for _ in range(2)
+    ]
 
     assert answers[0]["statusCode"] == 202
     assert answers[0] == answers[1]
@@ -197,7 +200,7 @@ def test_lambda() -> None:
 
 
 def test_rotation() -> None:
-    """Events become metrics."""
+    """Events of the database become metrics."""
     counted: list[tuple[str, list[str]]] = []
 
     class Metrics:

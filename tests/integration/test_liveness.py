@@ -1,4 +1,4 @@
-"""A pooled connection is checked before anybody gets it: without a round trip, or with one after it has idled."""
+"""Tests of the check at checkout: a recently used connection costs no round trip, an idle one costs one."""
 
 import dataclasses
 import time
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from sqlalchemy import text
-from support import kill
+from support import terminate_backend
 
 from registration_persistence import Database, DatabaseSettings
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 @pytest.fixture
-def one(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Database]:
-    """A database with one connection, as in a Lambda, whose round trips are counted from here."""
+def one(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
+    """A database with one connection, as in a Lambda, whose round trips are counted from now on."""
     here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
     made = Database(dataclasses.replace(here, pool="lambda"))
     use(made)
@@ -25,13 +25,13 @@ def one(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Data
 
 
 def use(database: Database) -> int:
-    """Run one statement, and return the backend that did."""
+    """Execute one statement, and return the pid of the backend."""
     with database.session(autocommit=True) as session:
         return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
-def test_a_checkout_costs_no_round_trip(one: Database, wire: WireCounter) -> None:
-    """Units of one statement are one round trip each."""
+def test_a_checkout_costs_no_round_trip(one: Database, wire: RoundTripCounter) -> None:
+    """Each unit of work with one statement is one round trip."""
     for _ in range(3):
         use(one)
 
@@ -42,8 +42,8 @@ def test_a_checkout_costs_no_round_trip(one: Database, wire: WireCounter) -> Non
     ("clocks", "questions"),
     [((0, 0), 0), ((29, 29), 0), ((31, 0), 1), ((0, 31), 1), ((31, 31), 1), ((-3600, 0), 0), ((-3600, 31), 1)],
 )
-def test_after_idling_the_server_is_asked(
-    one: Database, wire: WireCounter, monkeypatch: pytest.MonkeyPatch, clocks: tuple[float, float], questions: int
+def test_an_idle_connection_is_checked_with_a_round_trip(
+    one: Database, wire: RoundTripCounter, monkeypatch: pytest.MonkeyPatch, clocks: tuple[float, float], questions: int
 ) -> None:
     """Half a minute by either clock counts, as a freeze may stop one; a clock that is set back does not matter."""
     first, (wall, monotonic) = use(one), clocks
@@ -57,8 +57,8 @@ def test_after_idling_the_server_is_asked(
     assert wire.round_trips() == 1 + questions
 
 
-def test_a_closed_connection_is_replaced_before_anybody_gets_it(one: Database) -> None:
-    """The statement is sent once, on the new connection, and the event says why there is one."""
+def test_a_closed_connection_is_replaced_at_checkout(one: Database) -> None:
+    """The statement is sent once, on the new connection, and the event has the cause of the replacement."""
     first = use(one)
     with one.session(autocommit=True) as session:
         driver = session.connection().connection.dbapi_connection
@@ -72,8 +72,8 @@ def test_a_closed_connection_is_replaced_before_anybody_gets_it(one: Database) -
     assert one.events.count("connection_opened") == 2
 
 
-def test_what_the_server_says_between_units_is_no_end(one: Database, wire: WireCounter) -> None:
-    """A notification makes the socket readable: the server is asked, answers, and the connection stays."""
+def test_a_notification_does_not_replace_the_connection(one: Database, wire: RoundTripCounter) -> None:
+    """A notification makes the socket readable, so the server is asked; it answers, and the connection is kept."""
     with one.session(autocommit=True) as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text("LISTEN news"))
@@ -93,8 +93,8 @@ def test_what_the_server_says_between_units_is_no_end(one: Database, wire: WireC
     assert wire.round_trips() == 2
 
 
-def test_the_question_leaves_no_transaction_behind(one: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session in a transaction begins it itself, after the question."""
+def test_the_check_leaves_no_open_transaction(one: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session in a transaction sends its own BEGIN after the check."""
     monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     for _ in range(3):
         with one.session() as session:
@@ -106,10 +106,10 @@ def test_the_question_leaves_no_transaction_behind(one: Database, monkeypatch: p
             assert session.scalar(text("SHOW transaction_read_only")) == "on"
 
 
-def test_a_replacement_that_fails_is_tried_again_by_the_next(one: Database) -> None:
-    """The pool is not poisoned by a failed attempt to connect."""
+def test_a_failed_replacement_is_repeated_at_the_next_checkout(one: Database) -> None:
+    """A failed attempt to connect does not break the pool."""
     with pytest.raises(ZeroDivisionError), one.session() as session:
-        kill(session)
+        terminate_backend(session)
         _ = 1 / 0
     for _ in range(3):
         use(one)

@@ -1,4 +1,4 @@
-"""`OutboxRepository`: claims, leases, second attempts and dead letters."""
+"""Tests of `OutboxRepository`: claims, leases, retries and dead letters."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,20 +34,20 @@ Announce = Callable[[int], list[Any]]
 
 @pytest.fixture
 def outbox(database: Database) -> Iterator[OutboxRepository]:
-    """An outbox whose every call commits by itself."""
+    """A repository in autocommit."""
     with database.session(autocommit=True) as session:
         yield OutboxRepository(session)
 
 
 @pytest.fixture
 def unsent() -> OutboxRepository:
-    """An outbox without a server: whatever it sent would raise an error that is not ours."""
+    """A repository without a server: any statement would raise an error of SQLAlchemy."""
     return OutboxRepository(Session())
 
 
 @pytest.fixture
 def announce(database: Database, rows: Rows) -> Announce:
-    """Puts so many messages into the outbox and returns the ids of their events, in order."""
+    """Put *number* messages into the outbox, and return the ids of their events in order."""
 
     def put(number: int) -> list[Any]:
         with database.session() as session:
@@ -58,16 +58,16 @@ def announce(database: Database, rows: Rows) -> Announce:
 
 
 def now(rows: Rows) -> datetime:
-    """What the server's clock says."""
+    """Return the time of the server's clock."""
     moment = rows("SELECT clock_timestamp() AS now")[0]["now"]
     assert isinstance(moment, datetime)
     return moment
 
 
-def test_claims_what_has_waited_longest(
+def test_the_longest_due_messages_are_claimed_first(
     outbox: OutboxRepository, announce: Announce, change: Change, rows: Rows
 ) -> None:
-    """A batch takes the messages that have been due longest, no more than asked for, and gives them by event."""
+    """A batch has at most `limit` messages, those that are due longest, in the order of their events."""
     first, second, third, fourth = announce(4)
     change(
         "UPDATE outbox o SET available_at = now() - n * interval '1 min'"
@@ -82,7 +82,7 @@ def test_claims_what_has_waited_longest(
 
 
 def test_a_claimed_message_is_leased(outbox: OutboxRepository, announce: Announce, change: Change, rows: Rows) -> None:
-    """Nobody else gets it until the lease is over; then it is claimed again, and the attempt counts."""
+    """No other claim gets it until the lease ends; then it is claimed again, and the attempt counts."""
     (event_id,) = announce(1)
     before = now(rows)
 
@@ -96,8 +96,8 @@ def test_a_claimed_message_is_leased(outbox: OutboxRepository, announce: Announc
     assert (event_id, 2) == (again.event_id, again.attempts)
 
 
-def test_a_claim_waits_for_nobody(database: Database, outbox: OutboxRepository, announce: Announce) -> None:
-    """What another transaction is claiming is left out, and what it gives up is there again."""
+def test_a_claim_skips_locked_messages(database: Database, outbox: OutboxRepository, announce: Announce) -> None:
+    """Messages that another transaction is claiming are skipped; after a rollback they can be claimed again."""
     first, second = announce(2)
     with pytest.raises(RuntimeError, match="gone"), database.session() as session:
         assert [first] == [message.event_id for message in OutboxRepository(session).claim(1)]
@@ -108,7 +108,7 @@ def test_a_claim_waits_for_nobody(database: Database, outbox: OutboxRepository, 
 
 
 def test_acknowledging_removes_a_message(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
-    """What was delivered is deleted, once, and the rest stays."""
+    """A delivered message is deleted once, and the other messages stay."""
     announce(3)
     first, second, third = outbox.claim()
 
@@ -121,7 +121,7 @@ def test_acknowledging_removes_a_message(outbox: OutboxRepository, announce: Ann
 def test_a_message_is_tried_again_after_a_delay(
     outbox: OutboxRepository, announce: Announce, rows: Rows, delay: timedelta
 ) -> None:
-    """It is due when the delay is over, with the reason and the attempts that it has had."""
+    """The message is due when the delay is over, and keeps its reason and its number of attempts."""
     announce(1)
     (message,) = outbox.claim()
     before = now(rows)
@@ -134,8 +134,8 @@ def test_a_message_is_tried_again_after_a_delay(
     assert (not delay) == bool(outbox.claim())
 
 
-def test_a_message_that_was_not_tried_is_given_back(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
-    """It is due at once and the attempt does not count; what others have claimed stays theirs."""
+def test_a_released_message_is_due_at_once(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
+    """The attempt does not count, and messages claimed by others are not released."""
     announce(2)
     first, second = outbox.claim(lease=HOUR)
 
@@ -150,7 +150,7 @@ def test_a_message_that_was_not_tried_is_given_back(outbox: OutboxRepository, an
 def test_a_buried_message_waits_for_an_operator(
     outbox: OutboxRepository, announce: Announce, change: Change, rows: Rows
 ) -> None:
-    """It is claimed no more, and found among the dead with its reason, until it is revived with all its attempts."""
+    """It is not claimed, and is listed as a dead letter with its reason, until it is revived with all its attempts."""
     announce(1)
     (message,) = outbox.claim()
     before = now(rows)
@@ -178,7 +178,7 @@ def test_a_buried_message_waits_for_an_operator(
 
 
 def test_revived_messages_are_due_at_once(outbox: OutboxRepository, announce: Announce) -> None:
-    """The lease that they had when they were buried is forgotten."""
+    """The lease from before the burial is cleared."""
     announce(1)
     (message,) = outbox.claim(lease=HOUR)
     outbox.bury(message, "smtp:550")
@@ -187,8 +187,8 @@ def test_revived_messages_are_due_at_once(outbox: OutboxRepository, announce: An
     assert [message.event_id] == [revived.event_id for revived in outbox.claim()]
 
 
-def test_only_the_dead_are_revived(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
-    """A message that somebody is delivering stays leased."""
+def test_only_dead_letters_are_revived(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
+    """A message that is being delivered stays leased."""
     announce(1)
     (message,) = outbox.claim(lease=HOUR)
     claimed = rows(WHOLE)
@@ -197,8 +197,8 @@ def test_only_the_dead_are_revived(outbox: OutboxRepository, announce: Announce,
     assert claimed == rows(WHOLE)
 
 
-def test_the_dead_are_listed_in_the_order_of_their_burial(outbox: OutboxRepository, announce: Announce) -> None:
-    """The one that was given up first comes first, and no more come than asked for."""
+def test_dead_letters_are_listed_in_order_of_burial(outbox: OutboxRepository, announce: Announce) -> None:
+    """The message that was buried first comes first, and at most `limit` messages are returned."""
     announce(3)
     first, second, third = outbox.claim()
     for message in (second, third, first):
@@ -209,10 +209,10 @@ def test_the_dead_are_listed_in_the_order_of_their_burial(outbox: OutboxReposito
 
 
 @pytest.mark.parametrize("meanwhile", ["claimed", "delivered", "buried"])
-def test_who_is_late_changes_nothing(
+def test_a_late_worker_changes_nothing(
     outbox: OutboxRepository, announce: Announce, change: Change, rows: Rows, meanwhile: str
 ) -> None:
-    """A worker whose lease was over cannot take a message back from the one that claimed, delivered or buried it."""
+    """A worker whose lease has ended cannot change a message that another one has claimed, delivered or buried."""
     announce(1)
     (late,) = outbox.claim()
     change("UPDATE outbox SET available_at = now()")
@@ -230,8 +230,8 @@ def test_who_is_late_changes_nothing(
     assert left == rows(WHOLE)
 
 
-def test_who_is_late_may_still_deliver(outbox: OutboxRepository, announce: Announce, change: Change) -> None:
-    """An acknowledgement counts whoever claimed the message since, because it was delivered."""
+def test_a_late_worker_can_acknowledge(outbox: OutboxRepository, announce: Announce, change: Change) -> None:
+    """The message was delivered, so it is deleted, even if another worker has claimed it since."""
     announce(1)
     (late,) = outbox.claim()
     change("UPDATE outbox SET available_at = now()")
@@ -240,8 +240,8 @@ def test_who_is_late_may_still_deliver(outbox: OutboxRepository, announce: Annou
     assert outbox.ack([late]) == 1
 
 
-def test_nothing_is_a_batch_too(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
-    """Acknowledging, releasing and reviving no message at all touches none."""
+def test_an_empty_batch_changes_nothing(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
+    """`ack`, `release` and `revive` accept an empty batch, and change no message."""
     announce(1)
     outbox.claim()
     before = rows(WHOLE)
@@ -250,10 +250,10 @@ def test_nothing_is_a_batch_too(outbox: OutboxRepository, announce: Announce, ro
     assert before == rows(WHOLE)
 
 
-def test_every_change_that_is_kept_has_one_message(
+def test_every_committed_event_has_one_message(
     database: Database, verified: Registration, sign_up: SignUp, rows: Rows
 ) -> None:
-    """Each event, whatever made it, is announced once, with its own id and number."""
+    """Each event, whichever method stored it, has one message with its id and number."""
     closed, overdue = sign_up("eve@example.com").registration, sign_up("bob@example.com").registration
     with database.session() as session:
         registrations, retention = RegistrationRepository(session), Retention(session)
@@ -280,10 +280,10 @@ def test_every_change_that_is_kept_has_one_message(
     ]
 
 
-def test_what_is_rolled_back_has_no_message(
+def test_a_rolled_back_change_has_no_message(
     database: Database, outbox: OutboxRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """The message shares the fate of the change that it tells of."""
+    """The message is stored or rolled back together with its change."""
     made = sign_up()
     before = rows(WHOLE)
     with pytest.raises(RuntimeError, match="no"), database.session() as session:
@@ -298,7 +298,7 @@ def test_what_is_rolled_back_has_no_message(
 
 
 def test_a_reason_may_have_200_characters(outbox: OutboxRepository, announce: Announce, rows: Rows) -> None:
-    """The longest one, with all the punctuation there is, is stored as it is."""
+    """The longest reason, with every allowed punctuation character, is stored unchanged."""
     announce(2)
     reason = "smtplib.SMTP_Error:5-50" + "x" * 177
     first, second = outbox.claim()
@@ -323,8 +323,8 @@ def test_a_reason_may_have_200_characters(outbox: OutboxRepository, announce: An
         b"smtp:550",
     ],
 )
-def test_refuses_a_reason_that_could_hold_a_mailbox(unsent: OutboxRepository, reason: Any) -> None:
-    """What is no code of letters, digits and `_.:-` is not stored, and not repeated either."""
+def test_a_reason_that_could_hold_a_mailbox_is_rejected(unsent: OutboxRepository, reason: Any) -> None:
+    """A reason may only have letters, digits and `_.:-`; any other one is neither stored nor quoted."""
     with pytest.raises(InvalidInput, match="could quote a mailbox") as retried:
         unsent.retry(A_MESSAGE, reason, HOUR)
     with pytest.raises(InvalidInput, match="could quote a mailbox") as buried:
@@ -334,8 +334,8 @@ def test_refuses_a_reason_that_could_hold_a_mailbox(unsent: OutboxRepository, re
 
 
 @pytest.mark.parametrize("message", [A_MESSAGE.event_id, str(A_MESSAGE.event_id), None, 7, {"event_id": 1}])
-def test_refuses_what_is_no_message(unsent: OutboxRepository, message: Any) -> None:
-    """An id is not enough, because the attempts tell whose claim it is."""
+def test_an_id_is_no_message(unsent: OutboxRepository, message: Any) -> None:
+    """An id is rejected, because the number of attempts identifies the claim."""
     calls: list[Callable[[], object]] = [
         lambda: unsent.ack([A_MESSAGE, message]),
         lambda: unsent.ack(message),
@@ -364,16 +364,16 @@ def test_refuses_what_is_no_message(unsent: OutboxRepository, message: Any) -> N
         (lambda outbox: outbox.revive([A_MESSAGE]), "the event ids"),
     ],
 )
-def test_refuses_other_arguments(unsent: OutboxRepository, call: Callable[[Any], object], problem: str) -> None:
-    """Limits, leases, delays and ids are checked before anything is sent, and the error names which is wrong."""
+def test_invalid_arguments_are_rejected(unsent: OutboxRepository, call: Callable[[Any], object], problem: str) -> None:
+    """Limits, leases, delays and ids are checked before any statement is sent, and the error names the argument."""
     with pytest.raises(InvalidInput, match=problem):
         call(unsent)
 
 
-def test_who_is_late_changes_nothing_after_a_revival(
+def test_a_late_worker_changes_nothing_after_a_revival(
     outbox: OutboxRepository, announce: Announce, change: Change
 ) -> None:
-    """A worker whose lease is long over does not take a message from who has it, though both claimed it once."""
+    """Both claims have the same number of attempts, and yet the old claim cannot change the message."""
     announce(1)
     (late,) = outbox.claim()
     change("UPDATE outbox SET available_at = now()")

@@ -1,4 +1,4 @@
-"""No statement of the package reads a whole table, also when PostgreSQL plans it without looking at the values."""
+"""No statement of the package scans a whole table, with generic plans and with custom plans."""
 
 import dataclasses
 import secrets
@@ -34,8 +34,8 @@ from registration_persistence.testing.plugin import LOGIN
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Enough that reading it all costs more than any index.
-CROWD = (
+# With this number of rows a sequential scan costs more than any index scan.
+FILL_TABLES = (
     """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, verified_at, activated_at,
                            closed_at, close_reason, submit_key, submit_digest)
@@ -68,12 +68,12 @@ FROM registrations LIMIT 20000
 """,
     "ANALYZE",
 )
-FILLED = 1000
+LARGE_TABLE_ROWS = 1000
 SCANS = f"""
 SELECT relname, seq_scan FROM pg_stat_xact_user_tables JOIN pg_class USING (relname)
-WHERE seq_scan > 0 AND reltuples > {FILLED}
+WHERE seq_scan > 0 AND reltuples > {LARGE_TABLE_ROWS}
 """
-EVERYTHING = {"bulk_import"} | {
+METHODS = {"bulk_import"} | {
     getattr(repository, name).__qualname__
     for repository in (
         RegistrationRepository,
@@ -91,122 +91,122 @@ EVERYTHING = {"bulk_import"} | {
 
 @pytest.fixture(scope="module")
 def crowded(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[DatabaseSettings]:
-    """The settings of a database with 100,000 registrations, where nothing is to be kept."""
+    """The settings of a database with 100,000 registrations, which the tests only read and roll back."""
     settings = dataclasses.replace(migrated_template, name=f"crowded_{secrets.token_hex(8)}", pool="lambda")
     postgres_server.create_database(settings.name, owner=LOGIN, template=migrated_template.name)
     database = Database(settings)
     with database.session() as session:
-        for statement in CROWD:
+        for statement in FILL_TABLES:
             session.execute(text(statement))
     database.dispose()
     yield settings
     postgres_server.drop_database(settings.name)
 
 
-class Watch:
-    """Makes calls, and notes which of the tables that are filled each has read from end to end."""
+class ScanCounter:
+    """Makes calls, and counts the sequential scans of large tables by each of them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.scanned: dict[str, Counter[str]] = defaultdict(Counter)
 
     def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make *call*."""
+        """Make *call*, and count its scans."""
         before = self.scans()
         outcome = call(*args, **kwargs)
         self.scanned[call.__qualname__] += self.scans() - before
         return outcome
 
     def scans(self) -> Counter[str]:
-        """How often each table has been read in this transaction."""
+        """Return the number of sequential scans of each table in this transaction."""
         return Counter({row.relname: row.seq_scan for row in self._session.execute(text(SCANS))})
 
 
 @pytest.mark.parametrize(
     ("plan", "counter"), [("force_generic_plan", "generic_plans"), ("force_custom_plan", "custom_plans")]
 )
-def test_no_statement_reads_a_whole_table(crowded: DatabaseSettings, plan: str, counter: str) -> None:
-    """With 100,000 registrations, no method of any repository makes PostgreSQL scan a table from end to end."""
+def test_no_statement_scans_a_whole_table(crowded: DatabaseSettings, plan: str, counter: str) -> None:
+    """With 100,000 registrations, no method of a repository makes PostgreSQL scan a large table."""
     database = Database(crowded)
     event.listen(database.engine, "connect", lambda connection, _: setattr(connection, "prepare_threshold", 0))
     with database.session() as session:
         session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
-        watch = Watch(session)
-        sign_up_and_prove(session, watch)
-        deliver(session, watch)
-        keep_and_forget(session, watch)
+        counted_call = ScanCounter(session)
+        call_registration_methods(session, counted_call)
+        call_outbox_methods(session, counted_call)
+        call_maintenance_methods(session, counted_call)
         planned = session.scalar(text(f"SELECT count(*) FROM pg_prepared_statements WHERE {counter} > 0"))
-        before = watch.scans()
+        before = counted_call.scans()
         for table in TABLES:
             session.execute(text(f"SELECT count(*) FROM {table} WHERE ctid IS NOT NULL"))
-        noticed = watch.scans() - before
+        scanned_tables = counted_call.scans() - before
         session.rollback()
     database.dispose()
 
-    assert EVERYTHING == set(watch.scanned)
-    assert {} == {method: tables for method, tables in watch.scanned.items() if tables}
+    assert METHODS == set(counted_call.scanned)
+    assert {} == {method: tables for method, tables in counted_call.scanned.items() if tables}
     assert planned is not None
-    assert planned >= 25, "the plans that are meant are those of prepared statements"
-    assert set(TABLES) == {table.partition("_y")[0] for table in noticed}, "a scan would have been noticed"
+    assert planned >= 25, "too few statements were prepared"
+    assert set(TABLES) == {table.partition("_y")[0] for table in scanned_tables}, "a scan was not noticed"
 
 
-def sign_up_and_prove(session: Session, watch: Watch) -> None:
-    """Call what services call for people."""
+def call_registration_methods(session: Session, counted_call: ScanCounter) -> None:
+    """Call the methods that services use for registrations."""
     registrations = RegistrationRepository(session)
     verification = VerificationRepository(session, peppers=Peppers({1: bytes(32)}))
-    made = watch(registrations.register, "ada@example.com", idempotency_key="key")
+    made = counted_call(registrations.register, "ada@example.com", idempotency_key="key")
     assert isinstance(made, Registered)
     ada = made.registration.id
-    watch(registrations.register, "ada@example.com", idempotency_key="key")
-    watch(verification.issue_token, ada)
-    issued = watch(verification.issue_token, ada, min_gap=timedelta(0))
+    counted_call(registrations.register, "ada@example.com", idempotency_key="key")
+    counted_call(verification.issue_token, ada)
+    issued = counted_call(verification.issue_token, ada, min_gap=timedelta(0))
     assert isinstance(issued, Issued)
-    watch(verification.peek_token, issued.secret)
-    watch(verification.verify_by_token, issued.secret)
-    watch(verification.verify_by_token, issued.secret)
-    other = watch(registrations.register, "eve@example.com", consents=[Consent("terms", "1")])
+    counted_call(verification.peek_token, issued.secret)
+    counted_call(verification.verify_by_token, issued.secret)
+    counted_call(verification.verify_by_token, issued.secret)
+    other = counted_call(registrations.register, "eve@example.com", consents=[Consent("terms", "1")])
     eve = other.registration.id
-    code = watch(verification.issue_code, eve, min_gap=timedelta(0))
+    code = counted_call(verification.issue_code, eve, min_gap=timedelta(0))
     assert isinstance(code, Issued)
-    watch(verification.verify_by_code, eve, "nonsense")
-    watch(verification.verify_by_code, eve, code.secret)
-    watch(verification.verify_by_code, eve, code.secret)
-    watch(registrations.find_by_email, "77@example.org")
-    watch(registrations.find_by_email, "nobody@example.org")
-    watch(registrations.get, ada)
-    watch(registrations.update_profile, ada, {"name": "Ada"})
-    watch(registrations.activate, ada)
-    watch(registrations.cancel, eve)
-    page = watch(registrations.list_page, limit=100)
-    watch(registrations.list_page, after=page.next_cursor, limit=100, status="active")
+    counted_call(verification.verify_by_code, eve, "nonsense")
+    counted_call(verification.verify_by_code, eve, code.secret)
+    counted_call(verification.verify_by_code, eve, code.secret)
+    counted_call(registrations.find_by_email, "77@example.org")
+    counted_call(registrations.find_by_email, "nobody@example.org")
+    counted_call(registrations.get, ada)
+    counted_call(registrations.update_profile, ada, {"name": "Ada"})
+    counted_call(registrations.activate, ada)
+    counted_call(registrations.cancel, eve)
+    page = counted_call(registrations.list_page, limit=100)
+    counted_call(registrations.list_page, after=page.next_cursor, limit=100, status="active")
     consents = ConsentRepository(session)
-    watch(consents.record, ada, [Consent("terms", "2"), Consent("newsletter", "1", granted=False)])
-    watch(consents.current, ada)
-    watch(consents.history, ada)
-    trail = watch(EventRepository(session).list_events, ada, limit=2)
-    watch(EventRepository(session).list_events, ada, after=trail[-1].seq)
+    counted_call(consents.record, ada, [Consent("terms", "2"), Consent("newsletter", "1", granted=False)])
+    counted_call(consents.current, ada)
+    counted_call(consents.history, ada)
+    events = counted_call(EventRepository(session).list_events, ada, limit=2)
+    counted_call(EventRepository(session).list_events, ada, after=events[-1].seq)
 
 
-def deliver(session: Session, watch: Watch) -> None:
-    """Call what the worker and its operator call."""
+def call_outbox_methods(session: Session, counted_call: ScanCounter) -> None:
+    """Call the methods that the worker and an operator use."""
     outbox = OutboxRepository(session)
-    delivered, failed, hopeless, *left = watch(outbox.claim, 20)
-    watch(outbox.ack, [delivered])
-    watch(outbox.retry, failed, "smtp:421", timedelta(minutes=1))
-    watch(outbox.bury, hopeless, "smtp:550")
-    watch(outbox.release, left)
-    dead = watch(outbox.dead)
-    watch(outbox.revive, [message.event_id for message in dead])
+    delivered, failed, hopeless, *left = counted_call(outbox.claim, 20)
+    counted_call(outbox.ack, [delivered])
+    counted_call(outbox.retry, failed, "smtp:421", timedelta(minutes=1))
+    counted_call(outbox.bury, hopeless, "smtp:550")
+    counted_call(outbox.release, left)
+    dead = counted_call(outbox.dead)
+    counted_call(outbox.revive, [message.event_id for message in dead])
 
 
-def keep_and_forget(session: Session, watch: Watch) -> None:
-    """Call what sweeps, imports and answers to people call."""
+def call_maintenance_methods(session: Session, counted_call: ScanCounter) -> None:
+    """Call the methods that sweep, import, export and erase."""
     retention, privacy, now = Retention(session), PrivacyRepository(session), datetime.now(UTC)
     people = [ImportRow(f"{number}@example.net", consents=(Consent("terms", "1"),)) for number in range(1000)]
-    watch(bulk_import, session, people, announce=True)
-    (ada,) = watch(privacy.ids_by_email, "0@example.net")
-    watch(privacy.export_subject, ada)
-    watch(privacy.erase, ada)
-    assert watch(retention.expire_due) == 1000
-    assert watch(retention.purge_closed, now) == 1000
-    assert watch(retention.purge_tokens, now) == 1000
+    counted_call(bulk_import, session, people, announce=True)
+    (ada,) = counted_call(privacy.ids_by_email, "0@example.net")
+    counted_call(privacy.export_subject, ada)
+    counted_call(privacy.erase, ada)
+    assert counted_call(retention.expire_due) == 1000
+    assert counted_call(retention.purge_closed, now) == 1000
+    assert counted_call(retention.purge_tokens, now) == 1000

@@ -1,4 +1,4 @@
-"""`update_profile`."""
+"""Tests of `RegistrationRepository.update_profile`."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp, everything
+from support import Rows, SignUp, all_rows
 
 from registration_persistence import (
     Database,
@@ -33,8 +33,8 @@ ADA = {"name": "Ada", "city": "London", "born": 1815}
 Step = Callable[[Session, Registered], object]
 
 
-def fields(rows: Rows) -> list[list[str]]:
-    """The names of the fields that each change of a profile told of, in order."""
+def changed_fields(rows: Rows) -> list[list[str]]:
+    """Return the names of the changed fields that each event lists, in order."""
     return [
         row["data"]["fields"]
         for row in rows("SELECT data FROM registration_events WHERE type = 'profile_updated' ORDER BY seq")
@@ -42,7 +42,7 @@ def fields(rows: Rows) -> list[list[str]]:
 
 
 def test_fields_are_set_replaced_and_removed(database: Database, sign_up: SignUp, rows: Rows) -> None:
-    """Fields that are not named stay, the trail gets the names of those that changed, and a message goes out."""
+    """Other fields stay, the event lists the names of the changed fields, and a message is stored."""
     made = sign_up(profile=ADA).registration
     with database.session() as session:
         registrations = RegistrationRepository(session, actor="admin:7", correlation_id="1-5759e988")
@@ -74,13 +74,13 @@ def test_fields_are_set_replaced_and_removed(database: Database, sign_up: SignUp
 def test_each_change_is_one_event_and_one_message(
     registrations: RegistrationRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """Version, event and message go up together, one step for each change."""
+    """Each change increases the version by one, and stores one event and one message."""
     made = sign_up(profile=ADA).registration
 
     versions = [registrations.update_profile(made.id, {"name": name}).version for name in ("Augusta", "Ada", "A")]
 
     assert [2, 3, 4] == versions
-    assert [["name"]] * 3 == fields(rows)
+    assert [["name"]] * 3 == changed_fields(rows)
     assert [{"seq": 2}, {"seq": 3}, {"seq": 4}] == [
         row["payload"] for row in rows("SELECT * FROM outbox WHERE type LIKE '%profile%' ORDER BY event_id")
     ]
@@ -94,16 +94,16 @@ def test_each_change_is_one_event_and_one_message(
 def test_a_patch_that_changes_nothing_writes_nothing(
     registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, patch: dict[str, Any]
 ) -> None:
-    """The registration is returned as it was, and nothing tells of the attempt."""
+    """The registration is returned unchanged, and neither an event nor a message is stored."""
     made = sign_up(profile=ADA).registration
-    before = everything(rows)
+    before = all_rows(rows)
 
     assert made == registrations.update_profile(made.id, patch, expected_version=1)
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 def test_only_the_first_level_is_patched(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """A field that holds an object is replaced as a whole, and `None` inside of it is a value."""
+    """A nested object is replaced as a whole, and a `None` inside it is a value."""
     made = sign_up(profile={"address": {"street": "Dorset Street", "city": "London"}}).registration
 
     updated = registrations.update_profile(made.id, {"address": {"street": None}})
@@ -112,59 +112,59 @@ def test_only_the_first_level_is_patched(registrations: RegistrationRepository, 
 
 
 @pytest.mark.parametrize("name", ["ada@example.com", "Ada Lovelace", "+44 20 7946", "", "n" * 65])
-def test_a_field_whose_name_may_be_personal_stays_out_of_the_trail(
+def test_a_field_name_that_may_be_personal_is_not_in_the_event(
     registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, name: str
 ) -> None:
-    """What does not look like a name of a field is stored, changed and removed, and only the others are told of."""
+    """Such a field can be set, changed and removed; the event lists only names in the usual form."""
     made = sign_up("eve@example.com").registration
 
     assert {name: 1, "city": "x"} == registrations.update_profile(made.id, {name: 1, "city": "x"}).profile
     assert {name: 2, "city": "x"} == registrations.update_profile(made.id, {name: 2}).profile
     assert {} == registrations.update_profile(made.id, {name: None, "city": None}).profile
-    assert [["city"], [], ["city"]] == fields(rows)
+    assert [["city"], [], ["city"]] == changed_fields(rows)
 
 
 @pytest.mark.parametrize("patch", [{"name": "Augusta"}, {"name": "Ada"}, {}], ids=["change", "same", "empty"])
-def test_refuses_a_patch_of_an_old_version(
+def test_a_stale_version_is_rejected(
     registrations: RegistrationRepository, sign_up: SignUp, rows: Rows, patch: dict[str, Any]
 ) -> None:
-    """The error names both versions, also where the patch would change nothing, and nothing is written."""
+    """The error names both versions, also if the patch would change nothing, and nothing is written."""
     made = sign_up(profile=ADA).registration
     registrations.update_profile(made.id, {"city": "Ockham"}, expected_version=1)
-    before = everything(rows)
+    before = all_rows(rows)
 
     with pytest.raises(StaleVersion, match=f"{made.id} is at version 2, not 1"):
         registrations.update_profile(made.id, patch, expected_version=1)
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 def verify(session: Session, made: Registered) -> object:
-    """Prove the mailbox."""
+    """Verify the registration."""
     return VerificationRepository(session).verify_by_token(made.token)
 
 
 def activate(session: Session, made: Registered) -> object:
-    """Prove the mailbox, and become active."""
+    """Verify and activate the registration."""
     verify(session, made)
     return RegistrationRepository(session).activate(made.registration.id)
 
 
-def run_out(session: Session, _made: Registered) -> object:
-    """Let the time of all registrations be over."""
+def lapse(session: Session, _made: Registered) -> object:
+    """Set `expires_at` of all registrations to a time in the past."""
     return session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
 
 
 def sweep(session: Session, made: Registered) -> object:
-    """Let the time be over, and have that noted."""
-    run_out(session, made)
+    """Let all registrations lapse, and expire them."""
+    lapse(session, made)
     return Retention(session).expire_due()
 
 
 @pytest.mark.parametrize(
     ("step", "version"), [(lambda *_: None, 1), (verify, 2), (activate, 3)], ids=["pending", "verified", "active"]
 )
-def test_whoever_is_here_can_change(
+def test_an_open_registration_can_be_patched(
     database: Database, registrations: RegistrationRepository, sign_up: SignUp, step: Step, version: int
 ) -> None:
     """A pending, verified or active registration keeps its status and its times."""
@@ -189,20 +189,20 @@ def test_whoever_is_here_can_change(
     [
         ("cancelled", lambda session, made: RegistrationRepository(session).cancel(made.registration.id)),
         ("erased", lambda session, made: PrivacyRepository(session).erase(made.registration.id)),
-        ("expired", run_out),
+        ("expired", lapse),
         ("expired", sweep),
     ],
     ids=["cancelled", "erased", "overdue", "swept"],
 )
 @pytest.mark.parametrize("patch", [{"name": "Ada"}, {}], ids=["change", "empty"])
-def test_whoever_has_left_cannot_change(
+def test_a_closed_registration_cannot_be_patched(
     database: Database, sign_up: SignUp, rows: Rows, *, status: str, step: Step, patch: dict[str, Any]
 ) -> None:
-    """The error says how the registration stands, also where the patch would change nothing; nothing is written."""
+    """The error names the status, also if the patch would change nothing; nothing is written."""
     made = sign_up()
     with database.session() as session:
         step(session, made)
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session, pytest.raises(IllegalTransition, match="cannot be changed any more") as raised:
         RegistrationRepository(session).update_profile(made.registration.id, patch)
@@ -212,30 +212,30 @@ def test_whoever_has_left_cannot_change(
         raised.value.current,
         raised.value.wanted,
     )
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
-def test_what_is_not_there_cannot_change(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows) -> None:
+def test_an_unknown_id_is_rejected(registrations: RegistrationRepository, sign_up: SignUp, rows: Rows) -> None:
     """The error names the id."""
     sign_up()
-    before, unknown = everything(rows), uuid4()
+    before, unknown = all_rows(rows), uuid4()
 
     with pytest.raises(RegistrationNotFound, match=str(unknown)):
         registrations.update_profile(unknown, {"name": "Ada"})
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 FULL = {"a": "x" * 4000, "b": "y" * 4174}
-"""8192 octets of JSON."""
+"""A profile of 8192 bytes of JSON."""
 
 DEEP: list[Any] = []
 for _ in range(40):
     DEEP = [DEEP]
 
 
-def test_a_profile_that_is_too_large_already_may_shrink(database: Database, sign_up: SignUp) -> None:
-    """Who has more than is allowed now can remove something, change nothing, and not grow."""
+def test_an_oversized_profile_may_shrink(database: Database, sign_up: SignUp) -> None:
+    """A profile that exceeds the current limit can be reduced or left unchanged, but cannot grow."""
     made = sign_up().registration
     with database.session() as session:
         session.execute(text("UPDATE registrations SET profile = jsonb_build_object('a', repeat('x', 9000), 'b', 1)"))
@@ -246,8 +246,8 @@ def test_a_profile_that_is_too_large_already_may_shrink(database: Database, sign
         assert ["a"] == list(registrations.update_profile(made.id, {"b": None}).profile)
 
 
-def test_a_profile_may_grow_to_its_limit_and_no_further(database: Database, sign_up: SignUp, rows: Rows) -> None:
-    """What is too large after merging is refused with its size, and the transaction goes on and commits."""
+def test_a_profile_may_grow_up_to_its_limit(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """If the merged profile is too large, the error names its size, and the transaction continues and commits."""
     made = sign_up(profile={"a": FULL["a"]}).registration
     with database.session() as session:
         registrations = RegistrationRepository(session)
@@ -261,7 +261,7 @@ def test_a_profile_may_grow_to_its_limit_and_no_further(database: Database, sign
 
     assert FULL == full.profile
     assert {"b": FULL["b"], "c": "é"} == smaller.profile
-    assert [["b"], ["a", "c"]] == fields(rows)
+    assert [["b"], ["a", "c"]] == changed_fields(rows)
 
 
 @pytest.mark.parametrize(
@@ -281,15 +281,15 @@ def test_a_profile_may_grow_to_its_limit_and_no_further(database: Database, sign
             InvalidProfile,
             "nested",
         ),
-        ({"patch": {"x": "y" * 8192}}, ProfileTooLarge, "the profile takes 8201 octets of JSON"),
+        ({"patch": {"x": "y" * 8192}}, ProfileTooLarge, "the profile takes 8201 bytes of JSON"),
         ({"patch": {}, "expected_version": 0}, InvalidInput, "expected_version is not a whole number"),
         ({"patch": {}, "expected_version": True}, InvalidInput, "expected_version is not a whole number"),
     ],
 )
-def test_a_patch_that_cannot_be_stored_is_refused(
+def test_an_invalid_patch_is_rejected(
     database: Database, sign_up: SignUp, *, argument: dict[str, Any], error: type[InvalidInput], message: str
 ) -> None:
-    """The error says what is wrong, nothing is sent, and the transaction goes on and commits."""
+    """The error names the problem, no statement is sent, and the transaction continues and commits."""
     made = sign_up(profile=ADA).registration
     with database.session() as session:
         registrations = RegistrationRepository(session)

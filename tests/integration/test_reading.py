@@ -1,4 +1,4 @@
-"""`get`, `find_by_email` and `list_page`."""
+"""Tests of `RegistrationRepository.get`, `find_by_email` and `list_page`."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,13 +11,13 @@ from registration_persistence import Database, Registration, RegistrationReposit
 from registration_persistence.errors import InvalidCursor, InvalidEmail, InvalidInput
 
 
-def test_there_may_be_none(registrations: RegistrationRepository) -> None:
+def test_unknown_registrations_are_none(registrations: RegistrationRepository) -> None:
     """An unknown id and an unknown mailbox give `None`."""
     assert registrations.get(uuid4()) is None
     assert registrations.find_by_email("ada@example.com") is None
 
 
-def test_finds_a_mailbox_however_it_is_spelt(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+def test_finds_every_spelling_of_a_mailbox(registrations: RegistrationRepository, sign_up: SignUp) -> None:
     """Case, width and Unicode form make no difference."""
     made = sign_up("Zoë@Bücher.example").registration
 
@@ -25,10 +25,10 @@ def test_finds_a_mailbox_however_it_is_spelt(registrations: RegistrationReposito
         assert made == registrations.find_by_email(spelling)
 
 
-def test_finds_the_proven_registration_first(
+def test_finds_the_verified_registration_first(
     registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
 ) -> None:
-    """A registration that is proven comes before newer ones that are not."""
+    """A verified registration comes before newer ones that are not verified."""
     first = sign_up()
     verification.verify_by_token(first.token)
     sign_up()
@@ -39,18 +39,18 @@ def test_finds_the_proven_registration_first(
     assert (first.registration.id, Status.VERIFIED) == (found.id, found.status)
 
 
-def test_finds_the_newest_of_those_that_are_pending(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """Where nobody has proven the mailbox, the latest sign-up is found."""
+def test_finds_the_newest_pending_registration(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """If no registration of the mailbox is verified, the latest sign-up is returned."""
     sign_up()
     newest = sign_up().registration
 
     assert newest == registrations.find_by_email("ada@example.com")
 
 
-def test_does_not_find_what_has_run_out(
+def test_a_lapsed_registration_is_not_found_by_mailbox(
     database: Database, registrations: RegistrationRepository, sign_up: SignUp
 ) -> None:
-    """A pending registration whose time is over is not found by its mailbox, and is still there by its id."""
+    """A pending registration past its `expires_at` is returned only by its id."""
     made = sign_up().registration
     with database.session() as session:
         session.execute(text("UPDATE registrations SET expires_at = now() - interval '1 s'"))
@@ -59,14 +59,14 @@ def test_does_not_find_what_has_run_out(
     assert registrations.get(made.id) is not None
 
 
-def test_refuses_to_look_for_what_is_no_mailbox(registrations: RegistrationRepository) -> None:
-    """Looking for something that is no address raises as registering it does."""
+def test_an_invalid_address_is_rejected(registrations: RegistrationRepository) -> None:
+    """`find_by_email` raises the same error as `register`."""
     with pytest.raises(InvalidEmail):
         registrations.find_by_email("nobody")
 
 
 def test_pages_hold_every_registration_once(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """The pages one after the other are all registrations in the order of sign-up; the last has no cursor."""
+    """All pages together hold each registration in the order of sign-up; the last page has no cursor."""
     made = [sign_up(f"ada{number}@example.com").registration for number in range(7)]
 
     seen: list[Registration] = []
@@ -84,17 +84,17 @@ def test_pages_hold_every_registration_once(registrations: RegistrationRepositor
 
 
 def test_a_full_last_page_has_no_cursor(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """As many registrations as fit on the page are not followed by an empty one."""
+    """If the last registrations fill the page, no empty page follows."""
     for number in range(3):
         sign_up(f"ada{number}@example.com")
 
     assert registrations.list_page(limit=3).next_cursor is None
 
 
-def test_a_page_can_be_of_one_status(
+def test_pages_can_be_filtered_by_status(
     registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
 ) -> None:
-    """Only registrations of that status are on it."""
+    """The pages hold only registrations of the given status."""
     first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
     verification.verify_by_token(second.token)
 
@@ -118,16 +118,16 @@ def test_a_page_can_be_of_one_status(
         ({"limit": True}, InvalidInput),
     ],
 )
-def test_refuses_what_is_no_page(
+def test_invalid_arguments_are_rejected(
     registrations: RegistrationRepository, arguments: dict[str, Any], error: type[InvalidInput]
 ) -> None:
-    """A cursor that somebody edited, an unknown status and a limit out of bounds are each refused."""
+    """An edited cursor, an unknown status and a limit out of range are rejected."""
     with pytest.raises(error):
         registrations.list_page(**arguments)
 
 
 def test_results_outlive_the_session(database: Database, sign_up: SignUp) -> None:
-    """What a repository returned can be read after the session has closed."""
+    """The results of a repository can be read after the session has closed."""
     made = sign_up(profile={"name": "Ada"}).registration
     with database.session(read_only=True) as session:
         found = RegistrationRepository(session).get(made.id)
@@ -136,8 +136,8 @@ def test_results_outlive_the_session(database: Database, sign_up: SignUp) -> Non
     assert {"name": "Ada"} == found.profile
 
 
-def test_an_edited_cursor_is_refused(registrations: RegistrationRepository, sign_up: SignUp) -> None:
-    """Whichever digit somebody changes, the cursor is no longer one that was given out."""
+def test_a_cursor_with_any_edited_digit_is_rejected(registrations: RegistrationRepository, sign_up: SignUp) -> None:
+    """Whichever digit is changed, the cursor is not accepted."""
     sign_up()
     sign_up()
     cursor = registrations.list_page(limit=1).next_cursor

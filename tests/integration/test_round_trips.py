@@ -1,4 +1,4 @@
-"""What each use case costs, counted on the wire."""
+"""The number of round trips of each use case, counted between client and server."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -33,15 +33,15 @@ from registration_persistence.outcomes import (
     Verified,
     WrongCode,
 )
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
-# psycopg runs a statement this often before it has the server prepare it, which takes one round trip more, once.
+# After this number of executions psycopg prepares the statement, which takes one more round trip, once.
 PREPARED_AFTER = 5
 
 
 @pytest.fixture
-def counted(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[Database]:
-    """A database that is reached through `wire`, with a connection that is open."""
+def counted(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
+    """A database with an open connection through `wire`."""
     settings = dataclasses.replace(
         database_settings, host="127.0.0.1", port=wire.port, sslmode="disable", pool="lambda"
     )
@@ -53,7 +53,7 @@ def counted(database_settings: DatabaseSettings, wire: WireCounter) -> Iterator[
     database.dispose()
 
 
-def test_the_counter_counts(wire: WireCounter, counted: Database) -> None:
+def test_the_counter_counts(wire: RoundTripCounter, counted: Database) -> None:
     """Two statements in a transaction are four round trips with BEGIN and COMMIT; a ping is one."""
     with counted.session() as session:
         session.execute(text("SELECT 1"))
@@ -64,8 +64,8 @@ def test_the_counter_counts(wire: WireCounter, counted: Database) -> None:
     assert wire.round_trips() == 1
 
 
-def test_a_sign_up_is_one_round_trip(wire: WireCounter, counted: Database) -> None:
-    """Registration, token, consents, event and message in autocommit: one; preparing it costs one more, once."""
+def test_a_sign_up_is_one_round_trip(wire: RoundTripCounter, counted: Database) -> None:
+    """In autocommit the five rows take one round trip; preparing the statement takes one more, once."""
     costs = []
     for number in range(2 * PREPARED_AFTER):
         with counted.session(autocommit=True) as session:
@@ -81,16 +81,16 @@ def test_a_sign_up_is_one_round_trip(wire: WireCounter, counted: Database) -> No
     assert wire.connections == 1
 
 
-def test_a_sign_up_in_a_transaction_is_three(wire: WireCounter, counted: Database) -> None:
-    """BEGIN, the statement, COMMIT."""
+def test_a_sign_up_in_a_transaction_is_three_round_trips(wire: RoundTripCounter, counted: Database) -> None:
+    """BEGIN, the statement and COMMIT are one round trip each."""
     with counted.session() as session:
         RegistrationRepository(session).register("ada@example.com", consents=[Consent("terms", "1")])
 
     assert wire.round_trips() == 3
 
 
-def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Database) -> None:
-    """Also where the answer is no: the statement that refuses is the one that explains."""
+def test_every_other_method_is_one_round_trip(wire: RoundTripCounter, counted: Database) -> None:
+    """This includes negative outcomes: the statement that changes nothing also returns the reason."""
     now = datetime.now(UTC)
     with counted.session(autocommit=True) as session:
         registrations = RegistrationRepository(session)
@@ -164,8 +164,8 @@ def test_every_other_method_is_one_round_trip(wire: WireCounter, counted: Databa
     )
 
 
-def test_no_token_is_sent_that_cannot_be_one(wire: WireCounter, counted: Database) -> None:
-    """What is malformed is unknown without asking the server."""
+def test_a_malformed_token_is_not_sent(wire: RoundTripCounter, counted: Database) -> None:
+    """A malformed token is unknown without a round trip."""
     with counted.session(autocommit=True) as session:
         VerificationRepository(session).verify_by_token("nonsense")
 

@@ -1,4 +1,4 @@
-"""`Database.run`: what it repeats, what it must not, and what it says when an earlier attempt may have been kept."""
+"""Tests of `Database.run`: which errors it repeats, and the error if an earlier attempt may have been committed."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from support import ADD, Rows, added, kill, kill_in_commit, slow_commits
+from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database.events import EventCause
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionConflict
-from registration_persistence.testing import WireCounter
+from registration_persistence.testing import RoundTripCounter
 
 
 class Work:
-    """A unit of work that adds a row, and does something else first at the attempts that are listed."""
+    """A unit of work that adds a row; at the listed attempts it calls another function first."""
 
     def __init__(self, *first: Callable[[Session], None]) -> None:
         self._first = list(first)
@@ -35,7 +35,7 @@ class Work:
 
 
 def fail_with(sqlstate: str) -> Callable[[Session], None]:
-    """Let the server raise *sqlstate*."""
+    """Return a function that lets the server raise *sqlstate*."""
 
     def fail(session: Session) -> None:
         session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$"))
@@ -43,8 +43,8 @@ def fail_with(sqlstate: str) -> Callable[[Session], None]:
     return fail
 
 
-def test_gives_what_the_work_gives_and_commits(database: Database, rows: Rows) -> None:
-    """Where nothing fails, it is one attempt."""
+def test_returns_the_result_and_commits(database: Database, rows: Rows) -> None:
+    """If nothing fails, there is one attempt."""
     assert database.run(Work()) == 1
     assert added(rows) == 1
     assert database.events.count("retry") == 0
@@ -53,32 +53,32 @@ def test_gives_what_the_work_gives_and_commits(database: Database, rows: Rows) -
 @pytest.mark.parametrize(
     ("failure", "cause"),
     [
-        (kill, "connection_lost"),
+        (terminate_backend, "connection_lost"),
         (fail_with("25P03"), "connection_lost"),
         (fail_with("40001"), "transaction_conflict"),
         (fail_with("40P01"), "transaction_conflict"),
         (fail_with("55P03"), "lock_timeout"),
     ],
 )
-def test_repeats_what_kept_nothing(
+def test_repeats_work_that_certainly_kept_nothing(
     database: Database, rows: Rows, failure: Callable[[Session], None], cause: EventCause
 ) -> None:
-    """The row is there once, and an event says why the work was repeated."""
+    """The row is stored once, and an event has the cause of the repetition."""
     assert database.run(Work(failure, failure)) == 3
 
     assert added(rows) == 1
     assert database.events.count("retry", cause) == database.events.count("retry") == 2
 
 
-def test_a_connection_that_is_lost_while_commit_waits_is_repeated(database: Database, rows: Rows) -> None:
-    """The server said so before COMMIT was sent."""
+def test_a_connection_lost_before_commit_is_repeated(database: Database, rows: Rows) -> None:
+    """The loss is noticed before COMMIT is sent."""
     attempts: list[int] = []
 
     def work(session: Session) -> None:
         attempts.append(1)
         session.execute(text(ADD))
         if len(attempts) == 1:
-            kill(session)
+            terminate_backend(session)
 
     database.run(work)
 
@@ -87,7 +87,7 @@ def test_a_connection_that_is_lost_while_commit_waits_is_repeated(database: Data
 
 
 def test_gives_up_after_the_last_attempt(database: Database, rows: Rows) -> None:
-    """The last error comes out as it is."""
+    """The last error is raised unchanged."""
     work = Work(*[fail_with("40001")] * 5)
     with pytest.raises(TransactionConflict):
         database.run(work, attempts=2)
@@ -98,7 +98,7 @@ def test_gives_up_after_the_last_attempt(database: Database, rows: Rows) -> None
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()])
 def test_errors_of_the_work_itself_are_not_repeated(database: Database, rows: Rows, error: BaseException) -> None:
-    """They come out as they are, and nothing was kept."""
+    """They are raised unchanged, and nothing is committed."""
 
     def fail(_session: Session) -> None:
         raise error
@@ -113,8 +113,8 @@ def test_errors_of_the_work_itself_are_not_repeated(database: Database, rows: Ro
 
 
 @pytest.mark.parametrize("sqlstate", ["23505", "57014"])
-def test_what_would_fail_again_is_not_repeated(database: Database, sqlstate: str) -> None:
-    """A broken constraint and a statement that is too slow are the same the second time."""
+def test_a_permanent_error_is_not_repeated(database: Database, sqlstate: str) -> None:
+    """A violated constraint and a statement timeout would fail again."""
     work = Work(fail_with(sqlstate))
     with pytest.raises((IntegrityError, StatementTimeout)):
         database.run(work)
@@ -123,29 +123,29 @@ def test_what_would_fail_again_is_not_repeated(database: Database, sqlstate: str
 
 
 @pytest.mark.parametrize("attempts", [0, -1])
-def test_no_attempt_is_refused(database: Database, attempts: int) -> None:
-    """The error says what is expected."""
+def test_zero_attempts_are_rejected(database: Database, attempts: int) -> None:
+    """The error says which number is expected."""
     with pytest.raises(ValueError, match="expected 1 or more"):
         database.run(Work(), attempts=attempts)
 
 
 @pytest.fixture
 def lost_in_commit(database: Database) -> Iterator[Callable[[Session], None]]:
-    """Ends the session's connection while the server works on its COMMIT."""
-    slow_commits(database)
+    """Terminate the backend of the session while it executes COMMIT."""
+    create_slow_table(database)
     with ThreadPoolExecutor(1) as threads:
 
         def lose(session: Session) -> None:
             driver = session.connection().connection.dbapi_connection
             assert isinstance(driver, psycopg.Connection)
             session.execute(text("INSERT INTO slow VALUES (1)"))
-            threads.submit(kill_in_commit, driver)
+            threads.submit(terminate_backend_in_commit, driver)
 
         yield lose
 
 
-def test_a_lost_commit_is_not_repeated(database: Database, lost_in_commit: Callable[[Session], None]) -> None:
-    """Nobody knows whether it was kept."""
+def test_an_unknown_commit_is_not_repeated(database: Database, lost_in_commit: Callable[[Session], None]) -> None:
+    """Nobody knows whether it was committed."""
     work = Work(lost_in_commit)
     with pytest.raises(CommitOutcomeUnknown):
         database.run(work)
@@ -154,10 +154,10 @@ def test_a_lost_commit_is_not_repeated(database: Database, lost_in_commit: Calla
     assert database.events.count("retry") == 0
 
 
-def test_a_lost_commit_is_repeated_where_that_changes_nothing(
+def test_an_unknown_commit_is_repeated_if_idempotent(
     database: Database, rows: Rows, lost_in_commit: Callable[[Session], None]
 ) -> None:
-    """A sign-up with an idempotency key is there once, whichever attempt was kept."""
+    """A sign-up with an idempotency key is stored once, whichever attempt was committed."""
     first = [lost_in_commit]
 
     def work(session: Session) -> None:
@@ -171,11 +171,11 @@ def test_a_lost_commit_is_repeated_where_that_changes_nothing(
     assert database.events.count("retry", "commit_outcome_unknown") == 1
 
 
-def test_an_unknown_outcome_is_not_hidden_by_what_follows(
+def test_an_unknown_outcome_is_not_hidden_by_a_later_error(
     database: Database, lost_in_commit: Callable[[Session], None]
 ) -> None:
-    """Where the repetition fails, its error would say that nothing was kept, which only holds for itself."""
-    work = Work(lost_in_commit, kill)
+    """The error of a later attempt would claim that nothing was kept, which is true only of that attempt."""
+    work = Work(lost_in_commit, terminate_backend)
     with pytest.raises(CommitOutcomeUnknown, match="an earlier attempt may have been kept") as raised:
         database.run(work, attempts=2, idempotent=True)
 
@@ -184,12 +184,12 @@ def test_an_unknown_outcome_is_not_hidden_by_what_follows(
 
 
 def test_work_that_committed_by_itself_is_not_repeated(database: Database, rows: Rows) -> None:
-    """What it kept before it failed would be there twice; a savepoint keeps nothing."""
+    """Rows that it committed before it failed would be stored twice; a savepoint commits nothing."""
 
     def commits(session: Session) -> None:
         session.execute(text(ADD))
         session.commit()
-        kill(session)
+        terminate_backend(session)
         session.execute(text(ADD))
 
     with pytest.raises(ConnectionLost):
@@ -199,23 +199,23 @@ def test_work_that_committed_by_itself_is_not_repeated(database: Database, rows:
     def saves(session: Session) -> None:
         with session.begin_nested():
             session.execute(text(ADD))
-        kill(session)
+        terminate_backend(session)
 
     assert database.run(Work(saves)) == 2
     assert added(rows) == 2
 
 
-def test_a_warm_connection_is_no_different(database: Database, rows: Rows) -> None:
-    """A commit of before says nothing about the transaction of now."""
+def test_an_earlier_commit_does_not_count(database: Database, rows: Rows) -> None:
+    """A commit of an earlier transaction on the connection says nothing about the current one."""
     database.run(Work())
-    assert database.run(Work(kill)) == 2
+    assert database.run(Work(terminate_backend)) == 2
 
     assert added(rows) == 2
     assert database.events.count("retry", "connection_lost") == 1
 
 
 def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) -> None:
-    """There is no attempt for which no time is left, and the last error comes out."""
+    """If no time is left for another attempt, the last error is raised."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     work = Work(*[fail_with("40001")] * 1000)
     with pytest.raises(TransactionConflict), deadline(1, reserve=0.5):
@@ -225,9 +225,9 @@ def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) 
     assert 1 < work.attempts < 1000
 
 
-def test_in_autocommit_it_is_one_round_trip(database_settings: DatabaseSettings) -> None:
-    """A sign-up with a key needs neither BEGIN nor COMMIT to be repeatable."""
-    with WireCounter(database_settings.host, database_settings.port) as wire:
+def test_an_idempotent_autocommit_is_one_round_trip(database_settings: DatabaseSettings) -> None:
+    """A sign-up with a key can be repeated without BEGIN and COMMIT."""
+    with RoundTripCounter(database_settings.host, database_settings.port) as wire:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable")
         database = Database(dataclasses.replace(here, pool="lambda"))
         database.ping()
@@ -238,13 +238,13 @@ def test_in_autocommit_it_is_one_round_trip(database_settings: DatabaseSettings)
 
 
 def sign_up(session: Session) -> None:
-    """Register Ada, once."""
+    """Register Ada with an idempotency key."""
     RegistrationRepository(session).register("ada@example.com", idempotency_key="one")
 
 
-def test_in_autocommit_a_lost_statement_is_repeated(database: Database, rows: Rows) -> None:
-    """It may have been kept, and its key makes that no difference."""
-    first = [kill]
+def test_a_statement_lost_in_autocommit_is_repeated(database: Database, rows: Rows) -> None:
+    """It may have been committed, which makes no difference because of its key."""
+    first = [terminate_backend]
 
     def work(session: Session) -> None:
         session.execute(text("SELECT 1"))
@@ -258,7 +258,7 @@ def test_in_autocommit_a_lost_statement_is_repeated(database: Database, rows: Ro
     assert database.events.count("retry", "commit_outcome_unknown") == 1
 
 
-def test_in_autocommit_it_must_be_idempotent(database: Database) -> None:
-    """What was kept before a failure would be done again."""
+def test_autocommit_requires_idempotent_work(database: Database) -> None:
+    """Statements that were committed before a failure would be executed again."""
     with pytest.raises(ValueError, match="needs idempotent=True"):
         database.run(sign_up, autocommit=True)

@@ -1,4 +1,4 @@
-"""`deadline`: every wait ends before it, and what was under way is cancelled or its connection closed."""
+"""Tests of `deadline`: each wait ends before the deadline, by cancelling the statement or closing the connection."""
 
 import dataclasses
 import socket
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.pool import QueuePool
-from support import ADD, Rows, added, slow_commits
+from support import ADD, Rows, added, create_slow_table
 
 from registration_persistence import Database, DatabaseSettings, deadline
 from registration_persistence.database.connection import BoundedConnection
@@ -28,13 +28,13 @@ def one(database_settings: DatabaseSettings) -> Iterator[Database]:
 
 
 def backend(database: Database) -> int:
-    """Which process serves the connection."""
+    """Return the pid of the backend."""
     with database.session() as session:
         return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
 def test_a_statement_is_cancelled(one: Database, rows: Rows) -> None:
-    """The server confirms it, so the connection stays, and nothing was kept."""
+    """The server confirms the cancellation, so the connection is kept, and nothing is committed."""
     first = backend(one)
     started = time.monotonic()
     with (
@@ -51,8 +51,8 @@ def test_a_statement_is_cancelled(one: Database, rows: Rows) -> None:
     assert added(rows) == 0
 
 
-def test_a_statement_in_autocommit_certainly_did_nothing(one: Database, rows: Rows) -> None:
-    """The server said that it was cancelled, so its outcome is known."""
+def test_a_cancelled_statement_in_autocommit_has_a_known_outcome(one: Database, rows: Rows) -> None:
+    """The server confirmed the cancellation, so the statement certainly committed nothing."""
     with pytest.raises(StatementTimeout), deadline(1), one.session(autocommit=True) as session:
         session.execute(
             text(ADD.replace("VALUES (gen_random_uuid()", "VALUES ((SELECT gen_random_uuid() FROM pg_sleep(10))"))
@@ -61,17 +61,17 @@ def test_a_statement_in_autocommit_certainly_did_nothing(one: Database, rows: Ro
     assert added(rows) == 0
 
 
-def test_a_commit_that_is_cancelled_kept_nothing(one: Database, rows: Rows) -> None:
-    """COMMIT is cut short like any statement, and the server says which way it went."""
-    slow_commits(one)
+def test_a_cancelled_commit_kept_nothing(one: Database, rows: Rows) -> None:
+    """COMMIT is cancelled like any statement, and the server reports the outcome."""
+    create_slow_table(one)
     with pytest.raises(StatementTimeout), deadline(1), one.session() as session:
         session.execute(text("INSERT INTO slow VALUES (1)"))
 
     assert rows("SELECT count(*) AS n FROM slow") == [{"n": 0}]
 
 
-def test_nothing_is_sent_when_it_has_passed(one: Database, rows: Rows) -> None:
-    """A statement for which no time is left is refused, and rolling back still works."""
+def test_no_statement_is_sent_after_the_deadline(one: Database, rows: Rows) -> None:
+    """The statement raises an error, and a rollback is still possible."""
     first = backend(one)
     with (
         pytest.raises(StatementTimeout, match="had passed, so the statement was not sent"),
@@ -86,8 +86,8 @@ def test_nothing_is_sent_when_it_has_passed(one: Database, rows: Rows) -> None:
     assert added(rows) == 0
 
 
-def test_a_commit_is_not_sent_when_it_has_passed(one: Database, rows: Rows) -> None:
-    """Where the block ends too late, nothing is kept, and that is certain."""
+def test_no_commit_is_sent_after_the_deadline(one: Database, rows: Rows) -> None:
+    """If the block ends too late, it is certain that nothing is committed."""
     with pytest.raises(StatementTimeout, match="not sent"), deadline(0.7), one.session() as session:
         session.execute(text(ADD))
         time.sleep(0.3)
@@ -95,16 +95,16 @@ def test_a_commit_is_not_sent_when_it_has_passed(one: Database, rows: Rows) -> N
     assert added(rows) == 0
 
 
-def test_a_lock_is_not_awaited_any_longer(one: Database, database: Database) -> None:
-    """Waiting for somebody else's lock is part of a statement."""
+def test_a_wait_for_a_lock_ends_at_the_deadline(one: Database, database: Database) -> None:
+    """The wait for a lock of another transaction is part of the statement."""
     with database.session() as holder:
         holder.execute(text("LOCK TABLE outbox"))
         with pytest.raises(StatementTimeout), deadline(1), one.session() as session:
             session.execute(text(ADD))
 
 
-def test_a_place_in_the_pool_is_not_awaited_any_longer(database_settings: DatabaseSettings) -> None:
-    """In `service` mode the wait for a connection ends with the deadline, and its limit is unchanged afterwards."""
+def test_a_wait_for_the_pool_ends_at_the_deadline(database_settings: DatabaseSettings) -> None:
+    """In `service` mode the checkout stops waiting at the deadline, and its own timeout is unchanged afterwards."""
     database = Database(dataclasses.replace(database_settings, pool_size=1, connect_timeout=2))
     with database.session() as first:
         first.execute(text("SELECT 1"))
@@ -120,11 +120,11 @@ def test_a_place_in_the_pool_is_not_awaited_any_longer(database_settings: Databa
     database.dispose()
 
 
-def test_connecting_goes_on_for_as_long_as_the_deadline_allows(one: Database) -> None:
-    """Nobody listens there: the attempts go on, further apart, until no time is left."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1]))
+def test_connecting_is_repeated_until_the_deadline(one: Database) -> None:
+    """If nothing listens there, the attempts are repeated at growing intervals until no time is left."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1]))
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable, match="Connection refused"), deadline(2):
             database.ping()
@@ -133,8 +133,8 @@ def test_connecting_goes_on_for_as_long_as_the_deadline_allows(one: Database) ->
     assert 3 <= database.events.count("wait", "not_ready") <= 12
 
 
-def test_a_server_that_accepts_and_says_nothing_is_given_up(one: Database) -> None:
-    """A listener that never answers is like a network that swallows everything."""
+def test_connecting_to_a_silent_server_ends_at_the_deadline(one: Database) -> None:
+    """A listener that never answers behaves like a network that drops all packets."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = Database(dataclasses.replace(one.settings, port=silent.getsockname()[1]))
         started = time.monotonic()
@@ -144,11 +144,11 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(one: Database) -> No
     assert time.monotonic() - started < 1.5
 
 
-def test_without_one_connecting_takes_the_connect_timeout(one: Database) -> None:
-    """The setting is the budget of all attempts together."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1], connect_timeout=2))
+def test_without_a_deadline_the_connect_timeout_applies(one: Database) -> None:
+    """The setting limits all attempts to connect together."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1], connect_timeout=2))
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable):
             database.ping()
@@ -157,29 +157,29 @@ def test_without_one_connecting_takes_the_connect_timeout(one: Database) -> None
 
 
 def test_warming_up_opens_the_connection(one: Database) -> None:
-    """The first request finds it open."""
+    """The first request finds an open connection."""
     assert one.warm_up()
     assert one.events.count("connection_opened", "cold") == 1
     backend(one)
     assert one.events.count("connection_opened") == 1
 
 
-def test_a_failed_warm_up_is_no_failed_initialisation(
+def test_a_failed_warm_up_raises_no_error(
     one: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is logged, and left to the first request."""
+    """The failure is logged, and the first request connects again."""
     monkeypatch.setattr("registration_persistence.database.database._WARM_UP_TIMEOUT_SECONDS", 0.5)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        database = Database(dataclasses.replace(one.settings, port=nobody.getsockname()[1]))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1]))
 
         assert not database.warm_up()
 
     assert "could not warm up, the first request will try again" in caplog.text
 
 
-def test_many_statements_in_one_call_may_take_long(database_settings: DatabaseSettings) -> None:
-    """Their answers come together, so that silence means nothing; of a single statement it does."""
+def test_executemany_may_exceed_the_statement_timeout(database_settings: DatabaseSettings) -> None:
+    """Its answers arrive together, so a silent server is expected; for a single statement it is an error."""
     database = Database(dataclasses.replace(database_settings, pool="lambda", statement_timeout=5))
     with database.session(autocommit=True) as session:
         driver = session.connection().connection.dbapi_connection
@@ -192,8 +192,8 @@ def test_many_statements_in_one_call_may_take_long(database_settings: DatabaseSe
     database.dispose()
 
 
-def test_waiting_for_notifications_is_no_silence(database_settings: DatabaseSettings) -> None:
-    """Nothing is asked of the server meanwhile."""
+def test_waiting_for_notifications_has_no_time_limit(database_settings: DatabaseSettings) -> None:
+    """No answer of the server is pending meanwhile."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     with database.session(autocommit=True) as session:
         driver = session.connection().connection.dbapi_connection
@@ -206,29 +206,29 @@ def test_waiting_for_notifications_is_no_silence(database_settings: DatabaseSett
 
 
 def late_copy_in(cursor: Cursor) -> None:
-    """Send rows for four seconds."""
+    """Send rows by COPY for four seconds."""
     cursor.execute("CREATE TEMP TABLE texts (text text)")
     with cursor.copy("COPY texts FROM STDIN") as copy:
         for _ in range(200):
-            copy.write_row(["x" * 40_000])  # psycopg collects smaller ones
+            copy.write_row(["x" * 40_000])  # psycopg buffers smaller rows
             time.sleep(0.02)
 
 
 def late_copy_out(cursor: Cursor) -> None:
-    """Receive rows for four seconds."""
+    """Receive rows by COPY for four seconds."""
     with cursor.copy("COPY (SELECT repeat('x', 10000) FROM generate_series(1, 2000)) TO STDOUT") as copy:
         for _ in copy.rows():
             time.sleep(0.02)
 
 
 def late_stream(cursor: Cursor) -> None:
-    """The same, row by row."""
+    """Receive rows one by one for four seconds."""
     for _ in cursor.stream("SELECT repeat('x', 10000) FROM generate_series(1, 2000)"):
         time.sleep(0.02)
 
 
 def late_fetches(cursor: Cursor) -> None:
-    """The same, in statements of their own."""
+    """Receive rows for four seconds, with one FETCH statement for each."""
     cursor.execute("DECLARE numbers CURSOR FOR SELECT generate_series(1, 200)")
     for _ in range(200):
         cursor.execute("FETCH numbers")
@@ -236,8 +236,8 @@ def late_fetches(cursor: Cursor) -> None:
 
 
 @pytest.mark.parametrize("act", [late_copy_in, late_copy_out, late_stream, late_fetches])
-def test_what_comes_in_pieces_ends_too(one: Database, act: Callable[[Cursor], None]) -> None:
-    """A COPY or a result that is read bit by bit is cut where the deadline passes."""
+def test_a_streamed_result_ends_at_the_deadline(one: Database, act: Callable[[Cursor], None]) -> None:
+    """A COPY or a result that is read in pieces is ended when the deadline passes."""
     started = time.monotonic()
     with pytest.raises(psycopg.Error), deadline(1), one.session() as session:
         driver = session.connection().connection.dbapi_connection

@@ -1,4 +1,4 @@
-"""TLS for real: what each `sslmode` accepts and refuses, against servers with certificates of our own making."""
+"""TLS connections: which servers each `sslmode` accepts, tested with certificates of our own authority."""
 
 import secrets
 import socket
@@ -19,7 +19,7 @@ from registration_persistence.database import certificates
 from registration_persistence.database.settings_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
 from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, PostgresServer, system_binaries
-from registration_persistence.testing import missing, open_server
+from registration_persistence.testing import open_server, skip_or_fail
 
 pytestmark = pytest.mark.tls
 
@@ -32,13 +32,13 @@ SHIPPED = Path(certificates.__file__).with_name("eu-west-1.pem")
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """The certificate authority that signs every server's certificate."""
+    """The certificate authority that signs the certificate of every server."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def roots(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files to verify a server against: ours, another authority's, and one that the package ships."""
+    """Files of root certificates: ours, another authority's, and one that the package ships."""
     folder = tmp_path_factory.mktemp("roots")
     authority.cert_pem.write_to_path(folder / "ours.pem")
     trustme.CA().cert_pem.write_to_path(folder / "foreign.pem")
@@ -47,10 +47,10 @@ def roots(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.fixture(scope="module")
 def server(authority: trustme.CA) -> Iterator[Server]:
-    """Servers that speak TLS only, by what is to be said of their certificate; each starts when first asked for."""
+    """Servers that only accept TLS, by the kind of their certificate; each is started when first used."""
     binaries = system_binaries()
     if binaries is None:
-        missing("the system has no PostgreSQL server with TLS: install the package postgresql")
+        skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
     yesterday = datetime.now(UTC) - timedelta(days=1)
     certificate = {
         "good": lambda: authority.issue_cert("localhost", "127.0.0.1"),
@@ -73,7 +73,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
                             "tls.key": issued.private_key_pem.bytes(),
                         },
                     )
-                ).address
+                ).server
             return running[kind]
 
         yield running_server
@@ -81,14 +81,14 @@ def server(authority: trustme.CA) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server_without_tls() -> Iterator[PostgresServer]:
-    """A server that was built without TLS."""
+    """A server without TLS."""
     with open_server("embedded") as address:
         yield address
 
 
 @pytest.fixture
 def opened() -> Iterator[Open]:
-    """Makes a `Database`, whose connections are closed at the end."""
+    """Create a `Database` whose connections are closed at the end of the test."""
     with ExitStack() as databases:
 
         def made(settings: DatabaseSettings) -> Database:
@@ -101,7 +101,7 @@ def opened() -> Iterator[Open]:
 
 @pytest.fixture
 def production(server: Server, secrets_manager: LocalSecretsManager) -> Callable[[str], dict[str, str]]:
-    """The environment of a service in production, whose secret opens the server of this kind."""
+    """The environment of a service in production, with a secret for the given kind of server."""
 
     def environ(kind: str) -> dict[str, str]:
         address = server(kind)
@@ -134,21 +134,21 @@ def settings_for(
 
 
 def tls_as_the_server_sees_it(database: Database) -> tuple[bool, str]:
-    """Return whether this connection uses TLS, and which version."""
+    """Return whether this connection uses TLS, and which version, according to the server."""
     with database.session() as session:
         row = session.execute(text("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).one()
     return row.ssl, row.version
 
 
-def refusal(database: Database) -> RegistrationPersistenceError:
-    """Return the error that connecting ends with."""
+def connection_error(database: Database) -> RegistrationPersistenceError:
+    """Connect, and return the error."""
     with pytest.raises(RegistrationPersistenceError) as raised:
         database.ping()
     return raised.value
 
 
-def all_that_a_log_could_show(error: BaseException) -> str:
-    """Return *error* with its causes and every local variable on the way."""
+def full_report(error: BaseException) -> str:
+    """Return *error* with its causes and every local variable of their frames."""
     report = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     return report + str(error) + repr(error)
 
@@ -158,10 +158,10 @@ def test_production_reaches_its_server_over_tls(
     opened: Open,
     production: Callable[[str], dict[str, str]],
     roots: dict[str, Path],
-    sslmode: str,
+    sslmode: SslMode,
     root: str | None,
 ) -> None:
-    """Each mode that production may use connects with the secret's password, encrypted in both sides' eyes."""
+    """Each mode that production may use connects with the secret's password; client and server report TLS."""
     environ = production("good") | {"APP_DATABASE_SSLMODE": sslmode}
     if root is not None:
         environ["APP_DATABASE_SSL_ROOT_CERT"] = str(roots[root])
@@ -173,7 +173,7 @@ def test_production_reaches_its_server_over_tls(
     assert (True, "TLSv1.3") == tls_as_the_server_sees_it(database)
 
 
-def test_require_is_what_production_does_unasked(opened: Open, production: Callable[[str], dict[str, str]]) -> None:
+def test_require_is_the_default_in_production(opened: Open, production: Callable[[str], dict[str, str]]) -> None:
     """Without `APP_DATABASE_SSLMODE` the connection is encrypted."""
     database = opened(DatabaseSettings.from_env(production("good")))
 
@@ -191,34 +191,34 @@ def test_verify_full_accepts_each_name_of_the_certificate(
 
 
 @pytest.mark.parametrize("sslmode", ["allow", "prefer"])
-def test_weaker_modes_end_up_encrypted_where_the_server_insists(opened: Open, server: Server, sslmode: SslMode) -> None:
-    """What may go without TLS in `test` uses it with a server that takes nothing else."""
+def test_weaker_modes_use_tls_if_the_server_requires_it(opened: Open, server: Server, sslmode: SslMode) -> None:
+    """A mode that allows plain text in `test` uses TLS with a server that accepts nothing else."""
     assert opened(settings_for(server("good"), sslmode)).ping().encrypted
 
 
-def test_health_says_when_nothing_is_encrypted(opened: Open, server_without_tls: PostgresServer) -> None:
+def test_health_reports_a_plain_text_connection(opened: Open, server_without_tls: PostgresServer) -> None:
     """`Health.encrypted` is false on a connection without TLS."""
     health = opened(settings_for(server_without_tls, "prefer", host="127.0.0.1")).ping()
 
     assert not health.encrypted
 
 
-def test_require_does_not_settle_for_less(opened: Open, server_without_tls: PostgresServer) -> None:
-    """A server without TLS is refused before it hears a password, and trying again is not advised."""
-    error = refusal(opened(settings_for(server_without_tls, "require", host="127.0.0.1")))
+def test_require_rejects_a_server_without_tls(opened: Open, server_without_tls: PostgresServer) -> None:
+    """The password is not sent, and the error is not retryable."""
+    error = connection_error(opened(settings_for(server_without_tls, "require", host="127.0.0.1")))
 
     assert (ConnectionRejected, False) == (type(error), error.retryable)
     assert "server does not support SSL, but SSL was required" in str(error)
 
 
-def test_plaintext_is_refused_by_the_server(
+def test_a_server_may_reject_plain_text(
     opened: Open, production: Callable[[str], dict[str, str]], secrets_manager: LocalSecretsManager
 ) -> None:
-    """A connection without TLS ends in `ConnectionRejected`, and no other password is asked for however often."""
+    """A connection without TLS ends in `ConnectionRejected`, and the secret is not read again for it."""
     environ = production("good") | {"APP_ENVIRONMENT": "test", "APP_DATABASE_SSLMODE": "disable"}
     database = opened(DatabaseSettings.from_env(environ))
 
-    errors = [refusal(database) for _ in range(3)]
+    errors = [connection_error(database) for _ in range(3)]
 
     assert [(ConnectionRejected, False)] * 3 == [(type(error), error.retryable) for error in errors]
     assert "no pg_hba.conf entry" in str(errors[0])
@@ -227,8 +227,8 @@ def test_plaintext_is_refused_by_the_server(
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
-def test_production_refuses_to_go_without_tls(secrets_manager: LocalSecretsManager, sslmode: str) -> None:
-    """A mode that can send data in the clear is a `ConfigurationError`, before any secret or server is asked."""
+def test_production_requires_tls(secrets_manager: LocalSecretsManager, sslmode: SslMode) -> None:
+    """A mode that allows plain text is a `ConfigurationError`, before a secret is read or a server contacted."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0)
         environ = {
@@ -259,36 +259,36 @@ def test_production_refuses_to_go_without_tls(secrets_manager: LocalSecretsManag
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "refused",
 )
-def test_a_certificate_that_proves_nothing_is_refused(
+def test_an_untrusted_certificate_is_rejected(
     opened: Open, server: Server, roots: dict[str, Path], case: tuple[str, SslMode, str], problem: str
 ) -> None:
-    """A server that cannot prove who it is is refused for good, with the reason and without the password."""
+    """The error is permanent, has the reason, and does not contain the password."""
     kind, sslmode, root = case
     address = server(kind)
     database = opened(settings_for(address, sslmode, roots[root]))
 
-    error = refusal(database)
+    error = connection_error(database)
 
     assert (ConnectionRejected, False) == (type(error), error.retryable)
     assert problem in str(error)
     assert f"postgres at localhost:{address.port}" in str(error)
-    assert address.password not in all_that_a_log_could_show(error)
+    assert address.password not in full_report(error)
 
 
-def test_a_refused_certificate_is_not_taken_for_a_wrong_password(
+def test_a_rejected_certificate_does_not_reread_the_secret(
     opened: Open,
     production: Callable[[str], dict[str, str]],
     roots: dict[str, Path],
     secrets_manager: LocalSecretsManager,
 ) -> None:
-    """In production a wrong certificate costs one read of the secret, however often the service tries."""
+    """In production the secret is read once, however often the service connects."""
     environ = production("good") | {
         "APP_DATABASE_SSLMODE": "verify-full",
         "APP_DATABASE_SSL_ROOT_CERT": str(roots["foreign"]),
     }
     database = opened(DatabaseSettings.from_env(environ))
 
-    errors = [refusal(database) for _ in range(3)]
+    errors = [connection_error(database) for _ in range(3)]
 
     assert [ConnectionRejected] * 3 == [type(error) for error in errors]
     assert (0, 0) == (database.events.count("login_rejected"), database.events.count("connection_opened"))
@@ -300,44 +300,44 @@ def test_a_refused_certificate_is_not_taken_for_a_wrong_password(
     [("misnamed", "verify-ca", "ours"), ("misnamed", "require", None), ("expired", "require", None)],
     ids=lambda case: "-".join(filter(None, case)),
 )
-def test_a_mode_that_checks_less_accepts_more(
+def test_weaker_verification_accepts_more_certificates(
     opened: Open, server: Server, roots: dict[str, Path], case: tuple[str, SslMode, str | None]
 ) -> None:
-    """`verify-ca` looks at no name, and `require` at neither name nor expiry: the same servers are accepted."""
+    """`verify-ca` ignores the name, and `require` ignores name and expiry, so the same servers are accepted."""
     kind, sslmode, root = case
     database = opened(settings_for(server(kind), sslmode, None if root is None else roots[root]))
 
     assert (True, "TLSv1.3") == tls_as_the_server_sees_it(database)
 
 
-def test_a_broken_file_of_roots_is_refused(opened: Open, server: Server, tmp_path: Path) -> None:
-    """A file without certificates verifies nothing, and the error names it."""
+def test_an_invalid_file_of_roots_is_rejected(opened: Open, server: Server, tmp_path: Path) -> None:
+    """If the file has no certificates, the error names it."""
     file = tmp_path / "empty.pem"
     file.write_text("not a certificate")
 
-    error = refusal(opened(settings_for(server("good"), "verify-full", file)))
+    error = connection_error(opened(settings_for(server("good"), "verify-full", file)))
 
     assert (ConnectionRejected, False) == (type(error), error.retryable)
     assert f'could not read root certificate file "{file}"' in str(error)
 
 
-@pytest.mark.parametrize("octets", [1, 65_536], ids=["reset", "closed"])
-def test_a_handshake_that_breaks_off_may_be_repeated(opened: Open, octets: int) -> None:
-    """A server that goes away in the TLS handshake is not there, which is no verdict of its TLS policy."""
+@pytest.mark.parametrize("length", [1, 65_536], ids=["reset", "closed"])
+def test_an_interrupted_handshake_is_retryable(opened: Open, length: int) -> None:
+    """A server that closes the connection in the TLS handshake is unavailable, and has not rejected TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def agree_to_tls_and_hang_up() -> None:
+        def accept_tls_and_close() -> None:
             client, _ = listener.accept()
             with client:
                 client.recv(8)
                 client.sendall(b"S")
-                client.recv(octets)  # what is left unread makes the kernel answer with a reset
+                client.recv(length)  # if bytes are left unread, the kernel resets the connection
 
-        thread = Thread(target=agree_to_tls_and_hang_up, daemon=True)
+        thread = Thread(target=accept_tls_and_close, daemon=True)
         thread.start()
         address = PostgresServer("127.0.0.1", listener.getsockname()[1], "postgres", "never sent")
 
-        error = refusal(opened(settings_for(address, "require", host="127.0.0.1", connect_timeout=2)))
+        error = connection_error(opened(settings_for(address, "require", host="127.0.0.1", connect_timeout=2)))
         thread.join(5)
 
     assert (DatabaseUnavailable, True) == (type(error), error.retryable), str(error)
@@ -347,7 +347,7 @@ def test_a_handshake_that_breaks_off_may_be_repeated(opened: Open, octets: int) 
     ("sslmode", "expected"), [("require", None), ("verify-ca", "eu-west-1.pem"), ("verify-full", "eu-west-1.pem")]
 )
 def test_an_aurora_host_is_verified_against_its_regions_roots(sslmode: SslMode, expected: str | None) -> None:
-    """For an endpoint of AWS the file that the package ships is used, where the mode verifies."""
+    """For an endpoint of AWS, a verifying mode uses the root file of the region that the package ships."""
     settings = DatabaseSettings(
         host="registrations.cluster-c1a2b3.eu-west-1.rds.amazonaws.com",
         name="registrations",

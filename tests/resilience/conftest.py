@@ -1,4 +1,4 @@
-"""What the resilience tests share."""
+"""Fixtures of the resilience tests."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def handler(tmp_path: Path) -> str:
-    """A Lambda handler that does as its event says: `raise`, `exit`, `sleep` or `read`; else echoes it."""
+    """A Lambda handler that obeys the events `raise`, `exit`, `sleep` and `read`, and returns any other event."""
     file = tmp_path / "handler.py"
     file.write_text(_HANDLER)
     return f"{file}:handle"
@@ -26,12 +26,12 @@ def handle(event, context):
         case "raise":
             raise TooManyConnections("no slot")
         case "exit":
-            sys.exit("gone for good")
+            sys.exit("the handler exits")
         case "sleep":
             time.sleep(30)
         case "read":
             settings = DatabaseSettings.from_env()
             return SecretsManagerCredentials(settings.secret_arn, region=settings.secret_region).current().username
-    print("heard", event)
-    return {"event": event, "left": context.get_remaining_time_in_millis(), "name": context.function_name}
+    print("event", event)
+    return {"event": event, "remaining": context.get_remaining_time_in_millis(), "name": context.function_name}
 """

@@ -1,4 +1,4 @@
-"""What runs in the processes of the resilience tests: a service as its users write it, and what they would measure."""
+"""The handlers of the resilience tests: a service as its users write it, with measurements."""
 
 import os
 import time
@@ -11,12 +11,12 @@ from registration_persistence import Consent, RegistrationPersistenceError, Regi
 from registration_persistence.database import DatabaseEvent
 from registration_persistence.errors import CommitOutcomeUnknown
 
-_happened: dict[str, int] = {}
+_events: dict[str, int] = {}
 
 
 def _count(event: DatabaseEvent) -> None:
     key = f"{event.name}: {event.cause}"
-    _happened[key] = _happened.get(key, 0) + 1
+    _events[key] = _events.get(key, 0) + 1
 
 
 get_db().events.subscribe(_count)
@@ -25,12 +25,12 @@ if os.environ.get("WARM_UP"):
 
 
 def events(_event: Any = None, _context: Any = None) -> dict[str, int]:
-    """Say what happened to the database's connections so far."""
-    return _happened
+    """Return the number of events of the database, by name and cause."""
+    return _events
 
 
 def sign_up(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Register one mailbox within the invocation, and say which backend did it."""
+    """Register one mailbox before the invocation ends, and return the backend that did it."""
 
     def work(session: Session) -> int:
         RegistrationRepository(session).register(f"{event['key']}@example.com", idempotency_key=event["key"])
@@ -38,7 +38,7 @@ def sign_up(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
     with deadline(context):
         backend = get_db().run(work, idempotent=event.get("idempotent", False))
-    return {"backend": backend, "user": _user(), "happened": _happened}
+    return {"backend": backend, "user": _user(), "events": _events}
 
 
 def _user() -> str:
@@ -47,10 +47,10 @@ def _user() -> str:
 
 
 def load(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Register mailbox after mailbox for a while, each within its own deadline.
+    """Register one mailbox after the other, each with its own deadline.
 
-    The event has `name`, which begins each key; `seconds`, the length of the load; `deadline` of each request, in
-    seconds; `pause`, how long to idle after every tenth request; `idempotent`, for `run`; `attempts`.
+    The event has `name`, the prefix of each key; `seconds`, the duration of the load; `deadline` of each request in
+    seconds; `pause` after every tenth request in seconds; `idempotent` and `attempts`, the arguments of `run`.
     """
     kept: list[str] = []
     failed: list[dict[str, Any]] = []
@@ -69,11 +69,11 @@ def load(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         except CommitOutcomeUnknown:
             unknown.append(key)
         except RegistrationPersistenceError as error:
-            failed.append({"key": key, "type": type(error).__name__, "said": str(error)})
+            failed.append({"key": key, "type": type(error).__name__, "message": str(error)})
         slowest = max(slowest, time.monotonic() - started)
         if number % 10 == 0:
             time.sleep(event.get("pause", 0))
-    return {"kept": kept, "failed": failed, "unknown": unknown, "slowest": slowest, "happened": _happened}
+    return {"kept": kept, "failed": failed, "unknown": unknown, "slowest": slowest, "events": _events}
 
 
 def _registering(key: str) -> Any:
@@ -86,20 +86,20 @@ def _registering(key: str) -> Any:
 
 
 def replay(event: dict[str, Any], context: Any) -> None:
-    """Send the sign-ups of these keys once more, as clients do that heard nothing."""
+    """Repeat the sign-ups of `keys`, as clients do if they got no reply."""
     with deadline(context):
         for key in event["keys"]:
             get_db().run(_registering(key), idempotent=True)
 
 
 def sleep_in_a_statement(event: dict[str, Any], context: Any) -> None:
-    """Keep the server at work for `seconds`, with the connection opened before."""
+    """Execute a statement that takes `seconds`, on a connection that is open already."""
     with deadline(context), get_db().session(autocommit=event.get("autocommit", False)) as session:
         session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": event["seconds"]})
 
 
 def idle_in_a_transaction(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Idle inside the transaction for `seconds` at the first attempt, for the server to end it."""
+    """Idle in the transaction for `seconds` in the first attempt, so that the server ends it."""
     attempts: list[int] = []
 
     def work(session: Session) -> None:
@@ -115,7 +115,7 @@ def idle_in_a_transaction(event: dict[str, Any], context: Any) -> dict[str, Any]
 
 
 def units(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Do so many units of work, of every kind in turn: sign up, read, read with parameters of another type."""
+    """Run `units` units of work of different kinds: sign-ups, and reads with parameters of different types."""
     kept: list[str] = []
     failed: list[dict[str, Any]] = []
     for number in range(event["units"]):
@@ -126,14 +126,14 @@ def units(event: dict[str, Any], _context: Any) -> dict[str, Any]:
                 kept.append(key)
             else:
                 _read(number, key)
-        except Exception as error:  # noqa: BLE001 wrong parameters are errors of any kind
-            failed.append({"key": key, "type": type(error).__name__, "said": str(error)})
+        except Exception as error:  # noqa: BLE001 wrong parameters cause errors of any class
+            failed.append({"key": key, "type": type(error).__name__, "message": str(error)})
     return {"units": event["units"], "kept": kept, "failed": failed, "unknown": []}
 
 
 def _read(number: int, key: str) -> None:
     options: dict[str, Any] = [{}, {"autocommit": True}, {"read_only": True}][number % 3]
-    # psycopg would prepare a statement at its sixth run on a connection.
+    # psycopg prepares a statement at its sixth execution on a connection, if it is not told otherwise.
     runs = 8 if number % 5 == 0 else 1
     with get_db().session(**options) as session:
         for _ in range(runs):

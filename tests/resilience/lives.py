@@ -1,4 +1,4 @@
-"""Handlers for what a process goes through: forks, a SnapStart snapshot and its restoring, SIGTERM."""
+"""A handler for the life of a process: forks, a SnapStart snapshot and its restore, SIGTERM."""
 
 import os
 import signal
@@ -16,32 +16,32 @@ _hooks: dict[str, list[Callable[[], None]]] = {"before": [], "after": []}
 
 
 class SnapshotRestore(ModuleType):
-    """A stand-in for the module of Lambda's runtime, which calls its hooks when it is told to."""
+    """A stand-in for the module of Lambda's runtime; `live` calls its hooks."""
 
     def register_before_snapshot(self, hook: Callable[[], None]) -> None:
-        """Note *hook*; those before a snapshot are called in reverse order."""
+        """Store *hook*; hooks before a snapshot are called in reverse order."""
         _hooks["before"].insert(0, hook)
 
     def register_after_restore(self, hook: Callable[[], None]) -> None:
-        """Note *hook*."""
+        """Store *hook*."""
         _hooks["after"].append(hook)
 
 
 sys.modules["snapshot_restore_py"] = SnapshotRestore("snapshot_restore_py")
-_heard: list[int] = []
+_received_signals: list[int] = []
 if os.environ.get("SURVIVE"):
-    signal.signal(signal.SIGTERM, lambda number, _frame: _heard.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _frame: _received_signals.append(number))
 
 get_db().warm_up()
 
 
 def live(event: str, _context: Any) -> dict[str, Any]:
-    """Do what *event* says, and tell who serves the connection, as whom, and what has happened so far."""
+    """Obey *event*, and return the backend and the user of the connection and the events so far."""
     if event in _hooks:
         for hook in _hooks[event]:
             hook()
     if event == "use":
-        return {"backend": _backend(), "user": _user(), "opened": _opened(), "heard": _heard}
+        return {"backend": _backend(), "user": _user(), "opened": _opened(), "received_signals": _received_signals}
     if event == "fork":
         return {"before": _backend(), "children": _fork(4), "after": _backend()}
     return {"hooks": {moment: len(hooks) for moment, hooks in _hooks.items()}, "opened": _opened()}
@@ -64,7 +64,7 @@ def _opened() -> dict[str, int]:
 
 
 def _fork(children: int) -> list[int]:
-    """Let as many children use the database at once, and return the backends that served them."""
+    """Fork children that use the database at the same time, and return their backends."""
     backends = []
     pipes = [os.pipe() for _ in range(children)]
     pids = []
@@ -74,7 +74,7 @@ def _fork(children: int) -> list[int]:
             try:
                 os.close(reader)
                 os.write(writer, str(_backend()).encode())
-            except BaseException:  # noqa: BLE001 the child ends here, whatever happens
+            except BaseException:  # noqa: BLE001 the child ends here after every error
                 traceback.print_exc()
             finally:
                 os._exit(0)

@@ -1,7 +1,8 @@
-"""The writer crashes, restarts, is demoted: what was not in COMMIT is repeated, nothing is lost and nothing doubled."""
+"""The writer crashes, restarts or is demoted: work without a COMMIT is repeated, and nothing is lost or duplicated."""
 
 from collections.abc import Callable
 from threading import Thread
+from typing import Any
 
 import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
@@ -11,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from registration_persistence import Database, RegistrationRepository, deadline
 from registration_persistence.errors import DatabaseUnavailable, WriterMoved
-from registration_persistence.sandbox import LambdaProcess
+from registration_persistence.sandbox import LambdaProcess, wait_until
 from registration_persistence.testing import FailOver, Fault, RegistrationEnvironment, Restart, StartLambda
 
 
 def under_load(
     lambda_process: StartLambda, seconds: float, **event: object
-) -> tuple[list[LambdaProcess], Callable[[], list[dict[str, object]]]]:
-    """Start four processes that sign people up, and return them with what waits for their results."""
+) -> tuple[list[LambdaProcess], Callable[[], list[dict[str, Any]]]]:
+    """Start four processes that sign up mailboxes; return them, and a function that waits for their results."""
     processes = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(4)]
     for process in processes:
         process.wait_ready()
@@ -28,30 +29,30 @@ def under_load(
 
 
 @pytest.mark.parametrize("idempotent", [False, True])
-def test_a_failover_loses_and_doubles_nothing(
+def test_a_failover_loses_and_duplicates_nothing(
     registration_environment: RegistrationEnvironment,
     lambda_process: StartLambda,
     fail_over: FailOver,
     *,
     idempotent: bool,
 ) -> None:
-    """The primary is killed, the endpoint points to the standby after 3 s; only what was in COMMIT may be unknown."""
+    """The primary crashes, and the endpoint moves after 3 s; only requests in COMMIT may have an unknown outcome."""
     registration_environment.cluster.add_standby()
     processes, results_of = under_load(lambda_process, 6, idempotent=idempotent)
     fail_over(switch_after=3)
     results = results_of()
 
-    assert [] == [failure for result in results for failure in result["failed"]]  # type: ignore[attr-defined]  # the result was JSON
+    assert [] == [failure for result in results for failure in result["failed"]]
     assert_exact(registration_environment, results)
     if idempotent:
         assert [] == failures(results)
     else:
         unknown = failures(results)
-        assert len(unknown) <= len(processes), "one request of each process can have been in COMMIT"
+        assert len(unknown) <= len(processes), "only one request of each process was in COMMIT"
         for process, result in zip(processes, results, strict=True):
             if result["unknown"]:
                 lambda_process(handler("replay")).invoke({"keys": result["unknown"]})
-                result["kept"] = [*result["kept"], *result["unknown"]]  # type: ignore[misc]  # the result was JSON
+                result["kept"] = [*result["kept"], *result["unknown"]]
             assert process.log.count("Traceback") == 0
         assert_exact(registration_environment, results)
 
@@ -59,7 +60,7 @@ def test_a_failover_loses_and_doubles_nothing(
 def test_a_restart_fails_nothing(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, restart: Restart
 ) -> None:
-    """A server that shuts down, is away, and says that it is starting up, is waited for."""
+    """Requests wait for a server that shuts down, is stopped, and starts up."""
     _, results_of = under_load(lambda_process, 5, idempotent=True)
     restart(down_for=1.0)
     restart(down_for=0.0)
@@ -69,8 +70,10 @@ def test_a_restart_fails_nothing(
     assert_exact(registration_environment, results)
 
 
-def test_a_demoted_writer_is_left(registration_environment: RegistrationEnvironment, read_only: Fault) -> None:
-    """The write that meets it is refused; the next unit of work is on a new connection, once there is a writer."""
+def test_a_connection_to_a_demoted_writer_is_replaced(
+    registration_environment: RegistrationEnvironment, read_only: Fault
+) -> None:
+    """The first write fails; the next unit of work uses a new connection, as soon as the server accepts writes."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     with database.session() as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))
@@ -89,10 +92,10 @@ def test_a_demoted_writer_is_left(registration_environment: RegistrationEnvironm
     database.dispose()
 
 
-def test_a_pool_leaves_a_demoted_writer_as_a_whole(
+def test_a_pool_replaces_every_connection_to_a_demoted_writer(
     registration_environment: RegistrationEnvironment, read_only: Fault
 ) -> None:
-    """What one connection has met is true for all of them."""
+    """After one connection has found a demoted writer, the others are replaced, too."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="service", APP_DATABASE_POOL_SIZE="2"))
 
     def backends() -> set[int]:
@@ -108,7 +111,7 @@ def test_a_pool_leaves_a_demoted_writer_as_a_whole(
 
 
 def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvironment, read_only: Fault) -> None:
-    """The work is repeated on another connection, as soon as there is one that writes."""
+    """The work is repeated on another connection, as soon as the server accepts writes."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     database.ping()
     backends = []
@@ -120,8 +123,8 @@ def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvi
     with read_only():
         running = Thread(target=database.run, args=(work,))
         running.start()
-        while not database.events.count("wait", "not_ready"):
-            assert running.is_alive()
+        wait_until(lambda: database.events.count("wait", "not_ready"), "the database waits for a writer")
+        assert running.is_alive()
     running.join()
 
     assert len(set(backends)) == 2
@@ -129,12 +132,12 @@ def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvi
     database.dispose()
 
 
-def test_a_demoted_writer_is_seen_after_idling(
+def test_a_demoted_writer_is_detected_after_idling(
     registration_environment: RegistrationEnvironment,
     read_only: Fault,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The question after half a minute is whether the server is alive and still the writer."""
+    """The probe of an idle connection checks that the server is alive and still the writer."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     database.ping()
     monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
@@ -146,8 +149,8 @@ def test_a_demoted_writer_is_seen_after_idling(
     database.dispose()
 
 
-def test_a_read_only_transaction_of_ones_own_is_left_alone(registration_environment: RegistrationEnvironment) -> None:
-    """Writing in it is a mistake of the service, and its connection stays."""
+def test_a_write_in_a_read_only_transaction_is_no_demotion(registration_environment: RegistrationEnvironment) -> None:
+    """It is a mistake of the service, and the connection stays open."""
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     for options, statement in (({"read_only": True}, "SELECT 1"), ({}, "SET TRANSACTION READ ONLY")):
         with (

@@ -1,4 +1,4 @@
-"""Lambda freezes a process between invocations, and servers do not wait: the first request afterwards succeeds."""
+"""Lambda freezes a process between invocations, and servers close its sessions: the next request succeeds."""
 
 from resilience.outcomes import handler
 
@@ -8,10 +8,10 @@ from registration_persistence.testing import Freeze, RegistrationEnvironment, St
 def test_the_first_request_after_a_thaw_succeeds(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, freeze: Freeze
 ) -> None:
-    """The server closed the idle session meanwhile; that is seen without asking, and the statement runs once."""
-    at = registration_environment
-    with at.connect() as connection:
-        connection.execute(f"ALTER DATABASE {at.name} SET idle_session_timeout = '500ms'")
+    """The closed session is detected without a round trip, and the statement is executed once."""
+    env = registration_environment
+    with env.connect() as connection:
+        connection.execute(f"ALTER DATABASE {env.name} SET idle_session_timeout = '500ms'")
     process = lambda_process(handler("sign_up"))
     before = process.invoke({"key": "before"})
 
@@ -19,17 +19,17 @@ def test_the_first_request_after_a_thaw_succeeds(
     after = process.invoke({"key": "after"})
 
     assert before["backend"] != after["backend"]
-    assert after["happened"].get("retry: connection lost") is None
-    assert after["happened"]["connection_opened: thaw"] == 1
-    with at.connect() as connection:
+    assert after["events"].get("retry: connection_lost") is None
+    assert after["events"]["connection_opened: thaw"] == 1
+    with env.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (2,)
         assert connection.execute("SELECT count(*) FROM registration_events").fetchone() == (2,)
 
 
-def test_a_short_freeze_changes_nothing(
+def test_the_connection_survives_a_short_freeze(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, freeze: Freeze
 ) -> None:
-    """A connection that the server kept is used on."""
+    """A connection that the server has kept open is used again."""
     process = lambda_process(handler("sign_up"))
     before = process.invoke({"key": "before"})
 

@@ -1,4 +1,4 @@
-"""docs/howto/test-your-service.md is true: its files are a test suite that passes."""
+"""The files of docs/howto/test-your-service.md are a test suite that passes."""
 
 import os
 import re
@@ -10,10 +10,10 @@ PAGE = Path(__file__).parents[2] / "docs/howto/test-your-service.md"
 
 
 def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
-    """In a folder with nothing but the files that the page shows, every test runs and passes."""
+    """In a folder with only the files of the page, every test runs and passes."""
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         name = re.match(r"# ([a-z_]+\.py)\n", block)
-        assert name, "a block does not say which file it is"
+        assert name, "a code block has no file name"
         (tmp_path / name[1]).write_text(block, encoding="utf-8")
 
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
@@ -31,7 +31,7 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_fixture() -> None:
-    """Each fault of the plugin is in the page's table, and nothing else is."""
+    """The table of the page lists the faults of the plugin, and nothing else."""
     from registration_persistence.testing import faults
 
     table = set(re.findall(r"^\| `(\w+)\(", PAGE.read_text(encoding="utf-8"), re.MULTILINE))

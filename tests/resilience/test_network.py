@@ -1,4 +1,4 @@
-"""The network swallows packets, or loses replies: every wait ends, and nobody is told what is not known."""
+"""The network drops packets or loses replies: every wait ends, and unknown outcomes are reported as unknown."""
 
 import time
 from collections.abc import Iterator
@@ -14,51 +14,50 @@ from registration_persistence import Database, RegistrationRepository, deadline
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, DatabaseUnavailable
 from registration_persistence.testing import Fault, RegistrationEnvironment, StartLambda
 
-# Seconds that a test of this page may take where a wait that has no end would hang it.
-BOUND = 15.0
+MAX_TEST_SECONDS = 15.0
 
 
 @pytest.fixture
 def database(registration_environment: RegistrationEnvironment) -> Iterator[Database]:
-    """What a Lambda has, with a short statement timeout, and its connection open."""
-    made = Database(
+    """The database of a Lambda, with a short statement timeout and an open connection."""
+    database = Database(
         registration_environment.settings(
             APP_DATABASE_POOL="lambda",
             APP_DATABASE_STATEMENT_TIMEOUT="2",
-            # The server holds the locks of a client that vanished for as long.
+            # The server keeps the locks of a disappeared client for this long.
             APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT="1",
         )
     )
-    made.ping()
-    yield made
-    made.dispose()
+    database.ping()
+    yield database
+    database.dispose()
 
 
 @contextmanager
 def after(seconds: float, fault: Fault) -> Iterator[None]:
-    """Cause *fault* in the middle of what the block does, until it has ended."""
-    over = Event()
+    """Cause *fault* after *seconds*, until the block has ended."""
+    block_ended = Event()
 
-    def cause() -> None:
+    def cause_fault() -> None:
         time.sleep(seconds)
         with fault():
-            over.wait(60)
+            block_ended.wait(60)
 
-    thread = Thread(target=cause)
+    thread = Thread(target=cause_fault)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        block_ended.set()
         thread.join()
 
 
 @contextmanager
-def measured(longest: float) -> Iterator[None]:
-    """Fail where the block takes longer than this many seconds."""
+def at_most(seconds: float) -> Iterator[None]:
+    """Fail if the block takes longer than *seconds*."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < longest
+    assert time.monotonic() - started < seconds
 
 
 def sign_up(session: Session) -> None:
@@ -67,10 +66,10 @@ def sign_up(session: Session) -> None:
 
 
 @pytest.mark.parametrize("seconds", [3.0, 29.0])
-def test_a_statement_that_had_arrived(database: Database, drop_packets: Fault, seconds: float) -> None:
-    """TCP misses nothing then: the deadline ends the wait, or before it the silence beyond the statement timeout."""
+def test_a_statement_whose_reply_is_dropped(database: Database, drop_packets: Fault, seconds: float) -> None:
+    """TCP does not detect the loss: the wait ends at the deadline, or 2 s after the statement timeout."""
     with (
-        measured(min(seconds, BOUND)),
+        at_most(min(seconds, MAX_TEST_SECONDS)),
         after(0.3, drop_packets),
         pytest.raises(ConnectionLost) as raised,
         deadline(seconds),
@@ -83,10 +82,10 @@ def test_a_statement_that_had_arrived(database: Database, drop_packets: Fault, s
 
 
 @pytest.mark.parametrize("seconds", [3.0, 29.0])
-def test_a_statement_that_does_not_arrive(database: Database, drop_packets: Fault, seconds: float) -> None:
-    """What was sent stays unacknowledged; the next request, when the network is back, is on another connection."""
+def test_a_statement_that_is_dropped(database: Database, drop_packets: Fault, seconds: float) -> None:
+    """The statement stays unacknowledged; when the network works again, the next request uses another connection."""
     with (
-        measured(min(seconds, BOUND)),
+        at_most(min(seconds, MAX_TEST_SECONDS)),
         ExitStack() as network,
         pytest.raises(ConnectionLost),
         deadline(seconds),
@@ -100,12 +99,12 @@ def test_a_statement_that_does_not_arrive(database: Database, drop_packets: Faul
     assert database.events.count("connection_opened", "lost") == 1
 
 
-def test_in_autocommit_the_outcome_is_unknown(
+def test_a_dropped_statement_in_autocommit_has_an_unknown_outcome(
     registration_environment: RegistrationEnvironment, database: Database, drop_packets: Fault
 ) -> None:
-    """The one statement may have been kept; sending it again with its key gives one row."""
+    """The statement may have been kept; a replay with its key leaves one row."""
     with (
-        measured(3),
+        at_most(3),
         ExitStack() as network,
         pytest.raises(CommitOutcomeUnknown),
         deadline(3),
@@ -120,15 +119,15 @@ def test_in_autocommit_the_outcome_is_unknown(
 
 
 @pytest.mark.parametrize("seconds", [3.0, 29.0])
-def test_a_commit_that_does_not_arrive(
+def test_a_commit_that_is_dropped(
     registration_environment: RegistrationEnvironment,
     database: Database,
     drop_packets: Fault,
     seconds: float,
 ) -> None:
-    """Its outcome counts as unknown, is not repeated, and the replay with the key gives one row."""
+    """Its outcome is unknown, the work is not repeated, and a replay with the key leaves one row."""
     with (
-        measured(min(seconds, BOUND)),
+        at_most(min(seconds, MAX_TEST_SECONDS)),
         ExitStack() as network,
         pytest.raises(CommitOutcomeUnknown) as raised,
         deadline(seconds),
@@ -146,10 +145,10 @@ def test_a_commit_that_does_not_arrive(
     assert rows_by_key(registration_environment) == {"ada": 1}
 
 
-def test_a_commit_whose_answer_is_lost(
+def test_a_commit_whose_reply_is_dropped(
     registration_environment: RegistrationEnvironment, database: Database, drop_packets: Fault
 ) -> None:
-    """The server has kept it, the client cannot know, and the replay finds it."""
+    """The server has kept the row, the client cannot know, and the replay finds it."""
     with registration_environment.connect() as connection:
         connection.execute(
             "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS"
@@ -160,7 +159,7 @@ def test_a_commit_whose_answer_is_lost(
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger()"
         )
     with (
-        measured(3),
+        at_most(3),
         pytest.raises(CommitOutcomeUnknown),
         deadline(3),
         after(0.5, drop_packets),
@@ -173,49 +172,49 @@ def test_a_commit_whose_answer_is_lost(
     assert rows_by_key(registration_environment) == {"ada": 1}
 
 
-def test_connecting(database: Database, drop_packets: Fault) -> None:
-    """A host that swallows everything is given up at the deadline, as something to try again."""
+def test_connecting_while_packets_are_dropped(database: Database, drop_packets: Fault) -> None:
+    """The attempt ends at the deadline with a retryable error."""
     database.dispose()
-    with measured(3), drop_packets(), pytest.raises(DatabaseUnavailable) as raised, deadline(3):
+    with at_most(3), drop_packets(), pytest.raises(DatabaseUnavailable) as raised, deadline(3):
         database.ping()
 
     assert raised.value.retryable
     assert database.ping().writable
 
 
-def test_a_connection_that_idled_on_a_dead_network(
+def test_an_idle_connection_while_packets_are_dropped(
     database: Database, drop_packets: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The question after idling has a second to be answered, then the connection is replaced."""
+    """The probe of an idle connection ends after a second, and the connection is replaced."""
     monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     with after(0.0, drop_packets):
         time.sleep(0.3)
-        with measured(4), pytest.raises(DatabaseUnavailable), deadline(4):
+        with at_most(4), pytest.raises(DatabaseUnavailable), deadline(4):
             database.ping()
 
     assert database.ping().writable
     assert database.events.count("connection_opened", "thaw") == 1
 
 
-def test_the_question_is_not_awaited_for_long(
+def test_the_probe_of_an_idle_connection_is_short(
     database: Database, drop_packets: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network that is away for two seconds costs the connection, which might have answered then, and no request."""
+    """An interruption of two seconds costs the connection, which could have recovered, but no request."""
     monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
     with ExitStack() as network, deadline(20):
         network.enter_context(drop_packets())
-        back = Timer(2.0, network.close)
-        back.start()
+        recovery = Timer(2.0, network.close)
+        recovery.start()
         assert database.ping().writable
-        back.join()
+        recovery.join()
 
     assert database.events.count("connection_opened", "thaw") == 1
 
 
-def test_replies_that_are_lost_double_nothing(
+def test_lost_replies_duplicate_nothing(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda
 ) -> None:
-    """Of all replies 4 % are lost after the request went through: what fails is unknown, and only in COMMIT."""
+    """4 % of the replies are lost after the request was executed: only requests in COMMIT fail, as unknown."""
     processes = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(4)]
     for process in processes:
         process.wait_ready()
@@ -224,9 +223,9 @@ def test_replies_that_are_lost_double_nothing(
             process.start({"name": process.name, "seconds": 5, "deadline": 10, "attempts": 10})
         results = run_all(processes)
 
-    assert registration_environment.cluster.endpoint.lost > 20
+    assert registration_environment.cluster.endpoint.lost_replies > 20
     assert [] == [failure for result in results for failure in result["failed"]]
-    assert any(result["unknown"] for result in results), "no COMMIT was hit"
+    assert any(result["unknown"] for result in results), "no reply to a COMMIT was lost"
     assert_exact(registration_environment, results)
     for result in results:
         lambda_process(handler("replay")).invoke({"keys": result["unknown"]})

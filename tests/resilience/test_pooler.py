@@ -1,10 +1,9 @@
-"""`proxy` mode behind PgBouncer in transaction mode, which is stricter than RDS Proxy: it fails where that one pins."""
+"""`proxy` mode behind PgBouncer in transaction mode, which is stricter than RDS Proxy: it fails instead of pinning."""
 
 import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,9 @@ from sqlalchemy import text
 
 from registration_persistence import Database, RegistrationRepository
 from registration_persistence.outcomes import Replayed
-from registration_persistence.sandbox.binaries import free_port
-from registration_persistence.testing import RegistrationEnvironment, StartLambda, missing
+from registration_persistence.sandbox import wait_until
+from registration_persistence.sandbox.ports import free_port
+from registration_persistence.testing import RegistrationEnvironment, StartLambda, skip_or_fail
 
 UNITS = 10_000
 PROCESSES = 4
@@ -30,15 +30,15 @@ def open_pooler(environment: RegistrationEnvironment, folder: Path) -> Iterator[
     """Run PgBouncer with three server connections for the service's database, and yield its port."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
-        missing("there is no PgBouncer: install the package pgbouncer")
+        skip_or_fail("PgBouncer is not installed: install the package pgbouncer")
     secret = environment.secrets_manager.read(environment.arn)
-    server, port = environment.address, free_port()
+    server, port = environment.server, free_port()
     (folder / "users.txt").write_text(f'"{secret["username"]}" "{secret["password"]}"\n')
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n{environment.name} = host={server.host} port={server.port}\n"
         "[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        # What is tested comes after the login, which costs more than the rest.
+        # These tests need no password, and a login without one is faster.
         f"auth_type = trust\nauth_file = {folder}/users.txt\n"
         "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 100\nserver_tls_sslmode = disable\n"
         f"logfile = {folder}/log\n"
@@ -52,33 +52,28 @@ def open_pooler(environment: RegistrationEnvironment, folder: Path) -> Iterator[
         [program, "-q", folder / "pgbouncer.ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity
     )
     try:
-        wait_for(port, secret, environment.name)
+        wait_until(lambda: accepts_logins(port, secret, environment.name), "PgBouncer accepts logins", timeout=20)
         yield port
     finally:
         process.terminate()
         process.wait(10)
 
 
-def wait_for(port: int, secret: dict[str, str], name: str) -> None:
-    """Wait until the pooler lets us in."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            psycopg.connect(
-                host="127.0.0.1", port=port, user=secret["username"], password=secret["password"], dbname=name
-            ).close()
-        except psycopg.OperationalError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+def accepts_logins(port: int, secret: dict[str, str], name: str) -> bool:
+    """Return whether the pooler accepts the login of *secret*."""
+    try:
+        psycopg.connect(
+            host="127.0.0.1", port=port, user=secret["username"], password=secret["password"], dbname=name
+        ).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.fixture
 def pooler(registration_environment: RegistrationEnvironment) -> Iterator[dict[str, str]]:
     """The variables with which a service reaches its database through PgBouncer."""
-    folder = Path("/tmp") / f"registration-pooler-{secrets.token_hex(4)}"  # noqa: S108 pytest's own folders are closed to others
+    folder = Path("/tmp") / f"registration-pooler-{secrets.token_hex(4)}"  # noqa: S108 other users cannot read the folders of pytest
     folder.mkdir()
     with open_pooler(registration_environment, folder) as port:
         yield {"APP_DATABASE_PORT": str(port), "APP_DATABASE_POOL": "proxy"}
@@ -88,7 +83,7 @@ def pooler(registration_environment: RegistrationEnvironment) -> Iterator[dict[s
 def test_ten_thousand_units_without_an_error(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, pooler: dict[str, str]
 ) -> None:
-    """Four processes share three server connections, and none meets what another left behind."""
+    """Four processes share three server connections, and none sees session state of another."""
     processes = [lambda_process(handler("units"), environment=pooler, timeout=300) for _ in range(PROCESSES)]
     for process in processes:
         process.wait_ready()
@@ -103,12 +98,12 @@ def test_ten_thousand_units_without_an_error(
         assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
 
 
-def test_nothing_stays_with_the_servers_session(
+def test_no_state_stays_in_the_servers_session(
     registration_environment: RegistrationEnvironment, pooler: dict[str, str]
 ) -> None:
-    """No prepared statement, no startup option, no setting, no lock, in whatever way the session was used."""
+    """After every kind of session, there is no prepared statement, startup option, setting or lock."""
     database = Database(registration_environment.settings(**pooler))
-    look = (
+    query = (
         "SELECT (SELECT count(*) FROM pg_prepared_statements),"
         " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),"
         " current_setting('statement_timeout'), current_setting('default_transaction_read_only'),"
@@ -120,7 +115,7 @@ def test_nothing_stays_with_the_servers_session(
             for _ in range(7):
                 RegistrationRepository(session).find_by_email("ada@example.com")
         with database.session() as session:
-            seen.add(tuple(session.execute(text(look)).one()))
+            seen.add(tuple(session.execute(text(query)).one()))
 
     assert seen == {(0, 0, "0", "off", "read committed")}
     first = database.run(lambda session: RegistrationRepository(session).register("a@example.com", idempotency_key="a"))

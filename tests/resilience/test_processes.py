@@ -1,18 +1,18 @@
-"""What a process goes through: forks, a SnapStart snapshot that is restored, and its end."""
+"""The life of a process: forks, a SnapStart snapshot that is restored, and SIGTERM."""
 
 import time
 from pathlib import Path
 
 import pytest
 
-from registration_persistence.sandbox import LambdaProcess
+from registration_persistence.sandbox import LambdaProcess, wait_until
 from registration_persistence.testing import RegistrationEnvironment, Rotate, SecretsManagerDown, StartLambda
 
 LIVE = f"{Path(__file__).with_name('lives.py')}:live"
 
 
 def sessions(environment: RegistrationEnvironment) -> int:
-    """How many sessions the service has on the server."""
+    """Return the number of sessions that the service has on the server."""
     with environment.connect() as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [environment.username]
@@ -20,18 +20,15 @@ def sessions(environment: RegistrationEnvironment) -> int:
     return int(row[0]) if row else -1
 
 
-def wait_for_no_session(environment: RegistrationEnvironment, seconds: float) -> float:
-    """Return how long it took until the service had no session left, at most so many seconds."""
-    started = time.monotonic()
-    while sessions(environment):
-        assert time.monotonic() - started < seconds, "the session is still there"
-    return time.monotonic() - started
+def wait_until_disconnected(environment: RegistrationEnvironment, timeout: float) -> None:
+    """Wait until the service has no session on the server."""
+    wait_until(lambda: sessions(environment) == 0, "the service has no session", timeout=timeout)
 
 
 def test_no_backend_is_shared_after_a_fork(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda
 ) -> None:
-    """Four children at once have connections of their own, with the secret that their parent read; it keeps its own."""
+    """Four children open their own connections with the secret that their parent has read; the parent keeps its own."""
     process = lambda_process(LIVE)
 
     seen = process.invoke("fork")
@@ -44,20 +41,20 @@ def test_no_backend_is_shared_after_a_fork(
 
 @pytest.fixture
 def restored(registration_environment: RegistrationEnvironment, lambda_process: StartLambda) -> LambdaProcess:
-    """A process of which a snapshot was taken."""
+    """A process after the hooks before a snapshot."""
     process = lambda_process(LIVE)
     process.wait_ready()
     assert sessions(registration_environment) == 1
-    # Close the connection; give the ids another generator and check the secret.
+    # The hooks close the connection before, and seed the ids and check the secret after.
     assert process.invoke("before")["hooks"] == {"before": 1, "after": 2}
-    wait_for_no_session(registration_environment, 5)
+    wait_until_disconnected(registration_environment, 5)
     return process
 
 
 def test_a_restored_process_has_a_fresh_secret(
     registration_environment: RegistrationEnvironment, restored: LambdaProcess, rotate: Rotate
 ) -> None:
-    """The password that was changed since the snapshot is known before the first login."""
+    """The first login uses the password that was changed after the snapshot."""
     rotate()
     rotate()
 
@@ -68,10 +65,10 @@ def test_a_restored_process_has_a_fresh_secret(
     assert registration_environment.secrets_manager.calls_of(restored.name).total() == 2
 
 
-def test_a_restored_process_does_without_secrets_manager(
+def test_a_restored_process_works_without_secrets_manager(
     registration_environment: RegistrationEnvironment, restored: LambdaProcess, secrets_manager_down: SecretsManagerDown
 ) -> None:
-    """Where it does not answer, what the snapshot holds is used, and a warning says so."""
+    """If Secrets Manager does not answer, the secret of the snapshot is used, and a warning is logged."""
     with secrets_manager_down():
         restored.invoke("after")
         seen = restored.invoke("use")
@@ -84,7 +81,7 @@ def test_a_restored_process_does_without_secrets_manager(
 def test_sigterm_closes_the_session(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda
 ) -> None:
-    """Within the 300 ms that Lambda gives, and the process ends as it would have without."""
+    """The session is closed in the time that Lambda grants, and SIGTERM still ends the process."""
     process = lambda_process(LIVE)
     process.wait_ready()
     assert sessions(registration_environment) == 1
@@ -92,20 +89,20 @@ def test_sigterm_closes_the_session(
     started = time.monotonic()
     assert process.terminate(grace=10) == -15
     assert time.monotonic() - started < 1.5
-    wait_for_no_session(registration_environment, 1.5)
+    wait_until_disconnected(registration_environment, 1.5)
 
 
-def test_sigterm_reaches_the_handler_of_before(
+def test_sigterm_reaches_the_handler_of_the_service(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda
 ) -> None:
-    """The session is closed by us, not by the end of the process, and what the service had set up is called."""
+    """The package closes the session although the process continues, and calls the handler that the service had set."""
     process = lambda_process(LIVE, environment={"SURVIVE": "1"})
     process.wait_ready()
     assert sessions(registration_environment) == 1
 
-    process._signal(15)  # type: ignore[arg-type]  # the number of SIGTERM
-    wait_for_no_session(registration_environment, 1.5)
+    process.send_sigterm()
+    wait_until_disconnected(registration_environment, 1.5)
 
     seen = process.invoke("use")
-    assert seen["heard"] == [15]
+    assert seen["received_signals"] == [15]
     assert seen["backend"] > 0

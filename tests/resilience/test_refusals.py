@@ -1,4 +1,4 @@
-"""The server is starting, full, or speaks another language; or it ends sessions at any moment."""
+"""The server starts up, is full, has messages in another language, or ends sessions at any moment."""
 
 import subprocess
 import time
@@ -14,18 +14,18 @@ from sqlalchemy.orm import Session
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
 from registration_persistence.errors import ConnectionRejected, CredentialsRejected, TooManyConnections
-from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, system_binaries
-from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, missing
+from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, system_binaries, wait_until
+from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, skip_or_fail
 
 
 def test_twenty_processes_share_eight_slots(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda
 ) -> None:
-    """Whoever finds no slot waits and gets one, within its deadline."""
-    at = registration_environment
-    with at.connect() as connection:
-        connection.execute(f"ALTER DATABASE {at.name} CONNECTION LIMIT 8")
-        connection.execute(f"ALTER DATABASE {at.name} SET idle_session_timeout = '1s'")
+    """A process that finds no slot waits, and gets one before its deadline."""
+    env = registration_environment
+    with env.connect() as connection:
+        connection.execute(f"ALTER DATABASE {env.name} CONNECTION LIMIT 8")
+        connection.execute(f"ALTER DATABASE {env.name} SET idle_session_timeout = '1s'")
     processes = [lambda_process(handler("sign_up"), timeout=29) for _ in range(20)]
     for process in processes:
         process.wait_ready()
@@ -33,13 +33,13 @@ def test_twenty_processes_share_eight_slots(
         process.start({"key": f"person-{number}"})
     results = run_all(processes)
 
-    assert sum(result["happened"].get("wait: no slot", 0) for result in results) > 0, "nobody had to wait"
-    with at.connect() as connection:
+    assert sum(result["events"].get("wait: no_slot", 0) for result in results) > 0, "no process had to wait"
+    with env.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (20,)
 
 
 def test_slots_that_stay_full_are_one_clear_error(lambda_process: StartLambda, fill_slots: FillSlots) -> None:
-    """It may be tried again, and comes before the invocation ends."""
+    """The error is retryable, and is raised before the invocation ends."""
     process = lambda_process(handler("sign_up"), timeout=3)
     process.wait_ready()
     with fill_slots(), pytest.raises(InvocationFailed) as raised:
@@ -51,27 +51,31 @@ def test_slots_that_stay_full_are_one_clear_error(lambda_process: StartLambda, f
     process.invoke({"key": "ada"})
 
 
-def test_a_server_that_is_starting_up_is_waited_for(registration_environment: RegistrationEnvironment) -> None:
-    """57P03 is said in English by a server that replays its log; the connection is made as soon as it is ready."""
-    at = registration_environment
-    database = Database(at.settings())
+def test_connecting_waits_for_a_server_that_is_starting_up(registration_environment: RegistrationEnvironment) -> None:
+    """The server rejects connections with 57P03 until it is ready; then the connection is opened."""
+    env = registration_environment
+    database = Database(env.settings())
     database.ping()
     database.dispose()
-    stopped = Thread(target=at.cluster.restart, kwargs={"down_for": 1.0})
-    stopped.start()
-    while not database.events.count("wait", "not_ready"):
+
+    def has_waited() -> bool:
         database.dispose()
         assert database.ping().writable
-    stopped.join()
+        return database.events.count("wait", "not_ready") > 0
+
+    restart = Thread(target=env.cluster.restart, kwargs={"down_for": 1.0})
+    restart.start()
+    wait_until(has_waited, "a connection had to wait for the server", timeout=30)
+    restart.join()
 
     assert database.ping().writable
     database.dispose()
 
 
-def test_a_session_that_idles_in_its_transaction_is_repeated(
+def test_work_that_idles_in_its_transaction_is_repeated(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda
 ) -> None:
-    """The server ends it with 25P03; the work is done once more, and there is one row."""
+    """The server ends the session with 25P03; the work is repeated, and there is one row."""
     environment = {"APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT": "0.3"}
     process = lambda_process(handler("idle_in_a_transaction"), environment=environment)
 
@@ -84,8 +88,8 @@ def test_a_session_that_idles_in_its_transaction_is_repeated(
 def test_sessions_may_be_terminated_at_any_moment(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, *, idempotent: bool
 ) -> None:
-    """What was not in COMMIT is repeated: nothing fails, and without the key only what was in COMMIT is unknown."""
-    at = registration_environment
+    """Work without a COMMIT is repeated, so nothing fails; without `idempotent`, only work in COMMIT is unknown."""
+    env = registration_environment
     processes = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(3)]
     for process in processes:
         process.wait_ready()
@@ -93,7 +97,7 @@ def test_sessions_may_be_terminated_at_any_moment(
         process.start({"name": process.name, "seconds": 4, "deadline": 10, "idempotent": idempotent, "attempts": 20})
     end, terminated = time.monotonic() + 4, 0
     while time.monotonic() < end:
-        terminated += at.cluster.terminate_sessions(at.username)
+        terminated += env.cluster.terminate_sessions(env.username)
         time.sleep(0.03)
     results = run_all(processes)
 
@@ -101,32 +105,34 @@ def test_sessions_may_be_terminated_at_any_moment(
     assert [] == [failure for result in results for failure in result["failed"]]
     if idempotent:
         assert [] == failures(results)
-    assert_exact(at, results)
+    assert_exact(env, results)
 
 
 GERMAN = {"lc_messages": "de_DE.UTF-8"}
 
 
 def german_binaries() -> Path:
-    """The system's PostgreSQL, which has its messages in German."""
+    """Return the programs of the system's PostgreSQL, which has German messages."""
     binaries = system_binaries()
     if binaries is None:
-        missing("the system has no PostgreSQL server: install the package postgresql")
+        skip_or_fail("the system has no PostgreSQL server: install the package postgresql")
     if b"de_DE.utf8" not in subprocess.run(["locale", "-a"], capture_output=True, check=True).stdout:
-        missing("the system has no locale de_DE.UTF-8: install the package locales, then localedef -i de_DE -f UTF-8")
+        skip_or_fail(
+            "the system has no locale de_DE.UTF-8: install the package locales, then localedef -i de_DE -f UTF-8"
+        )
     return binaries
 
 
 @pytest.fixture(scope="module")
 def german_cluster() -> Iterator[LocalCluster]:
-    """A cluster whose messages are German."""
+    """A cluster with German messages."""
     with LocalCluster(german_binaries(), settings=GERMAN) as cluster:
-        cluster.primary.address.create_login("app", "secret")
+        cluster.primary.server.create_login("app", "secret")
         yield cluster
 
 
 def in_german(port: int, **others: str) -> Database:
-    """A database of a German server, as `app`."""
+    """Return a database of a server with German messages, with the login `app`."""
     environment = {
         "APP_ENVIRONMENT": "test",
         "APP_DATABASE_HOST": "127.0.0.1",
@@ -140,19 +146,19 @@ def in_german(port: int, **others: str) -> Database:
 
 
 @pytest.mark.parametrize(
-    ("others", "error", "said"),
+    ("others", "error", "message"),
     [
         ({}, CredentialsRejected, "Passwort-Authentifizierung"),
         ({"APP_DATABASE_USER": "nobody"}, CredentialsRejected, "Passwort-Authentifizierung"),
         ({"APP_DATABASE_NAME": "nowhere", "APP_DATABASE_PASSWORD": "secret"}, ConnectionRejected, "existiert nicht"),
     ],
 )
-def test_refusals_in_another_language_have_their_class(
-    german_cluster: LocalCluster, others: dict[str, str], error: type[RegistrationPersistenceError], said: str
+def test_errors_in_another_language_are_classified(
+    german_cluster: LocalCluster, others: dict[str, str], error: type[RegistrationPersistenceError], message: str
 ) -> None:
-    """The SQLSTATE decides, which is the same in every language."""
+    """The SQLSTATE decides, because it is the same in every language."""
     database = in_german(german_cluster.endpoint.port, **{"APP_DATABASE_PASSWORD": "hunter2", **others})
-    with pytest.raises(error, match=said) as raised, deadline(3):
+    with pytest.raises(error, match=message) as raised, deadline(3):
         database.ping()
 
     assert not raised.value.retryable
@@ -160,10 +166,10 @@ def test_refusals_in_another_language_have_their_class(
     assert "hunter2" not in "".join(everything)
 
 
-def test_full_slots_in_another_language_are_waited_out(german_cluster: LocalCluster) -> None:
-    """The wait has its cause, and ends when there is a slot."""
+def test_connecting_waits_for_a_slot_in_another_language(german_cluster: LocalCluster) -> None:
+    """The event of the wait has its cause, and the wait ends when a slot is free."""
     database = in_german(german_cluster.endpoint.port)
-    with german_cluster.primary.address.connect() as connection:
+    with german_cluster.primary.server.connect() as connection:
         connection.execute("ALTER ROLE app CONNECTION LIMIT 0")
         with pytest.raises(TooManyConnections, match="Verbindung"), deadline(2):
             database.ping()
@@ -174,26 +180,26 @@ def test_full_slots_in_another_language_are_waited_out(german_cluster: LocalClus
     database.dispose()
 
 
-def test_a_role_of_before_in_another_language_is_a_rejected_login(german_cluster: LocalCluster) -> None:
-    """28000 after the password is one; before it, as from `pg_hba.conf`, it is a policy."""
-    with german_cluster.primary.address.connect() as connection:
+def test_a_role_without_login_in_another_language_is_a_rejected_login(german_cluster: LocalCluster) -> None:
+    """28000 after password authentication is a rejected login; before it, `pg_hba.conf` rejects the connection."""
+    with german_cluster.primary.server.connect() as connection:
         connection.execute("CREATE ROLE past NOLOGIN PASSWORD 'secret'")
     with pytest.raises(CredentialsRejected), deadline(2):
         in_german(german_cluster.endpoint.port, APP_DATABASE_USER="past").ping()
 
 
-def test_a_policy_in_another_language_is_not_tried_again() -> None:
-    """No entry in `pg_hba.conf`: one attempt to hear it, one to understand it."""
+def test_a_rejection_by_pg_hba_in_another_language_is_not_retried() -> None:
+    """Without an entry in `pg_hba.conf`, there are two attempts and no wait: the second one reads the SQLSTATE."""
     hba = "host all postgres 127.0.0.1/32 scram-sha-256\n"
     with LocalPostgres(german_binaries(), settings=GERMAN, hba=hba) as server:
-        database = in_german(server.address.port)
+        database = in_german(server.server.port)
         with pytest.raises(ConnectionRejected, match="pg_hba"), deadline(5):
             database.ping()
     assert database.events.count("wait") == 0
 
 
-def test_a_shutdown_in_another_language_is_waited_out(german_cluster: LocalCluster) -> None:
-    """57P01 ends the session with a text that nobody knows; the work is repeated when the server is back."""
+def test_work_is_repeated_after_a_shutdown_in_another_language(german_cluster: LocalCluster) -> None:
+    """57P01 ends the session with an unknown text; the work is repeated when the server is available again."""
     database = in_german(german_cluster.endpoint.port)
     attempts: list[Session] = []
 

@@ -1,4 +1,4 @@
-"""The secret rotates while requests go on: none fails, and none waits for the end of the window."""
+"""The secret rotates under load: no request fails, and none waits for the end of the rotation window."""
 
 import logging
 import time
@@ -14,106 +14,112 @@ from registration_persistence.errors import CredentialsRejected
 from registration_persistence.sandbox import LambdaProcess
 from registration_persistence.testing import RegistrationEnvironment, Rotate, StartLambda
 
-WINDOW = 15.0
-DEADLINE = 10.0
+WINDOW_SECONDS = 15.0
+DEADLINE_SECONDS = 10.0
+LOAD = {"deadline": DEADLINE_SECONDS, "idempotent": True}
 
 
 @pytest.fixture
-def impatient(registration_environment: RegistrationEnvironment) -> RegistrationEnvironment:
-    """An environment whose server closes what idles for 0.3 s, so that connections are opened all the time."""
-    at = registration_environment
-    with at.connect() as connection:
-        connection.execute(f"ALTER DATABASE {at.name} SET idle_session_timeout = '300ms'")
-    return at
+def reconnecting_environment(registration_environment: RegistrationEnvironment) -> RegistrationEnvironment:
+    """An environment whose server closes sessions that idle for 0.3 s, so that connections are opened often."""
+    env = registration_environment
+    with env.connect() as connection:
+        connection.execute(f"ALTER DATABASE {env.name} SET idle_session_timeout = '300ms'")
+    return env
 
 
-def test_no_request_fails_in_a_window_that_outlasts_it(
-    impatient: RegistrationEnvironment, rotate: Rotate, lambda_process: StartLambda
+def test_no_request_fails_in_a_window_longer_than_its_deadline(
+    reconnecting_environment: RegistrationEnvironment, rotate: Rotate, lambda_process: StartLambda
 ) -> None:
-    """Warm processes, and cold ones that start in the window, find the password in AWSPENDING."""
+    """Warm processes, and cold processes that start in the window, read the password from AWSPENDING."""
     warm = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(2)]
     for process in warm:
         process.wait_ready()
     cold: list[LambdaProcess] = []
 
-    def put_under_load() -> None:
+    def run_load() -> None:
         cold.extend(lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60) for _ in range(2))
         for process in [*warm, *cold]:
-            process.start(
-                {"name": process.name, "seconds": WINDOW, "deadline": DEADLINE, "pause": 0.6, "idempotent": True}
-            )
+            process.start({"name": process.name, "seconds": WINDOW_SECONDS, **LOAD, "pause": 0.6})
         results.extend(run_all([*warm, *cold]))
 
     results: list[dict[str, object]] = []
-    rotate(pause_in_window=put_under_load)
+    rotate(pause_in_window=run_load)
 
     assert [] == failures(results)
-    assert_exact(impatient, results)
+    assert_exact(reconnecting_environment, results)
     for result in results:
-        happened = result["happened"]
-        assert isinstance(happened, dict)
-        assert happened["secret_read: pending"] == 1
-        assert happened["connection_opened: rotation"] == 1
-        assert happened["connection_opened: thaw"] > 5, "the server closed no connection in the window"
-        assert happened["login_rejected: password"] == 1, "the right password is not kept"
-    calls = [impatient.secrets_manager.calls_of(process.name).total() for process in [*warm, *cold]]
-    assert calls == [3, 3, 2, 2], "a cold process has read AWSCURRENT a moment ago"
+        events = result["events"]
+        assert isinstance(events, dict)
+        assert events["secret_read: pending"] == 1
+        assert events["connection_opened: rotation"] == 1
+        assert events["connection_opened: thaw"] > 5, "the server closed no connection in the window"
+        assert events["login_rejected: password"] == 1, "the password of AWSPENDING was not cached"
+    calls = [reconnecting_environment.secrets_manager.calls_of(process.name).total() for process in [*warm, *cold]]
+    assert calls == [3, 3, 2, 2], "a cold process has just read AWSCURRENT, and needs one call less"
     assert max(float(str(result["slowest"])) for result in results) < 1.0
 
 
 def test_alternating_users_fail_no_request(
-    impatient: RegistrationEnvironment, rotate: Rotate, lambda_process: StartLambda
+    reconnecting_environment: RegistrationEnvironment, rotate: Rotate, lambda_process: StartLambda
 ) -> None:
-    """Three rotations in a row under load; whoever starts afterwards logs in as the user of the moment."""
+    """Three rotations under load; a process that starts after one of them logs in as the current user."""
     process = lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=60)
-    process.start({"name": "busy", "seconds": 4, "deadline": DEADLINE, "pause": 0.4, "idempotent": True})
+    process.start({"name": "busy", "seconds": 4, **LOAD, "pause": 0.4})
     names = []
     for _ in range(3):
-        made = rotate(style="alternating", pause_in_window=0.3)
-        names.append(made.username)
-        fresh = lambda_process(handler("sign_up"))
-        assert made.username == fresh.invoke({"key": f"after-{made.username}-{len(names)}"})["user"]
+        rotated = rotate(style="alternating", pause_in_window=0.3)
+        names.append(rotated.username)
+        cold = lambda_process(handler("sign_up"))
+        assert rotated.username == cold.invoke({"key": f"after-{rotated.username}-{len(names)}"})["user"]
 
     result = process.result()
 
-    assert [f"{impatient.username}_clone", impatient.username, f"{impatient.username}_clone"] == names
+    assert [
+        f"{reconnecting_environment.username}_clone",
+        reconnecting_environment.username,
+        f"{reconnecting_environment.username}_clone",
+    ] == names
     assert [] == failures([result])
     assert_exact(
-        impatient, [{**result, "kept": [*result["kept"], *(f"after-{n}-{i}" for i, n in enumerate(names, 1))]}]
+        reconnecting_environment,
+        [{**result, "kept": [*result["kept"], *(f"after-{n}-{i}" for i, n in enumerate(names, 1))]}],
     )
 
 
-def test_the_name_follows_in_a_process_that_lives_on(
+def test_a_running_process_switches_to_the_other_user(
     registration_environment: RegistrationEnvironment, rotate: Rotate
 ) -> None:
-    """When the user of before is refused, or the cached secret is looked at again, the other one is taken."""
-    at = registration_environment
-    database = Database(at.settings())
-    assert at.username == user_of(database)
+    """When the server rejects the previous user, the process reads the secret and logs in as the other user."""
+    env = registration_environment
+    database = Database(env.settings())
+    assert env.username == user_of(database)
 
-    made = rotate(style="alternating")
-    with at.connect() as connection:
-        connection.execute(f"ALTER ROLE {at.username} NOLOGIN")
+    rotated = rotate(style="alternating")
+    with env.connect() as connection:
+        connection.execute(f"ALTER ROLE {env.username} NOLOGIN")
     database.dispose()
 
-    assert made.username == user_of(database) == f"{at.username}_clone"
+    assert rotated.username == user_of(database) == f"{env.username}_clone"
     assert database.events.count("connection_opened", "rotation") == 1
     database.dispose()
 
 
 def user_of(database: Database) -> str:
-    """Who logs in."""
+    """Return the user of a connection of *database*."""
     with database.engine.connect() as connection:
         return str(connection.exec_driver_sql("SELECT current_user").scalar())
 
 
-def test_one_thread_asks_for_all(registration_environment: RegistrationEnvironment, rotate: Rotate) -> None:
-    """Twenty threads are refused at once in the window: each connects, with one or two calls for all together."""
-    at = registration_environment
-    database = Database(at.settings(APP_DATABASE_POOL="service", APP_DATABASE_POOL_SIZE="20"))
+def test_rejected_threads_share_the_calls_to_secrets_manager(
+    registration_environment: RegistrationEnvironment, rotate: Rotate
+) -> None:
+    """The server rejects twenty threads at once in the window: each connects, with at most four calls in total."""
+    env = registration_environment
+    database = Database(env.settings(APP_DATABASE_POOL="service", APP_DATABASE_POOL_SIZE="20"))
     database.ping()
     database.dispose()
-    at.secrets_manager.forget_calls()
+    env.secrets_manager.forget_calls()
     opened: list[str] = []
 
     def in_the_window() -> None:
@@ -127,32 +133,32 @@ def test_one_thread_asks_for_all(registration_environment: RegistrationEnvironme
     database.dispose()
 
     assert len(opened) == 20
-    assert at.secrets_manager.calls.total() <= 4
+    assert env.secrets_manager.calls.total() <= 4
 
 
-def test_one_thread_asks_for_all_in_a_cold_process(registration_environment: RegistrationEnvironment) -> None:
-    """Eight threads open the first connections at once, with one call."""
-    at = registration_environment
-    database = Database(at.settings(APP_DATABASE_POOL="service", APP_DATABASE_POOL_SIZE="8"))
+def test_threads_of_a_cold_process_share_one_call(registration_environment: RegistrationEnvironment) -> None:
+    """Eight threads open the first connections at once, with one call to Secrets Manager."""
+    env = registration_environment
+    database = Database(env.settings(APP_DATABASE_POOL="service", APP_DATABASE_POOL_SIZE="8"))
     with ThreadPoolExecutor(8) as threads:
         names = list(threads.map(lambda _: user_of(database), range(8)))
     database.dispose()
 
-    assert {at.username} == set(names)
-    assert at.secrets_manager.calls.total() == 1
+    assert {env.username} == set(names)
+    assert env.secrets_manager.calls.total() == 1
 
 
-def test_a_pause_is_over_with_the_first_success(
+def test_a_successful_login_resets_the_back_off(
     registration_environment: RegistrationEnvironment, rotate: Rotate
 ) -> None:
-    """Refused logins of before do not keep a rotation of later from being found."""
-    at = registration_environment
-    password = at.secrets_manager.read(at.arn)["password"]
-    database = Database(at.settings())
-    at.address.create_login(at.username, "what nobody knows")
+    """Earlier rejected logins do not delay the detection of a later rotation."""
+    env = registration_environment
+    password = env.secrets_manager.read(env.arn)["password"]
+    database = Database(env.settings())
+    env.server.create_login(env.username, "an unknown password")
     with pytest.raises(CredentialsRejected), deadline(2):
         database.ping()
-    at.address.create_login(at.username, password)
+    env.server.create_login(env.username, password)
     assert database.ping().writable
     database.dispose()
 
@@ -160,17 +166,17 @@ def test_a_pause_is_over_with_the_first_success(
     waits: list[float] = []
     database.events.subscribe(lambda event: waits.append(event.seconds if event.name == "wait" else 0))
     assert database.ping().writable
-    assert sum(waits) < 0.6, "the pauses went on to grow"
+    assert sum(waits) < 0.6, "the pauses continued to grow"
     database.dispose()
 
 
-def test_what_was_adopted_is_left_when_the_secret_moves_on(
+def test_the_pending_version_is_dropped_when_the_secret_changes(
     registration_environment: RegistrationEnvironment, rotate: Rotate
 ) -> None:
-    """The pending version stays in use only while the current one is that which was refused."""
-    at = registration_environment
-    credentials = SecretsManagerCredentials(at.arn, region="eu-west-1", max_age=1)
-    database = Database(at.settings(), credentials)
+    """The pending version is used only while AWSCURRENT is the version that the server has rejected."""
+    env = registration_environment
+    credentials = SecretsManagerCredentials(env.arn, region="eu-west-1", max_age=1)
+    database = Database(env.settings(), credentials)
     database.ping()
     adopted: list[str] = []
 
@@ -187,15 +193,15 @@ def test_what_was_adopted_is_left_when_the_secret_moves_on(
     database.dispose()
 
 
-def test_an_error_says_that_a_rotation_is_under_way(
+def test_the_error_mentions_a_rotation_in_progress(
     registration_environment: RegistrationEnvironment, rotate: Rotate
 ) -> None:
-    """Where neither version is accepted, both are named."""
-    at = registration_environment
-    database = Database(at.settings(APP_DATABASE_CONNECT_TIMEOUT="2"))
+    """If the server rejects both versions, the error names both."""
+    env = registration_environment
+    database = Database(env.settings(APP_DATABASE_CONNECT_TIMEOUT="2"))
 
     def in_the_window() -> None:
-        at.address.create_login(at.username, "what nobody knows")
+        env.server.create_login(env.username, "an unknown password")
         expected = r"AWSCURRENT of arn:.* and .*AWSPENDING of arn:.*, which a rotation is about to make"
         with pytest.raises(CredentialsRejected, match=expected):
             database.ping()
@@ -204,27 +210,27 @@ def test_an_error_says_that_a_rotation_is_under_way(
     assert database.events.count("login_rejected") <= 12
 
 
-def test_nothing_that_is_written_holds_a_password(
+def test_no_log_record_contains_a_password(
     registration_environment: RegistrationEnvironment, rotate: Rotate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every logger at DEBUG, on the way through a refused login, both versions of the secret and a fresh connection."""
-    at = registration_environment
-    database = Database(at.settings())
+    """Every logger is at DEBUG, while a login is rejected, both versions are read, and a connection is opened."""
+    env = registration_environment
+    database = Database(env.settings())
     with caplog.at_level(logging.DEBUG):
-        before = at.secrets_manager.read(at.arn)["password"]
-        caplog.clear()  # what the stand-in itself reads
+        before = env.secrets_manager.read(env.arn)["password"]
+        caplog.clear()  # records of the call above, which the stand-in logs
         database.ping()
-        written: list[str] = []
+        logged: list[str] = []
 
         def in_the_window() -> None:
             database.dispose()
             caplog.clear()
             database.ping()
-            written.append(caplog.text)
+            logged.append(caplog.text)
 
-        made = rotate(pause_in_window=in_the_window)
+        rotated = rotate(pause_in_window=in_the_window)
     database.dispose()
 
-    assert "AWSPENDING" in written[0], "the loggers were silent"
-    for password in (before, made.password):
-        assert password not in written[0]
+    assert "AWSPENDING" in logged[0], "nothing was logged"
+    for password in (before, rotated.password):
+        assert password not in logged[0]

@@ -1,4 +1,4 @@
-"""What a service writes; it must type-check, and never runs."""
+"""The code of a service, which is type-checked and never executed."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -66,10 +66,10 @@ def verify(token: str) -> UUID | None:
 
 
 class Vault(CredentialSource):
-    """A source of credentials of the service's own."""
+    """A source of credentials that the service defines."""
 
     def current(self) -> Credentials:
-        """From a vault."""
+        """Return the credentials of a vault."""
         return Credentials("app", "secret")
 
 

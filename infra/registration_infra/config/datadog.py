@@ -17,7 +17,7 @@ _ExtensionLayer = Annotated[int, Expected("the version of the Datadog-Extension 
 
 
 class DatadogConfig(Table):
-    """What Datadog sees; it needs access to the internet."""
+    """The monitoring by Datadog, which needs access to the internet."""
 
     site: _Site = Field(description="The site of the organisation, such as `datadoghq.eu`.")
     api_key_secret_arn: SecretArn = Field(description="The secret with the API key.")

@@ -8,7 +8,7 @@ from constructs import Construct
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.removal import removal_policy
 
-# What AWS Backup and RDS need in order to copy an encrypted snapshot into another account.
+# The actions that AWS Backup and RDS need to copy an encrypted snapshot into another account.
 _COPY_ACTIONS = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*")
 
 

@@ -23,7 +23,7 @@ def parameters(**others: str) -> dict[str, str]:
 def server(settings: dict[str, str]) -> Iterator[PostgresServer]:
     """Run a server with *settings*; yield its address."""
     with LocalPostgres(embedded_binaries(), settings=settings) as running:
-        yield running.address
+        yield running.server
 
 
 def log_after_failures(at: PostgresServer) -> str:

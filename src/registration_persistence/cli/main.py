@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with all commands."""
     parser = argparse.ArgumentParser(
-        prog="registration-persistence", description="The variables APP_DATABASE_* name the database; see the README."
+        prog="registration-persistence",
+        description="The variables APP_DATABASE_* name the database; see docs/configuration.md",
     )
     parser.add_argument("--version", action="version", version=version("registration-persistence"))
     commands = Subcommands(parser)

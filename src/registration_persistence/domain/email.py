@@ -4,10 +4,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
-
-from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+from typing import TYPE_CHECKING
 
 from registration_persistence.errors import InvalidEmail
+
+if TYPE_CHECKING:
+    from email_validator import ValidatedEmail
 
 KEY_REVISION = 1
 """The revision of the rules below, stored beside each key; a change of the rules needs a new revision."""
@@ -83,11 +85,14 @@ def _plain_domain(domain: str) -> str:
     return _ascii_domain(_validated(f"a@{domain}"))
 
 
-def _validated(address: str) -> ValidatedEmail:
+def _validated(address: str) -> "ValidatedEmail":
     if len(address) > _MAX_ADDRESS_BYTES or len(address.encode(errors="replace")) > _MAX_ADDRESS_BYTES:
         raise InvalidEmail(f"the e-mail address is longer than {_MAX_ADDRESS_BYTES} bytes")
     if any(unicodedata.category(char) in _REFUSED_CATEGORIES or char in _IGNORABLE for char in address):
         raise InvalidEmail("the e-mail address has a space, or a character that is invisible or unassigned")
+    # Imported here, because a process that checks no address, such as a worker or a command, needs none of its modules.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         parts = validate_email(address, check_deliverability=False, strict=True)
     except EmailNotValidError as error:
@@ -106,5 +111,5 @@ def _folded(local_part: str) -> str:
     return folded if folded == local_part else _folded(folded)
 
 
-def _ascii_domain(parts: ValidatedEmail) -> str:
+def _ascii_domain(parts: "ValidatedEmail") -> str:
     return parts.ascii_domain.lower()

@@ -95,23 +95,21 @@ class RegistrationRepository(Repository):
         agreed = checked_consents(consents, self._purposes)
         token, identity = new_token(), new_id()
         keys = submission_hashes(idempotency_key, mailbox.address, stored, agreed)
-        row = self._session.execute(
-            statements.REGISTER,
-            {
-                "id": identity,
-                "email": mailbox.address,
-                "email_key": mailbox.key,
-                "email_key_rev": KEY_REVISION,
-                "profile": stored,
-                "ttl": checked_duration("ttl", ttl),
-                "token_ttl": checked_duration("token_ttl", token_ttl),
-                "token_id": new_id(),
-                "secret_hash": hash_token(token),
-                **consent_parameters(agreed),
-                **keys,
-                **self._event_parameters(),
-            },
-        ).one()
+        parameters = {
+            "id": identity,
+            "email": mailbox.address,
+            "email_key": mailbox.key,
+            "email_key_rev": KEY_REVISION,
+            "profile": stored,
+            "ttl": checked_duration("ttl", ttl),
+            "token_ttl": checked_duration("token_ttl", token_ttl),
+            "token_id": new_id(),
+            "secret_hash": hash_token(token),
+            **consent_parameters(agreed),
+            **keys,
+            **self._event_parameters(),
+        }
+        row = self._session.execute(statements.REGISTER, parameters).one()
         registration = registration_of(row)
         if row.created:
             return Registered(registration, token, email_verified_elsewhere=row.email_proven)

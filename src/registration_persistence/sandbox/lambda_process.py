@@ -1,192 +1,153 @@
-"""A handler in a process of its own, which is invoked, frozen and ended as Lambda does it."""
+"""A Lambda handler in its own process, which is invoked, frozen and ended as Lambda does it."""
 
 import json
-import os
 import secrets
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 from uuid import uuid4
 
-from registration_persistence.sandbox.binaries import LocalServerError
+from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.sandbox.errors import InvocationFailed, LocalServerError
+from registration_persistence.sandbox.handler_process import TERMINATION_GRACE_SECONDS, HandlerProcess
 
-_CHILD = "registration_persistence.sandbox.lambda_runtime"
-
-# Seconds for imports, with other processes starting at the same time.
-_START = 60.0
-
-# Seconds that Lambda gives a process after SIGTERM.
-_GRACE = 2.0
-
-_TAIL = 4_000
-
-
-class InvocationFailed(Exception):
-    """The handler raised, ran out of time, or took its process with it.
-
-    Args:
-        error_type: The name of the exception's class, or Lambda's: `Sandbox.Timedout`, `Runtime.ExitError`.
-        message: The exception's text.
-        retryable: The exception's attribute of that name; false where it has none.
-        seconds: How long the invocation took.
-    """
-
-    def __init__(self, error_type: str, message: str, *, retryable: bool, seconds: float) -> None:
-        self.error_type, self.message, self.retryable, self.seconds = error_type, message, retryable, seconds
-        super().__init__(f"{error_type}: {message}")
+# Enough for the imports while other processes start, too.
+_READY_TIMEOUT_SECONDS = 60.0
 
 
 class LambdaProcess:
-    """Runs a Lambda handler in a Python process of its own; use it as a context manager.
+    """Runs a Lambda handler in its own Python process; use it as a context manager.
 
-    The process starts at once and loads the handler by itself; whoever invokes it first waits for that. It ends with
-    its parent.
+    The process starts when the block is entered, and loads the handler in the background; the first invocation waits
+    for that. The process ends with the block, and also if its parent process dies.
 
     Args:
-        handler: `path/to/file.py:function` or `module:function`, which is called with an event and a context.
-        environment: Variables that the process has beside those of this one.
-        timeout: Seconds that an invocation may take until the process is killed, as the function's timeout does.
+        handler: `path/to/file.py:function` or `module:function`; it is called with an event and a context.
+        environment: Environment variables that are added to those of this process; none by default.
+        timeout: Timeout of the function, as a `timedelta` or in seconds; 29 s by default. An invocation that exceeds
+            it is killed with its process.
 
     Attributes:
-        name: The function's name, `AWS_LAMBDA_FUNCTION_NAME`, and by default `AWS_SDK_UA_APP_ID`, by which
-            `LocalSecretsManager.calls_of` knows the process.
-        seconds: How long the last invocation took in the process.
+        name: Name of the function, the value of `AWS_LAMBDA_FUNCTION_NAME`. It is also the default of
+            `AWS_SDK_UA_APP_ID`, by which `LocalSecretsManager.calls_of` finds the calls of the process.
+        seconds: Duration of the last invocation in seconds, measured in the process.
     """
 
-    def __init__(self, handler: str, *, environment: Mapping[str, str] | None = None, timeout: float = 29.0) -> None:
-        place = handler.rpartition(":")[0]
-        if not place:
-            raise ValueError(f"{handler!r} names no handler: expected path/to/file.py:function or module:function")
+    def __init__(self, handler: str, *, environment: Mapping[str, str] | None = None, timeout: Duration = 29.0) -> None:
+        module = handler.rpartition(":")[0]
+        if not module:
+            raise ValueError(f"handler is {handler!r}: expected path/to/file.py:function or module:function")
         self._handler = handler
-        self._timeout = timeout
-        self.name = f"{Path(place).stem.rpartition('.')[2]}-{secrets.token_hex(4)}"
+        self._timeout_seconds = in_seconds(timeout)
+        self.name = f"{Path(module).stem.rpartition('.')[2]}-{secrets.token_hex(4)}"
         self._environment = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_SDK_UA_APP_ID": self.name,
             **(environment or {}),
         }
         self.seconds = 0.0
+        # The moment at which the current invocation times out, on the clock of time.monotonic; `None` between two.
         self._deadline: float | None = None
-        self._ready = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._conversation: Connection | None = None
-        self._output: IO[bytes] | None = None
+        self._is_ready = False
+        self._started: HandlerProcess | None = None
 
     @property
     def pid(self) -> int:
-        """The id of the process."""
-        assert self._process is not None
+        """The process id."""
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What the process printed, on stdout and stderr."""
-        assert self._output is not None
-        descriptor = self._output.fileno()
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+        """The output of the process on stdout and stderr so far."""
+        return self._process.log
 
     def __enter__(self) -> Self:
-        self._conversation, theirs = Pipe()
-        self._output = tempfile.TemporaryFile()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", _CHILD, self._handler, self.name, str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **self._environment},
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=self._output,
-                pass_fds=[theirs.fileno()],
-            )
+        self._started = HandlerProcess(self._handler, self.name, self._environment)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.terminate()
-        assert self._conversation is not None
-        assert self._output is not None
-        self._conversation.close()
-        self._output.close()
+        self._process.close()
 
-    def wait_ready(self, timeout: float = _START) -> None:
-        """Wait until the handler is loaded; returns at once when it is.
+    def wait_ready(self, timeout: Duration = _READY_TIMEOUT_SECONDS) -> None:
+        """Wait until the handler is loaded; return at once if it is loaded already.
 
         Args:
-            timeout: Seconds until that counts as failed.
+            timeout: Limit of the wait, as a `timedelta` or in seconds; 60 s by default.
 
         Raises:
-            LocalServerError: It could not be loaded; the message has what the process printed.
+            LocalServerError: The handler could not be loaded in time; the message has the output of the process.
         """
-        if self._ready:
+        if self._is_ready:
             return
-        assert self._conversation is not None
+        pipe, seconds = self._process.pipe, in_seconds(timeout)
         try:
-            self._ready = self._conversation.poll(timeout) and self._conversation.recv_bytes() == b"ready"
+            self._is_ready = pipe.poll(seconds) and pipe.recv_bytes() == b"ready"
         except (EOFError, ConnectionError):
-            code = self._exit_code()
-            raise LocalServerError(f"{self._handler} ended with {code} before it was ready:{self._tail()}") from None
-        if not self._ready:
-            raise LocalServerError(f"{self._handler} was not ready within {timeout:g} s:{self._tail()}")
+            code = self._process.exit_code()
+            message = f"{self._handler} ended with {code} before it was ready:{self._process.log_tail}"
+            raise LocalServerError(message) from None
+        if not self._is_ready:
+            raise LocalServerError(f"{self._handler} was not ready within {seconds:g} s:{self._process.log_tail}")
 
     def invoke(self, event: object = None) -> Any:
-        """Call the handler with *event*, which must be JSON, and return what it returns.
+        """Call the handler and return its result.
+
+        Args:
+            event: The event, a value that JSON can represent; `None` by default.
 
         Raises:
-            InvocationFailed: It raised, took longer than the timeout, or its process ended.
-            LocalServerError: It could not be loaded.
+            InvocationFailed: The handler raised an exception, exceeded the timeout, or its process ended.
+            LocalServerError: The handler could not be loaded.
         """
         self.start(event)
         return self.result()
 
     def start(self, event: object = None) -> None:
-        """Begin an invocation; `result` ends it. A process has one at a time.
+        """Begin an invocation, whose result `result` returns. A process runs one invocation at a time.
+
+        Args:
+            event: The event, a value that JSON can represent; `None` by default.
 
         Raises:
-            LocalServerError: It could not be loaded, or its process has ended.
+            LocalServerError: The handler could not be loaded, or its process has ended.
+            RuntimeError: The previous invocation has not ended.
         """
         if self._deadline is not None:
             raise RuntimeError(f"{self.name} has an invocation already: call result() first")
         self.wait_ready()
-        assert self._conversation is not None
-        request = {"id": str(uuid4()), "timeout": self._timeout, "event": event}
+        request = {"id": str(uuid4()), "timeout": self._timeout_seconds, "event": event}
         try:
-            self._conversation.send_bytes(json.dumps(request).encode())
+            self._process.pipe.send_bytes(json.dumps(request).encode())
         except OSError as error:
-            raise LocalServerError(f"{self.name} has ended with {self._exit_code()}:{self._tail()}") from error
-        self._deadline = time.monotonic() + self._timeout
+            code = self._process.exit_code()
+            raise LocalServerError(f"{self.name} has ended with {code}:{self._process.log_tail}") from error
+        self._deadline = time.monotonic() + self._timeout_seconds
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: Duration | None = None) -> Any:
         """Return what the handler returns for the event of `start`.
 
         Args:
-            timeout: Seconds to wait; by default until the invocation's own timeout.
+            timeout: Limit of the wait, as a `timedelta` or in seconds; `None`, the default, waits until the function's
+                timeout.
 
         Raises:
-            InvocationFailed: As for `invoke`.
-            TimeoutError: There is no answer yet; the invocation goes on.
+            InvocationFailed: The handler raised an exception, exceeded the function's timeout, or its process ended.
+            RuntimeError: There is no invocation.
+            TimeoutError: There is no answer within *timeout*; the invocation continues.
         """
-        assert self._conversation is not None
         if self._deadline is None:
             raise RuntimeError(f"{self.name} has no invocation: call start() first")
-        left = max(0.0, self._deadline - time.monotonic())
-        if not self._conversation.poll(left if timeout is None else min(left, timeout)):
-            if time.monotonic() < self._deadline:
-                raise TimeoutError(f"{self.name} has not answered yet")
-            self.terminate(grace=0.0)
-            raise self._ended("Sandbox.Timedout", f"Task timed out after {self._timeout:.2f} seconds")
+        self._wait_for_answer(self._deadline, timeout)
         try:
-            answer = json.loads(self._conversation.recv_bytes())
+            answer = json.loads(self._process.pipe.recv_bytes())
         except (EOFError, ConnectionError):
-            raise self._ended("Runtime.ExitError", f"the process ended with {self._exit_code()}") from None
+            message = f"the process ended with {self._process.exit_code()}"
+            raise self._failure("Runtime.ExitError", message, self._deadline) from None
         self._deadline = None
         self.seconds = answer["seconds"]
         if "type" in answer:
@@ -196,51 +157,55 @@ class LambdaProcess:
         return answer["value"]
 
     def pause(self) -> None:
-        """Freeze the process, as Lambda does between invocations; its clocks go on."""
-        self._signal(signal.SIGSTOP)
+        """Freeze the process as Lambda does between invocations; its clocks continue to run."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Thaw the process."""
-        self._signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
 
-    def freeze(self, seconds: float) -> None:
-        """Freeze the process for *seconds*."""
+    def freeze(self, duration: Duration) -> None:
+        """Freeze the process, and thaw it after *duration*.
+
+        Args:
+            duration: Length of the freeze, as a `timedelta` or in seconds.
+        """
         self.pause()
         try:
-            time.sleep(seconds)
+            time.sleep(in_seconds(duration))
         finally:
             self.resume()
 
-    def terminate(self, grace: float = _GRACE) -> int:
-        """End the process with SIGTERM, as Lambda does, and return its exit code; one that has ended stays so.
+    def send_sigterm(self) -> None:
+        """Send SIGTERM to the process, without waiting for its end."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def terminate(self, grace: Duration = TERMINATION_GRACE_SECONDS) -> int:
+        """End the process with SIGTERM as Lambda does, and return its exit code; also if it has ended already.
 
         Args:
-            grace: Seconds until SIGKILL follows.
+            grace: Time until SIGKILL follows, as a `timedelta` or in seconds; 2 s by default.
         """
-        assert self._process is not None
-        self._process.terminate()
-        self.resume()  # a frozen process hears nothing else
-        with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(grace)
-        self._process.kill()
-        return self._process.wait()
+        return self._process.terminate(in_seconds(grace))
 
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
+    @property
+    def _process(self) -> HandlerProcess:
+        if self._started is None:
+            raise RuntimeError(f"{self.name} is not running: use it in a with block")
+        return self._started
 
-    def _exit_code(self) -> int:
-        """Return how a process ended that has hung up, which it does shortly before."""
-        assert self._process is not None
-        with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(_GRACE)
-        return self.terminate()
+    def _wait_for_answer(self, deadline: float, timeout: Duration | None) -> None:
+        remaining = max(0.0, deadline - time.monotonic())
+        if self._process.pipe.poll(remaining if timeout is None else min(remaining, in_seconds(timeout))):
+            return
+        if time.monotonic() < deadline:
+            raise TimeoutError(f"{self.name} has not answered yet")
+        self._process.terminate(grace_seconds=0.0)
+        message = f"Task timed out after {self._timeout_seconds:.2f} seconds"
+        raise self._failure("Sandbox.Timedout", message, deadline)
 
-    def _ended(self, error_type: str, message: str) -> InvocationFailed:
-        assert self._deadline is not None
-        self.seconds = time.monotonic() - self._deadline + self._timeout
+    def _failure(self, error_type: str, message: str, deadline: float) -> InvocationFailed:
+        """End the invocation, and return the error for it."""
+        self.seconds = time.monotonic() - deadline + self._timeout_seconds
         self._deadline = None
-        return InvocationFailed(error_type, message + self._tail(), retryable=False, seconds=self.seconds)
-
-    def _tail(self) -> str:
-        return f"\n{self.log[-_TAIL:].strip() or 'It printed nothing.'}"
+        return InvocationFailed(error_type, message + self._process.log_tail, retryable=False, seconds=self.seconds)

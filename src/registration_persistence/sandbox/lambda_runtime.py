@@ -1,4 +1,4 @@
-"""The process that a `LambdaProcess` starts: loads a handler, then calls it for each event that comes in."""
+"""The program that a `LambdaProcess` starts: it loads a handler, then calls it for each event that it receives."""
 
 import importlib.util
 import json
@@ -6,73 +6,65 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-Handler = Callable[[Any, "LambdaContext"], Any]
+from registration_persistence.sandbox.lambda_context import FakeLambdaContext
+
+Handler = Callable[[Any, FakeLambdaContext], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class LambdaContext:
-    """The part of Lambda's context object that handlers use.
+def main(handler_name: str, function_name: str, file_descriptor: str) -> None:
+    """Load the handler, report that it is ready, and serve events.
 
     Args:
-        function_name: As in `AWS_LAMBDA_FUNCTION_NAME`.
-        aws_request_id: Of this invocation alone.
-        deadline: On the clock of `time.monotonic`.
+        handler_name: `path/to/file.py:function` or `module:function`.
+        function_name: Name of the Lambda function.
+        file_descriptor: Number of the file descriptor of the pipe to the parent process.
     """
-
-    function_name: str
-    aws_request_id: str
-    deadline: float
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds until Lambda ends the process."""
-        return max(0, int(1000 * (self.deadline - time.monotonic())))
+    with Connection(int(file_descriptor)) as pipe:
+        handler = load(handler_name)
+        pipe.send_bytes(b"ready")
+        serve(handler, function_name, pipe)
 
 
-def serve(handler: Handler, function_name: str, conversation: Connection) -> None:
-    """Answer one event after the other, until the other side is gone."""
-    while True:
-        try:
-            request = json.loads(conversation.recv_bytes())
-        except (EOFError, ConnectionError):
-            return
-        started = time.monotonic()
-        context = LambdaContext(function_name, request["id"], started + request["timeout"])
-        answer: dict[str, Any]
-        try:
-            answer = {"value": handler(request["event"], context)}
-            json.dumps(answer)
-        except Exception as error:  # noqa: BLE001 whatever it is goes to the caller
-            traceback.print_exc()
-            answer = {"type": type(error).__name__, "message": str(error)}
-            answer["retryable"] = bool(getattr(error, "retryable", False))
-        conversation.send_bytes(json.dumps({**answer, "seconds": time.monotonic() - started}).encode())
-
-
-def load(name: str) -> Handler:
+def load(handler_name: str) -> Handler:
     """Return the handler that `path/to/file.py:function` or `module:function` names."""
-    place, _, function = name.rpartition(":")
-    handler: Handler = getattr(_module(place), function)
+    module_name, _, function = handler_name.rpartition(":")
+    handler: Handler = getattr(_load_module(module_name), function)
     return handler
 
 
-def main(name: str, function_name: str, descriptor: str) -> None:
-    """Load the handler, say that it is there, and serve."""
-    with Connection(int(descriptor)) as conversation:
-        handler = load(name)
-        conversation.send_bytes(b"ready")
-        serve(handler, function_name, conversation)
+def serve(handler: Handler, function_name: str, pipe: Connection) -> None:
+    """Call *handler* for each request in *pipe*, until the other end is closed."""
+    while True:
+        try:
+            request = json.loads(pipe.recv_bytes())
+        except (EOFError, ConnectionError):
+            return
+        pipe.send_bytes(json.dumps(_answer(handler, function_name, request)).encode())
 
 
-def _module(place: str) -> ModuleType:
-    if not place.endswith(".py"):
-        return importlib.import_module(place)
-    specification = importlib.util.spec_from_file_location(Path(place).stem, place)
+def _answer(handler: Handler, function_name: str, request: dict[str, Any]) -> dict[str, Any]:
+    started = time.monotonic()
+    context = FakeLambdaContext(request["timeout"], function_name=function_name, aws_request_id=request["id"])
+    answer: dict[str, Any]
+    try:
+        answer = {"value": handler(request["event"], context)}
+        json.dumps(answer)
+    except Exception as error:  # noqa: BLE001 every error is reported to the caller
+        traceback.print_exc()
+        answer = {"type": type(error).__name__, "message": str(error)}
+        answer["retryable"] = bool(getattr(error, "retryable", False))
+    return {**answer, "seconds": time.monotonic() - started}
+
+
+def _load_module(name: str) -> ModuleType:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    specification = importlib.util.spec_from_file_location(Path(name).stem, name)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)

@@ -1,4 +1,4 @@
-"""A network of one's own, in which the kernel drops packets."""
+"""A network namespace in which the kernel can drop packets."""
 
 import ctypes
 import os
@@ -11,31 +11,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from registration_persistence.sandbox.binaries import LocalServerError
+from registration_persistence.sandbox.errors import LocalServerError
 
 # From <linux/sched.h> and <linux/capability.h>.
 _CLONE_NEWNET = 0x40000000
 
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+_REQUIRED_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 
-_THIS_THREADS_NETWORK = "/proc/thread-self/ns/net"
+_NAMESPACE_OF_THREAD = "/proc/thread-self/ns/net"
 
 
 class IsolatedNetwork:
-    """Moves the calling thread into a network namespace with nothing but 127.0.0.1; use it as a context manager.
+    """Moves the calling thread into a network namespace that has only 127.0.0.1; use it as a context manager.
 
-    Threads and processes that the thread starts inside belong to it too; those that ran before do not, so servers must
-    be started inside. Nothing inside is reached from outside, nor the other way round. Linux only; needs root.
+    Threads and processes that this thread starts in the block are in the namespace, too; others are not, so servers
+    must be started in the block. The namespace and the rest of the machine cannot reach each other. It needs Linux,
+    root, `ip` and `iptables`.
     """
 
     def __init__(self) -> None:
         self._outside: int | None = None
 
     def __enter__(self) -> Self:
-        reason = why_not()
+        reason = unsupported_reason()
         if reason:
             raise LocalServerError(reason)
-        self._outside = os.open(_THIS_THREADS_NETWORK, os.O_RDONLY)
+        self._outside = os.open(_NAMESPACE_OF_THREAD, os.O_RDONLY)
         try:
             _call("unshare", _CLONE_NEWNET)
             _run("ip", "link", "set", "lo", "up")
@@ -51,19 +52,22 @@ class IsolatedNetwork:
 
     @contextmanager
     def drop_packets(self, port: int) -> Iterator[None]:
-        """Drop every packet to and from *port*, without an answer to either end, until the block ends.
+        """Drop every packet to and from a port until the block ends; neither end is notified.
 
-        Connections that are open stay open and hear nothing; what was sent meanwhile may still arrive afterwards.
+        Open connections stay open. Data that was sent in the block may arrive after it, because TCP repeats it.
+
+        Args:
+            port: TCP port of the server.
         """
         rules = [["INPUT", "-p", "tcp", side, str(port), "-j", "DROP"] for side in ("--dport", "--sport")]
-        done = []
+        active = []
         try:
             for rule in rules:
                 _run("iptables", "-w", "-I", *rule)
-                done.append(rule)
+                active.append(rule)
             yield
         finally:
-            for rule in done:
+            for rule in active:
                 _run("iptables", "-w", "-D", *rule)
 
     def _leave(self) -> None:
@@ -75,18 +79,18 @@ class IsolatedNetwork:
             self._outside = None
 
 
-def why_not() -> str | None:
-    """Return what this machine lacks for an `IsolatedNetwork`, or `None`."""
+def unsupported_reason() -> str | None:
+    """Return why this machine does not support `IsolatedNetwork`; `None` if it does."""
     if sys.platform != "linux":
-        return "a network of its own needs Linux"
+        return f"the platform is {sys.platform}: a network namespace needs Linux"
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     effective = int(next(line for line in status.splitlines() if line.startswith("CapEff:")).split()[1], 16)
-    lacking = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    lacking = [name for name, bit in _REQUIRED_CAPABILITIES.items() if not effective >> bit & 1]
     if lacking:
-        return f"a network of its own needs root: this process lacks {' and '.join(lacking)}"
+        return f"this process lacks {' and '.join(lacking)}: a network namespace needs root"
     programs = [name for name in ("ip", "iptables") if shutil.which(name) is None]
     if programs:
-        return f"a network of its own needs {' and '.join(programs)}: install iproute2 and iptables"
+        return f"{' and '.join(programs)} not found: a network namespace needs the packages iproute2 and iptables"
     return None
 
 

@@ -1,61 +1,49 @@
-"""A PostgreSQL server of one's own on 127.0.0.1, from the binaries of a Python package or of the system."""
+"""A local PostgreSQL server on 127.0.0.1, with the programs of a Python package or of the system."""
 
-import os
 import secrets
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import psycopg
 from psycopg import sql
 
-from registration_persistence.sandbox.binaries import LOOPBACK, LocalServerError, free_port
+from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.sandbox.data_directory import DataDirectory
+from registration_persistence.sandbox.errors import LocalServerError
+from registration_persistence.sandbox.ports import LOOPBACK, free_port
 from registration_persistence.sandbox.server import PostgresServer
+from registration_persistence.sandbox.waiting import wait_until
 
-# The user that runs the server when we are root, as which PostgreSQL refuses to run: "nobody" by convention.
-_NOBODY = 65534
-
-_STARTS = 3
-
-_REMOVALS = 20
-
-# Seconds.
-_LAST_WRITES = 0.05
-
-# What others may do with a folder whose files they read.
-_READ_AND_ENTER = 0o005
+# A port that was free may be in use when the server starts.
+_MAX_START_ATTEMPTS = 3
 
 _SUPERUSER = "postgres"
 
-_HBA = f"host all all {LOOPBACK}/32 scram-sha-256\nhost replication all {LOOPBACK}/32 scram-sha-256\n"
-
-# Seconds until a server that was told something must have heard it.
-_PATIENCE = 10.0
+_PASSWORD_LOGIN = f"host all all {LOOPBACK}/32 scram-sha-256\nhost replication all {LOOPBACK}/32 scram-sha-256\n"
 
 StopMode = Literal["fast", "immediate"]
 """`fast` ends the sessions and shuts down; `immediate` is a crash, after which the server recovers from its WAL."""
 
 
 class LocalPostgres:
-    """A server with TCP and SCRAM, in a folder that goes away with it; use it as a context manager.
+    """A server with TCP and SCRAM, whose data is removed when it is closed; use it as a context manager.
 
     Args:
-        binaries: The folder with `initdb` and `pg_ctl`.
-        settings: More lines for `postgresql.conf`, by name.
-        hba: The lines of `pg_hba.conf`; by default everybody on 127.0.0.1 logs in with a password.
-        files: More files in the data folder, such as a certificate, by name; only the server can read them.
-        standby_of: A running server, of which this one becomes a streaming copy that can be promoted. It has the
-            settings, the roles and the passwords of that one.
+        binaries: Folder with `initdb` and `pg_ctl`.
+        settings: Further lines of `postgresql.conf`, by name; none by default.
+        hba: Content of `pg_hba.conf`; by default every role logs in from 127.0.0.1 with its password.
+        files: Content of further files in the data folder, by name, such as a certificate; none by default. Only the
+            server can read them.
+        standby_of: A running server, of which this one becomes a streaming standby that can be promoted; `None` by
+            default. A standby has the settings, the roles and the passwords of its primary.
 
     Attributes:
-        address: Where it is, with its superuser.
+        server: Host, port and superuser of the server.
     """
 
     def __init__(
@@ -63,23 +51,22 @@ class LocalPostgres:
         binaries: Path,
         *,
         settings: Mapping[str, str] | None = None,
-        hba: str = _HBA,
+        hba: str = _PASSWORD_LOGIN,
         files: Mapping[str, bytes] | None = None,
         standby_of: "LocalPostgres | None" = None,
     ) -> None:
         self._binaries = binaries
         self._settings = {"fsync": "off", "listen_addresses": LOOPBACK, "unix_socket_directories": ""}
         self._settings |= settings or {}
-        self._hba = hba
-        self._files = files or {}
-        self._source = standby_of
-        self._folder: Path | None = None
-        password = standby_of.address.password if standby_of else secrets.token_urlsafe(16)
-        self.address: PostgresServer = PostgresServer(LOOPBACK, 0, _SUPERUSER, password)
+        self._files: Mapping[str, str | bytes] = {"pg_hba.conf": hba, **(files or {})}
+        self._primary = standby_of
+        self._directory: DataDirectory | None = None
+        password = standby_of.server.password if standby_of else secrets.token_urlsafe(16)
+        self.server: PostgresServer = PostgresServer(LOOPBACK, 0, _SUPERUSER, password)
 
     @property
     def psql(self) -> Path:
-        """The `psql` that came with the server."""
+        """The path of the `psql` that belongs to the server."""
         return self._binaries / "psql"
 
     def __enter__(self) -> Self:
@@ -91,23 +78,17 @@ class LocalPostgres:
         self.close()
 
     def open(self) -> Self:
-        """Make the server and start it, where a `with` block does not fit; `close` it then.
+        """Create the server and start it, if a `with` block cannot be used; call `close` at the end.
 
         Raises:
-            LocalServerError: It cannot be made here, or does not start.
+            LocalServerError: The server cannot be created here, or does not start.
         """
-        temporary = Path(tempfile.gettempdir())
-        if os.geteuid() == 0 and not _readable_by_all(temporary):
-            raise LocalServerError(
-                f"PostgreSQL does not run as root, and {temporary} is closed to others: set TMPDIR to an open folder"
-            )
-        self._folder = Path(tempfile.mkdtemp(prefix="registration-postgres-", dir=temporary))
+        self._directory = DataDirectory(self._binaries)
         try:
-            self._make_programs_readable()
-            if self._source is None:
-                self._initialise()
+            if self._primary is None:
+                self._directory.initialise(self.server, self._settings, self._files)
             else:
-                self._copy(self._source.address)
+                self._directory.copy_from(self._primary.server)
             self._start_on_a_free_port()
         except BaseException:
             self.close()
@@ -115,155 +96,90 @@ class LocalPostgres:
         return self
 
     def close(self) -> None:
-        """Stop the server, if it runs, and remove it with its data."""
-        if self._folder is None:
+        """Stop the server if it runs, and remove it with its data."""
+        if self._directory is None:
             return
         try:
-            if (self._data / "postmaster.pid").exists():
+            if self._directory.is_running:
                 self.stop("immediate")
         finally:
-            for _ in range(_REMOVALS):  # the last processes of a server that was killed may still write
-                shutil.rmtree(self._folder, ignore_errors=True)
-                if not self._folder.exists():
-                    break
-                time.sleep(_LAST_WRITES)
-            self._folder = None
+            self._directory.remove()
+            self._directory = None
 
     def start(self) -> None:
-        """Start the server again, on the port that it had.
+        """Start the server again, on the same port.
 
         Raises:
-            LocalServerError: It does not start; the message has its log.
+            LocalServerError: The server does not start; the message has its log.
         """
-        port = f"-c port={self.address.port}"
-        self._run("pg_ctl", "-D", self._data, "-w", "-l", self._data / "log", "-o", port, "start")
+        self._control("-o", f"-c port={self.server.port}", "start")
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop the server and keep its data; see `StopMode`."""
-        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+        """Stop the server and keep its data.
 
-    def restart(self, *, mode: StopMode = "fast", down_for: float = 0.0) -> None:
-        """Stop the server, and start it *down_for* seconds later."""
+        Args:
+            mode: See `StopMode`; `fast` by default.
+        """
+        self._control("-m", mode, "stop")
+
+    def restart(self, *, mode: StopMode = "fast", down_for: Duration = 0.0) -> None:
+        """Stop the server and start it again.
+
+        Args:
+            mode: See `StopMode`; `fast` by default.
+            down_for: Time between stop and start, as a `timedelta` or in seconds; 0 by default.
+        """
         self.stop(mode)
-        time.sleep(down_for)
+        time.sleep(in_seconds(down_for))
         self.start()
 
     def promote(self) -> None:
-        """Make a standby the primary; returns when it accepts writes."""
-        self._run("pg_ctl", "-D", self._data, "-w", "promote")
+        """Promote a standby to a primary; return when it accepts writes."""
+        self._control("promote")
 
     def configure(self, **settings: str | None) -> None:
-        """Change settings that need no restart, for sessions that are open too; `None` is the default again.
+        """Change settings that need no restart, also for open sessions; return when new sessions have the values.
 
-        Returns when new sessions have the values. Those that are open take them up before their next statement.
+        Open sessions have them before their next statement.
+
+        Args:
+            settings: The values by name; `None` restores the default.
+
+        Raises:
+            LocalServerError: The server has not loaded the settings after 10 s.
         """
-        with self.address.connect() as connection:
-            before = _loaded(connection)
+        with self.server.connect() as connection:
+            before = _load_time(connection)
             for name, value in settings.items():
                 verb = sql.SQL("RESET {}") if value is None else sql.SQL("SET {} = {}")
                 connection.execute(sql.SQL("ALTER SYSTEM ") + verb.format(sql.Identifier(name), sql.Literal(value)))
             connection.execute("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            with self.address.connect() as connection:
-                if _loaded(connection) != before:
-                    return
-            if time.monotonic() > deadline:
-                raise LocalServerError(f"the server did not take up {', '.join(settings)} within {_PATIENCE:g} s")
-            time.sleep(0.01)
 
-    @property
-    def _data(self) -> Path:
-        assert self._folder is not None
-        return self._folder / "data"
+        def is_loaded() -> bool:
+            with self.server.connect() as connection:
+                return _load_time(connection) != before
 
-    def _make_programs_readable(self) -> None:
-        assert self._folder is not None
-        self._own(self._folder)
-        if os.geteuid() == 0 and not _readable_by_all(self._binaries):
-            self._binaries = Path(
-                shutil.copytree(self._binaries.parent, self._folder / "postgres", symlinks=True), self._binaries.name
-            )
+        wait_until(is_loaded, f"the server has loaded {', '.join(settings)}")
 
-    def _copy(self, primary: PostgresServer) -> None:
-        self._run(
-            "pg_basebackup", "-D", self._data, "-h", primary.host, "-p", str(primary.port), "-U", primary.user,
-            "-R", "-X", "stream", "-c", "fast", "--no-sync", "-C", "-S", f"standby_{secrets.token_hex(4)}",
-            environment={"PGPASSWORD": primary.password},
-        )  # fmt: skip
-
-    def _initialise(self) -> None:
-        assert self._folder is not None
-        password = self._folder / "password"
-        self._write(password, self.address.password.encode())
-        self._run(
-            "initdb", "-D", self._data, "-U", _SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password}",
-            "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8",
-        )  # fmt: skip
-        password.unlink()
-        self._write(self._data / "pg_hba.conf", self._hba.encode())
-        for name, content in self._files.items():
-            self._write(self._data / name, content)
-        configuration = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
-        self._write(self._data / "postgresql.auto.conf", configuration.encode())
+    def _control(self, *arguments: str) -> None:
+        if self._directory is None:
+            raise RuntimeError("the server is not open: use it in a with block, or call open() first")
+        self._directory.control(*arguments)
 
     def _start_on_a_free_port(self) -> None:
-        for attempt in range(1, _STARTS + 1):
-            self.address = replace(self.address, port=free_port())
+        for attempt in range(1, _MAX_START_ATTEMPTS + 1):
+            self.server = replace(self.server, port=free_port())
             try:
                 self.start()
             except LocalServerError:
-                if attempt == _STARTS:
+                if attempt == _MAX_START_ATTEMPTS:
                     raise
             else:
                 return
 
-    def _run(self, program: str, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        command: Sequence[str | Path] = [self._binaries / program, *arguments]
-        identity: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            identity = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-        with tempfile.TemporaryFile() as output:
-            # Not a pipe: the server would hold it open for as long as it runs.
-            process = subprocess.Popen(
-                command,
-                cwd="/",
-                env={**os.environ, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                **identity,
-            )
-            try:
-                code = process.wait()
-            except BaseException:
-                process.wait()  # a server that is half made, or half started, can be neither stopped nor removed
-                raise
-            if code:
-                output.seek(0)
-                log = self._data / "log"
-                said = output.read().decode(errors="replace") + (
-                    log.read_text(errors="replace") if log.exists() else ""
-                )
-                raise LocalServerError(f"{program} failed with exit code {code}:\n{said.strip()}")
 
-    def _write(self, file: Path, content: bytes) -> None:
-        file.write_bytes(content)
-        file.chmod(0o600)
-        self._own(file)
-
-    def _own(self, path: Path) -> None:
-        if os.geteuid() == 0:
-            os.chown(path, _NOBODY, _NOBODY)
-
-
-def _loaded(connection: psycopg.Connection) -> datetime:
-    """Return when the configuration that a session has was read."""
+def _load_time(connection: psycopg.Connection) -> datetime:
+    """Return when the configuration of this session was loaded."""
     (when,) = connection.execute("SELECT pg_conf_load_time()").fetchall()[0]
     assert isinstance(when, datetime)
     return when
-
-
-def _readable_by_all(path: Path) -> bool:
-    return all(folder.stat().st_mode & _READ_AND_ENTER == _READ_AND_ENTER for folder in (path, *path.parents))

@@ -1,20 +1,21 @@
-"""What the rotation function of Secrets Manager does with a database login, step by step."""
+"""The steps with which the rotation function of Secrets Manager changes a database login."""
 
 import secrets
 import time
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, assert_never, get_args
 
 from psycopg import sql
 
 from registration_persistence.database import Credentials
+from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox.secrets_manager import LocalSecretsManager
 from registration_persistence.sandbox.server import PostgresServer
 
-_CLONE = "_clone"
+_CLONE_SUFFIX = "_clone"
 
 RotationStyle = Literal["single", "alternating"]
-"""`single` gives the user another password; `alternating` changes to the other of `NAME` and `NAME_clone`."""
+"""`single` changes the user's password; `alternating` switches between the users `NAME` and `NAME_clone`."""
 
 
 def rotate(
@@ -23,50 +24,58 @@ def rotate(
     arn: str,
     *,
     style: RotationStyle = "single",
-    pause_in_window: float | Callable[[], None] = 0.0,
+    pause_in_window: Duration | Callable[[], object] = 0.0,
 ) -> Credentials:
-    """Rotate a secret as AWS's rotation functions do, and return what is current then.
+    """Rotate a secret like AWS's rotation functions, and return the new credentials.
 
-    With the style `single` there is a window between the change in the database and the change of labels, in which
-    AWSCURRENT is refused and only AWSPENDING is right.
+    The rotation window lies between the change in the database and the change of the secret's labels. In it, the style
+    `single` makes the server reject AWSCURRENT; only AWSPENDING is right.
 
     Args:
-        server: Where the login is, with the superuser, or an admin that may change both users.
-        secrets_manager: Where the secret is.
-        arn: The secret; a JSON object with `username` and `password`, whose other keys are kept.
-        style: See `RotationStyle`. The other user is made where it is missing, as a member of the first.
-        pause_in_window: Seconds that the window stays open, or what to call in it.
+        server: The server of the login, with the superuser or with an admin that may change both users.
+        secrets_manager: The Secrets Manager that holds the secret.
+        arn: ARN of the secret, a JSON object with `username` and `password`; its other keys are kept.
+        style: See `RotationStyle`; `single` by default. With `alternating` the other user is created if it does not
+            exist, as a member of the first.
+        pause_in_window: Length of the rotation window, as a `timedelta` or in seconds; 0 by default. A function is
+            called instead, in the window.
 
     Raises:
-        ValueError: There is no such *style*.
+        ValueError: *style* is neither of the two.
     """
     if style not in get_args(RotationStyle):
-        raise ValueError(f"there is no rotation {style!r}: expected {' or '.join(get_args(RotationStyle))}")
+        raise ValueError(f"style is {style!r}: expected {' or '.join(get_args(RotationStyle))}")
     value = secrets_manager.read(arn)
-    if style == "alternating":
-        value["username"] = _other(value["username"])
+    value["username"] = _next_username(value["username"], style)
     value["password"] = secrets.token_urlsafe(24)
     version = secrets_manager.put_pending(arn, value)
-
-    is_new = not _exists(server, value["username"])
-    server.create_login(value["username"], value["password"])
-    if is_new and value["username"].endswith(_CLONE):
-        role, member = value["username"].removesuffix(_CLONE), value["username"]
-        with server.connect() as connection:
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(member)))
-
+    _set_password(server, value["username"], value["password"])
     if callable(pause_in_window):
         pause_in_window()
     else:
-        time.sleep(pause_in_window)
+        time.sleep(in_seconds(pause_in_window))
     secrets_manager.finish_rotation(arn, version)
     return Credentials(value["username"], value["password"])
 
 
-def _exists(server: PostgresServer, username: str) -> bool:
+def _next_username(current: str, style: RotationStyle) -> str:
+    match style:
+        case "single":
+            return current
+        case "alternating" if current.endswith(_CLONE_SUFFIX):
+            return current.removesuffix(_CLONE_SUFFIX)
+        case "alternating":
+            return current + _CLONE_SUFFIX
+        case _:
+            assert_never(style)
+
+
+def _set_password(server: PostgresServer, username: str, password: str) -> None:
+    """Set the password of a user; a new clone also becomes a member of its original."""
     with server.connect() as connection:
-        return connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [username]).fetchone() is not None
-
-
-def _other(username: str) -> str:
-    return username.removesuffix(_CLONE) if username.endswith(_CLONE) else username + _CLONE
+        is_new = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [username]).fetchone() is None
+    server.create_login(username, password)
+    if is_new and username.endswith(_CLONE_SUFFIX):
+        original = username.removesuffix(_CLONE_SUFFIX)
+        with server.connect() as connection:
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(original), sql.Identifier(username)))

@@ -1,58 +1,46 @@
-"""Secrets Manager on this machine: moto's, over HTTP, with every call counted, and with outages."""
+"""A local Secrets Manager: the server of moto, with counted calls and with outages."""
 
 import json
 import logging
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import Event, Lock, Thread
+from collections import Counter
+from contextlib import AbstractContextManager
+from threading import Thread
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 from uuid import uuid4
+
+from registration_persistence.durations import Duration
+from registration_persistence.sandbox.secrets_manager_requests import CallCounter, OutageKind, OutageSwitch
 
 _REGION = "eu-west-1"
 
-# Marks the calls of this module's own client.
-_OURS = "registration-persistence-local"
+# Part of the User-Agent of this module's own client, whose calls are neither counted nor disturbed.
+_OWN_USER_AGENT = "registration-persistence-local"
 
-# How botocore says what `AWS_SDK_UA_APP_ID` holds.
-_APP_ID = re.compile(r"(?:^| )app/(\S+)")
-
-_REFUSALS = {
-    "down": ("503 Service Unavailable", b'{"__type": "InternalServiceError", "message": "down"}'),
-    "throttled": ("400 Bad Request", b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'),
-}
-
-OutageKind = Literal["down", "throttled", "slow"]
-"""`down` answers 503, `throttled` 400 with a ThrottlingException, `slow` what was asked for, but late."""
+_SHUTDOWN_POLL_SECONDS = 0.05
 
 SecretValue = dict[str, Any] | str | bytes
-"""What a secret holds; an object is stored as JSON."""
-
-_Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+"""The value of a secret; a `dict` is stored as a JSON object."""
 
 
 class LocalSecretsManager:
-    """A Secrets Manager that forgets everything at the end; use it as a context manager.
-
-    Attributes:
-        calls: How often each operation was called, by name; what this object itself calls is left out.
-    """
+    """A local Secrets Manager, whose secrets are lost at the end; use it as a context manager."""
 
     def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-        self._calls_of: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._counting = Lock()
-        self._outage: _Outage | None = None
+        self._counts = CallCounter(_OWN_USER_AGENT)
+        self._outages = OutageSwitch(_OWN_USER_AGENT)
         self._server: Any = None
         self._thread: Thread | None = None
         self._client: Any = None
 
     @property
+    def calls(self) -> Counter[str]:
+        """The number of calls of every client, by operation, without the calls of this object."""
+        return self._counts.total
+
+    @property
     def environment(self) -> dict[str, str]:
-        """What an AWS SDK must find in its environment to talk to this server."""
+        """The environment variables with which an AWS SDK uses this server."""
         return {
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{self._server.server_port}",
             "AWS_ACCESS_KEY_ID": "local",
@@ -61,26 +49,16 @@ class LocalSecretsManager:
         }
 
     def __enter__(self) -> Self:
-        from boto3.session import Session
-        from botocore.config import Config
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs a line for each request
-        application = self._counted(self._disturbed(DomainDispatcherApplication(create_backend_app)))
+        application = self._counts.around(self._outages.around(DomainDispatcherApplication(create_backend_app)))
         self._server = make_server("127.0.0.1", 0, application, threaded=True)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True, name="secrets-manager")
+        serve = self._server.serve_forever
+        self._thread = Thread(target=serve, args=(_SHUTDOWN_POLL_SECONDS,), daemon=True, name="secrets-manager")
         self._thread.start()
-        environment = self.environment
-        self._client = Session(
-            region_name=_REGION,
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        ).client(
-            "secretsmanager",
-            endpoint_url=environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
-            config=Config(user_agent_extra=_OURS),
-        )
+        self._client = self._own_client()
         return self
 
     def __exit__(
@@ -93,26 +71,45 @@ class LocalSecretsManager:
         self._thread.join()
 
     def create(self, name: str, value: SecretValue) -> str:
-        """Store a new secret and return its ARN."""
-        arn: str = self._client.create_secret(Name=name, **_stored(value))["ARN"]
+        """Store a new secret, and return its ARN.
+
+        Args:
+            name: Name of the secret.
+            value: Value of the secret; a `dict` is stored as a JSON object.
+        """
+        arn: str = self._client.create_secret(Name=name, **_encoded(value))["ARN"]
         return arn
 
     def put(self, arn: str, value: SecretValue) -> None:
-        """Make *value* the current version of a secret; not of one that `finish_rotation` was called for.
+        """Store a value as the version AWSCURRENT.
 
-        There, moto would label two versions AWSCURRENT.
+        This does not work after `finish_rotation` for the same secret: moto would label two versions AWSCURRENT.
+
+        Args:
+            arn: ARN of the secret.
+            value: The new value; a `dict` is stored as a JSON object.
         """
-        self._client.put_secret_value(SecretId=arn, **_stored(value))
+        self._client.put_secret_value(SecretId=arn, **_encoded(value))
 
     def put_pending(self, arn: str, value: SecretValue) -> str:
-        """Store *value* as the version AWSPENDING, which nobody uses yet, and return the version's id."""
+        """Store a value as the version AWSPENDING, and return the id of the version.
+
+        Args:
+            arn: ARN of the secret.
+            value: The new value; a `dict` is stored as a JSON object.
+        """
         version: str = self._client.put_secret_value(
-            SecretId=arn, ClientRequestToken=str(uuid4()), VersionStages=["AWSPENDING"], **_stored(value)
+            SecretId=arn, ClientRequestToken=str(uuid4()), VersionStages=["AWSPENDING"], **_encoded(value)
         )["VersionId"]
         return version
 
     def finish_rotation(self, arn: str, version_id: str) -> None:
-        """Make a version AWSCURRENT, and the one that was it AWSPREVIOUS."""
+        """Label a version AWSCURRENT, and the previous one AWSPREVIOUS.
+
+        Args:
+            arn: ARN of the secret.
+            version_id: Id of the version, as returned by `put_pending`.
+        """
         stages = self._client.describe_secret(SecretId=arn)["VersionIdsToStages"]
         (current,) = (version for version, labels in stages.items() if "AWSCURRENT" in labels)
         self._client.update_secret_version_stage(
@@ -120,81 +117,68 @@ class LocalSecretsManager:
         )
 
     def read(self, arn: str, stage: str = "AWSCURRENT") -> dict[str, Any]:
-        """Return the JSON object that the version with the label *stage* holds."""
-        # Named, because moto forgets which version is the default one when AWSCURRENT moves.
+        """Return the value of a secret, which must be a JSON object.
+
+        Args:
+            arn: ARN of the secret.
+            stage: Label of the version: `AWSCURRENT`, the default, `AWSPENDING` or `AWSPREVIOUS`.
+        """
+        # moto does not update its default version when AWSCURRENT moves, so the label is always sent.
         value = json.loads(self._client.get_secret_value(SecretId=arn, VersionStage=stage)["SecretString"])
         assert isinstance(value, dict)
         return value
 
     def delete(self, arn: str) -> None:
-        """Remove a secret at once, without a time in which it could be restored."""
-        self._client.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-
-    @contextmanager
-    def outage(self, kind: OutageKind = "down", seconds: float = 10.0) -> Iterator[None]:
-        """Disturb every call but this object's own until the block ends.
+        """Delete a secret without a recovery window.
 
         Args:
-            kind: See `OutageKind`.
-            seconds: How late a `slow` answer comes; at the latest when the block ends.
+            arn: ARN of the secret.
         """
-        if kind not in get_args(OutageKind):
-            raise ValueError(f"there is no outage {kind!r}: expected one of {', '.join(get_args(OutageKind))}")
-        before, outage = self._outage, _Outage(kind, seconds)
-        self._outage = outage
-        try:
-            yield
-        finally:
-            self._outage = before
-            outage.over.set()
+        self._client.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+
+    def outage(self, kind: OutageKind = "down", delay: Duration = 10.0) -> AbstractContextManager[None]:
+        """Disturb every call until the block ends, except the calls of this object.
+
+        Args:
+            kind: See `OutageKind`; `down` by default.
+            delay: Delay of a `slow` answer, as a `timedelta` or in seconds; 10 s by default. The answer comes at the
+                latest when the block ends.
+
+        Raises:
+            ValueError: *kind* is not an `OutageKind`.
+        """
+        return self._outages.outage(kind, delay)
 
     def calls_of(self, app_id: str) -> Counter[str]:
-        """Return the calls of the clients whose environment has *app_id* as `AWS_SDK_UA_APP_ID`, by operation."""
-        with self._counting:
-            return Counter(self._calls_of[app_id])
+        """Return the number of calls of some clients, by operation.
+
+        Args:
+            app_id: The value of `AWS_SDK_UA_APP_ID` in the environment of the clients.
+        """
+        return self._counts.of_client(app_id)
 
     def forget_calls(self) -> None:
-        """Count from nothing again."""
-        with self._counting:
-            self.calls.clear()
-            self._calls_of.clear()
+        """Reset every count to 0."""
+        self._counts.reset()
 
-    def _counted(self, application: _Application) -> _Application:
-        def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            agent = environ.get("HTTP_USER_AGENT", "")
-            if _OURS not in agent:
-                operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
-                client = _APP_ID.search(agent)
-                with self._counting:
-                    self.calls[operation] += 1
-                    if client:
-                        self._calls_of[client[1]][operation] += 1
-            return application(environ, start_response)
+    def _own_client(self) -> Any:
+        from boto3.session import Session
+        from botocore.config import Config
 
-        return counted
-
-    def _disturbed(self, application: _Application) -> _Application:
-        def disturbed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            outage = self._outage
-            if outage and _OURS not in environ.get("HTTP_USER_AGENT", ""):
-                if outage.kind != "slow":
-                    status, body = _REFUSALS[outage.kind]
-                    start_response(status, [("Content-Type", "application/x-amz-json-1.1")])
-                    return [body]
-                outage.over.wait(outage.seconds)
-            return application(environ, start_response)
-
-        return disturbed
+        environment = self.environment
+        session = Session(
+            region_name=_REGION,
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+        return session.client(
+            "secretsmanager",
+            endpoint_url=environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
+            config=Config(user_agent_extra=_OWN_USER_AGENT),
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Outage:
-    kind: OutageKind
-    seconds: float
-    over: Event = field(default_factory=Event)
-
-
-def _stored(value: SecretValue) -> dict[str, str | bytes]:
+def _encoded(value: SecretValue) -> dict[str, str | bytes]:
     if isinstance(value, bytes):
         return {"SecretBinary": value}
     return {"SecretString": value if isinstance(value, str) else json.dumps(value)}

@@ -1,4 +1,4 @@
-"""Where a PostgreSQL server is, and what has to be done there before anybody can use it."""
+"""A handle on a running PostgreSQL server."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,14 @@ from psycopg import sql
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """Where a server is, and who may log in there."""
+    """A running PostgreSQL server and a login with which it can be administered.
+
+    Args:
+        host: Host name or address of the server.
+        port: TCP port of the server.
+        user: A role that may create roles and databases, usually the superuser.
+        password: Password of *user*; not shown in `repr`.
+    """
 
     host: str
     port: int
@@ -17,7 +24,12 @@ class PostgresServer:
     password: str = field(repr=False)
 
     def connect(self, database: str = "postgres", **parameters: Any) -> psycopg.Connection:
-        """Open a connection in autocommit, for setting things up."""
+        """Open a connection in autocommit mode as `user`.
+
+        Args:
+            database: Name of the database; `postgres` by default.
+            parameters: Further connection parameters of libpq, such as `connect_timeout=2`.
+        """
         return psycopg.connect(
             host=self.host,
             port=self.port,
@@ -29,7 +41,12 @@ class PostgresServer:
         )
 
     def create_login(self, role: str, password: str) -> None:
-        """Create a role that may log in, or give it another password."""
+        """Create a role with LOGIN and a password; if the role exists, change its password.
+
+        Args:
+            role: Name of the role.
+            password: The new password.
+        """
         with self.connect() as connection:
             known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
             verb = sql.SQL("CREATE" if known is None else "ALTER")
@@ -38,7 +55,13 @@ class PostgresServer:
             )
 
     def create_database(self, name: str, *, owner: str | None = None, template: str = "template1") -> None:
-        """Create a database, as a copy of *template*."""
+        """Create a database.
+
+        Args:
+            name: Name of the new database.
+            owner: Role that owns it; `user` by default.
+            template: Database of which the new one is a copy; `template1` by default.
+        """
         statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
         with self.connect() as connection:
             connection.execute(
@@ -46,6 +69,10 @@ class PostgresServer:
             )
 
     def drop_database(self, name: str) -> None:
-        """Drop a database with whoever is connected to it."""
+        """Drop a database if it exists, and end the sessions that are connected to it.
+
+        Args:
+            name: Name of the database.
+        """
         with self.connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server: it moves clients to another server, cuts them off, and loses replies."""
+"""A TCP proxy in front of a server, which can switch to another server, close connections and lose replies."""
 
 import random
 import socket
@@ -9,28 +9,27 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Self
 
-from registration_persistence.sandbox.binaries import LOOPBACK, free_port
+from registration_persistence.sandbox.ports import LOOPBACK, free_port
 
-_CHUNK = 65_536
+_CHUNK_BYTES = 65_536
 
-# Seconds until a server that swallows packets counts as away.
-_CONNECT_TIMEOUT = 10.0
+_CONNECT_TIMEOUT_SECONDS = 10.0
 
-# Query, Parse and Bind; what comes before the first of them is start-up and login.
-_WORK = (b"Q", b"P", b"B")
+# The messages Query, Parse and Bind; the first of them follows start-up and login.
+_FIRST_BYTES_OF_STATEMENTS = (b"Q", b"P", b"B")
 
 
 class TcpProxy:
-    """Stands between clients and a server, without TLS; use it as a context manager.
+    """Forwards connections between clients and a server, without TLS; use it as a context manager.
 
     Args:
-        host: Where the server is.
-        port: The same.
+        host: Host name or address of the server.
+        port: TCP port of the server.
 
     Attributes:
-        port: Connect here, on 127.0.0.1.
-        connections: Connections that were opened.
-        lost: Replies that `lose_replies` lost.
+        port: TCP port of the proxy, on 127.0.0.1.
+        connections: The number of connections that clients have opened.
+        lost_replies: The number of replies that `lose_replies` has lost.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -38,10 +37,10 @@ class TcpProxy:
         self._listener = socket.create_server((LOOPBACK, free_port()))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
-        self.lost = 0
+        self.lost_replies = 0
         self._lock = Lock()
         self._loss: _Loss | None = None
-        self._conversations: dict[_Conversation, Thread] = {}
+        self._open_connections: dict[_Connection, Thread] = {}
         self._acceptor: Thread | None = None
 
     def __enter__(self) -> Self:
@@ -51,33 +50,38 @@ class TcpProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close_door()
+        self.stop_accepting()
         self.cut()
-        for thread in list(self._conversations.values()):
+        for thread in list(self._open_connections.values()):
             thread.join()
 
     def retarget(self, host: str, port: int) -> None:
-        """Send new connections to another server; those that are open stay where they are."""
+        """Forward new connections to another server; open connections keep theirs.
+
+        Args:
+            host: Host name or address of the other server.
+            port: TCP port of the other server.
+        """
         self._target = (host, port)
 
     def cut(self) -> None:
-        """Close every open connection at once, on both sides."""
+        """Close every open connection on both sides."""
         with self._lock:
-            conversations = list(self._conversations)
-        for conversation in conversations:
-            conversation.end()
+            connections = list(self._open_connections)
+        for connection in connections:
+            connection.end()
 
-    def close_door(self) -> None:
-        """Refuse new connections; those that are open stay."""
+    def stop_accepting(self) -> None:
+        """Refuse new connections; open connections stay open."""
         if self._acceptor is None:
             return
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # Linux wakes accept() for this, and not for close()
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux, which close() does not
         self._listener.close()
         self._acceptor.join()
         self._acceptor = None
 
-    def open_door(self) -> None:
+    def resume_accepting(self) -> None:
         """Accept new connections again, on the same port."""
         if self._acceptor is None:
             self._listener = socket.create_server((LOOPBACK, self.port))
@@ -85,28 +89,29 @@ class TcpProxy:
 
     @contextmanager
     def lose_replies(self, fraction: float, *, seed: int | None = None) -> Iterator[None]:
-        """Lose a share of the server's replies: the request arrives and is carried out, then both ends are closed.
+        """Lose a share of the server's replies until the block ends.
 
-        The replies to start-up and login are spared, so that it hits statements: a client never learns whether its
-        COMMIT was kept.
+        The server receives and executes the request; instead of its reply, both ends of the connection are closed.
+        Replies to start-up and login are not lost. The client of a lost COMMIT cannot know whether it was kept.
 
         Args:
-            fraction: Of the replies, 0 to 1.
-            seed: Makes the choice the same each time, as far as the order of the connections is.
+            fraction: Share of the replies that are lost, from 0 to 1.
+            seed: Seed of the random number generator; random by default. With the same seed and the same order of
+                replies, the same replies are lost.
         """
-        self._loss = _Loss(fraction, random.Random(seed))  # noqa: S311 a choice of faults guards no secret
+        self._loss = _Loss(fraction, random.Random(seed))  # noqa: S311 not for cryptography
         try:
             yield
         finally:
             self._loss = None
 
-    def passing(self, data: bytes, *, from_client: bool, turn: bool) -> None:
-        """Do nothing; a subclass sees what is about to be forwarded, in the thread that forwards it.
+    def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:
+        """Do nothing; a subclass can override this method, which runs in the thread that forwards *data*.
 
         Args:
-            data: What was received in one piece.
-            from_client: Whether the client sent it, or the server.
-            turn: Whether the other side was the last to send something on this connection.
+            data: The bytes that are about to be forwarded.
+            from_client: Whether the client has sent them; otherwise the server has.
+            is_turn: Whether the other side was the last to send bytes on this connection.
         """
 
     def _accept_from(self, listener: socket.socket) -> None:
@@ -114,62 +119,67 @@ class TcpProxy:
         self._acceptor.start()
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # the door was closed
+        with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = listener.accept()
-                conversation = _Conversation([client])
-                thread = Thread(target=self._serve, args=(conversation,), daemon=True, name="proxy connection")
+                connection = _Connection([client])
+                thread = Thread(target=self._serve, args=(connection,), daemon=True, name="proxy connection")
                 with self._lock:
                     self.connections += 1
-                    self._conversations[conversation] = thread
+                    self._open_connections[connection] = thread
                     thread.start()
 
-    def _serve(self, conversation: "_Conversation") -> None:
-        (client,) = conversation.ends
-        with client, suppress(OSError), socket.create_connection(self._target, timeout=_CONNECT_TIMEOUT) as server:
+    def _serve(self, connection: "_Connection") -> None:
+        (client,) = connection.ends
+        with (
+            client,
+            suppress(OSError),
+            socket.create_connection(self._target, timeout=_CONNECT_TIMEOUT_SECONDS) as server,
+        ):
             server.settimeout(None)
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            conversation.ends.append(server)
-            replies = Thread(target=self._forward, args=(conversation, server, client), daemon=True, name="proxy reply")
+            connection.ends.append(server)
+            replies = Thread(target=self._forward, args=(connection, server, client), daemon=True, name="proxy reply")
             replies.start()
-            self._forward(conversation, client, server)
+            self._forward(connection, client, server)
             replies.join()
         with self._lock:
-            del self._conversations[conversation]
+            del self._open_connections[connection]
 
-    def _forward(self, conversation: "_Conversation", source: socket.socket, target: socket.socket) -> None:
-        from_client = source is conversation.ends[0]
+    def _forward(self, connection: "_Connection", source: socket.socket, target: socket.socket) -> None:
+        from_client = source is connection.ends[0]
         with suppress(OSError):
-            while data := source.recv(_CHUNK):
+            while data := source.recv(_CHUNK_BYTES):
                 with self._lock:
-                    turn = conversation.client_spoke is not from_client
-                    conversation.client_spoke = from_client
-                    conversation.works |= from_client and data.startswith(_WORK)
-                    if turn and not from_client and self._loses(conversation):
+                    is_turn = connection.client_sent_last is not from_client
+                    connection.client_sent_last = from_client
+                    connection.has_logged_in |= from_client and data.startswith(_FIRST_BYTES_OF_STATEMENTS)
+                    if is_turn and not from_client and self._loses_reply(connection):
                         break
-                self.passing(data, from_client=from_client, turn=turn)
+                self.before_forwarding(data, from_client=from_client, is_turn=is_turn)
                 target.sendall(data)
-        conversation.end()
+        connection.end()
 
-    def _loses(self, conversation: "_Conversation") -> bool:
-        if not conversation.works or self._loss is None or self._loss.chance.random() >= self._loss.fraction:
+    def _loses_reply(self, connection: "_Connection") -> bool:
+        loss = self._loss
+        if not connection.has_logged_in or loss is None or loss.generator.random() >= loss.fraction:
             return False
-        self.lost += 1
+        self.lost_replies += 1
         return True
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
     fraction: float
-    chance: random.Random
+    generator: random.Random
 
 
 @dataclass(eq=False, slots=True)
-class _Conversation:
+class _Connection:
     ends: list[socket.socket]
-    client_spoke: bool = False
-    works: bool = False
+    client_sent_last: bool = False
+    has_logged_in: bool = False
 
     def end(self) -> None:
         for side in self.ends:

@@ -15,8 +15,8 @@ from registration_persistence.testing.environment import (
     SecretsManagerDown,
     StartLambda,
 )
-from registration_persistence.testing.round_trips import WireCounter
-from registration_persistence.testing.servers import ServerMissing, missing, open_server
+from registration_persistence.testing.round_trips import RoundTripCounter
+from registration_persistence.testing.servers import ServerKind, ServerMissing, open_server, skip_or_fail
 
 __all__ = [
     "FailOver",
@@ -26,10 +26,11 @@ __all__ = [
     "RegistrationEnvironment",
     "Restart",
     "Rotate",
+    "RoundTripCounter",
     "SecretsManagerDown",
+    "ServerKind",
     "ServerMissing",
     "StartLambda",
-    "WireCounter",
-    "missing",
     "open_server",
+    "skip_or_fail",
 ]

@@ -1,4 +1,4 @@
-"""What tests say in their signatures when they ask for a fault."""
+"""The types of the fixtures with which tests cause faults."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -8,24 +8,30 @@ from typing import Any, Protocol
 import psycopg
 
 from registration_persistence.database import Credentials, DatabaseSettings
-from registration_persistence.sandbox import LambdaProcess, LocalCluster, LocalSecretsManager, PostgresServer
-from registration_persistence.sandbox.rotation import RotationStyle
-from registration_persistence.sandbox.secrets_manager import OutageKind
+from registration_persistence.durations import Duration
+from registration_persistence.sandbox import (
+    LambdaProcess,
+    LocalCluster,
+    LocalSecretsManager,
+    OutageKind,
+    PostgresServer,
+    RotationStyle,
+)
 
 Fault = Callable[[], AbstractContextManager[None]]
-"""Begins when the block does, and ends with it."""
+"""Returns a context manager; the fault lasts as long as its block."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationEnvironment:
-    """A service's surroundings: a database of its own in a cluster, a login, and its secret.
+    """The environment of one service: a migrated, empty database, a login, and its secret.
 
     Args:
-        cluster: Where the database is; clients connect to its endpoint.
-        secrets_manager: Where the secret is.
-        arn: The secret.
-        username: The login that the secret holds at first.
-        name: The database.
+        cluster: The cluster of the database; clients connect to its endpoint.
+        secrets_manager: The Secrets Manager of the secret.
+        arn: ARN of the secret.
+        username: The login that the secret holds at the beginning of the test.
+        name: Name of the database.
     """
 
     cluster: LocalCluster
@@ -36,11 +42,11 @@ class RegistrationEnvironment:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment variables with which a process reaches database and secret."""
+        """The environment variables with which a process connects to the database and reads the secret."""
         return {
             "APP_ENVIRONMENT": "test",
-            "APP_DATABASE_HOST": self.cluster.address.host,
-            "APP_DATABASE_PORT": str(self.cluster.address.port),
+            "APP_DATABASE_HOST": self.cluster.server.host,
+            "APP_DATABASE_PORT": str(self.cluster.server.port),
             "APP_DATABASE_NAME": self.name,
             "APP_DATABASE_SECRET_ARN": self.arn,
             "APP_DATABASE_SSLMODE": "prefer",
@@ -48,63 +54,103 @@ class RegistrationEnvironment:
         }
 
     @property
-    def address(self) -> PostgresServer:
-        """The server that is the primary now, past the endpoint, with the superuser."""
-        return self.cluster.primary.address
+    def server(self) -> PostgresServer:
+        """The current primary, without the endpoint, with the superuser."""
+        return self.cluster.primary.server
 
     def settings(self, **variables: str) -> DatabaseSettings:
-        """Return the settings that a process with `variables` has, and with these."""
+        """Return the settings of a process with the environment variables of `variables`.
+
+        Args:
+            variables: Environment variables that are added or replaced.
+        """
         return DatabaseSettings.from_env({**self.variables, **variables})
 
     def connect(self) -> psycopg.Connection:
-        """Open a connection in autocommit to look at rows, past the endpoint and as superuser."""
-        return self.address.connect(self.name)
+        """Open a connection in autocommit mode to the database, as superuser and without the endpoint."""
+        return self.server.connect(self.name)
 
 
 class Rotate(Protocol):
-    """Rotates the service's secret; see `local.rotate`."""
+    """Rotates the service's secret; see `registration_persistence.sandbox.rotate`."""
 
-    def __call__(self, *, style: RotationStyle = ..., pause_in_window: float | Callable[[], None] = ...) -> Credentials:
-        """Rotate once and return what is current then."""
+    def __call__(
+        self, *, style: RotationStyle = ..., pause_in_window: Duration | Callable[[], object] = ...
+    ) -> Credentials:
+        """Rotate the secret once, and return the new credentials.
+
+        Args:
+            style: `single`, the default, changes the user's password; `alternating` switches between two users.
+            pause_in_window: Length of the rotation window, as a `timedelta` or in seconds; 0 by default. A function is
+                called instead, in the window.
+        """
 
 
 class FailOver(Protocol):
-    """Crashes the primary; see `LocalCluster.fail_over`."""
+    """Crashes the primary and promotes the standby; see `LocalCluster.fail_over`."""
 
-    def __call__(self, *, switch_after: float = ...) -> float:
-        """Fail over and return the seconds that the endpoint was away."""
+    def __call__(self, *, switch_after: Duration = ...) -> float:
+        """Fail over, and return the seconds during which the endpoint refused connections.
+
+        Args:
+            switch_after: Time from the crash until the endpoint points to the new primary, as a `timedelta` or in
+                seconds; 3 s by default.
+        """
 
 
 class Restart(Protocol):
     """Restarts the primary; see `LocalCluster.restart`."""
 
-    def __call__(self, *, down_for: float = ...) -> None:
-        """Restart; *down_for* is in seconds."""
+    def __call__(self, *, down_for: Duration = ...) -> None:
+        """Stop the primary and start it again.
+
+        Args:
+            down_for: Time between stop and start, as a `timedelta` or in seconds; 0.5 s by default.
+        """
 
 
 class FillSlots(Protocol):
-    """Holds the cluster's connection slots; see `LocalCluster.fill_slots`."""
+    """Holds the connection slots of the primary; see `LocalCluster.fill_slots`."""
 
     def __call__(self, *, leave: int = ...) -> AbstractContextManager[int]:
-        """Hold all but *leave* slots until the block ends."""
+        """Hold the free slots until the block ends; the block gets the number of held slots.
+
+        Args:
+            leave: The number of slots that stay free, 0 or more; 0 by default.
+        """
 
 
 class Freeze(Protocol):
-    """Freezes processes, as Lambda does between invocations."""
+    """Freezes processes as Lambda does between invocations; see `LambdaProcess.freeze`."""
 
-    def __call__(self, seconds: float, *processes: LambdaProcess) -> None:
-        """Freeze all of *processes* at once."""
+    def __call__(self, duration: Duration, *processes: LambdaProcess) -> None:
+        """Freeze processes together, and thaw them after *duration*.
+
+        Args:
+            duration: Length of the freeze, as a `timedelta` or in seconds.
+            processes: The processes.
+        """
 
 
 class SecretsManagerDown(Protocol):
     """Disturbs Secrets Manager; see `LocalSecretsManager.outage`."""
 
-    def __call__(self, kind: OutageKind = ..., seconds: float = ...) -> AbstractContextManager[None]:
-        """Disturb every call until the block ends."""
+    def __call__(self, kind: OutageKind = ..., delay: Duration = ...) -> AbstractContextManager[None]:
+        """Disturb every call until the block ends.
+
+        Args:
+            kind: `down`, the default, answers 503; `throttled` answers 400; `slow` answers late.
+            delay: Delay of a `slow` answer, as a `timedelta` or in seconds; 10 s by default.
+        """
 
 
 class StartLambda(Protocol):
-    """Starts a handler in a process of its own; see `LambdaProcess`."""
+    """Starts a handler in its own process; see `LambdaProcess`."""
 
     def __call__(self, handler: str, **options: Any) -> LambdaProcess:
-        """Start it with the service's environment, and with what *options* add."""
+        """Start a process with the environment variables of the service; it ends with the test.
+
+        Args:
+            handler: `path/to/file.py:function` or `module:function`.
+            options: Further arguments of `LambdaProcess`: `environment` and `timeout`.
+        """

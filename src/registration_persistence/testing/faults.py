@@ -1,4 +1,4 @@
-"""Faults as fixtures: a test asks for one by name, and the service under test meets it for real."""
+"""Faults as fixtures: a test requests a fault by name, and the service under test is exposed to it."""
 
 import secrets
 import time
@@ -11,16 +11,17 @@ import psycopg
 import pytest
 
 from registration_persistence.database import Credentials, forget_db
+from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox import (
     IsolatedNetwork,
     LambdaProcess,
     LocalCluster,
     LocalSecretsManager,
     LocalServerError,
+    RotationStyle,
 )
-from registration_persistence.sandbox import rotate as rotate_once
-from registration_persistence.sandbox.network_namespace import why_not
-from registration_persistence.sandbox.rotation import RotationStyle
+from registration_persistence.sandbox import rotate as rotate_secret
+from registration_persistence.sandbox.network_namespace import unsupported_reason
 from registration_persistence.testing.environment import (
     FailOver,
     Fault,
@@ -32,46 +33,52 @@ from registration_persistence.testing.environment import (
     SecretsManagerDown,
     StartLambda,
 )
-from registration_persistence.testing.servers import missing
+from registration_persistence.testing.servers import skip_or_fail
 from registration_persistence.testing.template import LOGIN, copy_template, make_template
+
+_PROBE_TIMEOUT_SECONDS = 2
 
 
 @pytest.fixture
 def isolated_network() -> Iterator[IsolatedNetwork]:
-    """A network with nothing but 127.0.0.1, for this test and what it starts; `cluster` and `secrets_manager` too.
+    """A network namespace that has only 127.0.0.1, for this test, its `cluster` and its `secrets_manager`.
 
-    Skipped where the machine cannot (Linux and root are needed), failed there where `CI` is set.
+    It needs Linux, root and iptables. If one of them is missing, the test is skipped; if the environment variable `CI`
+    is set, the test fails.
     """
-    if reason := why_not():
-        missing(reason)
+    if reason := unsupported_reason():
+        skip_or_fail(reason)
     with IsolatedNetwork() as network:
         yield network
 
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[Callable[[], LocalCluster]]:
-    """Returns the cluster of all tests without a network of their own; another one when a test left it broken."""
-    made: list[LocalCluster] = []
+    """A function that returns the cluster of all tests without a network namespace.
+
+    If a test left the cluster broken, the function starts another one.
+    """
+    clusters: list[LocalCluster] = []
     with ExitStack() as stack:
 
         def current() -> LocalCluster:
-            if not made or not _answers(made[-1]):
-                made.append(stack.enter_context(_migrated_cluster()))
-            return made[-1]
+            if not clusters or not _accepts_connections(clusters[-1]):
+                clusters.append(stack.enter_context(_migrated_cluster()))
+            return clusters[-1]
 
         yield current
 
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    """A cluster like Aurora's, with a writer behind an endpoint and a migrated template.
+    """A cluster like Aurora's, with a writer behind an endpoint and a migrated template database.
 
-    Tests share it, and may do to it what they like if they undo it. In an `isolated_network` it is the test's own.
+    Tests share the cluster, and must undo every change of it. A test with `isolated_network` has its own cluster.
     """
     if "isolated_network" in request.fixturenames:
         request.getfixturevalue("isolated_network")
-        with _migrated_cluster() as made:
-            yield made
+        with _migrated_cluster() as own_cluster:
+            yield own_cluster
     else:
         yield request.getfixturevalue("shared_cluster")()
 
@@ -80,13 +87,13 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
 def registration_environment(
     cluster: LocalCluster, secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RegistrationEnvironment]:
-    """All that a service needs: an empty database in `cluster`, a login, its secret, and the variables that name them.
+    """The environment of a service: an empty database in `cluster`, a login, its secret, and environment variables.
 
-    The variables are set for this process, whose `get_db()` begins anew; `RegistrationEnvironment.variables` has them
-    for others.
+    The variables are set in this process, in which `get_db()` creates a new `Database` for the test;
+    `RegistrationEnvironment.variables` has them for other processes.
     """
     username, password = f"service_{secrets.token_hex(4)}", secrets.token_urlsafe(24)
-    server = cluster.primary.address
+    server = cluster.primary.server
     server.create_login(username, password)
     with server.connect() as connection:
         connection.execute(f"GRANT {LOGIN} TO {username}")
@@ -98,25 +105,27 @@ def registration_environment(
     yield environment
     forget_db()
     secrets_manager.delete(arn)
-    environment.address.drop_database(environment.name)
-    with environment.address.connect() as connection:
+    environment.server.drop_database(environment.name)
+    with environment.server.connect() as connection:
         connection.execute(f"DROP ROLE IF EXISTS {username}, {username}_clone")
 
 
 @pytest.fixture
 def rotate(registration_environment: RegistrationEnvironment) -> Rotate:
-    """Rotates the service's secret as AWS does, also with a window in which only AWSPENDING is right."""
+    """Rotates the service's secret as AWS does, with a rotation window of any length."""
 
-    def once(*, style: RotationStyle = "single", pause_in_window: float | Callable[[], None] = 0.0) -> Credentials:
-        at = registration_environment
-        return rotate_once(at.address, at.secrets_manager, at.arn, style=style, pause_in_window=pause_in_window)
+    def rotate_once(
+        *, style: RotationStyle = "single", pause_in_window: Duration | Callable[[], object] = 0.0
+    ) -> Credentials:
+        env = registration_environment
+        return rotate_secret(env.server, env.secrets_manager, env.arn, style=style, pause_in_window=pause_in_window)
 
-    return once
+    return rotate_once
 
 
 @pytest.fixture
 def fail_over(registration_environment: RegistrationEnvironment) -> FailOver:
-    """Crashes the writer; a standby that has every acknowledged commit takes its place behind the endpoint."""
+    """Crashes the writer, and promotes a standby that has every acknowledged commit."""
     return registration_environment.cluster.fail_over
 
 
@@ -128,19 +137,19 @@ def restart(registration_environment: RegistrationEnvironment) -> Restart:
 
 @pytest.fixture
 def fill_slots(registration_environment: RegistrationEnvironment) -> FillSlots:
-    """Holds the writer's connection slots, so that the service is refused with 53300."""
+    """Holds the writer's connection slots, so that the server rejects the service with 53300."""
     return registration_environment.cluster.fill_slots
 
 
 @pytest.fixture
 def read_only(registration_environment: RegistrationEnvironment) -> Fault:
-    """Lets the server behind the endpoint refuse writes, as one does that is the writer no more."""
+    """Makes the server behind the endpoint refuse writes until the block ends, like a demoted writer."""
     return registration_environment.cluster.read_only
 
 
 @pytest.fixture
 def drop_packets(isolated_network: IsolatedNetwork, registration_environment: RegistrationEnvironment) -> Fault:
-    """Drops every packet to and from the endpoint, in a network of the test's own, until the block ends."""
+    """Drops every packet to and from the endpoint until the block ends; the test runs in its own network namespace."""
     return partial(isolated_network.drop_packets, registration_environment.cluster.endpoint.port)
 
 
@@ -152,21 +161,21 @@ def secrets_manager_down(registration_environment: RegistrationEnvironment) -> S
 
 @pytest.fixture
 def freeze() -> Freeze:
-    """Freezes processes, as Lambda does between invocations, while clocks and servers go on."""
+    """Freezes processes as Lambda does between invocations; clocks and servers continue to run."""
 
-    def all_at_once(seconds: float, *processes: LambdaProcess) -> None:
+    def freeze_together(duration: Duration, *processes: LambdaProcess) -> None:
         with ExitStack() as stack:
             for process in processes:
                 stack.callback(process.resume)
                 process.pause()
-            time.sleep(seconds)
+            time.sleep(in_seconds(duration))
 
-    return all_at_once
+    return freeze_together
 
 
 @pytest.fixture
 def lambda_process(registration_environment: RegistrationEnvironment) -> Iterator[StartLambda]:
-    """Starts handlers in processes of their own, which end with the test."""
+    """Starts handlers in their own processes, which end with the test."""
     with ExitStack() as stack:
 
         def start(handler: str, *, environment: Mapping[str, str] | None = None, **options: Any) -> LambdaProcess:
@@ -179,17 +188,17 @@ def lambda_process(registration_environment: RegistrationEnvironment) -> Iterato
 @contextmanager
 def _migrated_cluster() -> Iterator[LocalCluster]:
     try:
-        made = LocalCluster()
+        cluster = LocalCluster()
     except LocalServerError as error:
-        missing(error)
-    with made:
-        make_template(made.primary.address)
-        yield made
+        skip_or_fail(error)
+    with cluster:
+        make_template(cluster.primary.server)
+        yield cluster
 
 
-def _answers(cluster: LocalCluster) -> bool:
+def _accepts_connections(cluster: LocalCluster) -> bool:
     try:
-        cluster.address.connect(connect_timeout=2).close()
+        cluster.server.connect(connect_timeout=_PROBE_TIMEOUT_SECONDS).close()
     except psycopg.OperationalError:
         return False
     return True

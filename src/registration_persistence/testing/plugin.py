@@ -55,14 +55,14 @@ __all__ = [
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server, the first kind of `servers.KINDS` that is there."""
-    with open_server() as address:
-        yield address
+    """A PostgreSQL server: the one that `TEST_POSTGRES_URL` names, a container, the system's, or the embedded one."""
+    with open_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: PostgresServer) -> Iterator[DatabaseSettings]:
-    """A database that the real migrations made, for others to be copied from."""
+    """The settings of a template database that the real migrations made; tests use copies of it."""
     yield make_template(postgres_server)
     postgres_server.drop_database(TEMPLATE)
     with postgres_server.connect() as connection:
@@ -73,7 +73,7 @@ def migrated_template(postgres_server: PostgresServer) -> Iterator[DatabaseSetti
 def database_settings(
     postgres_server: PostgresServer, migrated_template: DatabaseSettings
 ) -> Iterator[DatabaseSettings]:
-    """The settings of a migrated, empty database of the test's own."""
+    """The settings of a migrated, empty database, which only this test uses."""
     name = copy_template(postgres_server)
     yield replace(migrated_template, name=name)
     postgres_server.drop_database(name)
@@ -82,27 +82,27 @@ def database_settings(
 @pytest.fixture
 def database(database_settings: DatabaseSettings) -> Iterator[Database]:
     """A `Database` on `database_settings`."""
-    made = Database(database_settings)
-    yield made
-    made.dispose()
+    own_database = Database(database_settings)
+    yield own_database
+    own_database.dispose()
 
 
 @pytest.fixture(scope="session")
 def rolled_back_database(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[Database]:
     """The database of every `isolated_session`, which stays empty."""
     name = copy_template(postgres_server)
-    made = Database(replace(migrated_template, name=name))
-    yield made
-    made.dispose()
+    shared_database = Database(replace(migrated_template, name=name))
+    yield shared_database
+    shared_database.dispose()
     postgres_server.drop_database(name)
 
 
 @pytest.fixture
 def isolated_session(rolled_back_database: Database) -> Iterator[Session]:
-    """A session on a migrated, empty database, of which nothing is kept: the fastest way to test a service's code.
+    """A session on a migrated, empty database that is rolled back: the fastest way to test a service's code.
 
-    The code may commit and roll back as it likes, but all is one transaction to the server: `now()` stands still, and
-    another connection sees nothing.
+    The code may commit and roll back. For the server, the test is one transaction: `now()` does not advance, and other
+    connections do not see its changes.
     """
     with rolled_back_database.engine.connect() as connection:
         transaction = connection.begin()
@@ -113,16 +113,16 @@ def isolated_session(rolled_back_database: Database) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def secrets_manager_server() -> Iterator[LocalSecretsManager]:
-    """A Secrets Manager for the whole run; `secrets_manager` points the AWS SDK at it."""
+    """A Secrets Manager for all tests; `secrets_manager` makes the AWS SDK use it."""
     with LocalSecretsManager() as server:
         yield server
 
 
 @pytest.fixture
 def secrets_manager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSecretsManager]:
-    """A Secrets Manager that the AWS SDK finds in the environment; its calls are counted from nothing.
+    """A Secrets Manager that the AWS SDK uses; its counts of calls are 0 at the beginning of the test.
 
-    In an `isolated_network` it is one of the test's own, since nothing outside is reached from there.
+    A test with `isolated_network` has its own one, because it cannot reach servers outside of the namespace.
     """
     with ExitStack() as stack:
         server: LocalSecretsManager

@@ -1,43 +1,44 @@
-"""A TCP proxy that counts round trips on the wire."""
+"""A TCP proxy that counts round trips between a client and a PostgreSQL server."""
 
 import time
 from threading import Lock
 
+from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox import TcpProxy
 
 
-class WireCounter(TcpProxy):
-    """Stands between clients and a PostgreSQL server; use it as a context manager.
+class RoundTripCounter(TcpProxy):
+    """Forwards connections to a PostgreSQL server and counts round trips; use it as a context manager.
 
-    A round trip begins when the client sends something after it has heard from the server, and everything that it
-    sends before it waits again belongs to the same one. The TCP handshake is not counted.
+    A round trip begins when the client sends data after it has received data from the server. All data that it sends
+    until it receives data again belongs to the same round trip. The TCP handshake is not counted.
 
     Args:
-        server_host: Where the server is.
-        server_port: The same.
-        latency: Seconds that what the client sends takes to reach the server, as on a network.
+        host: Host name or address of the server.
+        port: TCP port of the server.
+        latency: Delay of the data that the client sends, as a `timedelta` or in seconds; 0 by default.
 
     Attributes:
-        port: Connect here, on 127.0.0.1, without TLS.
-        connections: Connections that were opened.
+        port: TCP port of the proxy, on 127.0.0.1, without TLS.
+        connections: The number of connections that clients have opened.
     """
 
-    def __init__(self, server_host: str, server_port: int, *, latency: float = 0.0) -> None:
-        super().__init__(server_host, server_port)
-        self._latency = latency
+    def __init__(self, host: str, port: int, *, latency: Duration = 0.0) -> None:
+        super().__init__(host, port)
+        self._latency_seconds = in_seconds(latency)
         self._round_trips = 0
-        self._counting = Lock()
+        self._count_lock = Lock()
 
     def round_trips(self) -> int:
-        """Return the round trips since the last call, and begin to count anew."""
-        with self._counting:
+        """Return the number of round trips since the last call, and count again from 0."""
+        with self._count_lock:
             counted, self._round_trips = self._round_trips, 0
         return counted
 
-    def passing(self, data: bytes, *, from_client: bool, turn: bool) -> None:  # noqa: ARG002 as the proxy calls it
-        """Count what the client sends after it has heard from the server, and hold it up."""
+    def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:  # noqa: ARG002 the proxy's signature
+        """Count a round trip if the client begins one, and delay what the client sends."""
         if from_client:
-            with self._counting:
-                self._round_trips += turn
-            if self._latency:
-                time.sleep(self._latency)
+            with self._count_lock:
+                self._round_trips += is_turn
+            if self._latency_seconds:
+                time.sleep(self._latency_seconds)

@@ -1,10 +1,10 @@
-"""Finding a PostgreSQL server to test against: one adapter for a named server, a container, the system's, and ours."""
+"""Opening a PostgreSQL server for tests: a named one, a container, that of the system, or the embedded one."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, assert_never
 
 import pytest
 from sqlalchemy import make_url
@@ -12,15 +12,16 @@ from sqlalchemy import make_url
 from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.sandbox import LocalPostgres, PostgresServer, embedded_binaries, system_binaries
 
-KINDS = ("named", "container", "system", "embedded")
-"""In the order in which `open_server` tries them."""
+ServerKind = Literal["named", "container", "system", "embedded"]
+"""`named` by `TEST_POSTGRES_URL`, a `container`, the programs of the `system`, or those of the extra `local`."""
 
 NAMED_SERVER = "TEST_POSTGRES_URL"
-"""The variable that names a server: `postgresql://superuser:password@host:port`."""
+"""The environment variable that names a server: `postgresql://superuser:password@host:port`."""
 
-_IMAGE = "postgres:16"
-# Where an engine is that no variable names.
-_ENGINE = Path("/var/run/docker.sock")
+_DEFAULT_IMAGE = "postgres:16"
+# The socket of a container engine, if DOCKER_HOST is not set.
+_ENGINE_SOCKET = Path("/var/run/docker.sock")
+_ENGINE_TIMEOUT_SECONDS = 2
 
 
 class ServerMissing(RegistrationPersistenceError):
@@ -28,27 +29,50 @@ class ServerMissing(RegistrationPersistenceError):
 
 
 @contextmanager
-def open_server(kind: str | None = None) -> Iterator[PostgresServer]:
-    """Start a server, or find the one that is named, and stop it at the end.
+def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
+    """Start a server, or connect to the named one; a server that was started is stopped at the end of the block.
 
     Args:
-        kind: One of `KINDS`; by default the first that is there.
+        kind: See `ServerKind`; `None`, the default, takes the first kind that is available, in that order.
 
     Raises:
-        ServerMissing: There is none.
+        ServerMissing: There is no server of this kind.
     """
-    if kind is not None:
-        with {"named": _named, "container": _container, "system": _system, "embedded": _embedded}[kind]() as address:
-            yield address
-        return
+    with _open(kind or _first_available()) as server:
+        yield server
+
+
+def skip_or_fail(reason: object) -> NoReturn:
+    """Skip the test because something is missing; if the environment variable `CI` is set, fail it.
+
+    Args:
+        reason: The missing thing, for the report of the test run.
+    """
+    if os.environ.get("CI"):
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))
+
+
+def _first_available() -> ServerKind:
     if os.environ.get(NAMED_SERVER):
-        found = "named"
-    elif _engine_answers():
-        found = "container"
-    else:
-        found = "system" if system_binaries() else "embedded"
-    with open_server(found) as address:
-        yield address
+        return "named"
+    if _engine_answers():
+        return "container"
+    return "system" if system_binaries() else "embedded"
+
+
+def _open(kind: ServerKind) -> AbstractContextManager[PostgresServer]:
+    match kind:
+        case "named":
+            return _named()
+        case "container":
+            return _container()
+        case "system":
+            return _system()
+        case "embedded":
+            return _embedded()
+        case _:
+            assert_never(kind)
 
 
 @contextmanager
@@ -66,7 +90,7 @@ def _container() -> Iterator[PostgresServer]:
         raise ServerMissing("no container engine answers: start Docker, or set DOCKER_HOST")
     from testcontainers.community.postgres import PostgresContainer
 
-    container = PostgresContainer(os.environ.get("TEST_POSTGRES_IMAGE", _IMAGE), driver=None)
+    container = PostgresContainer(os.environ.get("TEST_POSTGRES_IMAGE", _DEFAULT_IMAGE), driver=None)
     with container.with_tmpfs_mount("/var/lib/postgresql/data"):
         yield PostgresServer(
             container.get_container_host_ip(),
@@ -81,35 +105,29 @@ def _system() -> Iterator[PostgresServer]:
     binaries = system_binaries()
     if binaries is None:
         raise ServerMissing("the system has no PostgreSQL server: install the package postgresql")
-    with LocalPostgres(binaries) as server:
-        yield server.address
+    with LocalPostgres(binaries) as postgres:
+        yield postgres.server
 
 
 @contextmanager
 def _embedded() -> Iterator[PostgresServer]:
-    with LocalPostgres(embedded_binaries()) as server:
-        yield server.address
+    with LocalPostgres(embedded_binaries()) as postgres:
+        yield postgres.server
 
 
 def _engine_answers() -> bool:
     import docker
 
-    if not os.environ.get("DOCKER_HOST") and not _ENGINE.exists():
+    if not os.environ.get("DOCKER_HOST") and not _ENGINE_SOCKET.exists():
         return False
     try:
-        client = docker.DockerClient.from_env(timeout=2, version="1.41")  # named, so that making it asks nobody
+        # With a fixed version, the client does not ask the engine for one while it is created.
+        client = docker.DockerClient.from_env(timeout=_ENGINE_TIMEOUT_SECONDS, version="1.41")
     except docker.errors.DockerException:
         return False
     try:
         return bool(client.ping())
-    except (docker.errors.DockerException, OSError):  # the second where nobody listens
+    except (docker.errors.DockerException, OSError):  # OSError if no engine listens
         return False
     finally:
         client.close()
-
-
-def missing(what: object) -> NoReturn:
-    """Skip the test because *what* is not there; where `CI` is set, which promises everything, fail it."""
-    if os.environ.get("CI"):
-        pytest.fail(str(what))
-    pytest.skip(str(what))

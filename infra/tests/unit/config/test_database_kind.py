@@ -29,7 +29,7 @@ def test_two_databases_are_refused(provision: str) -> None:
     """An environment has either a cluster or an existing database."""
     unwanted, other = ("existing", "false") if provision == "true" else ("aurora", "true")
 
-    # What is wrong in the table that has to go is nobody's concern.
+    # A mistake in the unwanted table is not reported, because the table must be removed anyway.
     wrong = {"provision_aurora": provision, f"{unwanted}.colour": '"red"'}
 
     assert problems(CLUSTER, EXISTING, wrong) == (f"{unwanted} is set: expected only if provision_aurora is {other}",)

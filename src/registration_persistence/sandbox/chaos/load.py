@@ -1,4 +1,4 @@
-"""The load of `chaos`, which runs in its processes: clients that sign up, and send a request again if they must."""
+"""The load of `chaos`: a handler whose clients sign up, and repeat a request if its outcome is unknown."""
 
 import random
 import time
@@ -19,23 +19,21 @@ from registration_persistence.repositories.registrations import RegistrationRepo
 HANDLER = f"{__name__}:load"
 
 TABLE = "chaos_attempts"
-"""Has a row for each sign-up and nothing that keeps a second one out, unlike `registrations`."""
+"""The table with a row for each sign-up; unlike `registrations` it has no unique constraint that rejects duplicates."""
 
-Outcome = Literal["ok", "failed", "unknown"]
-"""`failed` where an error said that nothing was kept, `unknown` where the client gave up and never learnt it."""
+RequestOutcome = Literal["ok", "failed", "unknown"]
+"""`failed`: an error said that nothing was kept. `unknown`: the client gave up without a known outcome."""
 
-# Seconds that a request may take.
-_DEADLINE = 10.0
+_REQUEST_TIMEOUT_SECONDS = 10.0
 
-# How often a client sends a request again whose outcome it was not told, and how many seconds it waits before.
-_REPLAYS = 5
+_MAX_REPLAYS = 5
 
-_BEFORE_REPLAY = 0.1
+_REPLAY_PAUSE_SECONDS = 0.1
 
-# Seconds between two requests of a process, at the longest.
-_PAUSE = 0.01
+# The longest pause between two requests of a process.
+_MAX_PAUSE_SECONDS = 0.01
 
-_LONGEST_MESSAGE = 300
+_MAX_MESSAGE_CHARACTERS = 300
 
 _INSERT = text(f"INSERT INTO {TABLE} (key) VALUES (:key)")  # noqa: S608 a constant
 
@@ -46,79 +44,83 @@ _INSERT_IF_MISSING = text(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One sign-up, as its client saw it.
+    """One sign-up, as its client has seen it.
 
     Args:
-        key: Its idempotency key; `KEY@example.com` is the mailbox.
-        began: When it was sent, on the clock of `time.time`.
-        seconds: How long it took, replays included.
-        outcome: See `Outcome`.
-        attempts: How often its transaction was begun, by `Database.run` and by the client.
-        error: The name of the last error's class; empty where all went well.
-        said: What the error said.
+        key: Idempotency key of the sign-up; its mailbox is `KEY@example.com`.
+        started_at: Start of the first request, on the clock of `time.time`.
+        seconds: Duration in seconds, with replays.
+        outcome: See `RequestOutcome`.
+        attempts: The number of transactions that `Database.run` and the client began for it.
+        error: Class name of the last error; empty if the outcome is `ok`.
+        message: First line of the last error's message; empty if the outcome is `ok`.
     """
 
     key: str
-    began: float
+    started_at: float
     seconds: float
-    outcome: Outcome
+    outcome: RequestOutcome
     attempts: int = 1
     error: str = ""
-    said: str = ""
+    message: str = ""
 
 
 def load(event: Mapping[str, Any], _context: object) -> list[dict[str, Any]]:
-    """Sign people up, one after the other, and return a `Record` of each.
+    """Sign up one mailbox after the other, and return a `Record` of each.
 
     Args:
-        event: Has `name`, which begins each key; `stop`, the file that ends the load when it appears; `at_most`, the
-            seconds after which it ends anyway; `seed`, of the pauses.
+        event: An object with `name`, the prefix of each key; `stop_file`, which ends the load when it exists;
+            `max_seconds`, the limit of the load; and `seed` of the pauses.
     """
-    pauses = random.Random(event["seed"])  # noqa: S311 a pause guards no secret
-    stop, end = Path(event["stop"]), time.monotonic() + event["at_most"]
+    generator = random.Random(event["seed"])  # noqa: S311 not for cryptography
+    stop_file, end = Path(event["stop_file"]), time.monotonic() + event["max_seconds"]
     records: list[dict[str, Any]] = []
     get_db().warm_up()
-    while not stop.exists() and time.monotonic() < end:
+    while not stop_file.exists() and time.monotonic() < end:
         records.append(asdict(_sign_up(f"{event['name']}-{len(records)}")))
-        time.sleep(pauses.uniform(0, _PAUSE))
+        time.sleep(generator.uniform(0, _MAX_PAUSE_SECONDS))
     return records
 
 
 def _sign_up(key: str) -> Record:
-    """Send one request, and again for as long as nobody says whether it was kept."""
+    """Send one request, repeat it while its outcome is unknown, and measure it."""
     events = get_db().events
-    retries, began, started = events.count("retry"), time.time(), time.monotonic()
-    unknown, sent = False, 0
-    error: Exception | None = None
-    while sent <= _REPLAYS:
-        sent += 1
-        try:
-            with deadline(_DEADLINE):
-                get_db().run(partial(_store, key, replay=unknown))
-        except CommitOutcomeUnknown as failure:
-            unknown, error = True, failure
-        except Exception as failure:  # noqa: BLE001 whatever it is goes into the report
-            error = failure
-            if not unknown:
-                break
-        else:
-            error = None
-            break
-        time.sleep(_BEFORE_REPLAY)
+    retries, started_at, started = events.count("retry"), time.time(), time.monotonic()
+    outcome, requests, error = _send_until_known(key)
     return Record(
         key,
-        began,
+        started_at,
         time.monotonic() - started,
-        "ok" if error is None else "unknown" if unknown else "failed",
-        sent + events.count("retry") - retries,
+        outcome,
+        requests + events.count("retry") - retries,
         "" if error is None else type(error).__name__,
-        "" if error is None else str(error).partition("\n")[0][:_LONGEST_MESSAGE],
+        "" if error is None else str(error).partition("\n")[0][:_MAX_MESSAGE_CHARACTERS],
     )
 
 
-def _store(key: str, session: Session, *, replay: bool) -> None:
+def _send_until_known(key: str) -> tuple[RequestOutcome, int, Exception | None]:
+    """Return the outcome, the number of requests, and the last error if there was one."""
+    is_unknown = False
+    error: Exception | None = None
+    for request in range(1, _MAX_REPLAYS + 2):
+        try:
+            with deadline(_REQUEST_TIMEOUT_SECONDS):
+                get_db().run(partial(_store, key, is_replay=is_unknown))
+        except CommitOutcomeUnknown as failure:
+            is_unknown, error = True, failure
+        except Exception as failure:  # noqa: BLE001 every error is reported
+            if not is_unknown:
+                return "failed", request, failure
+            error = failure
+        else:
+            return "ok", request, None
+        time.sleep(_REPLAY_PAUSE_SECONDS)
+    return "unknown", _MAX_REPLAYS + 1, error
+
+
+def _store(key: str, session: Session, *, is_replay: bool) -> None:
     RegistrationRepository(session).register(
         f"{key}@example.com", consents=[Consent("terms", "2026-01")], idempotency_key=key
     )
-    # After `register`, which waits for a transaction with the same key that has not ended.
-    session.execute(_INSERT_IF_MISSING if replay else _INSERT, {"key": key})
+    # This follows `register`, which waits for an open transaction with the same key.
+    session.execute(_INSERT_IF_MISSING if is_replay else _INSERT, {"key": key})

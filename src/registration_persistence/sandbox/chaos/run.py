@@ -1,4 +1,4 @@
-"""`chaos`: sign-ups in several processes while one fault after the other happens, and what is there afterwards."""
+"""`run_chaos`: sign-ups in several processes, one fault after the other, and the comparison with the database."""
 
 import json
 import secrets
@@ -13,23 +13,26 @@ from pathlib import Path
 import psycopg
 
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
-from registration_persistence.sandbox import InvocationFailed, LocalServerError
+from registration_persistence.sandbox import InvocationFailed, LambdaProcess, LocalServerError
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
-from registration_persistence.sandbox.chaos.faults import NONE, Fault, chosen
+from registration_persistence.sandbox.chaos.evaluation import Phase, evaluate
+from registration_persistence.sandbox.chaos.faults import NO_FAULT, Fault, selected_faults
 from registration_persistence.sandbox.chaos.load import TABLE, Record
-from registration_persistence.sandbox.chaos.report import Phase, Report, evaluate
+from registration_persistence.sandbox.chaos.report import Report
 from registration_persistence.sandbox.chaos.stage import DATABASE, Stage, open_stage
 
-# Seconds from one fault to the next, at the least: a failover takes as long.
-_SHORTEST = 2.0
+# The shortest phase of a fault: a failover takes this long.
+_MIN_PHASE_SECONDS = 2.0
 
-# A fault lasts for so much of the time until the next, and for so many seconds at the longest.
-_SHARE, _LONGEST = 0.5, 4.0
+# A fault lasts for this share of its phase, but not longer than the maximum; the load recovers in the rest.
+_FAULT_SHARE = 0.5
+_MAX_FAULT_SECONDS = 4.0
 
-# Seconds beyond what was asked for, after which the load ends by itself, and after which its processes are killed.
-_OVERTIME, _PATIENCE = 60.0, 150.0
+# After the planned duration, the load ends by itself after this time, and its processes are killed after that time.
+_MAX_OVERTIME_SECONDS = 60.0
+_KILL_AFTER_SECONDS = 150.0
 
-_COUNTS = (
+_ROW_COUNTS = (
     "SELECT split_part(email, '@', 1), count(*) FROM registrations GROUP BY 1",
     f"SELECT key, count(*) FROM {TABLE} GROUP BY 1",  # noqa: S608 a constant
 )
@@ -44,97 +47,119 @@ def run_chaos(
     timeline: Path | None,
     as_json: bool,
 ) -> bool:
-    """Run the load with the faults, print what happened, and tell whether the database holds what clients were told.
+    """Run the load with the faults, print the report, and return whether the database holds what clients were told.
 
     Args:
-        seconds: How long, without starting and stopping the servers.
-        processes: How many sign people up.
-        faults: The names of those that shall happen; `None` for all.
-        seed: For what is left to chance; `None` for any.
-        timeline: Where to draw the requests over the time.
-        as_json: Whether to print one JSON object in place of the table.
+        seconds: Duration of the load in seconds, without the time to start and stop the servers.
+        processes: The number of load processes.
+        faults: Names of the faults, in their order; `None` for all.
+        seed: Seed of the random number generators; `None` for a random one.
+        timeline: SVG file for a drawing of the requests over time; `None` for no drawing.
+        as_json: Whether to print one JSON object instead of the table.
 
     Raises:
-        InvalidInput: A fault is unknown, there is no time for so many, or *timeline* cannot be written.
-        RegistrationPersistenceError: A server could not be started, or the load broke down.
+        InvalidInput: A fault is unknown, *seconds* is too short for the faults, or *timeline* cannot be written.
+        RegistrationPersistenceError: A server could not be started, or a load process failed.
     """
-    wanted = chosen(faults)
-    left_out = {fault.name: reason for fault in wanted if (reason := fault.why_not())}
-    wanted = [NONE, *(fault for fault in wanted if fault.name not in left_out)]
-    if seconds < len(wanted) * _SHORTEST:
-        raise InvalidInput(
-            f"{seconds:g} seconds are too few for {len(wanted) - 1} faults and a time without: "
-            f"expected --seconds {len(wanted) * _SHORTEST:g} or more, or fewer --faults"
-        )
+    selected, skipped = _supported(selected_faults(faults))
+    _check_duration(seconds, selected)
     if timeline is not None:
         chaos_timeline.check_writable(timeline)
     seed = secrets.randbelow(10**6) if seed is None else seed
 
-    _say(f"starting PostgreSQL, Secrets Manager and {processes} processes on this machine (seed {seed})")
-    isolated = any(fault.isolated for fault in wanted)
-    with open_stage(processes, isolated=isolated, seed=seed, timeout=seconds + _PATIENCE) as stage:
-        for fault in wanted:
-            if fault.prepare is not None:
-                fault.prepare(stage)
-        records, phases = _conduct(stage, wanted, seconds)
-        *lines, total = evaluate(records, _rows(stage), phases)
-    report = Report(lines, total, left_out, seconds, processes, seed)
+    records, phases, tables = _run_on_stage(selected, seconds, processes, seed)
+    *lines, total = evaluate(records, tables, phases)
+    report = Report(lines, total, skipped, seconds, processes, seed)
     print(json.dumps(report.as_json()) if as_json else report.text())
     if timeline is not None:
         chaos_timeline.write(timeline, records, phases, f"{processes} processes. {report.verdict}")
-        _say(f"the timeline is in {timeline}")
+        _print_progress(f"the timeline is in {timeline}")
     return report.sound
 
 
-def _conduct(stage: Stage, faults: Sequence[Fault], seconds: float) -> tuple[list[Record], list[Phase]]:
-    """Start the load, let one fault after the other happen, and return what the clients saw and when what happened."""
+def _supported(faults: Sequence[Fault]) -> tuple[list[Fault], dict[str, str]]:
+    """Return the faults that this machine supports, after a time without a fault; and why the others are skipped."""
+    skipped = {str(fault.name): reason for fault in faults if (reason := fault.unsupported_reason())}
+    return [NO_FAULT, *(fault for fault in faults if fault.name not in skipped)], skipped
+
+
+def _check_duration(seconds: float, faults: Sequence[Fault]) -> None:
+    required = len(faults) * _MIN_PHASE_SECONDS
+    if seconds < required:
+        raise InvalidInput(
+            f"{seconds:g} seconds are too short for {len(faults) - 1} faults and a time without a fault: "
+            f"expected --seconds {required:g} or more, or fewer --faults"
+        )
+
+
+def _run_on_stage(
+    faults: Sequence[Fault], seconds: float, processes: int, seed: int
+) -> tuple[list[Record], list[Phase], list[Counter[str]]]:
+    """Start the servers, run the load, and return the requests, the phases and the rows of each table by key."""
+    _print_progress(f"starting PostgreSQL, Secrets Manager and {processes} processes on this machine (seed {seed})")
+    isolated = any(fault.isolated for fault in faults)
+    with open_stage(processes, isolated=isolated, seed=seed, timeout=seconds + _KILL_AFTER_SECONDS) as stage:
+        for fault in faults:
+            if fault.prepare is not None:
+                fault.prepare(stage)
+        records, phases = _run_load(stage, faults, seconds)
+        return records, phases, _count_rows(stage)
+
+
+def _run_load(stage: Stage, faults: Sequence[Fault], seconds: float) -> tuple[list[Record], list[Phase]]:
+    """Run the load while one fault after the other happens; return the requests and the phases."""
     with tempfile.TemporaryDirectory(prefix="registration-chaos-") as folder:
-        stop = Path(folder, "stop")
+        stop_file = Path(folder, "stop")
         for process in stage.processes:
             process.wait_ready()
         for number, process in enumerate(stage.processes):
-            process.start(
-                {
-                    "name": f"client{number}",
-                    "stop": str(stop),
-                    "at_most": seconds + _OVERTIME,
-                    "seed": stage.seed + number,
-                }
-            )
+            _start_load(process, number, stop_file, seconds, stage.seed)
         try:
             phases = list(_phases(stage, faults, seconds / len(faults)))
-            stop.touch()
-            answers = [process.result() for process in stage.processes]
+            stop_file.touch()
+            results = [process.result() for process in stage.processes]
         except InvocationFailed as error:
-            raise RegistrationPersistenceError(f"a process of the load broke down: {error}") from error
-    return [Record(**answer) for answers_of_one in answers for answer in answers_of_one], phases
+            raise RegistrationPersistenceError(f"a load process failed: {error}") from error
+    return [Record(**record) for result in results for record in result], phases
 
 
-def _phases(stage: Stage, faults: Sequence[Fault], interval: float) -> Iterator[Phase]:
+def _start_load(process: LambdaProcess, number: int, stop_file: Path, seconds: float, seed: int) -> None:
+    process.start(
+        {
+            "name": f"client{number}",
+            "stop_file": str(stop_file),
+            "max_seconds": seconds + _MAX_OVERTIME_SECONDS,
+            "seed": seed + number,
+        }
+    )
+
+
+def _phases(stage: Stage, faults: Sequence[Fault], phase_seconds: float) -> Iterator[Phase]:
+    """Cause one fault after the other, and yield its phase when it has ended."""
     started = time.monotonic()
     for number, fault in enumerate(faults, 1):
-        began = time.time()
-        _say(f"{time.monotonic() - started:5.1f} s  {fault.name}: {fault.happens}")
+        started_at = time.time()
+        _print_progress(f"{time.monotonic() - started:5.1f} s  {fault.name}: {fault.description}")
         try:
-            fault.inflict(stage, min(interval * _SHARE, _LONGEST))
+            fault.inflict(stage, min(phase_seconds * _FAULT_SHARE, _MAX_FAULT_SECONDS))
         except psycopg.Error as error:
-            raise LocalServerError(f"{fault.name} could not be made to happen: {error}") from error
-        over = time.time()
-        time.sleep(max(0.0, started + number * interval - time.monotonic()))
+            raise LocalServerError(f"the fault {fault.name} could not be caused: {error}") from error
+        fault_ended_at = time.time()
+        time.sleep(max(0.0, started + number * phase_seconds - time.monotonic()))
         for process in stage.processes:
-            with suppress(TimeoutError):  # as long as it is at work
+            with suppress(TimeoutError):  # raised if the process is still at work, as it should be
                 process.result(0)
-        yield Phase(fault.name, began, over, time.time())
+        yield Phase(fault.name, started_at, fault_ended_at, time.time())
 
 
-def _rows(stage: Stage) -> list[Counter[str]]:
-    """Return how many rows each table holds, by key, when all that is under way has ended."""
+def _count_rows(stage: Stage) -> list[Counter[str]]:
+    """End the processes and their sessions, and return the number of rows of each table, by key."""
     for process in stage.processes:
         process.terminate()
-    stage.wait_for_silence()
-    with stage.cluster.primary.address.connect(DATABASE) as connection:
-        return [Counter(dict(connection.execute(count.encode()).fetchall())) for count in _COUNTS]
+    stage.wait_until_disconnected()
+    with stage.cluster.primary.server.connect(DATABASE) as connection:
+        return [Counter(dict(connection.execute(query.encode()).fetchall())) for query in _ROW_COUNTS]
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

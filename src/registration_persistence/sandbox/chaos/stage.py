@@ -1,8 +1,7 @@
-"""The servers and processes of `chaos`, all of them on this machine."""
+"""The servers and processes of `chaos`, all on this machine."""
 
 import os
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from registration_persistence.sandbox import (
     LambdaProcess,
     LocalCluster,
     LocalSecretsManager,
-    LocalServerError,
     PostgresServer,
+    wait_until,
 )
 from registration_persistence.sandbox.chaos.load import HANDLER, TABLE
 
@@ -23,24 +22,23 @@ DATABASE = "registration"
 
 _LOGIN = "registration_app"
 
-# Seconds that sessions may take to end.
-_PATIENCE = 10.0
+# Variables of the caller's environment with these prefixes would change the connections of the processes.
+_FOREIGN_PREFIXES = ("APP_DATABASE_", "AWS_", "PG")
 
-# Variables of the surroundings that would change what the processes connect to.
-_FOREIGN = ("APP_DATABASE_", "AWS_", "PG")
+_OTHER_SESSIONS = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the faults happen to.
+    """The servers and processes on which faults act.
 
     Args:
-        cluster: Where the processes sign people up.
-        secrets_manager: Where they read their password.
-        arn: Their secret.
-        processes: They themselves.
-        network: In which all of it is, where a fault needs one.
-        seed: For what is left to chance.
+        cluster: The database cluster.
+        secrets_manager: The Secrets Manager with the password of the processes.
+        arn: ARN of the secret.
+        processes: The running load processes.
+        network: The network namespace, if a fault needs one.
+        seed: Seed of the random number generators.
     """
 
     cluster: LocalCluster
@@ -50,49 +48,36 @@ class Stage:
     network: IsolatedNetwork | None
     seed: int
 
-    def wait_for_silence(self) -> None:
-        """Wait until nobody is connected any more.
+    def wait_until_disconnected(self) -> None:
+        """Wait until no client is connected to the writer.
 
         Raises:
-            LocalServerError: Somebody still is after 10 s.
+            LocalServerError: A client is still connected after 10 s.
         """
-        others = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        end = time.monotonic() + _PATIENCE
-        with self.cluster.primary.address.connect() as connection:
-            while connection.execute(others).rowcount:
-                if time.monotonic() > end:
-                    raise LocalServerError(f"sessions of the load are still there after {_PATIENCE:g} s")
-                time.sleep(0.01)
+        with self.cluster.primary.server.connect() as connection:
+            wait_until(lambda: not connection.execute(_OTHER_SESSIONS).rowcount, "every session of the load has ended")
 
 
 @contextmanager
 def open_stage(processes: int, *, isolated: bool, seed: int, timeout: float) -> Iterator[Stage]:
-    """Start the servers, make the database, and start the processes; everything ends with the block.
+    """Start the servers, create the database, and start the processes; all of them end with the block.
 
     Args:
-        processes: How many.
-        isolated: Whether all of it must be in an `IsolatedNetwork`.
-        seed: For what is left to chance.
+        processes: The number of load processes.
+        isolated: Whether servers and processes are in an `IsolatedNetwork`.
+        seed: Seed of the random number generators.
         timeout: Seconds after which a process is killed.
     """
-    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+    for name in [name for name in os.environ if name.startswith(_FOREIGN_PREFIXES)]:
         del os.environ[name]
     with ExitStack() as stack:
         network = stack.enter_context(IsolatedNetwork()) if isolated else None
         secrets_manager = stack.enter_context(LocalSecretsManager())
         cluster = stack.enter_context(LocalCluster())
         password = secrets.token_urlsafe(24)
-        _make_database(cluster.primary.address, password)
+        _create_database(cluster.primary.server, password)
         arn = secrets_manager.create("registration/app", {"username": _LOGIN, "password": password})
-        variables = {
-            "APP_ENVIRONMENT": "local",
-            "APP_DATABASE_HOST": cluster.address.host,
-            "APP_DATABASE_PORT": str(cluster.address.port),
-            "APP_DATABASE_NAME": DATABASE,
-            "APP_DATABASE_SECRET_ARN": arn,
-            "APP_DATABASE_SSLMODE": "disable",  # the endpoint of this machine has no TLS
-            **secrets_manager.environment,
-        }
+        variables = _variables(cluster, arn) | secrets_manager.environment
         started = [
             stack.enter_context(LambdaProcess(HANDLER, environment=variables, timeout=timeout))
             for _ in range(processes)
@@ -100,20 +85,30 @@ def open_stage(processes: int, *, isolated: bool, seed: int, timeout: float) -> 
         yield Stage(cluster, secrets_manager, arn, started, network, seed)
 
 
-def _make_database(server: PostgresServer, password: str) -> None:
+def _variables(cluster: LocalCluster, arn: str) -> dict[str, str]:
+    return {
+        "APP_ENVIRONMENT": "local",
+        "APP_DATABASE_HOST": cluster.server.host,
+        "APP_DATABASE_PORT": str(cluster.server.port),
+        "APP_DATABASE_NAME": DATABASE,
+        "APP_DATABASE_SECRET_ARN": arn,
+        "APP_DATABASE_SSLMODE": "disable",  # the proxy of the endpoint does not support TLS
+    }
+
+
+def _create_database(server: PostgresServer, password: str) -> None:
     server.create_login(_LOGIN, password)
     server.create_database(DATABASE, owner=_LOGIN)
-    database = Database(
-        DatabaseSettings(
-            environment="local",
-            host=server.host,
-            port=server.port,
-            name=DATABASE,
-            user=_LOGIN,
-            password=password,
-            sslmode="disable",
-        )
+    settings = DatabaseSettings(
+        environment="local",
+        host=server.host,
+        port=server.port,
+        name=DATABASE,
+        user=_LOGIN,
+        password=password,
+        sslmode="disable",
     )
+    database = Database(settings)
     try:
         schema.upgrade(database)
     finally:

@@ -1,75 +1,72 @@
-"""Reading the people of a CSV file; what cannot be read is an error, what cannot be registered is a rejected row."""
+"""`read_signups`: the sign-ups of a CSV file, each row parsed once."""
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 
 from registration_persistence.domain.records import Consent
-from registration_persistence.errors import InvalidInput, UnreadableFile
+from registration_persistence.errors import UnreadableFile
 
 HEADER = ("email", "display_name", "locale", "source", "terms_version", "newsletter")
 
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
-
 _YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
-class SignupRow:
-    """One row of the file.
+class Row:
+    """A row of the file as it was written.
 
     Args:
-        line: Where the row begins; the header is line 1.
-        values: The fields as they were written.
+        line: The line on which the row begins; the header is line 1.
+        values: The fields.
     """
 
     line: int
     values: tuple[str, ...] = field(repr=False)
 
-    def signup(self) -> "Signup":
-        """Return what the row says.
 
-        Raises:
-            InvalidInput: The row has not the fields of the header, or a field is not of its form.
-        """
-        if len(self.values) != len(HEADER):
-            raise InvalidInput(f"the row has {len(self.values)} fields: expected {len(HEADER)}")
-        row = dict(zip(HEADER, (value.strip() for value in self.values), strict=True))
-        if not _LOCALE.fullmatch(row["locale"]):
-            raise InvalidInput("the locale is not a language tag, like en-GB")
-        newsletter = _YES_OR_NO.get(row["newsletter"].lower())
-        if newsletter is None:
-            raise InvalidInput("newsletter is neither yes nor no")
-        return Signup(
-            email=row["email"],
-            profile={"display_name": row["display_name"], "locale": row["locale"]},
-            consents=(
-                Consent("terms", row["terms_version"], source=row["source"]),
-                Consent("newsletter", row["terms_version"], granted=newsletter, source=row["source"]),
-            ),
-            idempotency_key=sha256("\0".join(self.values).encode()).hexdigest(),
-        )
-
-
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Signup:
-    """What one person sent; the same row sent twice has the same idempotency key, as with a form that is sent twice."""
+    """A row that describes a sign-up.
 
-    email: str
-    profile: dict[str, str]
+    Args:
+        row: The row itself.
+        email: The address as the person typed it.
+        profile: The display name and the locale.
+        consents: The decisions about the terms and the newsletter.
+        idempotency_key: The same for two equal rows, as if a form was sent twice.
+    """
+
+    row: Row
+    email: str = field(repr=False)
+    profile: dict[str, str] = field(repr=False)
     consents: tuple[Consent, ...]
-    idempotency_key: str
+    idempotency_key: str = field(repr=False)
 
 
-def read_signups(file: Path) -> list[SignupRow]:
-    """Return the rows of a CSV file in UTF-8 whose first line is `HEADER`.
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that does not describe a sign-up.
+
+    Args:
+        row: The row itself.
+        reason: The problem; it does not quote the row.
+    """
+
+    row: Row
+    reason: str
+
+
+def read_signups(file: Path) -> Sequence[Signup | RejectedRow]:
+    """Return the rows of *file*, a CSV file in UTF-8 whose first line is `HEADER`.
 
     Raises:
-        UnreadableFile: It is missing, not UTF-8, not CSV, or has another header.
+        UnreadableFile: The file is missing, is not UTF-8, is not CSV, or has another header.
     """
     try:
         content = file.read_bytes()
@@ -80,10 +77,10 @@ def read_signups(file: Path) -> list[SignupRow]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(f"{file}, line {line}: not UTF-8: save the file as UTF-8") from None
-    return list(_rows(file, text))
+    return [_parse(row) for row in _rows(file, text)]
 
 
-def _rows(file: Path, text: str) -> Iterator[SignupRow]:
+def _rows(file: Path, text: str) -> Iterator[Row]:
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     line = 1
     try:
@@ -91,7 +88,7 @@ def _rows(file: Path, text: str) -> Iterator[SignupRow]:
             if line == 1:
                 _check_header(file, values)
             elif values:
-                yield SignupRow(line, tuple(values))
+                yield Row(line, tuple(values))
             line = reader.line_num + 1
     except csv.Error as error:
         raise UnreadableFile(f"{file}, line {line}: not CSV: {error}") from error
@@ -102,3 +99,24 @@ def _rows(file: Path, text: str) -> Iterator[SignupRow]:
 def _check_header(file: Path, values: list[str]) -> None:
     if tuple(value.strip() for value in values) != HEADER:
         raise UnreadableFile(f"{file}, line 1: not the header that is expected: {','.join(HEADER)}")
+
+
+def _parse(row: Row) -> Signup | RejectedRow:
+    if len(row.values) != len(HEADER):
+        return RejectedRow(row, f"the row has {len(row.values)} fields: expected {len(HEADER)}")
+    fields = dict(zip(HEADER, (value.strip() for value in row.values), strict=True))
+    if not _LOCALE.fullmatch(fields["locale"]):
+        return RejectedRow(row, "the locale is not a language tag, like en-GB")
+    newsletter = _YES_OR_NO.get(fields["newsletter"].lower())
+    if newsletter is None:
+        return RejectedRow(row, "newsletter is neither yes nor no")
+    return Signup(
+        row=row,
+        email=fields["email"],
+        profile={"display_name": fields["display_name"], "locale": fields["locale"]},
+        consents=(
+            Consent("terms", fields["terms_version"], source=fields["source"]),
+            Consent("newsletter", fields["terms_version"], granted=newsletter, source=fields["source"]),
+        ),
+        idempotency_key=sha256("\0".join(row.values).encode()).hexdigest(),
+    )

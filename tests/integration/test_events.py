@@ -1,4 +1,4 @@
-"""`EventRepository`: the trail of a registration."""
+"""Tests of `EventRepository`: the event log of a registration."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,8 +27,8 @@ from registration_persistence.outcomes import Event, Registered
 
 
 @pytest.fixture
-def trail(database: Database) -> Callable[..., tuple[Event, ...]]:
-    """`EventRepository.trail`, in a session that can only read."""
+def list_events(database: Database) -> Callable[..., tuple[Event, ...]]:
+    """`EventRepository.list_events`, called in a read-only session."""
 
     def read(registration_id: UUID, **arguments: Any) -> tuple[Event, ...]:
         with database.session(read_only=True) as session:
@@ -37,16 +37,16 @@ def trail(database: Database) -> Callable[..., tuple[Event, ...]]:
     return read
 
 
-Trail = Callable[..., tuple[Event, ...]]
+ListEvents = Callable[..., tuple[Event, ...]]
 
 
-def told(events: tuple[Event, ...]) -> list[tuple[int, str, str, str | None]]:
-    """Number, type, actor and trace of each event."""
+def summaries(events: tuple[Event, ...]) -> list[tuple[int, str, str, str | None]]:
+    """Return number, type, actor and correlation id of each event."""
     return [(event.seq, event.type, event.actor, event.correlation_id) for event in events]
 
 
-def test_the_trail_tells_a_whole_life(database: Database, sign_up: SignUp, trail: Trail, rows: Rows) -> None:
-    """Each change is one event, in order and without a gap, with who did it and in which request."""
+def test_each_change_stores_one_event(database: Database, sign_up: SignUp, list_events: ListEvents, rows: Rows) -> None:
+    """The events are in order and without gaps, with their actor and correlation id."""
     sign_up("eve@example.com")
     with database.session() as session:
 
@@ -62,7 +62,7 @@ def test_the_trail_tells_a_whole_life(database: Database, sign_up: SignUp, trail
         ConsentRepository(session, actor="user", correlation_id="r-4").record(who, [Consent("news", "7")])
         PrivacyRepository(session, correlation_id="r-5").erase(who)
 
-    events = trail(who)
+    events = list_events(who)
 
     assert [
         (1, "registered", "user", "r-1"),
@@ -71,7 +71,7 @@ def test_the_trail_tells_a_whole_life(database: Database, sign_up: SignUp, trail
         (4, "profile_updated", "system", None),
         (5, "consents_recorded", "user", "r-4"),
         (6, "erased", "system", "r-5"),
-    ] == told(events)
+    ] == summaries(events)
     assert [
         {"consents": ["terms"]},
         {},
@@ -101,74 +101,76 @@ def test_the_trail_tells_a_whole_life(database: Database, sign_up: SignUp, trail
     ],
     ids=["cancelled", "expired"],
 )
-def test_the_trail_outlives_its_registration(
+def test_events_outlive_their_registration(
     database: Database,
     sign_up: SignUp,
-    trail: Trail,
+    list_events: ListEvents,
     end: Callable[[Session, Registered], object],
     expected: tuple[Any, ...],
 ) -> None:
-    """What was purged can still be accounted for."""
+    """The events of a purged registration can still be read."""
     made = sign_up()
     with database.session() as session:
         end(session, made)
-    before = trail(made.registration.id)
+    before = list_events(made.registration.id)
     with database.session() as session:
         assert 1 == Retention(session).purge_closed(datetime.now(UTC) + timedelta(days=1))
         assert RegistrationRepository(session).get(made.registration.id) is None
 
-    assert [(1, "registered", "user", None), expected] == told(before)
-    assert before == trail(made.registration.id)
+    assert [(1, "registered", "user", None), expected] == summaries(before)
+    assert before == list_events(made.registration.id)
 
 
-def test_the_trail_of_an_import_begins_with_it(database: Database, trail: Trail) -> None:
-    """The first event says as what somebody was imported, and by whom."""
+def test_the_first_event_of_an_import(database: Database, list_events: ListEvents) -> None:
+    """The first event has the imported status and the actor of the import."""
     with database.session() as session:
         bulk_import(
             session, [ImportRow("ada@example.com", consents=(TERMS,))], actor="admin:1", correlation_id="file.csv"
         )
         (imported,) = RegistrationRepository(session).list_page().items
 
-    (event,) = trail(imported.id)
+    (event,) = list_events(imported.id)
 
     assert (1, "imported", "admin:1", "file.csv") == (event.seq, event.type, event.actor, event.correlation_id)
     assert {"status": "active", "consents": ["terms"]} == event.data
 
 
-def test_a_long_trail_is_read_in_pieces(registrations: RegistrationRepository, sign_up: SignUp, trail: Trail) -> None:
-    """Going on after the last event of a piece reads each event once."""
+def test_events_are_read_in_pages(
+    registrations: RegistrationRepository, sign_up: SignUp, list_events: ListEvents
+) -> None:
+    """If each page starts after the last event of the page before, each event is read once."""
     made = sign_up().registration
     for number in range(4):
         registrations.update_profile(made.id, {"number": number})
-    whole = trail(made.id)
-    assert [1, 2, 3, 4, 5] == [event.seq for event in whole]
+    events = list_events(made.id)
+    assert [1, 2, 3, 4, 5] == [event.seq for event in events]
 
-    assert whole[:2] == trail(made.id, limit=2)
-    assert whole[2:4] == trail(made.id, after=2, limit=2)
-    assert whole[4:] == trail(made.id, after=4, limit=2)
-    assert () == trail(made.id, after=5)
-    assert whole == trail(made.id, after=0, limit=1000)
-    assert () == trail(made.id, after=2**31 - 1)
+    assert events[:2] == list_events(made.id, limit=2)
+    assert events[2:4] == list_events(made.id, after=2, limit=2)
+    assert events[4:] == list_events(made.id, after=4, limit=2)
+    assert () == list_events(made.id, after=5)
+    assert events == list_events(made.id, after=0, limit=1000)
+    assert () == list_events(made.id, after=2**31 - 1)
 
 
-def test_there_may_be_no_trail(sign_up: SignUp, trail: Trail) -> None:
-    """An unknown id has no events, and not those of anybody else."""
+def test_an_unknown_id_has_no_events(sign_up: SignUp, list_events: ListEvents) -> None:
+    """The events of other registrations are not returned."""
     sign_up()
 
-    assert () == trail(uuid4())
+    assert () == list_events(uuid4())
 
 
-def test_the_order_is_that_of_the_changes(
-    database: Database, registrations: RegistrationRepository, sign_up: SignUp, trail: Trail
+def test_events_are_ordered_by_number(
+    database: Database, registrations: RegistrationRepository, sign_up: SignUp, list_events: ListEvents
 ) -> None:
-    """A clock that went back, and events whose month has no partition, change neither order nor number."""
+    """A clock that was set back, and events in the default partition, change neither order nor numbers."""
     made = sign_up().registration
     for number in range(3):
         registrations.update_profile(made.id, {"number": number})
     with database.session() as session:
         session.execute(text("UPDATE registration_events SET occurred_at = now() - seq * interval '40 days'"))
 
-    events = trail(made.id)
+    events = list_events(made.id)
 
     assert [1, 2, 3, 4] == [event.seq for event in events]
     assert sorted((event.occurred_at for event in events), reverse=True) == [event.occurred_at for event in events]
@@ -191,15 +193,25 @@ def test_the_order_is_that_of_the_changes(
         ({"limit": "ada@example.com"}, "the limit is not a whole number from 1 to 1000"),
     ],
 )
-def test_refuses_what_is_no_piece_of_a_trail(arguments: dict[str, Any], message: str) -> None:
-    """The error names the argument and the range, and nothing is sent: this session knows no server."""
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
+    """The error names the argument and its range, and no statement is sent: the session has no server."""
     with pytest.raises(InvalidInput) as raised:
         EventRepository(Session()).list_events(**{"registration_id": uuid4(), **arguments})
 
     assert message == str(raised.value)
 
 
-@pytest.mark.parametrize("repository", [RegistrationRepository, ConsentRepository, EventRepository, Retention])
+REPOSITORIES = (
+    RegistrationRepository,
+    VerificationRepository,
+    ConsentRepository,
+    EventRepository,
+    Retention,
+    PrivacyRepository,
+)
+
+
+@pytest.mark.parametrize("repository", REPOSITORIES)
 @pytest.mark.parametrize(
     ("who", "message"),
     [
@@ -209,12 +221,12 @@ def test_refuses_what_is_no_piece_of_a_trail(arguments: dict[str, Any], message:
         ({"actor": "admin:ada@example.com"}, "the actor is unknown"),
     ],
 )
-def test_no_address_gets_into_the_trail(
-    repository: type[RegistrationRepository | ConsentRepository | EventRepository | Retention],
+def test_the_event_log_rejects_addresses(
+    repository: Callable[..., object],
     who: dict[str, Any],
     message: str,
 ) -> None:
-    """What outlives an erasure cannot hold a mailbox, and the error does not quote it."""
+    """Events outlive an erasure, so they cannot hold a mailbox, and the error does not quote it."""
     with pytest.raises(InvalidInput, match=f"^{message}") as raised:
         repository(Session(), **who)
 

@@ -1,4 +1,4 @@
-"""`issue_token`, and the limits that `issue_code` shares with it."""
+"""Tests of `VerificationRepository.issue_token`, and of the limits that it shares with `issue_code`."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import Rows, SignUp, everything
+from support import Rows, SignUp, all_rows
 
 from registration_persistence import (
     Database,
@@ -40,8 +40,8 @@ METHODS = ("issue_token", "issue_code")
 Step = Callable[[Session, Registered], object]
 
 
-def test_the_newest_secret_is_the_good_one(verification: VerificationRepository, sign_up: SignUp) -> None:
-    """What was issued proves the mailbox, and the secret before it is over, for a scanner as for a person."""
+def test_only_the_newest_token_is_valid(verification: VerificationRepository, sign_up: SignUp) -> None:
+    """The new token verifies the mailbox; the old one is expired for `peek_token` and for `verify_by_token`."""
     made = sign_up()
 
     issued = verification.issue_token(made.registration.id, min_gap=AT_ONCE)
@@ -55,16 +55,16 @@ def test_the_newest_secret_is_the_good_one(verification: VerificationRepository,
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_issuing_is_no_change_of_the_registration(database: Database, sign_up: SignUp, rows: Rows, method: str) -> None:
-    """Two tokens and two counters tell of it; version, times, events and messages stay as they were."""
+def test_issuing_does_not_change_the_registration(database: Database, sign_up: SignUp, rows: Rows, method: str) -> None:
+    """Two tokens and two counters are written; version, times, events and messages stay unchanged."""
     made = sign_up()
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session:
         issue = getattr(VerificationRepository(session, peppers=PEPPERS), method)
         issued = issue(made.registration.id, min_gap=AT_ONCE, ttl=timedelta(hours=3))
 
-    after = everything(rows)
+    after = all_rows(rows)
     (was,), (old, new) = before["verification_tokens"], after["verification_tokens"]
     moment = new["created_at"]
     assert {
@@ -78,28 +78,30 @@ def test_issuing_is_no_change_of_the_registration(database: Database, sign_up: S
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_too_soon_is_told_with_the_time_to_come_back(
+def test_a_throttled_outcome_has_the_time_of_the_next_attempt(
     database: Database, sign_up: SignUp, rows: Rows, method: str
 ) -> None:
-    """The gap counts from the last one that was issued, be it that of the sign-up, to the microsecond."""
+    """The gap starts with the last token or code, also that of the sign-up, and is exact to the microsecond."""
     made = sign_up()
     with database.session(autocommit=True) as session:
         issue = getattr(VerificationRepository(session, peppers=PEPPERS), method)
         for _ in range(2):
-            before = everything(rows)
+            before = all_rows(rows)
             last = before["registrations"][0]["token_issued_at"]
 
             assert Throttled(last + timedelta(hours=1)) == issue(made.registration.id, min_gap=timedelta(hours=1))
             assert Throttled(last + MINUTE) == issue(made.registration.id)
-            assert before == everything(rows)
+            assert before == all_rows(rows)
 
             session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '2 min'"))
             assert isinstance(issue(made.registration.id, min_gap=MINUTE), Issued)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_registration_has_so_many_and_no_more(database: Database, sign_up: SignUp, rows: Rows, method: str) -> None:
-    """The secret of the sign-up counts, as do links and codes together; at the limit, waiting does not help."""
+def test_the_number_of_tokens_and_codes_is_limited(
+    database: Database, sign_up: SignUp, rows: Rows, method: str
+) -> None:
+    """The token of the sign-up, tokens and codes count together; at the limit, waiting does not help."""
     made = sign_up()
     with database.session(autocommit=True) as session:
         verification = VerificationRepository(session, peppers=PEPPERS)
@@ -107,20 +109,20 @@ def test_a_registration_has_so_many_and_no_more(database: Database, sign_up: Sig
         assert Throttled(None) == issue(made.registration.id, max_issued=1)
         assert isinstance(issue(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
         assert isinstance(verification.issue_token(made.registration.id, min_gap=AT_ONCE, max_issued=3), Issued)
-        before = everything(rows)
+        before = all_rows(rows)
 
         assert Throttled(None) == issue(made.registration.id, min_gap=AT_ONCE, max_issued=3)
         assert Throttled(None) == issue(made.registration.id, max_issued=3)
-        assert before == everything(rows)
+        assert before == all_rows(rows)
         session.execute(text("UPDATE registrations SET token_issued_at = now() - interval '1 year'"))
         assert Throttled(None) == issue(made.registration.id, max_issued=3)
         assert isinstance(issue(made.registration.id, max_issued=4), Issued)
 
 
-def test_who_was_imported_gets_the_first_secret_at_once(
+def test_an_imported_registration_gets_its_first_token_at_once(
     database: Database, registrations: RegistrationRepository, verification: VerificationRepository
 ) -> None:
-    """A pending registration without a token has neither a gap to wait for nor a count."""
+    """A pending registration without a token has no gap to wait for, and a count of zero."""
     with database.session() as session:
         bulk_import(session, [ImportRow("ada@example.com", "pending", idempotency_key="1")])
     (imported,) = registrations.list_page().items
@@ -152,46 +154,46 @@ OVERDUE = text("UPDATE registrations SET expires_at = now() - interval '1 s'")
     ],
     ids=["verified", "active", "cancelled", "erased", "overdue", "swept"],
 )
-def test_there_is_nothing_to_issue_where_there_is_nothing_to_prove(
+def test_nothing_is_issued_unless_the_registration_is_pending(
     database: Database, sign_up: SignUp, rows: Rows, status: Status, steps: list[Step]
 ) -> None:
-    """The outcome says how the registration stands, expired also before the sweep, and nothing is written."""
+    """The outcome names the status, which is expired also before the sweep, and nothing is written."""
     made = sign_up()
     with database.session() as session:
         for step in steps:
             step(session, made)
-    before = everything(rows)
+    before = all_rows(rows)
 
     with database.session() as session:
         verification = VerificationRepository(session, peppers=PEPPERS)
         assert NotPending(status) == verification.issue_token(made.registration.id, min_gap=AT_ONCE)
         assert NotPending(status) == verification.issue_code(made.registration.id, max_issued=1)
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_issued_for_what_is_not_there(database: Database, sign_up: SignUp, rows: Rows, method: str) -> None:
-    """The error names the id, and the registrations that are there keep their tokens."""
+def test_nothing_is_issued_for_an_unknown_id(database: Database, sign_up: SignUp, rows: Rows, method: str) -> None:
+    """The error names the id, and other registrations keep their tokens."""
     sign_up()
-    before, unknown = everything(rows), uuid4()
+    before, unknown = all_rows(rows), uuid4()
 
     with database.session() as session, pytest.raises(RegistrationNotFound, match=str(unknown)):
         getattr(VerificationRepository(session, peppers=PEPPERS), method)(unknown, min_gap=AT_ONCE)
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
 
 
-def test_a_secret_that_was_rolled_back_replaces_nothing(
+def test_a_rolled_back_token_replaces_nothing(
     database: Database, verification: VerificationRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """Where the unit of work fails, the mail that is out already stays good, and the count is as it was."""
+    """If the unit of work fails, the token that was mailed stays valid, and the count stays unchanged."""
     made = sign_up()
-    before = everything(rows)
+    before = all_rows(rows)
     with pytest.raises(RuntimeError, match="no mail server"), database.session() as session:
         issued = VerificationRepository(session).issue_token(made.registration.id, min_gap=AT_ONCE)
         raise RuntimeError("no mail server")
 
-    assert before == everything(rows)
+    assert before == all_rows(rows)
     assert isinstance(issued, Issued)
     assert not isinstance(verification.verify_by_token(issued.secret), Verified)
     assert isinstance(verification.verify_by_token(made.token), Verified)
@@ -215,8 +217,8 @@ def test_a_secret_that_was_rolled_back_replaces_nothing(
         ("ttl", timedelta(days=3651)),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(database: Database, sign_up: SignUp, argument: str, value: Any) -> None:
-    """The error names the argument, nothing is sent, and the transaction goes on to issue and to commit."""
+def test_invalid_limits_are_rejected(database: Database, sign_up: SignUp, argument: str, value: Any) -> None:
+    """The error names the argument, no statement is sent, and the transaction continues to issue and commits."""
     made = sign_up()
     with database.session() as session:
         verification = VerificationRepository(session, peppers=PEPPERS)

@@ -1,4 +1,4 @@
-"""`verify_by_token` and `peek_token`."""
+"""Tests of `VerificationRepository.verify_by_token` and `peek_token`."""
 
 from datetime import timedelta
 from threading import Thread
@@ -19,10 +19,10 @@ from registration_persistence.outcomes import (
 )
 
 
-def test_proves_the_mailbox(
+def test_a_token_verifies_the_mailbox(
     registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """The token moves its registration on, is used up, and leaves an event and a message."""
+    """The registration becomes verified, the token is used up, and an event and a message are stored."""
     made = sign_up()
 
     outcome = verification.verify_by_token(made.token, ttl=timedelta(days=3))
@@ -43,7 +43,7 @@ def test_proves_the_mailbox(
 
 
 def test_opening_the_link_twice_is_a_success(verification: VerificationRepository, sign_up: SignUp, rows: Rows) -> None:
-    """A second use changes nothing and says that the mailbox is proven."""
+    """The second use changes nothing and gives `AlreadyVerified`."""
     secret = sign_up().token
     first = verification.verify_by_token(secret)
 
@@ -57,7 +57,7 @@ def test_opening_the_link_twice_is_a_success(verification: VerificationRepositor
 def test_a_link_opened_after_activation_is_a_success(
     registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
 ) -> None:
-    """The token of an active registration still says that the mailbox is proven."""
+    """The token of an active registration gives `AlreadyVerified`."""
     made = sign_up()
     verification.verify_by_token(made.token)
     active = registrations.activate(made.registration.id)
@@ -65,8 +65,8 @@ def test_a_link_opened_after_activation_is_a_success(
     assert AlreadyVerified(active) == verification.verify_by_token(made.token)
 
 
-def test_peeking_tells_and_changes_nothing(verification: VerificationRepository, sign_up: SignUp) -> None:
-    """What a mail scanner sees when it opens the link leaves the token to the person."""
+def test_peek_token_changes_nothing(verification: VerificationRepository, sign_up: SignUp) -> None:
+    """A mail scanner that opens the link sees the status of the token and does not use it up."""
     made = sign_up()
 
     assert TokenUsable(made.registration) == verification.peek_token(made.token)
@@ -78,8 +78,10 @@ def test_peeking_tells_and_changes_nothing(verification: VerificationRepository,
 @pytest.mark.parametrize(
     "token", ["", "x", "x" * 43, "ä" * 43, "x" * 100_000, "\ud800" * 43, "a b" * 14 + "a"], ids=lambda token: token[:3]
 )
-def test_what_was_never_given_out_is_unknown(verification: VerificationRepository, sign_up: SignUp, token: str) -> None:
-    """A token of any shape that nobody was sent is an outcome, not an error."""
+def test_a_token_that_was_never_issued_is_unknown(
+    verification: VerificationRepository, sign_up: SignUp, token: str
+) -> None:
+    """A token of any form gives an outcome, not an error."""
     sign_up()
 
     assert TokenUnknown() == verification.verify_by_token(token)
@@ -96,10 +98,10 @@ def test_what_was_never_given_out_is_unknown(verification: VerificationRepositor
     ],
     ids=["token", "registration", "swept", "cancelled"],
 )
-def test_a_token_whose_time_is_over_proves_nothing(
+def test_an_expired_token_verifies_nothing(
     database: Database, verification: VerificationRepository, sign_up: SignUp, rows: Rows, sql: str
 ) -> None:
-    """Neither an expired token, nor that of a registration that has ended, is used."""
+    """Neither an expired token nor the token of a closed registration is used up."""
     secret = sign_up().token
     with database.session() as session:
         session.execute(text(sql))
@@ -110,10 +112,10 @@ def test_a_token_whose_time_is_over_proves_nothing(
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registration_events")
 
 
-def test_only_one_registration_of_a_mailbox_can_be_proven(
+def test_only_one_registration_of_a_mailbox_can_be_verified(
     verification: VerificationRepository, sign_up: SignUp, rows: Rows
 ) -> None:
-    """The second registration hears that the mailbox is taken, and keeps its token."""
+    """The second registration gets `EmailTaken`, and keeps its token."""
     first, second = sign_up("ada@example.com"), sign_up("Ada@Example.com")
     verification.verify_by_token(first.token)
 
@@ -125,14 +127,14 @@ def test_only_one_registration_of_a_mailbox_can_be_proven(
 OVERDUE = "UPDATE registrations SET expires_at = now() - interval '1 s' WHERE status = 'verified'"
 
 
-def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
+def test_a_lapsed_holder_is_expired_by_the_next_verification(
     database: Database,
     registrations: RegistrationRepository,
     verification: VerificationRepository,
     sign_up: SignUp,
     rows: Rows,
 ) -> None:
-    """Who proved a mailbox and never became active does not keep it; the next to prove it expires them."""
+    """A verified registration that lapsed before it was active does not keep its mailbox."""
     first = sign_up()
     verification.verify_by_token(first.token)
     with database.session() as session:
@@ -155,10 +157,10 @@ def test_a_mailbox_is_free_again_when_its_holder_has_run_out(
     assert TokenExpired() == verification.verify_by_token(first.token)
 
 
-def test_what_has_run_out_can_still_be_cancelled(
+def test_a_lapsed_registration_can_be_cancelled(
     database: Database, registrations: RegistrationRepository, verification: VerificationRepository, sign_up: SignUp
 ) -> None:
-    """Neither a pending nor a verified registration is stuck between its time and whoever notes that it is over."""
+    """A pending or verified registration past its `expires_at` can be cancelled before the sweep."""
     first, second = sign_up("ada@example.com"), sign_up("eve@example.com")
     verification.verify_by_token(first.token)
     with database.session() as session:
@@ -169,14 +171,14 @@ def test_what_has_run_out_can_still_be_cancelled(
 
 
 class Race:
-    """Two registrations of one mailbox: one verified and not yet committed, the other waiting for it in a thread."""
+    """Two registrations of one mailbox: one is verified but not committed, and the other waits for it in a thread."""
 
     def __init__(self, database: Database, sign_up: SignUp) -> None:
         self._database = database
         self.winner, self.loser = sign_up(), sign_up()
 
     def lose(self, lose: "Thread") -> None:
-        """Run *lose*, whose verification must wait, and commit the winner's once it does."""
+        """Call *lose*, whose verification must wait, and commit the winner's once it does."""
         with self._database.session() as session:
             assert isinstance(VerificationRepository(session).verify_by_token(self.winner.token), Verified)
             lose.start()
@@ -200,7 +202,7 @@ class Race:
 def test_losing_the_race_for_a_mailbox_is_an_outcome(
     database: Database, sign_up: SignUp, rows: Rows, *, autocommit: bool
 ) -> None:
-    """The loser hears `EmailTaken`, and its session goes on to work and to commit."""
+    """The loser gets `EmailTaken`, and its session continues and commits."""
     race, heard = Race(database, sign_up), []
 
     def lose() -> None:
@@ -217,10 +219,8 @@ def test_losing_the_race_for_a_mailbox_is_an_outcome(
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM registrations WHERE status = 'verified'")
 
 
-def test_losing_the_race_later_in_a_transaction_is_an_error_that_can_be_retried(
-    database: Database, sign_up: SignUp, rows: Rows
-) -> None:
-    """Where earlier work of the transaction is lost with the race, that is said, and repeating it succeeds."""
+def test_losing_the_race_after_other_work_is_a_retryable_error(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """The error says that the earlier work of the transaction is lost, and repeating it succeeds."""
     race = Race(database, sign_up)
     heard: list[object] = []
 

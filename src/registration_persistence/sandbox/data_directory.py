@@ -1,0 +1,154 @@
+"""The data directory of a local PostgreSQL server, and the programs that are run on it."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from registration_persistence.sandbox.errors import LocalServerError
+from registration_persistence.sandbox.server import PostgresServer
+
+# PostgreSQL refuses to run as root, so the server runs as "nobody" then; this is the conventional id.
+_NOBODY = 65534
+
+_MAX_REMOVAL_ATTEMPTS = 20
+
+_REMOVAL_PAUSE_SECONDS = 0.05
+
+# Permission of others to read and enter a folder.
+_READ_AND_ENTER = 0o005
+
+
+class DataDirectory:
+    """A temporary folder with the data of a server, made at once; `remove` deletes it.
+
+    Args:
+        binaries: Folder with `initdb` and `pg_ctl`. If the user of the server cannot read it, the programs are copied.
+
+    Raises:
+        LocalServerError: This process runs as root, and the folder for temporary files is closed to other users.
+    """
+
+    def __init__(self, binaries: Path) -> None:
+        temporary = Path(tempfile.gettempdir())
+        if os.geteuid() == 0 and not _is_readable_by_all(temporary):
+            raise LocalServerError(
+                f"{temporary} is closed to other users, and PostgreSQL does not run as root: "
+                "set TMPDIR to a folder that every user can read"
+            )
+        self._folder = Path(tempfile.mkdtemp(prefix="registration-postgres-", dir=temporary))
+        self._path = self._folder / "data"
+        try:
+            _give_to_server(self._folder)
+            self._binaries = self._readable(binaries)
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a server uses the folder, or was killed while it did."""
+        return (self._path / "postmaster.pid").exists()
+
+    def initialise(self, server: PostgresServer, settings: Mapping[str, str], files: Mapping[str, str | bytes]) -> None:
+        """Create an empty cluster.
+
+        Args:
+            server: Name and password of the superuser.
+            settings: Lines of `postgresql.auto.conf`, by name.
+            files: Content of further files in the folder, by name, which only the server can read.
+        """
+        password = self._folder / "password"
+        _write(password, server.password)
+        self.run(
+            "initdb", "-D", self._path, "-U", server.user, "-A", "scram-sha-256", f"--pwfile={password}",
+            "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8",
+        )  # fmt: skip
+        password.unlink()
+        configuration = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+        for name, content in {**files, "postgresql.auto.conf": configuration}.items():
+            _write(self._path / name, content)
+
+    def copy_from(self, primary: PostgresServer) -> None:
+        """Create a streaming standby of a running server."""
+        self.run(
+            "pg_basebackup", "-D", self._path, "-h", primary.host, "-p", str(primary.port), "-U", primary.user,
+            "-R", "-X", "stream", "-c", "fast", "--no-sync", "-C", "-S", f"standby_{secrets.token_hex(4)}",
+            environment={"PGPASSWORD": primary.password},
+        )  # fmt: skip
+
+    def control(self, *arguments: str) -> None:
+        """Run `pg_ctl` on the folder and wait until it has done its work."""
+        self.run("pg_ctl", "-D", self._path, "-w", "-l", self._path / "log", *arguments)
+
+    def run(self, program: str, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
+        """Run a program of PostgreSQL as the user of the server.
+
+        Raises:
+            LocalServerError: The program failed; the message has its output and the server's log.
+        """
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                [self._binaries / program, *arguments],
+                cwd="/",
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,  # not a pipe, which the server would keep open while it runs
+                stderr=output,
+                start_new_session=True,
+                **_server_identity(),
+            )
+            try:
+                code = process.wait()
+            except BaseException:
+                process.wait()  # a server that is only half started can be neither stopped nor removed
+                raise
+            if code:
+                raise LocalServerError(f"{program} failed with exit code {code}:\n{self._complaint(output)}")
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        for _ in range(_MAX_REMOVAL_ATTEMPTS):  # the last processes of a killed server may still write
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if not self._folder.exists():
+                break
+            time.sleep(_REMOVAL_PAUSE_SECONDS)
+
+    def _readable(self, binaries: Path) -> Path:
+        if os.geteuid() != 0 or _is_readable_by_all(binaries):
+            return binaries
+        return Path(shutil.copytree(binaries.parent, self._folder / "postgres", symlinks=True), binaries.name)
+
+    def _complaint(self, output: IO[bytes]) -> str:
+        output.seek(0)
+        log = self._path / "log"
+        return (
+            output.read().decode(errors="replace") + (log.read_text(errors="replace") if log.exists() else "")
+        ).strip()
+
+
+def _write(file: Path, content: str | bytes) -> None:
+    """Write a file that only the server can read."""
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    file.chmod(0o600)
+    _give_to_server(file)
+
+
+def _give_to_server(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, _NOBODY, _NOBODY)
+
+
+def _server_identity() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+
+
+def _is_readable_by_all(path: Path) -> bool:
+    return all(folder.stat().st_mode & _READ_AND_ENTER == _READ_AND_ENTER for folder in (path, *path.parents))

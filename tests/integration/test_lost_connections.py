@@ -1,0 +1,227 @@
+"""Lost connections: which errors are retryable, and which commits are unknown."""
+
+import dataclasses
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import InternalError
+from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit
+
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, WriterMoved
+from registration_persistence.sandbox import PostgresServer, TcpProxy
+
+
+def test_a_connection_lost_before_commit_kept_nothing(database: Database, rows: Rows) -> None:
+    """The error is retryable, and the next session has another connection."""
+    with pytest.raises(ConnectionLost) as raised, database.session() as session:
+        session.execute(text(ADD))
+        terminate_backend(session)
+        session.execute(text(ADD))
+
+    assert raised.value.retryable
+    assert isinstance(raised.value.__cause__, psycopg.Error)
+    assert added(rows) == 0
+
+
+def test_a_session_recovers_from_a_lost_connection(database: Database, rows: Rows) -> None:
+    """After a rollback, the same session continues with another connection."""
+    with database.session() as session:
+        terminate_backend(session)
+        with pytest.raises(ConnectionLost):
+            session.execute(text(ADD))
+        session.rollback()
+        session.execute(text(ADD))
+
+    assert added(rows) == 1
+
+
+def test_a_read_has_no_unknown_outcome(database_settings: DatabaseSettings, postgres_server: PostgresServer) -> None:
+    """If the connection is lost, a ping or a read-only session can be repeated."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    with database.session() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    with postgres_server.connect() as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    assert database.ping().writable, "it was replaced on checkout"
+    with pytest.raises(ConnectionLost), database.session(read_only=True) as session:
+        session.execute(text("SELECT 1"))
+        terminate_backend(session)
+
+    assert database.ping().writable
+    database.dispose()
+
+
+def test_a_connection_terminated_before_commit_is_retryable(database: Database, rows: Rows) -> None:
+    """The termination is noticed before COMMIT is sent."""
+    with pytest.raises(ConnectionLost) as raised, database.session() as session:
+        session.execute(text(ADD))
+        terminate_backend(session)
+
+    assert raised.value.retryable
+    assert database.ping().writable
+    assert added(rows) == 0
+
+
+def test_a_connection_lost_in_commit_has_an_unknown_outcome(database: Database) -> None:
+    """Nobody knows whether it was committed, so the error is not retryable."""
+    create_slow_table(database)
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(CommitOutcomeUnknown) as raised,
+        database.session() as session,
+    ):
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        session.execute(text("INSERT INTO slow VALUES (1)"))
+        threads.submit(terminate_backend_in_commit, driver)
+
+    assert not raised.value.retryable
+    assert database.ping().writable
+
+
+def test_a_connection_lost_in_autocommit_has_an_unknown_outcome(database: Database) -> None:
+    """The statement may have been committed before its answer was lost."""
+    with pytest.raises(CommitOutcomeUnknown), database.session(autocommit=True) as session:
+        session.execute(text("SELECT 1"))
+        terminate_backend(session)
+        session.execute(text(ADD))
+
+
+@pytest.mark.parametrize("next_step", ["statement", "COMMIT"])
+def test_an_idle_transaction_is_ended_by_the_server(database_settings: DatabaseSettings, next_step: str) -> None:
+    """The session loses its connection and its locks, and it is certain that nothing was committed."""
+    database = Database(dataclasses.replace(database_settings, idle_in_transaction_timeout=0.2))
+    with pytest.raises(ConnectionLost), database.session() as session:
+        session.execute(text(ADD))
+        with database.engine.connect() as other:
+            other.execute(text("SELECT pg_sleep(0.6)"))
+        if next_step == "statement":
+            session.execute(text(ADD))
+    database.dispose()
+
+
+def test_a_demoted_writer_is_replaced(database: Database, rows: Rows) -> None:
+    """A write on a demoted server raises `WriterMoved`, and the connection is not used again."""
+    with pytest.raises(WriterMoved) as raised, database.session(autocommit=True) as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        session.execute(text(ADD))
+
+    assert raised.value.retryable
+    with database.session() as session:
+        assert first != session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text(ADD))
+    assert added(rows) == 1
+    assert database.events.count("connection_opened", "writer_moved") == 1
+
+
+def test_a_read_only_connection_is_replaced_at_checkout(database: Database, rows: Rows) -> None:
+    """The server has reported the change with an earlier answer, so no round trip is needed."""
+    with database.session() as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+
+    with database.session() as session:
+        session.execute(text(ADD))
+        assert first != session.scalar(text("SELECT pg_backend_pid()"))
+    assert added(rows) == 1
+
+
+def test_a_read_only_transaction_keeps_its_connection(database: Database, rows: Rows) -> None:
+    """If the service itself set the transaction to read-only, the connection is kept."""
+    with database.session() as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+    with pytest.raises(InternalError, match="read-only transaction"), database.session() as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text(ADD))
+
+    with database.session() as session:
+        assert first == session.scalar(text("SELECT pg_backend_pid()"))
+    assert added(rows) == 0
+
+
+@pytest.mark.parametrize(("autocommit", "error"), [(True, CommitOutcomeUnknown), (False, ConnectionLost)])
+def test_a_broken_socket_is_a_lost_connection(database: Database, *, autocommit: bool, error: type[Exception]) -> None:
+    """This holds also if psycopg notices it before libpq, and reports the connection neither closed nor broken."""
+    with pytest.raises(error), database.session(autocommit=autocommit) as session:
+        session.execute(text("SELECT 1"))
+        driver: Any = session.connection().connection.dbapi_connection
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, driver.fileno())
+        os.close(writer)
+        session.execute(text("SELECT 2"))
+
+    with database.session() as session:
+        assert session.scalar(text("SELECT 3")) == 3
+
+
+def test_a_ping_with_a_lost_answer_is_retryable(database_settings: DatabaseSettings) -> None:
+    """A ping only reads, so it has no unknown outcome, although it is in autocommit."""
+    with TcpProxy(database_settings.host, database_settings.port) as proxy:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        with proxy.lose_replies(1.0), pytest.raises(ConnectionLost):
+            database.ping()
+        assert database.ping().writable
+        database.dispose()
+
+
+def test_a_notification_before_commit_loses_nothing(database: Database, rows: Rows) -> None:
+    """A notification makes the socket readable, so the server is asked; it answers, and the commit is sent."""
+    with database.session(autocommit=True) as session:
+        session.execute(text("LISTEN news"))
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    with database.session() as session:
+        assert backend == session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text(ADD))
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
+            other.execute("NOTIFY news")
+        time.sleep(0.2)
+
+    assert added(rows) == 1
+    assert database.events.count("connection_opened", "lost") == 0
+
+
+def test_an_idle_session_timeout_is_retryable(database: Database, rows: Rows) -> None:
+    """A statement that gets 57P05 was not executed, also in autocommit, and the one before stays."""
+    with pytest.raises(ConnectionLost, match="57P05"), database.session(autocommit=True) as session:
+        session.execute(text("SET idle_session_timeout = '100ms'"))
+        session.execute(text(ADD))
+        time.sleep(0.5)
+        session.execute(text(ADD))
+
+    assert added(rows) == 1
+
+
+def test_abort_connections_ends_a_running_statement(database: Database, rows: Rows) -> None:
+    """The statement in another thread raises `ConnectionLost`, and the next unit of work opens a new connection."""
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            with database.session() as session:
+                session.execute(text(ADD))
+                session.execute(text("SELECT pg_sleep(10)"))
+        except RegistrationPersistenceError as error:
+            errors.append(error)
+
+    thread = Thread(target=wait)
+    thread.start()
+    while not rows("SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(10)'"):
+        time.sleep(0.02)
+    database.abort_connections()
+    thread.join(5)
+
+    assert not thread.is_alive()
+    assert [ConnectionLost] == [type(error) for error in errors]
+    assert added(rows) == 0
