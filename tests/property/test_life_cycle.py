@@ -1,4 +1,4 @@
-"""Random lives of registrations on a real PostgreSQL; see `life_cycle`."""
+"""Random lives of registrations on a real PostgreSQL; `life_cycle` is the model."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from life_cycle import CLOCK, LifeCycle
+from life_cycle import ADJUSTABLE_CLOCK, LifeCycle
 from sqlalchemy import text
 
 from registration_persistence import Database
 
-ENOUGH_STEPS = 500
+MIN_STEPS = 500
 
 
 @pytest.fixture
-def shifted(database: Database) -> Iterator[Database]:
-    """A database whose clock can be set."""
+def adjustable(database: Database) -> Iterator[Database]:
+    """A database whose clock the model can set."""
     with database.engine.begin() as connection:
-        connection.execute(text(CLOCK))
-    made = Database(dataclasses.replace(database.settings, pool="lambda"))
-    yield made
-    made.dispose()
+        connection.execute(text(ADJUSTABLE_CLOCK))
+    adjustable = Database(dataclasses.replace(database.settings, pool="lambda"))
+    yield adjustable
+    adjustable.dispose()
 
 
-def test_every_life_is_legal(shifted: Database) -> None:
+def test_every_life_is_legal(adjustable: Database) -> None:
     """No random sequence of steps, roll-backs and clock jumps breaks an invariant of the domain."""
-    LifeCycle.database = shifted
+    LifeCycle.database = adjustable
     LifeCycle.steps.clear()
     nightly = settings.get_current_profile_name() == "nightly"
     chosen = settings(
@@ -36,4 +36,4 @@ def test_every_life_is_legal(shifted: Database) -> None:
 
     run_state_machine_as_test(LifeCycle, settings=chosen)
 
-    assert LifeCycle.steps.total() >= ENOUGH_STEPS, LifeCycle.steps
+    assert LifeCycle.steps.total() >= MIN_STEPS, LifeCycle.steps
