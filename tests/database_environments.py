@@ -22,7 +22,7 @@ TEST = {
 
 
 def outcome_of(environ: Mapping[str, str]) -> DatabaseSettings | ConfigurationError:
-    """Return what *environ* gives, settings or an error; any other error is raised."""
+    """Return the settings of *environ*, or the error that lists its problems; any other error is raised."""
     try:
         return DatabaseSettings.from_env(environ)
     except ConfigurationError as error:
@@ -30,6 +30,6 @@ def outcome_of(environ: Mapping[str, str]) -> DatabaseSettings | ConfigurationEr
 
 
 def problems_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what is wrong with *environ*; nothing where it gives settings."""
+    """Return the problems of *environ*; empty if it gives settings."""
     outcome = outcome_of(environ)
     return outcome.problems if isinstance(outcome, ConfigurationError) else ()

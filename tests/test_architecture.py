@@ -1,4 +1,4 @@
-"""The shape of the project: layers, public names, what importing costs, and documentation that repeats code."""
+"""The structure of the project: layers, public names, the cost of the import, and documentation that repeats code."""
 
 import ast
 import json
@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_imports_point_down_the_layers() -> None:
-    """import-linter finds no import against the layers, and every module has its place in them."""
+    """import-linter finds no upward import, and every module belongs to a layer."""
     run = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         cwd=ROOT,
@@ -32,7 +32,7 @@ def test_imports_point_down_the_layers() -> None:
     assert "0 broken" in run.stdout
 
 
-IMPORTING = """
+IMPORT_PROGRAM = """
 import json, sys
 
 def audit(event, args):
@@ -46,14 +46,14 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_importing_costs_no_sdk_and_no_socket() -> None:
+def test_the_import_loads_no_sdk_and_opens_no_socket() -> None:
     """In a fresh interpreter, the import loads no AWS SDK, Alembic, pydantic or test tool, and opens no socket."""
     environment = {
         "APP_DATABASE_HOST": "db",
         "APP_DATABASE_NAME": "app",
         "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf",
     }
-    program = IMPORTING.replace("{ENVIRONMENT}", repr(environment))
+    program = IMPORT_PROGRAM.replace("{ENVIRONMENT}", repr(environment))
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stderr
@@ -72,8 +72,8 @@ def test_importing_costs_no_sdk_and_no_socket() -> None:
     }
 
 
-def test_the_contract_is_a_list_of_imports() -> None:
-    """`__init__` holds imports and `__all__`, and every name of the second comes from the first."""
+def test_the_root_is_a_list_of_imports() -> None:
+    """`__init__` has only imports and `__all__`, and both have the same names."""
     source = ast.parse((ROOT / "src/registration_persistence/__init__.py").read_text())
 
     docstring, *imports, names = source.body
@@ -144,7 +144,7 @@ PUBLIC_MODULES = {"database", "errors", "models", "outcomes", "sandbox", "schema
 
 
 def test_the_public_names_are_listed() -> None:
-    """The root and `outcomes` export these names and no others."""
+    """The root and `outcomes` export exactly these names."""
     assert set(registration_persistence.__all__) == ROOT_NAMES
     assert set(outcomes.__all__) == OUTCOMES
 
@@ -158,7 +158,7 @@ def test_no_return_value_is_named_like_an_error() -> None:
 
 
 def test_services_need_no_private_module() -> None:
-    """Infrastructure, examples, benchmarks and documentation import from public modules alone."""
+    """Infrastructure, examples, benchmarks and documentation import only from public modules."""
     private = [
         f"{file.relative_to(ROOT)}: {line.strip()}"
         for folder, kinds in (("infra", "py"), ("examples", "py"), ("benchmarks", "py"), ("docs", "py md"))
@@ -182,7 +182,7 @@ def test_the_configuration_page_lists_every_variable() -> None:
 
 
 def test_the_architecture_shows_the_layers_that_are_checked() -> None:
-    """The diagrams of docs/architecture.md are the contracts of import-linter."""
+    """The layers in docs/architecture.md are those of the contracts of import-linter."""
     shown = (ROOT / "docs/architecture.md").read_text()
 
     for contract in PROJECT["tool"]["importlinter"]["contracts"]:
@@ -190,7 +190,7 @@ def test_the_architecture_shows_the_layers_that_are_checked() -> None:
             assert "\n".join(contract["layers"]) in shown, contract["name"]
 
 
-def test_every_method_has_its_line() -> None:
+def test_every_method_is_documented() -> None:
     """docs/methods.md has a table for each repository, with each of its public methods."""
     page = (ROOT / "docs/methods.md").read_text()
 
@@ -207,14 +207,14 @@ def test_every_method_has_its_line() -> None:
     )
 
 
-def test_the_diagrams_are_those_of_the_code() -> None:
-    """docs/diagrams.md is what `make diagrams` writes today."""
-    made = runpy.run_path(str(ROOT / "docs/make_diagrams.py"))["text"]()
+def test_the_diagrams_are_up_to_date() -> None:
+    """`make diagrams` does not change docs/diagrams.md."""
+    generated = runpy.run_path(str(ROOT / "docs/make_diagrams.py"))["text"]()
 
-    assert made == (ROOT / "docs/diagrams.md").read_text()
+    assert generated == (ROOT / "docs/diagrams.md").read_text()
 
 
-def test_locks_hold_hashes_and_no_addresses() -> None:
+def test_locks_contain_hashes_and_no_addresses() -> None:
     """Each locked package has its version and hashes; no file names an index or a path."""
     for name in ("runtime", "local", "dev"):
         lock = (ROOT / f"requirements/{name}.txt").read_text()
@@ -248,7 +248,7 @@ def test_make_explains_every_target() -> None:
     assert set(phony[1].replace("\\", "").split()) == explained
 
 
-def test_every_exception_to_a_rule_says_why() -> None:
+def test_every_exception_to_a_rule_has_its_reason() -> None:
     """Each `noqa` and `type: ignore` is followed by its reason on the line."""
     marks = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore(?:\[[^]]*\])?)(?P<reason>.*)$")
     bare = [

@@ -1,4 +1,4 @@
-"""Each relative link of the documentation leads to a file or a folder."""
+"""The relative links of the documentation."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ def pages() -> list[Path]:
     return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
-def test_every_link_leads_somewhere() -> None:
-    """A page that is moved or renamed breaks no link, neither in the README nor in docs/."""
+def test_every_link_has_a_target() -> None:
+    """No link of the README, of the other pages at the root or of docs/ is broken."""
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages()
@@ -25,7 +25,7 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_the_links_are_found() -> None:
-    """The README links a proof for each of its promises, and external addresses are not taken for files."""
+    """Each promise of the README has a link, and external addresses are ignored."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     promises = re.findall(r"^\| \w.*\. \| (.*) \|$", readme, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where there is no checkout."""
+"""The wheel: its files, and its use without a checkout."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the wheel is installed, and nothing else."""
+    """A folder into which only the wheel is installed."""
     folder = tmp_path_factory.mktemp("site")
     run(
         *("pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"),
@@ -45,7 +45,7 @@ def server() -> Iterator[PostgresServer]:
 
 
 def run(module: str, *arguments: str | Path, cwd: Path, environ: dict[str, str] | None = None) -> str:
-    """Run a module of this interpreter to its good end and return what it printed."""
+    """Run a module of this interpreter, which must succeed, and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=cwd,
@@ -59,8 +59,8 @@ def run(module: str, *arguments: str | Path, cwd: Path, environ: dict[str, str] 
     return done.stdout
 
 
-def test_the_wheel_has_everything_and_nothing_else(wheel: Path) -> None:
-    """Each file of the package is in the wheel, and each migration; tests and caches are not."""
+def test_the_wheel_contains_the_package_and_the_migrations(wheel: Path) -> None:
+    """It contains each file of the package and each migration, and no tests or caches."""
     expected = {
         *(str(file.relative_to(ROOT / "src")) for file in files(ROOT / "src" / PACKAGE)),
         *(f"{PACKAGE}/{file.relative_to(ROOT)}" for file in files(ROOT / "migrations")),
@@ -74,11 +74,11 @@ def test_the_wheel_has_everything_and_nothing_else(wheel: Path) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the files that belong to the source under *folder*."""
+    """Return the source files under *folder*."""
     return [file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
 
 
-def test_the_wheel_brings_its_license_and_its_command(wheel: Path) -> None:
+def test_the_wheel_contains_its_license_and_its_command(wheel: Path) -> None:
     """The wheel has the license and the entry point of `registration-persistence`."""
     with ZipFile(wheel) as archive:
         metadata = {name.partition(".dist-info/")[2]: name for name in archive.namelist() if ".dist-info/" in name}
@@ -91,7 +91,7 @@ def test_the_wheel_brings_its_license_and_its_command(wheel: Path) -> None:
 
 
 def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_path: Path) -> None:
-    """With the wheel alone, far from any checkout, `migrate` makes the schema, and `check` agrees."""
+    """Outside of the checkout, `migrate` creates the schema, and `check` finds no difference."""
     server.create_login("wheel", "made-up")
     server.create_database("wheel", owner="wheel")
     environ = {

@@ -1,4 +1,4 @@
-"""The errors: one base, which may be retried, and that they survive pickling."""
+"""The errors: their base class, `retryable`, and pickling."""
 
 import inspect
 import pickle
@@ -22,8 +22,8 @@ RETRYABLE = {
 }
 
 
-def test_what_may_be_retried() -> None:
-    """Exactly those errors after which the same work, repeated, can succeed and cannot be doubled."""
+def test_retryable_errors() -> None:
+    """After exactly these errors the same work can be repeated, because it was not committed."""
     leaves = dict(inspect.getmembers(errors, inspect.isclass))
 
     assert RETRYABLE == {name for name, leaf in leaves.items() if getattr(leaf, "retryable", False)}
@@ -42,8 +42,8 @@ def test_what_may_be_retried() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_errors_survive_pickling(error: RegistrationPersistenceError) -> None:
-    """A process pool can hand them on with everything they hold."""
+def test_errors_can_be_pickled(error: RegistrationPersistenceError) -> None:
+    """A process pool passes them on with all attributes."""
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 our own bytes
 
     assert (type(error), str(error), vars(error)) == (type(copy), str(copy), vars(copy))

@@ -9,8 +9,8 @@ from registration_persistence.database.backoff import backoff
 
 
 @pytest.mark.parametrize(("attempts", "limit"), [(0, 0.1), (1, 0.2), (3, 0.8), (6, 5.0), (29, 5.0), (5_000, 5.0)])
-def test_the_wait_doubles_up_to_its_limit_and_loses_up_to_a_half(attempts: int, limit: float) -> None:
-    """A hundred waits lie between half of the doubled wait and all of it, and differ."""
+def test_the_wait_doubles_up_to_its_limit_and_is_reduced_by_up_to_half(attempts: int, limit: float) -> None:
+    """A hundred waits are between half of the doubled wait and all of it, and differ."""
     waits = [backoff(attempts, 0.1, 5.0) for _ in range(100)]
 
     assert all(limit / 2 <= wait <= limit * (1 + 1e-9) for wait in waits)

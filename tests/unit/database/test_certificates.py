@@ -1,4 +1,4 @@
-"""The root certificates that the package ships, and which of them belongs to a host."""
+"""The shipped root certificates, and the certificate of a host."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which was
 
 FOLDER = Path(certificates.__file__).parent
 FILES = sorted(FOLDER.glob("*.pem"))
-A_YEAR = timedelta(days=365)
+YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True, order=True)
@@ -48,37 +48,37 @@ def shipped() -> Iterator[tuple[str, x509.Certificate]]:
 
 
 def listed() -> Iterator[Root]:
-    """Yield what `FINGERPRINTS` says."""
+    """Yield the certificates that `FINGERPRINTS` lists."""
     for line in (FOLDER / "FINGERPRINTS").read_text().splitlines():
         fingerprint, file, subject, expires = line.split("  ")
         yield Root(file, subject, date.fromisoformat(expires), fingerprint)
 
 
 def expiring(roots: Iterable[Root], *, within: timedelta, today: date) -> list[str]:
-    """Return one sentence for each of *roots* that expires before *today* is *within* away."""
+    """Return one sentence for each of *roots* that expires in less than *within* after *today*."""
     return [f"{root.file}: {root.subject} expires on {root.expires}" for root in roots if root.expires < today + within]
 
 
 def root_that_expires_in(days: int) -> Root:
-    """Return a certificate that expires so many days from today."""
+    """Return a certificate that expires in *days* days."""
     issued = trustme.CA().issue_cert("a.example", common_name="Root", not_after=datetime.now(UTC) + timedelta(days))
     return Root.of("a.pem", x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes()))
 
 
 def test_no_file_is_empty() -> None:
-    """There are files, and each holds at least one certificate."""
+    """There are files, and each contains at least one certificate."""
     assert FILES
     assert {file.name for file in FILES} == {file for file, _ in shipped()}
 
 
-def test_what_is_shipped_is_what_is_listed() -> None:
-    """Each certificate is in `FINGERPRINTS` with its file, subject and last day, and nothing else is."""
+def test_the_list_of_fingerprints_is_complete() -> None:
+    """Each certificate is in `FINGERPRINTS` with its file, subject and last day, and no other is listed."""
     assert sorted(listed()) == sorted(Root.of(file, certificate) for file, certificate in shipped())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_file_holds_root_authorities_and_nothing_else(file: Path) -> None:
-    """Each certificate of a file signs itself, and may sign others."""
+def test_a_file_contains_only_root_authorities(file: Path) -> None:
+    """Each certificate of a file is signed by itself, and may sign others."""
     for certificate in x509.load_pem_x509_certificates(file.read_bytes()):
         certificate.verify_directly_issued_by(certificate)
         assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -86,8 +86,8 @@ def test_a_file_holds_root_authorities_and_nothing_else(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.stem != "rds-proxy"], ids=lambda file: file.stem)
-def test_a_regions_file_holds_that_regions_roots(file: Path) -> None:
-    """A region's file holds its three roots, by name, and none of another region."""
+def test_the_file_of_a_region_contains_its_roots(file: Path) -> None:
+    """It contains the three roots of the region and none of another region."""
     expected = [f"Amazon RDS {file.stem} Root CA {algorithm} G1" for algorithm in ("ECC384", "RSA2048", "RSA4096")]
 
     found = [Root.of(file.name, each).subject for each in x509.load_pem_x509_certificates(file.read_bytes())]
@@ -96,27 +96,27 @@ def test_a_regions_file_holds_that_regions_roots(file: Path) -> None:
 
 
 def test_no_certificate_expires_within_a_year() -> None:
-    """There is a year left to ship new certificates before any that is shipped stops working."""
+    """A year remains to ship new certificates before a shipped one expires."""
     roots = [Root.of(file, certificate) for file, certificate in shipped()]
 
-    soon = expiring(roots, within=A_YEAR, today=datetime.now(UTC).date())
+    soon = expiring(roots, within=YEAR, today=datetime.now(UTC).date())
 
     assert soon == [], "ship new certificates:\n" + "\n".join(soon)
 
 
 def test_every_certificate_is_valid_today() -> None:
-    """No certificate starts to be valid only later."""
+    """The validity of no certificate starts in the future."""
     now = datetime.now(UTC)
 
     assert [] == [file for file, certificate in shipped() if certificate.not_valid_before_utc > now]
 
 
 @pytest.mark.parametrize(("days", "expected"), [(-1, 1), (0, 1), (300, 1), (364, 1), (366, 0), (3000, 0)])
-def test_expiry_is_noticed_a_year_ahead(days: int, expected: int) -> None:
-    """The check above finds a certificate that expires in 300 days, and leaves alone one that lasts longer."""
+def test_expiry_is_reported_a_year_ahead(days: int, expected: int) -> None:
+    """`expiring` finds a certificate that expires in 300 days, and none that expires later than a year."""
     root = root_that_expires_in(days)
 
-    found = expiring([root], within=A_YEAR, today=datetime.now(UTC).date())
+    found = expiring([root], within=YEAR, today=datetime.now(UTC).date())
 
     assert [f"a.pem: Root expires on {root.expires}"] * expected == found
 
@@ -144,16 +144,16 @@ def test_expiry_is_noticed_a_year_ahead(days: int, expected: int) -> None:
         pytest.param("app.cluster-c1a2b3.rds-proxy.rds.amazonaws.com", None, id="file that is no region"),
         pytest.param("localhost", None, id="localhost"),
         pytest.param("127.0.0.1", None, id="address"),
-        pytest.param("", None, id="nothing"),
+        pytest.param("", None, id="empty"),
     ],
 )
-def test_a_hosts_certificate_is_the_one_of_its_region(host: str, expected: str | None) -> None:
-    """An endpoint of RDS has its region's file, one of RDS Proxy Amazon's, and any other host none."""
+def test_the_certificate_of_a_host_is_that_of_its_region(host: str, expected: str | None) -> None:
+    """An RDS endpoint has the file of its region, an RDS Proxy the one of Amazon, and any other host none."""
     assert (expected and FOLDER / f"{expected}.pem") == root_certificate_for(host)
 
 
-def test_every_file_is_found_by_a_host() -> None:
-    """No file is shipped that no endpoint leads to."""
+def test_every_file_belongs_to_a_host() -> None:
+    """Each shipped file is used by an endpoint."""
     hosts = [f"app.cluster-c1a2b3.{file.stem}.rds.amazonaws.com" for file in FILES if file.stem != "rds-proxy"]
 
     found = {root_certificate_for(host) for host in [*hosts, "app.proxy-c1a2b3.eu-west-1.rds.amazonaws.com"]}

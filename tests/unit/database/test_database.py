@@ -11,15 +11,15 @@ def settings() -> DatabaseSettings:
     return DatabaseSettings(host="localhost", name="app", environment="test", user="app", password="hunter2")
 
 
-def test_an_engine_keeps_its_database() -> None:
-    """A fork resets a database that lives, so it must live as long as its engine is in use."""
+def test_an_engine_keeps_its_database_alive() -> None:
+    """A fork resets every `Database` that is alive, so it must live as long as its engine is in use."""
     database = Database(settings())
-    engine, still = database.engine, ref(database)
+    engine, reference = database.engine, ref(database)
 
     del database
     gc.collect()
 
-    kept = still()
+    kept = reference()
     assert kept is not None
     assert engine is kept.engine
 

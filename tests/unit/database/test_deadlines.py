@@ -1,4 +1,4 @@
-"""How much time is left inside a `deadline`."""
+"""`deadline`: the time that remains inside a block."""
 
 import math
 import time
@@ -12,13 +12,13 @@ from registration_persistence.database.deadlines import remaining
 from registration_persistence.sandbox import FakeLambdaContext
 
 
-def test_there_is_none_by_default() -> None:
-    """Outside every block there is no end."""
+def test_without_a_deadline_the_time_is_unlimited() -> None:
+    """Outside of all blocks `remaining` is infinite."""
     assert remaining() == math.inf
 
 
-def test_seconds_run_down_and_keep_a_reserve() -> None:
-    """What is left shrinks, and half a second of it is kept for the answer."""
+def test_the_remaining_time_decreases_and_excludes_the_reserve() -> None:
+    """Half a second is reserved for the response."""
     with deadline(10):
         first = remaining()
         time.sleep(0.02)
@@ -32,8 +32,8 @@ def test_a_deadline_and_its_reserve_may_be_timedeltas() -> None:
         assert 39 < remaining() <= 40
 
 
-def test_a_lambdas_context_is_asked_each_time() -> None:
-    """Lambda's own clock decides, which goes on while the process is frozen."""
+def test_the_clock_of_a_lambda_context_is_read_each_time() -> None:
+    """The clock of Lambda also advances while the process is frozen."""
     now = 0.0
     with deadline(FakeLambdaContext(29, clock=lambda: now), reserve=1):
         assert remaining() == 28
@@ -42,7 +42,7 @@ def test_a_lambdas_context_is_asked_each_time() -> None:
 
 
 def test_an_inner_deadline_can_only_be_earlier() -> None:
-    """A block inside another cannot win time."""
+    """A block inside another block cannot extend the time."""
     with deadline(5, reserve=0):
         with deadline(60):
             assert remaining() <= 5
@@ -51,25 +51,25 @@ def test_an_inner_deadline_can_only_be_earlier() -> None:
         assert 4 < remaining() <= 5
 
 
-def test_it_ends_with_an_error_too() -> None:
-    """An error leaves nothing behind."""
+def test_an_error_ends_the_deadline() -> None:
+    """After an error in the block the time is unlimited again."""
     with pytest.raises(ZeroDivisionError), deadline(1):
         _ = 1 / 0
     assert remaining() == math.inf
 
 
-def test_other_threads_have_none() -> None:
-    """It holds for the thread that set it."""
-    seen: list[float] = []
+def test_other_threads_have_no_deadline() -> None:
+    """A deadline belongs to the thread that set it."""
+    found: list[float] = []
     with deadline(1):
-        thread = Thread(target=lambda: seen.append(remaining()))
+        thread = Thread(target=lambda: found.append(remaining()))
         thread.start()
         thread.join()
-    assert seen == [math.inf]
+    assert found == [math.inf]
 
 
 @pytest.mark.parametrize(
-    ("limit", "reserve", "error", "said"),
+    ("limit", "reserve", "error", "message"),
     [
         ("3", 0.5, TypeError, "the deadline is a str: expected a timedelta, a number of seconds or the context of a"),
         (None, 0.5, TypeError, "the deadline is a NoneType: expected"),
@@ -81,7 +81,9 @@ def test_other_threads_have_none() -> None:
         (3, "1", TypeError, "the reserve is a str: expected a timedelta or a number of seconds"),
     ],
 )
-def test_what_is_no_time_is_refused(limit: float, reserve: float, error: type[Exception], said: str) -> None:
-    """The error names what was given and what is expected."""
-    with pytest.raises(error, match=said), deadline(limit, reserve=reserve):
+def test_an_invalid_deadline_or_reserve_is_rejected(
+    limit: float, reserve: float, error: type[Exception], message: str
+) -> None:
+    """The error has the value or its type, and the expectation."""
+    with pytest.raises(error, match=message), deadline(limit, reserve=reserve):
         pass

@@ -1,4 +1,4 @@
-"""What an attempt to connect that failed means, by what libpq and the server said."""
+"""The translation of a failed connect, by the messages of libpq and of the server."""
 
 import psycopg
 import pytest
@@ -17,7 +17,7 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
 
 
 @pytest.mark.parametrize(
-    ("said", "meaning"),
+    ("message", "expected"),
     [
         (AT + 'FATAL:  password authentication failed for user "app"', CredentialsRejected),
         (AT + "FATAL:  sorry, too many clients already", TooManyConnections),
@@ -37,21 +37,25 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
         (AT + 'FATAL:  invalid value for parameter "TimeZone": "Mars"', ConnectionRejected),
     ],
 )
-def test_what_a_failed_connect_means(said: str, meaning: type[RegistrationPersistenceError]) -> None:
-    """The class decides whether to try again; names that are quoted do not count, and the text is one line."""
-    error = psycopg.OperationalError(said)
+def test_a_failed_connect_has_a_class_of_its_own(message: str, expected: type[RegistrationPersistenceError]) -> None:
+    """The class decides about another attempt; quoted names are ignored, and the message has one line."""
+    error = psycopg.OperationalError(message)
 
     failure = connect_failure(error, where="registration at db:5432")
 
-    assert (meaning, psycopg.OperationalError, said) == (type(failure), type(failure.__cause__), str(failure.__cause__))
+    assert (expected, psycopg.OperationalError, message) == (
+        type(failure),
+        type(failure.__cause__),
+        str(failure.__cause__),
+    )
     assert getattr(failure.__cause__, "pgconn", None) is None
     assert str(failure).startswith("cannot connect to registration at db:5432: ")
     assert "\n" not in str(failure)
     assert not needs_sqlstate(error)
 
 
-def test_what_cannot_be_encoded_is_not_quoted() -> None:
-    """A password with a lone surrogate is refused without showing it."""
+def test_a_password_that_cannot_be_encoded_is_not_shown() -> None:
+    """A password with a lone surrogate is rejected, and the error does not contain it."""
     error = UnicodeEncodeError("utf-8", "hunter2\ud800", 7, 8, "surrogates not allowed")
 
     failure = connect_failure(error, where="registration at db:5432")
@@ -63,7 +67,7 @@ def test_what_cannot_be_encoded_is_not_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "meaning"),
+    ("state", "expected"),
     [
         ("28P01", CredentialsRejected),
         ("28000", ConnectionRejected),
@@ -74,13 +78,13 @@ def test_what_cannot_be_encoded_is_not_quoted() -> None:
         (None, DatabaseUnavailable),
     ],
 )
-def test_in_another_language_the_sqlstate_decides(
-    state: str | None, meaning: type[RegistrationPersistenceError]
+def test_an_unknown_message_is_classified_by_its_sqlstate(
+    state: str | None, expected: type[RegistrationPersistenceError]
 ) -> None:
-    """A text that is not known is asked for its SQLSTATE, and without one counts as something that may pass."""
-    error = psycopg.OperationalError(AT + "FATAL:  Hier steht etwas anderes")
+    """If the SQLSTATE is unknown too, the failure counts as temporary."""
+    error = psycopg.OperationalError(AT + "FATAL:  ein Text in einer anderen Sprache")
     assert needs_sqlstate(error)
 
     error.sqlstate = state
 
-    assert meaning is type(connect_failure(error, where="registration at db:5432"))
+    assert expected is type(connect_failure(error, where="registration at db:5432"))

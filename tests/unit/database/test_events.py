@@ -1,4 +1,4 @@
-"""What `database` reports of itself."""
+"""`Events`: the log lines and the counters."""
 
 import logging
 
@@ -8,8 +8,8 @@ from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.events import Events
 
 
-def test_each_event_is_one_structured_line(caplog: pytest.LogCaptureFixture) -> None:
-    """The line says what, why and how long, in words and as fields."""
+def test_each_event_is_one_structured_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The line has the event, its cause and its duration, as text and as fields."""
     caplog.set_level(logging.INFO)
 
     Events().emit(DatabaseEvent("connection_opened", "rotation", 0.25))
@@ -22,7 +22,7 @@ def test_each_event_is_one_structured_line(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_events_are_counted_by_cause() -> None:
-    """A count is of one cause, or of all."""
+    """A count is that of one cause, or of all causes."""
     events = Events()
     for cause in ("cold", "rotation", "rotation"):
         events.emit(DatabaseEvent("connection_opened", cause, 0))

@@ -19,12 +19,12 @@ LONGEST_TIMEOUT = 2_147_483.647
 
 
 def values_of(settings: DatabaseSettings) -> dict[str, object]:
-    """Return every setting by name, the password included."""
+    """Return every setting by name, also the password."""
     return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
 def test_three_variables_are_enough() -> None:
-    """Host, name and secret give settings for production, with every default as documented."""
+    """Host, name and secret give settings for production, and every default is as documented."""
     assert {
         "host": AURORA,
         "name": "registrations",
@@ -45,13 +45,13 @@ def test_three_variables_are_enough() -> None:
     } == values_of(DatabaseSettings.from_env(PRODUCTION))
 
 
-def test_the_environment_and_the_constructor_agree() -> None:
-    """What is left out has the same default whichever way settings are made."""
+def test_the_environment_and_the_constructor_have_the_same_defaults() -> None:
+    """A missing variable and a missing argument have the same default."""
     assert DatabaseSettings(host=AURORA, name="registrations", secret_arn=ARN) == DatabaseSettings.from_env(PRODUCTION)
 
 
-def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an argument `from_env` reads the process's environment as it is now."""
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument `from_env` reads the current environment of the process."""
     for variable in [*VARIABLES.values(), "AWS_LAMBDA_FUNCTION_NAME"]:
         monkeypatch.delenv(variable, raising=False)
     for variable, text in PRODUCTION.items():
@@ -98,8 +98,8 @@ def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
         ("APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT", "60", "idle_in_transaction_timeout", 60.0),
     ],
 )
-def test_a_variable_reaches_its_setting(variable: str, text: str, field: str, expected: object) -> None:
-    """Each variable sets one field, the limits included, and leaves all others alone."""
+def test_each_variable_sets_one_field(variable: str, text: str, field: str, expected: object) -> None:
+    """The limits of each variable are valid, and no other field changes."""
     plain = values_of(DatabaseSettings.from_env(TEST))
 
     assert plain | {field: expected} == values_of(DatabaseSettings.from_env(TEST | {variable: text}))
@@ -107,8 +107,8 @@ def test_a_variable_reaches_its_setting(variable: str, text: str, field: str, ex
 
 @pytest.mark.parametrize("environment", ["prod", "staging", "dev"])
 @pytest.mark.parametrize("sslmode", ["require", "verify-ca", "verify-full"])
-def test_outside_test_and_local_the_secret_and_tls_are_enough(environment: str, sslmode: str) -> None:
-    """Every environment of a cloud takes a secret and each mode that encrypts."""
+def test_cloud_environments_need_a_secret_and_tls(environment: str, sslmode: str) -> None:
+    """Each of them accepts every mode that encrypts."""
     settings = DatabaseSettings.from_env(PRODUCTION | {"APP_ENVIRONMENT": environment, "APP_DATABASE_SSLMODE": sslmode})
 
     assert (environment, sslmode, ARN) == (settings.environment, settings.sslmode, settings.secret_arn)
@@ -116,13 +116,13 @@ def test_outside_test_and_local_the_secret_and_tls_are_enough(environment: str, 
 
 @pytest.mark.parametrize("environment", ["test", "local"])
 def test_a_secret_is_also_allowed_in_test_and_local(environment: str) -> None:
-    """`test` and `local` may read the secret as production does."""
+    """`test` and `local` can read the secret as production does."""
     assert ARN == DatabaseSettings.from_env(PRODUCTION | {"APP_ENVIRONMENT": environment}).secret_arn
 
 
 @pytest.mark.parametrize("variable", VARIABLES.values())
-def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
-    """An empty text gives the default, or the problem of a variable that is missing."""
+def test_an_empty_variable_counts_as_not_set(variable: str) -> None:
+    """It has the default, or the problem of a missing variable."""
     for environ in (PRODUCTION, TEST):
         without = {name: text for name, text in environ.items() if name != variable}
         emptied = environ | {variable: ""}
@@ -132,8 +132,8 @@ def test_an_empty_variable_is_one_that_is_not_set(variable: str) -> None:
             assert DatabaseSettings.from_env(without) == DatabaseSettings.from_env(emptied)
 
 
-def test_the_constructor_checks_as_the_environment_does() -> None:
-    """Settings made in code, or changed with `replace`, are held to the same rules."""
+def test_the_constructor_has_the_same_rules() -> None:
+    """Settings that are created in code, or changed with `replace`, are validated, too."""
     settings = DatabaseSettings.from_env(PRODUCTION)
 
     with pytest.raises(ConfigurationError) as raised:
@@ -171,10 +171,10 @@ def test_a_timeout_is_a_duration_and_reads_as_seconds(name: str, duration: Durat
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_root_certificate_follows_mode_host_and_file(
+def test_the_root_certificate_depends_on_mode_host_and_file(
     sslmode: str, host: str, own: Path | None, expected: Path | None
 ) -> None:
-    """A mode that verifies uses the file that is named, or else the one shipped for the host."""
+    """A mode that verifies uses the named file, or else the shipped file of the host."""
     settings = DatabaseSettings.from_env(
         PRODUCTION
         | {
@@ -196,13 +196,13 @@ def test_the_root_certificate_follows_mode_host_and_file(
         ("arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:x", "us-gov-west-1"),
     ],
 )
-def test_the_region_is_the_secrets(arn: str, region: str) -> None:
-    """In each partition the region is read from the ARN, whatever the host's region is."""
+def test_the_region_is_that_of_the_secret(arn: str, region: str) -> None:
+    """The region is read from the ARN in each partition, whatever the region of the host is."""
     assert region == DatabaseSettings.from_env(PRODUCTION | {"APP_DATABASE_SECRET_ARN": arn}).secret_region
 
 
 def test_without_a_secret_there_is_no_region() -> None:
-    """Asking for the region of a secret that is not set says which variable to set."""
+    """The error names the variable of the secret."""
     settings = DatabaseSettings.from_env(TEST)
 
     with pytest.raises(ConfigurationError, match="APP_DATABASE_SECRET_ARN is not set"):
@@ -221,8 +221,8 @@ def test_without_a_secret_there_is_no_region() -> None:
     ],
     ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else value,
 )
-def test_a_lambda_keeps_one_connection_unless_told_otherwise(environ: dict[str, str], expected: str) -> None:
-    """The pool's default depends on whether this is a Lambda; what is set wins."""
+def test_the_default_pool_of_a_lambda_function_is_lambda(environ: dict[str, str], expected: str) -> None:
+    """Elsewhere it is `service`; a variable that is set has priority."""
     assert expected == DatabaseSettings.from_env(PRODUCTION | environ).pool
 
 
@@ -239,8 +239,8 @@ def test_a_lambda_keeps_one_connection_unless_told_otherwise(environ: dict[str, 
         ("", "7", "registration_persistence"),
     ],
 )
-def test_the_server_sees_which_function_is_connected(name: str, version: str | None, expected: str) -> None:
-    """`application_name` is the function and its version, which stays whole within PostgreSQL's 63 bytes."""
+def test_the_application_name_has_function_and_version(name: str, version: str | None, expected: str) -> None:
+    """The version is never truncated, and the name has at most 63 bytes."""
     environ = {"AWS_LAMBDA_FUNCTION_NAME": name}
     if version is not None:
         environ["AWS_LAMBDA_FUNCTION_VERSION"] = version
@@ -250,20 +250,20 @@ def test_the_server_sees_which_function_is_connected(name: str, version: str | N
     assert (expected, True) == (actual, len(actual.encode()) <= 63)
 
 
-def test_settings_never_change() -> None:
-    """No field can be set, and none added."""
-    settings = DatabaseSettings.from_env(PRODUCTION)
+def test_settings_are_immutable() -> None:
+    """No field can be changed or added."""
+    settings: Any = DatabaseSettings.from_env(PRODUCTION)
 
     with pytest.raises(FrozenInstanceError):
-        settings.host = "elsewhere"  # type: ignore[misc]  # the point
+        settings.host = "elsewhere"
     with pytest.raises((AttributeError, TypeError)):
-        settings.hostname = "elsewhere"  # type: ignore[attr-defined]  # the point
+        settings.hostname = "elsewhere"
 
     assert (AURORA, False) == (settings.host, hasattr(settings, "__dict__"))
 
 
-def test_settings_show_everything_but_the_password() -> None:
-    """`repr` and `str` name host, database and user, and no password."""
+def test_repr_shows_everything_but_the_password() -> None:
+    """`repr` and `str` contain host, database and user, and no password."""
     settings = DatabaseSettings.from_env(TEST | {"APP_DATABASE_PASSWORD": "hunter2"})
 
     for shown in (repr(settings), str(settings), f"{settings}", f"{[settings]}"):
@@ -274,8 +274,8 @@ def test_settings_show_everything_but_the_password() -> None:
     assert "hunter2" == settings.password
 
 
-def test_an_error_of_the_environment_hides_the_password() -> None:
-    """Neither the error's text nor a traceback with local variables shows a password that was refused."""
+def test_an_error_of_the_environment_contains_no_password() -> None:
+    """Neither the message nor a traceback with local variables contains a rejected password."""
     with pytest.raises(ConfigurationError, match="APP_DATABASE_PASSWORD are allowed only") as raised:
         DatabaseSettings.from_env(TEST | {"APP_ENVIRONMENT": "prod"})
 
@@ -283,8 +283,8 @@ def test_an_error_of_the_environment_hides_the_password() -> None:
     assert "hunter2" not in "".join([str(raised.value), repr(raised.value), *raised.value.problems, *report])
 
 
-def test_an_error_of_the_constructor_hides_the_password() -> None:
-    """Settings made in code are refused without quoting the password."""
+def test_an_error_of_the_constructor_contains_no_password() -> None:
+    """Settings that are created in code are rejected without quoting the password."""
     with pytest.raises(ConfigurationError, match="APP_DATABASE_PASSWORD are allowed only") as raised:
         DatabaseSettings(host="h", name="n", user="ada", password="hunter2")
 

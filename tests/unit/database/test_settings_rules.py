@@ -170,13 +170,13 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
         ]
     ],
 )
-def test_one_wrong_variable_is_one_problem(base: dict[str, str], changes: dict[str, str], expected: str) -> None:
-    """Each rule names its variable and what was expected, and finds fault with nothing else."""
+def test_a_wrong_variable_is_one_problem(base: dict[str, str], changes: dict[str, str], expected: str) -> None:
+    """The problem names the variable and the expectation, and no other rule is broken."""
     assert (expected,) == tuple(problem[: len(expected)] for problem in problems_of(base | changes))
 
 
-def test_every_problem_is_reported_at_once() -> None:
-    """One error lists what is wrong with every variable, whether it cannot be read or is not allowed."""
+def test_all_problems_are_reported_together() -> None:
+    """One error lists the problems of all variables, whether they cannot be parsed or are not allowed."""
     with pytest.raises(ConfigurationError) as raised:
         DatabaseSettings.from_env(
             {
@@ -229,8 +229,8 @@ def test_a_timeout_of_the_wrong_type_is_reported_with_all_other_problems() -> No
 
 
 @pytest.mark.parametrize("environment", ["", "production", "Test", "tests", "qa"])
-def test_what_is_unknown_is_production(environment: str) -> None:
-    """Without a known environment neither plaintext, nor a socket, nor a password is let through."""
+def test_an_unknown_environment_has_the_rules_of_production(environment: str) -> None:
+    """Without a known environment, plaintext, sockets and passwords are rejected."""
     changes = {"APP_ENVIRONMENT": environment, "APP_DATABASE_SSLMODE": "disable", "APP_DATABASE_HOST": "/run"}
 
     problems = "\n".join(problems_of(TEST | changes))
@@ -241,16 +241,16 @@ def test_what_is_unknown_is_production(environment: str) -> None:
 
 
 @pytest.mark.parametrize("environment", ["prod", "staging", "dev"])
-def test_a_password_is_taken_in_test_and_local_only(environment: str) -> None:
-    """A cloud's environment refuses user and password however the rest looks."""
+def test_a_password_is_allowed_only_in_test_and_local(environment: str) -> None:
+    """Environments of a cloud reject user and password."""
     (problem,) = problems_of(TEST | {"APP_ENVIRONMENT": environment})
 
     assert problem.startswith("APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is")
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "x\0", "\udcff"], ids=["long", "NUL", "surrogate"])
-def test_a_path_that_cannot_be_one_is_a_problem_like_any_other(path: str) -> None:
-    """A root certificate whose name the system refuses to look up is reported, not raised."""
+def test_an_impossible_path_is_a_problem(path: str) -> None:
+    """A root certificate whose name the system cannot look up is reported like any other problem."""
     changes = {"APP_DATABASE_SSLMODE": "verify-full", "APP_DATABASE_SSL_ROOT_CERT": path}
 
     (problem,) = problems_of(PRODUCTION | changes)
@@ -276,8 +276,8 @@ def test_a_path_that_cannot_be_one_is_a_problem_like_any_other(path: str) -> Non
     ],
     ids=ascii,
 )
-def test_what_is_not_a_secrets_arn_is_refused(arn: str) -> None:
-    """Another service, partition or form is a problem that says which form was expected."""
+def test_an_arn_of_another_form_is_rejected(arn: str) -> None:
+    """For another service, partition or form, the problem has the expected form."""
     (problem,) = problems_of(PRODUCTION | {"APP_DATABASE_SECRET_ARN": arn})
 
     assert problem.startswith("APP_DATABASE_SECRET_ARN is ")
@@ -288,8 +288,8 @@ def test_what_is_not_a_secrets_arn_is_refused(arn: str) -> None:
     ("partition", "region", "expected"),
     [("aws", "cn-north-1", "aws-cn"), ("aws-cn", "eu-west-1", "aws"), ("aws", "us-gov-west-1", "aws-us-gov")],
 )
-def test_the_arns_partition_is_that_of_its_region(partition: str, region: str, expected: str) -> None:
-    """An ARN that mixes the two was put together by hand, and is refused."""
+def test_the_partition_of_an_arn_is_that_of_its_region(partition: str, region: str, expected: str) -> None:
+    """An ARN with another partition is rejected."""
     (problem,) = problems_of(
         PRODUCTION
         | {"APP_DATABASE_SECRET_ARN": f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"}
@@ -308,7 +308,7 @@ def test_the_arns_partition_is_that_of_its_region(partition: str, region: str, e
     ids=["the secret instead of its ARN", "a URL instead of a host", "user and password before the host"],
 )
 def test_a_password_in_the_wrong_variable_is_not_shown(variable: str, text: str) -> None:
-    """A secret's value where its ARN belongs, or a URL where the host belongs, is refused without being quoted."""
+    """A secret's value instead of its ARN, or a URL instead of the host, is rejected without being quoted."""
     (problem,) = problems_of(PRODUCTION | {variable: text})
 
     assert problem.startswith(f"{variable} is ")
@@ -341,8 +341,8 @@ ENVIRONMENTS = st.fixed_dictionaries(
 )
 
 
-def test_the_property_covers_every_variable() -> None:
-    """The test below draws a text for each variable that is read."""
+def test_every_variable_is_generated() -> None:
+    """The next test generates a text for each variable."""
     assert set(VARIABLES.values()) == {name for name in PLAUSIBLE if name.startswith("APP_")} | {
         "APP_DATABASE_PASSWORD"
     }
@@ -354,7 +354,7 @@ def test_the_property_covers_every_variable() -> None:
 @example(base={}, environ=dict.fromkeys(VARIABLES.values(), "hunter"))
 @hypothesis.settings(deadline=None, max_examples=300)
 def test_any_environment_gives_settings_or_a_configuration_error(base: dict[str, str], environ: dict[str, str]) -> None:
-    """Whatever texts the variables hold, nothing else is raised, and no password is shown."""
+    """No text causes another error, and no password is shown."""
     outcome = outcome_of(base | environ)
 
     assert "hunter2" not in str(outcome) + repr(outcome)

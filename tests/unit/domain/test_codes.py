@@ -1,4 +1,4 @@
-"""Peppers, and the codes that are hashed with them."""
+"""`Peppers`, and the short codes that are hashed with them."""
 
 import base64
 import hashlib
@@ -15,61 +15,63 @@ from registration_persistence import Peppers
 from registration_persistence.domain.codes import new_code
 from registration_persistence.errors import InvalidInput
 
-KEY = b"a pepper of 32 octets, no fewer!"
+KEY = b"a pepper of 32 bytes, for tests!"
 SHORT = b"too short for a pepper"
 ENCODED = base64.b64encode(KEY).decode()
 SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
 OTHER_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f1")
+WITHOUT_ID: Any = {"x": KEY}
+WITHOUT_MAPPING: Any = None
 
 
 @pytest.mark.parametrize("key_id", [0, -1, 32768, True, "1", 1.0, None])
-def test_a_pepper_needs_an_id_that_can_be_stored(key_id: Any) -> None:
-    """It is a whole number from 1, as 0 marks a link, to the greatest smallint."""
+def test_the_id_of_a_pepper_is_a_positive_smallint(key_id: Any) -> None:
+    """It is a whole number from 1 to 32767; 0 is the id of hashes of tokens."""
     with pytest.raises(InvalidInput, match=r"^a pepper's id is not a whole number from 1 to 32767$"):
         Peppers({key_id: KEY})
 
 
 @pytest.mark.parametrize("key_id", [1, 32767])
-def test_the_ids_at_both_ends_are_good(key_id: int) -> None:
-    """The bounds belong to the range."""
+def test_the_limits_of_the_ids_are_allowed(key_id: int) -> None:
+    """The range includes its limits."""
     assert key_id == Peppers({key_id: KEY}).newest
 
 
 @pytest.mark.parametrize("key", [b"", KEY[:31], KEY.decode(), bytearray(KEY), None])
-def test_a_pepper_is_32_octets_or_more(key: Any) -> None:
-    """What is shorter, or not octets, is refused by the id of the pepper and without its value."""
+def test_a_pepper_has_32_bytes_or_more(key: Any) -> None:
+    """A shorter value, or one that is not bytes, is rejected; the error has the id and not the value."""
     with pytest.raises(InvalidInput, match=r"^pepper 7 is not 32 bytes or more") as raised:
         Peppers({1: KEY, 7: key})
 
-    assert "octets, no" not in str(raised.value)
+    assert "bytes, for" not in str(raised.value)
 
 
-def test_every_problem_is_named() -> None:
-    """One error lists all that is wrong."""
+def test_all_problems_are_reported_together() -> None:
+    """One error lists the problems of all peppers."""
     with pytest.raises(InvalidInput, match=r"a pepper's id is not .*; pepper 2 is not .*; pepper 3 is not "):
         Peppers({0: KEY, 1: KEY, 2: b"", 3: b""})
 
 
-def test_there_must_be_a_pepper() -> None:
-    """None at all is refused."""
+def test_at_least_one_pepper_is_needed() -> None:
+    """An empty mapping is rejected."""
     with pytest.raises(InvalidInput, match="there is no pepper: expected at least one"):
         Peppers({})
 
 
 def test_the_highest_id_is_the_newest() -> None:
-    """The order in which peppers are given, or sorted as text, does not matter."""
+    """Ids are compared as numbers, and the order of the mapping does not matter."""
     assert 10 == Peppers({9: KEY, 10: KEY, 2: KEY}).newest
 
 
-def test_repr_shows_ids_alone() -> None:
-    """Neither `repr` nor `str` holds a key, in octets, hexadecimal or base64."""
+def test_repr_shows_only_ids() -> None:
+    """Neither `repr` nor `str` contains a key, as bytes, hexadecimal or base64."""
     peppers = Peppers({10: KEY, 2: KEY})
 
     assert ("<Peppers 2, 10>",) * 2 == (repr(peppers), str(peppers))
 
 
-def test_later_changes_of_the_mapping_do_not_count() -> None:
-    """The peppers are those that were checked."""
+def test_the_mapping_is_copied() -> None:
+    """A change of the mapping after the validation has no effect."""
     keys = {1: KEY}
     peppers = Peppers(keys)
     keys[2] = b""
@@ -77,8 +79,8 @@ def test_later_changes_of_the_mapping_do_not_count() -> None:
     assert [1] == list(peppers.hashes(SOME_ID, "123456"))
 
 
-def test_reads_the_value_of_a_secret() -> None:
-    """Ids are the names of a JSON object, keys its values in base64."""
+def test_peppers_are_read_from_json() -> None:
+    """The names of a JSON object are ids, and its values are keys in base64."""
     other = base64.b64encode(b"\xff" * 33).decode()
 
     peppers = Peppers.from_json(json.dumps({"1": ENCODED, "12": other}))
@@ -115,8 +117,8 @@ def test_reads_the_value_of_a_secret() -> None:
         {"1": ENCODED},
     ],
 )
-def test_a_secret_of_another_form_is_refused(text: Any) -> None:
-    """The error says what is expected, quotes nothing, and no error of a decoder is chained, whose frames hold it."""
+def test_json_of_another_form_is_rejected(text: Any) -> None:
+    """The error has the expected form and no value, and no decoder's error is chained, whose frames hold the secret."""
     with pytest.raises(InvalidInput) as raised:
         Peppers.from_json(text)
 
@@ -134,8 +136,8 @@ def test_a_secret_of_another_form_is_refused(text: Any) -> None:
         ({"1": base64.b64encode(KEY[:31]).decode()}, "pepper 1 is not 32 bytes or more"),
     ],
 )
-def test_peppers_of_a_secret_are_checked_like_others(secret: dict[str, str], message: str) -> None:
-    """Ids and lengths are judged after decoding, and the message holds no key."""
+def test_peppers_in_json_have_the_same_limits(secret: dict[str, str], message: str) -> None:
+    """Ids and lengths are checked after decoding, and the error contains no key."""
     with pytest.raises(InvalidInput, match=message) as raised:
         Peppers.from_json(json.dumps(secret))
 
@@ -144,7 +146,7 @@ def test_peppers_of_a_secret_are_checked_like_others(secret: dict[str, str], mes
 
 
 def test_a_code_is_hashed_with_each_pepper() -> None:
-    """The hash is HMAC-SHA256 of the registration's id and the digits, so that no two registrations share one."""
+    """The hash is HMAC-SHA256 of the id and the digits, which differs between registrations."""
     peppers = Peppers({1: KEY, 2: KEY[::-1]})
 
     assert {
@@ -157,13 +159,13 @@ def test_a_code_is_hashed_with_each_pepper() -> None:
 @pytest.mark.parametrize(
     "code", ["", "12345", "1234567", "12345x", "-12345", "1_2345", "\uff11" * 6, "\u0661" * 6, "123456\0", "\ud800" * 6]
 )
-def test_what_is_no_code_has_an_empty_hash(code: str) -> None:
-    """No hash that is stored is empty, so it matches none and is judged like a wrong code."""
+def test_the_hash_of_an_invalid_code_is_empty(code: str) -> None:
+    """No stored hash is empty, so an invalid code is treated like a wrong one."""
     assert {1: b"", 2: b""} == Peppers({1: KEY, 2: KEY}).hashes(SOME_ID, code)
 
 
-def test_codes_are_six_digits_of_every_kind() -> None:
-    """Of two thousand codes nearly all differ, and each digit comes up in each place, zero in the first too."""
+def test_codes_have_six_random_digits() -> None:
+    """In two thousand codes nearly all differ, and each digit occurs at each place."""
     codes = [new_code() for _ in range(2000)]
 
     assert all(len(code) == 6 and code.isascii() and code.isdigit() for code in codes)
@@ -172,31 +174,31 @@ def test_codes_are_six_digits_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "refused",
+    "create",
     [
         lambda: Peppers({1: SHORT}),
-        lambda: Peppers({"x": KEY}),  # type: ignore[dict-item]  # the point
-        lambda: Peppers(None),  # type: ignore[arg-type]  # the point
+        lambda: Peppers(WITHOUT_ID),
+        lambda: Peppers(WITHOUT_MAPPING),
         lambda: Peppers.from_json(json.dumps({"1": base64.b64encode(SHORT).decode()})),
         lambda: Peppers.from_json("[" * 100_000),
         lambda: Peppers.from_json(json.dumps({"1": ENCODED, "01": ENCODED})),
         lambda: Peppers.from_json(json.dumps({"\uff11": ENCODED})),
     ],
 )
-def test_a_refusal_gives_no_pepper_away(refused: Callable[[], Peppers]) -> None:
-    """What an error tracker reads of the package's frames, local variables included, holds no key."""
+def test_a_traceback_contains_no_pepper(create: Callable[[], Peppers]) -> None:
+    """Error trackers send local variables; those of the package's frames contain no key."""
     with pytest.raises(InvalidInput) as raised:
-        refused()
+        create()
 
     frames = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
-    said = "".join(str(frame.locals) for frame in frames if frame.filename != __file__)
+    variables = "".join(str(frame.locals) for frame in frames if frame.filename != __file__)
     for key in (KEY, SHORT):
-        assert repr(key) not in said
-        assert base64.b64encode(key).decode() not in said
+        assert repr(key) not in variables
+        assert base64.b64encode(key).decode() not in variables
 
 
-def test_a_pepper_can_be_known_before_it_is_used() -> None:
-    """New codes use the pepper that is named, so that every instance can learn the next one first."""
+def test_a_pepper_can_be_distributed_before_its_use() -> None:
+    """New codes use the pepper `newest`, so that all instances can receive the next one first."""
     assert [2, 1] == [Peppers({1: KEY, 2: KEY}).newest, Peppers({1: KEY, 2: KEY}, newest=1).newest]
     assert Peppers.from_json(json.dumps({"1": ENCODED, "2": ENCODED, "newest": 1})).newest == 1
     with pytest.raises(InvalidInput, match="not one of the given peppers"):

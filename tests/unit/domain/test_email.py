@@ -1,7 +1,8 @@
-"""The normaliser: what is refused, what is the same mailbox, and what is not."""
+"""`normalise_email`: which addresses are rejected, and which have the same key."""
 
 import pickle
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -37,7 +38,7 @@ PLAIN_DOMAIN = st.builds(
 
 
 def key(address: str) -> str:
-    """The comparison key of *address*."""
+    """Return the comparison key of *address*."""
     return normalise_email(address).key
 
 
@@ -52,8 +53,8 @@ def key(address: str) -> str:
         "\u00a0ada@example.com",
     ],
 )
-def test_the_same_mailbox_has_the_same_key(spelling: str) -> None:
-    """Case, width and space around it make no difference."""
+def test_spellings_of_a_mailbox_have_the_same_key(spelling: str) -> None:
+    """Case, width and surrounding white space are ignored."""
     assert key(spelling) == "ada@example.com"
 
 
@@ -66,8 +67,8 @@ def test_the_same_mailbox_has_the_same_key(spelling: str) -> None:
         ("\u00c9va@example.com", "\u00e9va@example.com"),
     ],
 )
-def test_the_same_mailbox_in_unicode(one: str, other: str) -> None:
-    """Composed or not, as U-label or as A-label, it is the same."""
+def test_unicode_spellings_of_a_mailbox_have_the_same_key(one: str, other: str) -> None:
+    """Composition, and U-labels or A-labels, are ignored."""
     assert key(one) == key(other)
 
 
@@ -82,13 +83,13 @@ def test_the_same_mailbox_in_unicode(one: str, other: str) -> None:
     ],
     ids=["dot", "tag", "sharp s", "domain", "cyrillic"],
 )
-def test_different_mailboxes_stay_different(one: str, other: str) -> None:
-    """Nobody but the provider knows that two mailboxes are one."""
+def test_different_mailboxes_have_different_keys(one: str, other: str) -> None:
+    """Only the provider knows whether two addresses share a mailbox."""
     assert key(one) != key(other)
 
 
-def test_mail_goes_to_what_was_typed() -> None:
-    """The address keeps its spelling, without the space around it."""
+def test_the_address_keeps_its_spelling() -> None:
+    """Mail is sent to the address as it was typed, without surrounding white space."""
     assert normalise_email(" Ada.L@B\u00fccher.example ").address == "Ada.L@B\u00fccher.example"
 
 
@@ -128,17 +129,17 @@ def test_mail_goes_to_what_was_typed() -> None:
     ],
     ids=lambda address: ascii(address)[:24],
 )
-def test_refuses_what_cannot_receive_mail_or_be_compared(address: str) -> None:
-    """Syntax, length in octets, invisible, unassigned and private characters, and what becomes special when folded."""
+def test_an_address_that_is_invalid_or_ambiguous_is_rejected(address: str) -> None:
+    """Syntax, length in bytes, invisible, unassigned and private characters, and special characters after folding."""
     with pytest.raises(InvalidEmail):
         normalise_email(address)
 
 
 @pytest.mark.parametrize("value", [None, 7, b"ada@example.com", ["ada@example.com"]])
-def test_refuses_what_is_no_string(value: object) -> None:
-    """The error says what came instead."""
+def test_only_a_string_is_an_address(value: Any) -> None:
+    """The error names the type."""
     with pytest.raises(InvalidEmail, match=f"is of type {type(value).__name__}"):
-        normalise_email(value)  # type: ignore[arg-type]  # the point
+        normalise_email(value)
 
 
 @given(st.text(max_size=60) | st.builds("{}@{}".format, st.text(max_size=20), st.text(max_size=20)))
@@ -146,8 +147,8 @@ def test_refuses_what_is_no_string(value: object) -> None:
 @example("\u2126@example.com")
 @example("\u03d3@example.com")
 @example("\u1e9e\u0345@example.com")
-def test_any_text_is_an_address_or_refused(text: str) -> None:
-    """Nothing but `InvalidEmail` is raised, and a key is its own key, in NFKC, lower case and within its length."""
+def test_every_text_is_normalised_or_rejected(text: str) -> None:
+    """Only `InvalidEmail` is raised; the key of a key is itself, in NFKC and lower case, within its length."""
     try:
         mailbox = normalise_email(text)
     except InvalidEmail:
@@ -168,8 +169,8 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
 @example("x" * 65, "example.com")
 @example("x" * 64, ".".join(["x" * 60] * 3) + ".museum")
 @example("x" * 64, ".".join(["x" * 60] * 3) + ".holiday")
-def test_the_short_cut_leads_to_the_same(local: str, domain: str) -> None:
-    """A plain address has the key, or the refusal, that it would have if it were looked at in full."""
+def test_the_fast_path_has_the_same_result(local: str, domain: str) -> None:
+    """A plain address has the same key, or is rejected, as after the full validation."""
     outcomes = []
     for normalise in (normalise_email, _validated_and_folded):
         try:
@@ -180,8 +181,8 @@ def test_the_short_cut_leads_to_the_same(local: str, domain: str) -> None:
 
 
 @given(UNICODE_LOCAL)
-def test_unicode_forms_agree(local: str) -> None:
-    """NFC, NFD and NFKC of a local part have one key, where all of them are allowed."""
+def test_unicode_normal_forms_have_one_key(local: str) -> None:
+    """If NFC, NFD and NFKC of a local part are valid, they have the same key."""
     keys = set()
     for form in ("NFC", "NFD", "NFKC"):
         try:
@@ -192,14 +193,14 @@ def test_unicode_forms_agree(local: str) -> None:
 
 
 @given(ASCII_LOCAL, ASCII_LOCAL)
-def test_ascii_mailboxes_are_the_same_only_by_case(one: str, other: str) -> None:
+def test_ascii_addresses_share_a_key_only_if_case_differs(one: str, other: str) -> None:
     """Two local parts of ASCII share a key if and only if they differ in case alone."""
     assert (key(f"{one}@example.com") == key(f"{other.upper()}@example.com")) == (one == other)
 
 
 @given(st.text(min_size=6, max_size=40))
-def test_no_error_repeats_the_address(text: str) -> None:
-    """The message does not quote it, and no error of the validator, whose frames hold it, is chained."""
+def test_no_error_contains_the_address(text: str) -> None:
+    """The message does not quote it, and no error of the validator, whose frames contain it, is chained."""
     address = f"q{text}q"
     try:
         normalise_email(address)
@@ -211,8 +212,8 @@ def test_no_error_repeats_the_address(text: str) -> None:
     assert (error.__cause__, error.__context__) == (None, None)
 
 
-def test_repr_does_not_show_the_mailbox() -> None:
-    """Nor does `str`; pickling keeps it."""
+def test_repr_does_not_show_the_address() -> None:
+    """Neither does `str`; pickling keeps the address."""
     mailbox = normalise_email("ada@example.com")
 
     assert "ada@" not in f"{mailbox!r} {mailbox}"

@@ -1,4 +1,4 @@
-"""The checks of arguments that several methods share."""
+"""The validation of arguments."""
 
 import math
 from datetime import timedelta
@@ -23,7 +23,7 @@ TEN_YEARS = timedelta(days=3650)
     ],
 )
 def test_a_duration_is_a_timedelta_or_seconds(duration: timedelta | float, expected: timedelta) -> None:
-    """A number is a number of seconds, and the result is a timedelta for PostgreSQL."""
+    """The result is a `timedelta`, which PostgreSQL stores as an interval."""
     assert expected == checked_duration("ttl", duration)
 
 
@@ -43,8 +43,8 @@ def test_a_duration_is_a_timedelta_or_seconds(duration: timedelta | float, expec
         None,
     ],
 )
-def test_other_durations_are_refused(duration: Any) -> None:
-    """The error names the argument and the range, and not the value."""
+def test_other_durations_are_rejected(duration: Any) -> None:
+    """The error has the name of the argument and the range, and not the value."""
     with pytest.raises(InvalidInput) as raised:
         checked_duration("ttl", duration)
 
@@ -53,8 +53,8 @@ def test_other_durations_are_refused(duration: Any) -> None:
 
 
 @pytest.mark.parametrize("duration", [0, 0.0, timedelta(0)])
-def test_zero_is_allowed_if_the_method_says_so(duration: timedelta | float) -> None:
-    """A gap may be 0, and every other bound stays."""
+def test_zero_is_allowed_if_the_method_allows_it(duration: timedelta | float) -> None:
+    """All other limits stay."""
     assert timedelta(0) == checked_duration("min_gap", duration, zero_is_allowed=True)
     with pytest.raises(InvalidInput, match="0 or more and"):
         checked_duration("min_gap", -1, zero_is_allowed=True)

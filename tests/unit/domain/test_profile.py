@@ -1,0 +1,71 @@
+"""The validation of profiles and patches."""
+
+import math
+from typing import Any
+
+import pytest
+
+from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
+from registration_persistence.errors import InvalidProfile, ProfileTooLarge
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Return an object with *levels* objects in each other."""
+    return {"a": nested(levels - 1)} if levels > 1 else {}
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {},
+        {"name": "Zoë", "tags": [1, 2.5, True, None, {"a": "b"}]},
+        nested(32),
+        {"a": "x" * (MAX_PROFILE_BYTES - len('{"a": ""}'))},
+        {"backslash": "\\u0000"},
+        {"number": 1e21},
+    ],
+    ids=lambda profile: str(profile)[:30],
+)
+def test_a_profile_is_returned_unchanged(profile: dict[str, Any]) -> None:
+    """The limits of depth and size belong to the range."""
+    assert profile == checked_profile(profile)
+
+
+@pytest.mark.parametrize(
+    ("profile", "problem"),
+    [
+        ([("a", 1)], "the profile is a list: expected an object"),
+        (None, "the profile is a NoneType: expected an object"),
+        (nested(34), "nested more than 32 levels deep"),
+        ({"a": object()}, "cannot be written as JSON"),
+        ({"a": math.nan}, "cannot be written as JSON"),
+        ({"a": "\ud800"}, "cannot be written as JSON"),
+        ({1: "a"}, "would be read back with other values"),
+        ({"a": (1, 2)}, "would be read back with other values"),
+        ({"a": "x\0y"}, "contains NUL"),
+        ({"x\0y": 1}, "contains NUL"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_other_profiles_are_rejected(profile: Any, problem: str) -> None:
+    """The error names the problem, and no error of the encoder is chained, whose frames contain the profile."""
+    with pytest.raises(InvalidProfile, match=problem) as raised:
+        checked_profile(profile)
+
+    assert (None, None) == (raised.value.__cause__, raised.value.__context__)
+
+
+def test_a_larger_profile_has_an_error_of_its_own() -> None:
+    """The size is that of the JSON text in UTF-8."""
+    with pytest.raises(ProfileTooLarge, match="the profile takes 8209 bytes of JSON: expected at most 8192"):
+        checked_profile({"a": "é" * 4100})
+
+
+def test_a_patch_sets_and_removes_fields() -> None:
+    """A field that is None is removed, and the event log has only names in the form of an identifier."""
+    assert {
+        "patch": {"name": "Ada", "a b": 1},
+        "removed": ["city"],
+        "fields": ["name", "city"],
+        "largest": MAX_PROFILE_BYTES,
+    } == checked_patch({"name": "Ada", "city": None, "a b": 1})
