@@ -21,6 +21,7 @@ from registration_persistence import (
     VerificationRepository,
 )
 from registration_persistence.outcomes import Issued
+from registration_persistence.sandbox import wait_until
 
 THREADS = 8
 MAX_THREADS = 20
@@ -69,8 +70,8 @@ def in_a_row(
         with database.session() as session:
             outcome = first(session)
             late = thread.submit(lambda: in_sessions(database, second)[0])
-            while not session.scalar(text(IS_BLOCKING)):
-                assert not late.done(), "the second call did not wait"
+            wait_until(lambda: session.scalar(text(IS_BLOCKING)), "the second call waits for the first", interval=0)
+            assert not late.done()
         return outcome, late.result()
 
 

@@ -3,6 +3,7 @@
 import socket
 import time
 import traceback
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from registration_persistence import Credentials, Database, DatabaseSettings, Re
 from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
 from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
-from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
 
 def test_a_warm_unit_of_work_reads_no_secret(lambda_environment: LambdaEnvironment) -> None:
@@ -142,15 +143,16 @@ def test_a_repaired_secret_is_read(lambda_environment: LambdaEnvironment) -> Non
 
 
 def eventually(credentials: SecretsManagerCredentials) -> Credentials:
-    """Return the credentials as soon as there are any; give up after ten seconds."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            return credentials.current()
-        except (SecretMalformed, SecretUnavailable):
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
+    """Return the credentials as soon as there are any."""
+    read: list[Credentials] = []
+
+    def can_be_read() -> list[Credentials]:
+        with suppress(SecretMalformed, SecretUnavailable):
+            read.append(credentials.current())
+        return read
+
+    wait_until(can_be_read, "the credentials can be read", interval=0.05)
+    return read[0]
 
 
 def test_a_missing_secret_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:

@@ -43,7 +43,7 @@ class Guide:
         return self.namespace[name]
 
     def sign_up_form(self, email: str = "ada@example.com") -> str:
-        """Sign somebody up, and return the token that was mailed."""
+        """Sign a person up, and return the token that was mailed."""
         self.sign_up({"email": email, "name": "Ada", "newsletter": False}, f"key of {email}")
         return self.mails[-1][1]
 

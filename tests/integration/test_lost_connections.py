@@ -15,7 +15,7 @@ from support import ADD, Rows, added, create_slow_table, terminate_backend, term
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, WriterMoved
-from registration_persistence.sandbox import PostgresServer, TcpProxy
+from registration_persistence.sandbox import PostgresServer, TcpProxy, wait_until
 
 
 def test_a_connection_lost_before_commit_kept_nothing(database: Database, rows: Rows) -> None:
@@ -217,8 +217,8 @@ def test_abort_connections_ends_a_running_statement(database: Database, rows: Ro
 
     thread = Thread(target=wait)
     thread.start()
-    while not rows("SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(10)'"):
-        time.sleep(0.02)
+    sleeping = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(10)'"
+    wait_until(lambda: rows(sleeping), "the statement is under way")
     database.abort_connections()
     thread.join(5)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Barrier, Event, Thread, Timer
 from uuid import UUID
@@ -22,6 +23,7 @@ from sqlalchemy import text
 from registration_persistence import Database, DatabaseSettings, OutboxWorker
 from registration_persistence.errors import SchemaOutdated
 from registration_persistence.outcomes import OutboxMessage
+from registration_persistence.sandbox import wait_until
 
 HOUR = timedelta(hours=1)
 
@@ -31,10 +33,7 @@ def terminate(database: Database, queue: Queue) -> None:
     with database.session(autocommit=True) as session:
         pid = session.scalar(text("SELECT pg_backend_pid()"))
     queue.change(f"SELECT pg_terminate_backend({pid})")
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while queue.has_client(pid):
-        assert time.monotonic() < deadline, "the connection is still there"
-        time.sleep(0.01)
+    wait_until(lambda: not queue.has_client(pid), "the connection is gone", timeout=TIMEOUT_SECONDS)
 
 
 def demote(database: Database, _queue: Queue) -> None:
@@ -250,15 +249,15 @@ def test_a_killed_worker_loses_no_message(database: Database, queue: Queue, tmp_
     def delivered() -> list[UUID]:
         return [UUID(line) for line in journal.read_text().splitlines()]
 
+    def has_delivered(number: int) -> bool:
+        return len(delivered()) >= number
+
     # Between delivering and deleting a message, before the next delivery, and at an arbitrary moment.
     moments = (0.0, 0.06, 0.08)
     for moment in moments:
-        enough, deadline = len(delivered()) + 3, time.monotonic() + TIMEOUT_SECONDS
+        enough = len(delivered()) + 3
         with working(database.settings, journal) as process:
-            while len(delivered()) < enough:
-                assert process.poll() is None, "the worker ended by itself"
-                assert time.monotonic() < deadline, "the worker delivers nothing"
-                time.sleep(0.005)
+            wait_until(partial(has_delivered, enough), "messages are delivered", timeout=TIMEOUT_SECONDS)
             time.sleep(moment)
         assert -signal.SIGKILL == process.returncode
         queue.end_leases()

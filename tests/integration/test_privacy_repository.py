@@ -34,7 +34,7 @@ from registration_persistence.domain.email import normalise_email
 from registration_persistence.errors import InvalidEmail, InvalidInput, RegistrationNotFound
 from registration_persistence.models.columns import Base
 from registration_persistence.outcomes import Cancelled, Erased, Issued, Registered, Verified, WrongCode
-from registration_persistence.sandbox import embedded_binaries
+from registration_persistence.sandbox import embedded_binaries, wait_until
 from registration_persistence.testing import skip_or_fail
 
 
@@ -123,8 +123,8 @@ def test_erase_deletes_a_token_that_is_issued_concurrently(database: Database, p
         issued = VerificationRepository(session).issue_token(ada.id, min_gap=timedelta(0))
         assert isinstance(issued, Issued)
         eraser.start()
-        while not rows("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"):
-            assert eraser.is_alive(), "the erasure did not wait"
+        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        wait_until(lambda: rows(waiting), "the erasure waits for the lock")
     eraser.join()
 
     assert [True] == [outcome.changed for outcome in outcomes]

@@ -8,11 +8,11 @@ from registration_infra.budget import max_connections
 from registration_infra.config.key_types import Days, Seconds
 from registration_infra.config.table import Expected, Table
 
-_LARGEST_CAPACITY_ACU = 256
+_MAX_CAPACITY_ACU = 256
 
 _Capacity = Annotated[
     float,
-    Field(le=_LARGEST_CAPACITY_ACU, multiple_of=0.5),
+    Field(le=_MAX_CAPACITY_ACU, multiple_of=0.5),
     Expected("{ge} to {le} ACU in steps of {multiple_of}"),
 ]
 _DatabaseName = Annotated[

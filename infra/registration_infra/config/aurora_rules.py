@@ -11,7 +11,7 @@ from registration_infra.config.valid_values import Values, is_left_out
 
 _MIN_RETENTION_DAYS_IN_PROD: Final = 7
 # The first minor version of Aurora PostgreSQL that supports capacity 0, by major version; later majors all do.
-_FIRST_MINOR_TO_PAUSE: Final = {15: 7, 16: 3}
+_MIN_MINOR_VERSION_TO_PAUSE: Final = {15: 7, 16: 3}
 
 
 def aurora_problems(environment: Values) -> Iterator[str]:
@@ -51,10 +51,10 @@ def _version_problems(aurora: Values) -> Iterator[str]:
     if version is None or aurora.get("min_capacity") != 0:
         return
     major, minor = map(int, version.split("."))
-    if minor < _FIRST_MINOR_TO_PAUSE.get(major, 0):
+    if minor < _MIN_MINOR_VERSION_TO_PAUSE.get(major, 0):
         yield (
             f"aurora.engine_version is {toml_text(version)}: "
-            f"expected {major}.{_FIRST_MINOR_TO_PAUSE[major]} or later if aurora.min_capacity is 0"
+            f"expected {major}.{_MIN_MINOR_VERSION_TO_PAUSE[major]} or later if aurora.min_capacity is 0"
         )
 
 

@@ -8,12 +8,12 @@ from registration_infra.config.key_types import KeyArn, SecretArn, SecurityGroup
 from registration_infra.config.table import Expected, Table
 
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
-_LONGEST_NAME_BYTES = 63
+_MAX_NAME_BYTES = 63
 
 
 def _database_name(value: str) -> str:
     # NUL ends a string of the protocol; a lone surrogate has no encoding, which `encode` reports.
-    if not value or "\0" in value or len(value.encode()) > _LONGEST_NAME_BYTES:
+    if not value or "\0" in value or len(value.encode()) > _MAX_NAME_BYTES:
         raise ValueError("no name of a database")
     return value
 
@@ -22,12 +22,12 @@ _Host = Annotated[str, Field(pattern="^[A-Za-z0-9_.:-]+$"), Expected("one host n
 _Name = Annotated[
     str,
     AfterValidator(_database_name),
-    Expected(f"the name of the database, 1 to {_LONGEST_NAME_BYTES} bytes"),
+    Expected(f"the name of the database, 1 to {_MAX_NAME_BYTES} bytes"),
 ]
 
 
 class ExistingDatabase(Table):
-    """A database that somebody else provisions, backs up and protects."""
+    """A database that is provisioned, backed up and protected elsewhere."""
 
     host: _Host = Field(description="The endpoint of the cluster.")
     port: int = Field(ge=1, le=65_535, description="The TCP port.")

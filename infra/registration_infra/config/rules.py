@@ -7,7 +7,7 @@ from registration_infra.config.network_rules import network_problems
 from registration_infra.config.toml_text import toml_text
 from registration_infra.config.valid_values import Values
 
-# Without effect on an existing database, although somebody would rely on them.
+# Keys without effect on an existing database; accepting them would give a false impression of safety.
 _KEYS_OF_OUR_CLUSTER = (("backup", "central_account"), ("backup", "own_plan"), ("alarms", "email"))
 
 
