@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from command_line import COMMAND, PASSWORD, environment, run
 from sqlalchemy import text
 from support import TERMS
 
-from registration_persistence import Database, ImportRow, RegistrationRepository, bulk_import
+from registration_persistence import Database, ImportRow, RegistrationRepository, bulk_import, sandbox
 from registration_persistence.outcomes import Registered
 
 # Seconds after which a test fails instead of hanging.
@@ -221,8 +220,10 @@ def chunks_of(terminal: int) -> Iterator[bytes]:
 
 def wait_until(condition: Callable[[], object], event: str, process: subprocess.Popen[str] | None = None) -> None:
     """Wait until *condition* holds, which means *event*; fail if *process* ends before, or after a minute."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert process is None or process.poll() is None, f"the command ended before {event}"
-        assert time.monotonic() < deadline, f"waited a minute in vain until {event}"
-        time.sleep(0.02)
+
+    def is_met() -> bool:
+        met = bool(condition())
+        assert met or process is None or process.poll() is None, f"the command ended before {event}"
+        return met
+
+    sandbox.wait_until(is_met, event, timeout=TIMEOUT_SECONDS)

@@ -1,11 +1,10 @@
-"""The migrations: from nothing to the schema of the models and back, beside other deployments and locks."""
+"""The migrations: upgrade, downgrade, locks, and the rules of the schema."""
 
 import ast
 import re
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -35,7 +34,7 @@ from registration_persistence import (
 from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.status import Status
 from registration_persistence.outcomes import Registered, Verified
-from registration_persistence.sandbox import PostgresServer, embedded_binaries
+from registration_persistence.sandbox import PostgresServer, embedded_binaries, wait_until
 from registration_persistence.schema import SchemaDiffers
 from registration_persistence.testing.plugin import LOGIN
 
@@ -45,7 +44,7 @@ METADATA = models.RegistrationRow.metadata
 TABLES = frozenset(METADATA.tables)
 NOW = datetime.now(UTC)
 
-CATALOGUE = {
+CATALOG = {
     "tables": """
         SELECT c.oid::regclass::text, c.relkind, c.reloptions::text, pg_get_partkeydef(c.oid),
                pg_get_expr(c.relpartbound, c.oid)
@@ -70,13 +69,13 @@ CATALOGUE = {
         FROM pg_proc WHERE pronamespace = 'public'::regnamespace""",
 }
 
-Catalogue = dict[str, set[tuple[Any, ...]]]
+Catalog = dict[str, set[tuple[Any, ...]]]
 NewDatabase = Callable[..., DatabaseSettings]
 
 
 @pytest.fixture
 def new_role(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
-    """Creates a role that owns things and may not log in, and of which the login is a member."""
+    """Creates an owner role without login, and makes the login a member of it."""
     roles = []
 
     def create(name: str) -> str:
@@ -96,9 +95,9 @@ def new_role(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
 def new_database(
     postgres_server: PostgresServer,
     migrated_template: DatabaseSettings,
-    new_role: Callable[[str], str],  # noqa: ARG001 what it owns must go before the role
+    new_role: Callable[[str], str],  # noqa: ARG001 databases are dropped before their owner
 ) -> Iterator[NewDatabase]:
-    """Creates an empty database, owned by the login or by another role."""
+    """Creates an empty database that belongs to the login or to another role."""
     names = []
 
     def create(owner: str = LOGIN) -> DatabaseSettings:
@@ -113,14 +112,14 @@ def new_database(
 
 @pytest.fixture
 def empty(new_database: NewDatabase) -> Iterator[Database]:
-    """An empty database of the test's own."""
+    """An empty database."""
     with opened(new_database()) as database:
         yield database
 
 
 @pytest.fixture(scope="module")
 def migrated(postgres_server: PostgresServer, migrated_template: DatabaseSettings) -> Iterator[Engine]:
-    """A migrated database for all the tests that keep nothing in it."""
+    """A migrated database for all tests that roll back."""
     name = f"migrations_{secrets.token_hex(8)}"
     postgres_server.create_database(name, owner=LOGIN, template=migrated_template.name)
     with opened(replace(migrated_template, name=name)) as database:
@@ -130,14 +129,14 @@ def migrated(postgres_server: PostgresServer, migrated_template: DatabaseSetting
 
 @pytest.fixture
 def connection(migrated: Engine) -> Iterator[Connection]:
-    """A connection to a migrated database; what is done there is rolled back."""
+    """A connection to a migrated database; its transaction is rolled back."""
     with migrated.connect() as connection:
         yield connection
 
 
 @contextmanager
 def opened(settings: DatabaseSettings) -> Iterator[Database]:
-    """A `Database` that is closed at the end."""
+    """Open a `Database`, and dispose of its connections at the end."""
     database = Database(settings)
     try:
         yield database
@@ -146,7 +145,7 @@ def opened(settings: DatabaseSettings) -> Iterator[Database]:
 
 
 def environment(settings: DatabaseSettings) -> dict[str, str]:
-    """The variables that name a database."""
+    """Return the variables of a database."""
     return {
         "APP_ENVIRONMENT": "test",
         "APP_DATABASE_HOST": settings.host,
@@ -159,7 +158,7 @@ def environment(settings: DatabaseSettings) -> dict[str, str]:
 
 
 def alembic(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `alembic` at the root of the repository, with nothing in its environment but PATH and *environ*."""
+    """Run `alembic` at the root of the repository in an environment of PATH and *environ*."""
     program = Path(sys.executable).with_name("alembic")
     done = subprocess.run(
         [program, *arguments],
@@ -175,7 +174,7 @@ def alembic(*arguments: str, environ: Mapping[str, str] | None = None) -> subpro
 
 
 def psql(settings: DatabaseSettings, script: str) -> None:
-    """Run *script* as somebody would who was handed the SQL, to stop at the first error."""
+    """Run *script* with psql, which stops at the first error."""
     done = subprocess.run(
         [
             *(embedded_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", settings.host),
@@ -191,14 +190,14 @@ def psql(settings: DatabaseSettings, script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def catalogue(database: Database) -> Catalogue:
-    """What PostgreSQL knows of the schema, by kind; each row begins with the table's or function's name."""
+def catalog(database: Database) -> Catalog:
+    """Return the catalog of the schema, by kind; each row starts with the name of its table or function."""
     with database.engine.connect() as connection:
-        return {kind: {tuple(row) for row in connection.execute(text(query))} for kind, query in CATALOGUE.items()}
+        return {kind: {tuple(row) for row in connection.execute(text(query))} for kind, query in CATALOG.items()}
 
 
 def owners(database: Database) -> set[str]:
-    """Whom the tables, indexes and functions belong to."""
+    """Return the owners of the tables, indexes and functions."""
     query = """
         SELECT relowner::regrole::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
         UNION SELECT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace"""
@@ -207,12 +206,12 @@ def owners(database: Database) -> set[str]:
 
 
 def head() -> str | None:
-    """The newest revision, as the folder of the repository has it."""
+    """Return the newest revision in the folder of the repository."""
     return ScriptDirectory(ROOT / "migrations").get_current_head()
 
 
 def use_every_table(database: Database) -> None:
-    """Leave rows in every table and in every status that the repository can reach."""
+    """Insert rows into every table, in every status that the repositories can set."""
     with database.session() as session:
         registrations = RegistrationRepository(session)
         verification = VerificationRepository(session)
@@ -231,8 +230,8 @@ def use_every_table(database: Database) -> None:
 # The commands
 
 
-def test_alembic_needs_nothing_but_the_name_of_the_database(new_database: NewDatabase) -> None:
-    """`alembic upgrade head` at the repository's root brings an empty database to the newest revision, and says so."""
+def test_alembic_needs_only_the_variables_of_the_database(new_database: NewDatabase) -> None:
+    """`alembic upgrade head` at the root of the repository migrates an empty database, and logs the revision."""
     settings = new_database()
 
     done = alembic("upgrade", "head", environ=environment(settings))
@@ -243,19 +242,19 @@ def test_alembic_needs_nothing_but_the_name_of_the_database(new_database: NewDat
         use_every_table(database)
 
 
-def test_offline_sql_makes_the_same_schema(new_database: NewDatabase) -> None:
-    """What `alembic upgrade head --sql` prints without any environment is the migration, to the last definition."""
+def test_offline_sql_creates_the_same_schema(new_database: NewDatabase) -> None:
+    """`alembic upgrade head --sql` prints the whole migration without any variable."""
     with opened(new_database()) as online, opened(new_database()) as offline:
         schema.upgrade(online)
 
         psql(offline.settings, alembic("upgrade", "head", "--sql").stdout)
 
-        assert catalogue(online) == catalogue(offline)
+        assert catalog(online) == catalog(offline)
         assert head() == schema.current(offline)
 
 
-def test_up_down_up_with_rows_in_every_table(empty: Database) -> None:
-    """Going back to base removes everything that is ours, whatever the tables hold, and the way up is free again."""
+def test_upgrade_downgrade_upgrade_with_rows_in_every_table(empty: Database) -> None:
+    """A downgrade to base removes all our objects, with all rows, and the next upgrade succeeds."""
     schema.upgrade(empty)
     use_every_table(empty)
     with empty.engine.connect() as connection:
@@ -278,15 +277,15 @@ def test_up_down_up_with_rows_in_every_table(empty: Database) -> None:
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     """At the newest revision, `upgrade` does nothing."""
-    before = catalogue(database)
+    before = catalog(database)
 
     assert head() == schema.upgrade(database)
 
-    assert before == catalogue(database)
+    assert before == catalog(database)
 
 
-def test_a_connection_that_is_handed_over_is_used(empty: Database) -> None:
-    """A program that has a connection can migrate on it, and decide itself whether to commit."""
+def test_a_passed_connection_is_used(empty: Database) -> None:
+    """A program can migrate on its own connection, and decides whether to commit."""
     with empty.engine.connect() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(ROOT / "migrations"))
@@ -302,10 +301,10 @@ def test_a_connection_that_is_handed_over_is_used(empty: Database) -> None:
 
 
 def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """Of two processes that migrate at once one waits, says that it does, and both succeed."""
+    """If two processes migrate at the same time, one waits, logs the wait, and both succeed."""
     outputs = [tmp_path / "first", tmp_path / "second"]
 
-    def said() -> str:
+    def log() -> str:
         return "".join(output.read_text() for output in outputs)
 
     with ExitStack() as stack:
@@ -323,23 +322,29 @@ def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: P
                 )
                 for file in files
             ]
-            wait_until(lambda: "another deployment is migrating: waiting for it" in said())
+            wait_until(
+                lambda: "another deployment is migrating: waiting for it" in log(), "one deployment waits", timeout=30
+            )
         printed = [process.communicate(timeout=60)[0] for process in processes]
 
-    assert [0, 0] == [process.returncode for process in processes], said()
+    assert [0, 0] == [process.returncode for process in processes], log()
     assert [f"the database is at revision {head()}\n"] * 2 == printed
-    assert said().count("Running upgrade") == len(REVISIONS)
+    assert log().count("Running upgrade") == len(REVISIONS)
     use_every_table(empty)
 
 
-def test_a_locked_table_is_awaited(
+def test_a_locked_table_is_waited_for(
     empty: Database, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where another session keeps a table locked, the migration gives way, says so, and succeeds later."""
+    """If another session has locked a table, the migration tries again, logs it, and succeeds later."""
     with ThreadPoolExecutor(1) as pool, caplog.at_level("INFO", "registration_persistence.migrations"):
         with locked_version(postgres_server, empty):
             upgrade = pool.submit(schema.upgrade, empty)
-            wait_until(lambda: "a table is locked: attempt 1 of" in caplog.text or upgrade.done())
+            wait_until(
+                lambda: "a table is locked: attempt 1 of" in caplog.text or upgrade.done(),
+                "an attempt has failed",
+                timeout=30,
+            )
             assert not upgrade.done()
         assert head() == upgrade.result(timeout=60)
 
@@ -348,20 +353,12 @@ def test_a_locked_table_is_awaited(
 
 @contextmanager
 def locked_version(postgres_server: PostgresServer, database: Database) -> Iterator[None]:
-    """Keep the table that says how far the migrations are from everybody else."""
+    """Lock the table with the current revision."""
     with database.engine.begin() as owner:
         owner.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
     with closing(postgres_server.connect(database.settings.name)) as connection, connection.transaction():
         connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
         yield
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait until it is *true*, half a minute at most."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # The owner role
@@ -371,7 +368,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_everything_belongs_to_the_owner_role(
     new_database: NewDatabase, new_role: Callable[[str], str], name: str
 ) -> None:
-    """With an owner role, whatever its name, each table, index and function is the role's, and the login can work."""
+    """Each table, index and function belongs to the owner role, whatever its name, and the login can use them."""
     role = new_role(name)
 
     with opened(new_database(role)) as database:
@@ -383,7 +380,7 @@ def test_everything_belongs_to_the_owner_role(
 
 
 def test_the_environment_names_the_owner_role(new_database: NewDatabase, new_role: Callable[[str], str]) -> None:
-    """`APP_DATABASE_OWNER_ROLE` says to whom everything will belong, online and offline."""
+    """`APP_DATABASE_OWNER_ROLE` names the owner, online and offline."""
     role = new_role('Odd "Owner"')
     with opened(new_database(role)) as online, opened(new_database(role)) as offline:
         alembic("upgrade", "head", environ={"APP_DATABASE_OWNER_ROLE": role, **environment(online.settings)})
@@ -398,11 +395,11 @@ def quoted(role: str) -> str:
     return '"' + role.replace('"', '""') + '"'
 
 
-# Models, migrations and database are the same
+# Models, migrations and database are equal
 
 
 def test_check_finds_nothing_in_a_migrated_database(database: Database) -> None:
-    """The models are what the migrations make, as Alembic compares them."""
+    """Alembic finds no difference between the models and the migrations."""
     schema.check(database)
 
 
@@ -422,8 +419,8 @@ def test_check_finds_nothing_in_a_migrated_database(database: Database) -> None:
         "DROP TABLE outbox",
     ],
 )
-def test_check_finds_what_was_changed_by_hand(database: Database, drift: str) -> None:
-    """A database that somebody changed by hand does not pass."""
+def test_check_finds_a_manual_change(database: Database, drift: str) -> None:
+    """A database that was changed without a migration is rejected."""
     with database.engine.begin() as connection:
         connection.execute(text(drift))
 
@@ -432,7 +429,7 @@ def test_check_finds_what_was_changed_by_hand(database: Database, drift: str) ->
 
 
 def test_check_finds_that_the_database_is_behind(database: Database) -> None:
-    """A database that is before the newest revision does not pass, and the error says what to run."""
+    """A database before the newest revision is rejected, and the error names the command."""
     with database.engine.begin() as connection:
         connection.execute(text("DELETE FROM alembic_version"))
 
@@ -440,8 +437,8 @@ def test_check_finds_that_the_database_is_behind(database: Database) -> None:
         schema.check(database)
 
 
-def test_a_database_ahead_of_the_code_is_left_alone(database: Database) -> None:
-    """At a revision that nobody knows here, the check names it, and so does migrating, which changes nothing."""
+def test_a_database_ahead_of_the_code_is_not_changed(database: Database) -> None:
+    """If its revision is unknown, `check` and `upgrade` reject it and name the revision."""
     with database.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0123456789ab'"))
 
@@ -451,24 +448,24 @@ def test_a_database_ahead_of_the_code_is_left_alone(database: Database) -> None:
     assert schema.current(database) == "0123456789ab"
 
 
-def test_the_migrations_make_exactly_what_the_models_say(empty: Database, database: Database) -> None:
-    """Each name, type, default, CHECK, key, index and predicate is that of the models, also where `check` is blind."""
+def test_the_migrations_create_exactly_the_models(empty: Database, database: Database) -> None:
+    """Each name, type, default, CHECK, key, index and predicate is equal, also those that `check` does not compare."""
     with empty.engine.begin() as connection:
         METADATA.create_all(connection)
     kinds = ("tables", "columns", "constraints", "indexes")
 
-    of_models = {kind: rows for kind, rows in catalogue(empty).items() if kind in kinds}
+    of_models = {kind: rows for kind, rows in catalog(empty).items() if kind in kinds}
 
     assert of_models == {
-        kind: {row for row in rows if row[0] in TABLES} for kind, rows in catalogue(database).items() if kind in kinds
+        kind: {row for row in rows if row[0] in TABLES} for kind, rows in catalog(database).items() if kind in kinds
     }
 
 
 def test_every_name_follows_the_convention(empty: Database) -> None:
-    """Constraints and indexes are named by kind and table, so that a driver's error tells which rule was broken."""
+    """Constraints and indexes are named after kind and table, so that an error of the driver names the broken rule."""
     schema.upgrade(empty)
 
-    found = catalogue(empty)
+    found = catalog(empty)
 
     names = [(row[0], row[1]) for kind in ("constraints", "indexes") for row in found[kind] if row[0] in TABLES]
     assert [] == [name for table, name in names if not re.fullmatch(rf"(pk|fk|uq|ix|ck)_{table}(_[a-z_]+)?", name)]
@@ -478,8 +475,8 @@ def test_every_name_follows_the_convention(empty: Database) -> None:
 
 
 @pytest.mark.parametrize("file", REVISIONS, ids=lambda file: file.stem)
-def test_a_revision_says_when_and_what_it_does(file: Path) -> None:
-    """A revision's file name has the date, and whether it expands or contracts the schema."""
+def test_the_name_of_a_revision_has_date_and_kind(file: Path) -> None:
+    """The kind is `expand` or `contract`."""
     match = re.fullmatch(r"(\d{4})_(\d{2})_(\d{2})_(expand|contract)_[a-z0-9_]+\.py", file.name)
 
     assert match
@@ -488,7 +485,7 @@ def test_a_revision_says_when_and_what_it_does(file: Path) -> None:
 
 @pytest.mark.parametrize("file", [*REVISIONS, ROOT / "migrations" / "script.py.mako"], ids=lambda file: file.stem)
 def test_a_revision_is_frozen(file: Path) -> None:
-    """A revision imports nothing of the package, so that it stays what it was when the models change."""
+    """A revision does not import the package, so that a change of the models does not change the revision."""
     source = re.sub(r"\$\{.*?\}", "None", file.read_text(encoding="utf-8"))
     imported = set()
     for node in ast.walk(ast.parse(source)):
@@ -500,8 +497,8 @@ def test_a_revision_is_frozen(file: Path) -> None:
     assert {name.partition(".")[0] for name in imported} <= {"alembic", "sqlalchemy", ""} - {""}
 
 
-def test_the_history_is_a_line() -> None:
-    """There is one newest revision, and one base."""
+def test_the_history_is_linear() -> None:
+    """There is one head and one base."""
     script = ScriptDirectory(ROOT / "migrations")
 
     assert (1, 1, len(REVISIONS)) == (
@@ -511,9 +508,9 @@ def test_the_history_is_a_line() -> None:
     )
 
 
-# What the schema refuses
+# Rows and changes that the schema rejects
 
-SHAPES: dict[Status, dict[str, Any]] = {
+COLUMNS_OF_STATUS: dict[Status, dict[str, Any]] = {
     Status.PENDING: {"expires_at": NOW},
     Status.VERIFIED: {"expires_at": NOW, "verified_at": NOW},
     Status.ACTIVE: {"verified_at": NOW, "activated_at": NOW},
@@ -542,13 +539,13 @@ ALLOWED = {
 
 
 def registration(status: Status, /, **changes: Any) -> dict[str, Any]:
-    """A row of `registrations` that has the shape of *status*, but for *changes*."""
-    return {"id": new_id(), "email_key_rev": 1, **OPEN, "status": status.value, **SHAPES[status], **changes}
+    """Return a row of `registrations` with the columns of *status*, and with *changes*."""
+    return {"id": new_id(), "email_key_rev": 1, **OPEN, "status": status.value, **COLUMNS_OF_STATUS[status], **changes}
 
 
 @pytest.mark.parametrize(("before", "after"), list(permutations(Status, 2)))
-def test_only_the_moves_of_the_design_are_possible(connection: Connection, before: Status, after: Status) -> None:
-    """A registration moves along the arrows of the design, and any other UPDATE of its status is refused."""
+def test_only_documented_moves_are_possible(connection: Connection, before: Status, after: Status) -> None:
+    """Every other UPDATE of the status is rejected."""
     table = METADATA.tables["registrations"]
     row = registration(before)
     connection.execute(insert(table).values(row))
@@ -557,25 +554,25 @@ def test_only_the_moves_of_the_design_are_possible(connection: Connection, befor
     if after in ALLOWED[before]:
         assert connection.execute(move).rowcount == 1
     else:
-        assert broken_rule(connection, move) == "ck_registrations_move"
+        assert violated_constraint(connection, move) == "ck_registrations_move"
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_a_row_may_change_without_moving(connection: Connection, status: Status) -> None:
-    """Writing the status that a row has is no move."""
+def test_a_row_can_change_without_a_move(connection: Connection, status: Status) -> None:
+    """An UPDATE to the same status is not a move."""
     table = METADATA.tables["registrations"]
     connection.execute(insert(table).values(registration(status)))
 
     assert connection.execute(update(table).values(status=status.value, version=2)).rowcount == 1
 
 
-def test_one_mailbox_is_proven_once(connection: Connection) -> None:
-    """A mailbox may be pending any number of times, and proven by one registration only."""
+def test_a_mailbox_is_verified_once(connection: Connection) -> None:
+    """A mailbox can have any number of pending registrations, and one that has verified it."""
     table = METADATA.tables["registrations"]
     for status in (Status.PENDING, Status.PENDING, Status.EXPIRED, Status.CANCELLED, Status.ERASED, Status.ACTIVE):
         connection.execute(insert(table).values(registration(status)))
 
-    assert "uq_registrations_email_proven" == broken_rule(
+    assert "uq_registrations_email_proven" == violated_constraint(
         connection, insert(table).values(registration(Status.VERIFIED))
     )
 
@@ -607,7 +604,7 @@ VALID: dict[str, dict[str, Any]] = {
     "outbox": {"event_id": new_id(), "registration_id": new_id(), "type": "registration.registered"},
 }
 
-REFUSED_REGISTRATIONS: list[tuple[str, Status, dict[str, Any]]] = [
+REJECTED_REGISTRATIONS: list[tuple[str, Status, dict[str, Any]]] = [
     ("status", Status.PENDING, {"status": "unknown", "expires_at": None}),
     ("open_expires", Status.PENDING, {"expires_at": None}),
     ("open_expires", Status.VERIFIED, {"expires_at": None}),
@@ -643,7 +640,7 @@ REFUSED_REGISTRATIONS: list[tuple[str, Status, dict[str, Any]]] = [
     ("counters", Status.PENDING, {"version": 0}),
     ("counters", Status.PENDING, {"tokens_issued": -1}),
 ]
-REFUSED_ELSEWHERE: list[tuple[str, str, dict[str, Any]]] = [
+REJECTED_ROWS_OF_OTHER_TABLES: list[tuple[str, str, dict[str, Any]]] = [
     ("verification_tokens", "purpose", {"purpose": "reset_password"}),
     ("verification_tokens", "secret_hash", {"secret_hash": b"h" * 31}),
     ("verification_tokens", "counters", {"attempts": -1}),
@@ -665,25 +662,25 @@ REFUSED_ELSEWHERE: list[tuple[str, str, dict[str, Any]]] = [
     ("outbox", "last_error", {"last_error": "550 ada@example.com"}),
     ("outbox", "last_error", {"last_error": ""}),
 ]
-REFUSED = [
-    *(("registrations", rule, registration(status, **changes)) for rule, status, changes in REFUSED_REGISTRATIONS),
-    *((table, rule, VALID[table] | changes) for table, rule, changes in REFUSED_ELSEWHERE),
+REJECTED = [
+    *(("registrations", rule, registration(status, **changes)) for rule, status, changes in REJECTED_REGISTRATIONS),
+    *((table, rule, VALID[table] | changes) for table, rule, changes in REJECTED_ROWS_OF_OTHER_TABLES),
 ]
 
 
 @pytest.mark.parametrize(
-    ("table", "rule", "row"), REFUSED, ids=[f"{number}-{rule}" for number, (_, rule, _) in enumerate(REFUSED)]
+    ("table", "rule", "row"), REJECTED, ids=[f"{number}-{rule}" for number, (_, rule, _) in enumerate(REJECTED)]
 )
-def test_a_row_that_breaks_a_rule_is_refused(
+def test_a_row_that_violates_a_check_is_rejected(
     connection: Connection, table: str, rule: str, row: dict[str, Any]
 ) -> None:
-    """Each CHECK refuses what it is there for, and the driver's error names it."""
-    assert f"ck_{table}_{rule}" == broken_rule(connection, insert(METADATA.tables[table]).values(row))
+    """The driver's error names the CHECK."""
+    assert f"ck_{table}_{rule}" == violated_constraint(connection, insert(METADATA.tables[table]).values(row))
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_a_row_that_breaks_no_rule_is_stored(connection: Connection, status: Status) -> None:
-    """A row of each status, with a token, consent, event and message, passes every CHECK."""
+def test_a_valid_row_is_stored(connection: Connection, status: Status) -> None:
+    """A row of each status, with a token, consent, event and message, satisfies every CHECK."""
     row = registration(status, submit_key=b"k" * 32, submit_digest=b"d" * 32)
     connection.execute(insert(METADATA.tables["registrations"]).values(row))
 
@@ -691,28 +688,28 @@ def test_a_row_that_breaks_no_rule_is_stored(connection: Connection, status: Sta
         connection.execute(insert(METADATA.tables[table]).values({**valid, "registration_id": row["id"]}))
 
 
-def test_every_check_is_tried(connection: Connection) -> None:
-    """There is no CHECK in the database for which the tests above have no row that breaks it."""
+def test_every_check_is_tested(connection: Connection) -> None:
+    """The rows above violate each CHECK of the database at least once."""
     query = """
         SELECT conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid AND NOT relispartition
         WHERE contype = 'c' AND connamespace = 'public'::regnamespace"""
 
-    assert {f"ck_{table}_{rule}" for table, rule, _ in REFUSED} == set(connection.scalars(text(query)))
+    assert {f"ck_{table}_{rule}" for table, rule, _ in REJECTED} == set(connection.scalars(text(query)))
 
 
-def broken_rule(connection: Connection, statement: Any) -> str | None:
-    """Return the name of the constraint that refuses *statement*."""
-    with pytest.raises(IntegrityError) as refused:
+def violated_constraint(connection: Connection, statement: Any) -> str | None:
+    """Return the name of the constraint that rejects *statement*."""
+    with pytest.raises(IntegrityError) as rejected:
         connection.execute(statement)
-    diagnostics: Any = refused.value.orig
+    diagnostics: Any = rejected.value.orig
     return str(diagnostics.diag.constraint_name)
 
 
-# The partitions of the events
+# The partitions of the event log
 
 
-def test_events_lie_in_the_partition_of_their_month(new_database: NewDatabase, postgres_server: PostgresServer) -> None:
-    """Each event of this month and a year ahead is in its month's partition, in UTC, whatever the server's zone."""
+def test_events_are_in_the_partition_of_their_month(new_database: NewDatabase, postgres_server: PostgresServer) -> None:
+    """Months are those of UTC, whatever the time zone of the server is."""
     settings = new_database()
     with postgres_server.connect() as administrator:
         for setting in ("timezone = 'Pacific/Auckland'", "datestyle = 'German'"):
@@ -742,8 +739,8 @@ def test_events_lie_in_the_partition_of_their_month(new_database: NewDatabase, p
 
 
 @pytest.mark.parametrize("moment", ["2100-01-01", "2020-01-01", "infinity"])
-def test_events_of_other_times_lie_in_the_default_partition(connection: Connection, moment: str) -> None:
-    """An event for whose month there is no partition is kept all the same."""
+def test_events_of_other_months_are_in_the_default_partition(connection: Connection, moment: str) -> None:
+    """An event whose month has no partition is stored."""
     partition = connection.scalar(
         text("""
             INSERT INTO registration_events (registration_id, seq, occurred_at, id, type, actor)
@@ -756,7 +753,7 @@ def test_events_of_other_times_lie_in_the_default_partition(connection: Connecti
 
 
 def test_partitions_reach_a_year_ahead(connection: Connection) -> None:
-    """There are fourteen partitions: this month's, those of the next twelve, and the default."""
+    """There are fourteen partitions: one for this month, twelve for the next months, and the default."""
     query = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'registration_events'::regclass"
 
     assert connection.scalar(text(query)) == 14

@@ -113,7 +113,7 @@ def test_every_certificate_is_valid_today() -> None:
 
 @pytest.mark.parametrize(("days", "expected"), [(-1, 1), (0, 1), (300, 1), (364, 1), (366, 0), (3000, 0)])
 def test_expiry_is_reported_a_year_ahead(days: int, expected: int) -> None:
-    """`expiring` finds a certificate that expires in 300 days, and none that expires later than a year."""
+    """`expiring` finds a certificate that expires in 300 days, and ignores one that expires in more than a year."""
     root = root_that_expires_in(days)
 
     found = expiring([root], within=YEAR, today=datetime.now(UTC).date())
