@@ -14,7 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from command_line import one_line, run
+from command_line import environment, one_line, run
 
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
 from registration_persistence.sandbox.chaos.evaluation import Phase, evaluate
@@ -39,7 +39,7 @@ def start(scratch: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command with an environment that has only PATH and TMPDIR."""
     return subprocess.Popen(
         [*COMMAND, *arguments],
-        env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(scratch)},
+        env=environment({"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(scratch)}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -52,10 +52,10 @@ def running(folder: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            arguments, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+            arguments, variables = ((process / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if str(folder).encode() in arguments or f"TMPDIR={folder}".encode() in environment.split(b"\0"):
+        if str(folder).encode() in arguments or f"TMPDIR={folder}".encode() in variables.split(b"\0"):
             found.append(arguments.replace(b"\0", b" ").decode())
     return found
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import environment
 
 from registration_persistence.sandbox import wait_until
 
@@ -67,7 +68,7 @@ class Desk:
     @property
     def environ(self) -> dict[str, str]:
         """The environment of the demo; no variable names a database."""
-        return {"PATH": os.defpath, "TMPDIR": str(self.scratch), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
+        return environment({"PATH": os.defpath, "TMPDIR": str(self.scratch), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"})
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the demo, and assert that it ends with *code* and removes its temporary files."""
