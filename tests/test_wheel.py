@@ -105,11 +105,11 @@ def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_pat
         "APP_DATABASE_SSLMODE": "disable",
     }
     program = f"from {PACKAGE} import schema; print(schema.__file__, schema.alembic_commands._migrations_folder())"
-    where = subprocess.run(
+    paths = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path, env=environ, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
-    assert where == [str(site / PACKAGE / "schema" / "__init__.py"), str(site / PACKAGE / "migrations")]
+    assert paths == [str(site / PACKAGE / "schema" / "__init__.py"), str(site / PACKAGE / "migrations")]
 
     migrated = run(PACKAGE, "migrate", cwd=tmp_path, environ=environ)
     checked = run(PACKAGE, "check", cwd=tmp_path, environ=environ)

@@ -39,13 +39,13 @@ def test_whole_months_are_dropped(workspace: Workspace) -> None:
     )
     future = months_after(THIS_MONTH, 1)
 
-    refused, dropped = workspace.run_each(
+    rejected, dropped = workspace.run_each(
         ("partitions", "--drop-before", f"{future:%Y-%m}"), ("partitions", "--drop-before", "2020-03")
     )
 
-    assert 2 == refused.code
-    assert "in the future" in one_line(refused.stderr)
-    assert "" == refused.stdout
+    assert 2 == rejected.code
+    assert "in the future" in one_line(rejected.stderr)
+    assert "" == rejected.stdout
     assert (0, "") == (dropped.code, dropped.stderr)
     assert dropped.stdout.endswith(f"partitions dropped: 2\n  {partition(old[0])}\n  {partition(old[1])}\n")
     assert [partition(old[2]), *before] == [row["name"] for row in workspace.rows(PARTITIONS)]

@@ -92,9 +92,9 @@ def test_export_prints_readable_json(workspace: Workspace) -> None:
     ada = workspace.sign_up("Ada@example.com", "Zo\u00eb \u65e5\u672c")
 
     stdout = workspace.run("export", "--email", ada, stdin="ada@EXAMPLE.com\n").stdout
-    by_id, nobody = workspace.run_each(("export", ada), ("export", "--email"), stdin="bob@example.com\n")
+    by_id, empty = workspace.run_each(("export", ada), ("export", "--email"), stdin="bob@example.com\n")
 
-    assert [Answer(0, stdout, ""), Answer(0, "[]\n", "")] == [by_id, nobody]
+    assert [Answer(0, stdout, ""), Answer(0, "[]\n", "")] == [by_id, empty]
     assert '"name": "Zo\u00eb \u65e5\u672c"' in stdout
     (exported,) = json.loads(stdout)
     assert {"registration", "tokens", "consents", "events"} == set(exported)

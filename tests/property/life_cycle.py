@@ -48,8 +48,8 @@ END $$
 class LifeCycle(SignUpRules, RegistrationRules, OperationRules):
     """All rules, and the invariants that are checked after each step."""
 
-    @initialize(people=st.lists(st.tuples(st.sampled_from(MAILBOXES), NEXT_STEPS), min_size=3, max_size=5))
-    def begin(self, people: list[tuple[str, str]]) -> None:
+    @initialize(sign_ups=st.lists(st.tuples(st.sampled_from(MAILBOXES), NEXT_STEPS), min_size=3, max_size=5))
+    def begin(self, sign_ups: list[tuple[str, str]]) -> None:
         """Start with empty tables, the real time and some registrations."""
         with self.database.engine.begin() as connection:
             for table in TABLES:
@@ -61,8 +61,8 @@ class LifeCycle(SignUpRules, RegistrationRules, OperationRules):
         self.acknowledged: set[UUID] = set()
         self.claimed: dict[UUID, OutboxMessage] = {}
         self.world = self.read_world()
-        for email, then in people:
-            self.register("alone", email, then, None, "Ada", timedelta(days=40), timedelta(days=2))
+        for email, next_step in sign_ups:
+            self.register("autocommit", email, next_step, None, "Ada", timedelta(days=40), timedelta(days=2))
 
     @precondition(Steps.has_registrations)
     @rule(

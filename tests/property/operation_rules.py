@@ -77,15 +77,15 @@ class OperationRules(Steps):
     @rule(
         mode=MODES,
         which=POSITIONS,
-        what=st.sampled_from(["claim", "ack", "retry", "bury", "revive", "claim", "release"]),
+        action=st.sampled_from(["claim", "ack", "retry", "bury", "revive", "claim", "release"]),
         span=SPANS,
     )
-    def use_outbox(self, mode: str, which: int, what: str, span: timedelta) -> None:
+    def use_outbox(self, mode: str, which: int, action: str, span: timedelta) -> None:
         """Claim messages, or report the delivery of one that was claimed at any time."""
-        if what == "claim" or not self.claimed:
+        if action == "claim" or not self.claimed:
             self.claim(mode, which + 1, span)
         else:
-            self.report_delivery(mode, which, what, span)
+            self.report_delivery(mode, which, action, span)
 
     def claim(self, mode: str, limit: int, lease: timedelta) -> None:
         """Claim messages."""
@@ -97,7 +97,7 @@ class OperationRules(Steps):
         if kept:
             self.claimed |= {message.event_id: message for message in outcome}
 
-    def report_delivery(self, mode: str, which: int, what: str, delay: timedelta) -> None:
+    def report_delivery(self, mode: str, which: int, action: str, delay: timedelta) -> None:
         """Report the result of a delivery, which counts only while the lease lasts."""
         message = sorted(self.claimed.values(), key=lambda m: m.event_id)[which % len(self.claimed)]
         calls: dict[str, Callable[[OutboxRepository], int]] = {
@@ -107,11 +107,11 @@ class OperationRules(Steps):
             "release": lambda outbox: outbox.release([message]),
             "revive": lambda outbox: outbox.revive([message.event_id]),
         }
-        outcome, before, kept = self.perform(mode, lambda session: calls[what](OutboxRepository(session)))
+        outcome, before, kept = self.perform(mode, lambda session: calls[action](OutboxRepository(session)))
         row = before.outbox.get(message.event_id)
         claim = (message.attempts, message.available_at, None)
         is_current = row is not None and claim == (row["attempts"], row["available_at"], row["dead_at"])
         revivable = row is not None and row["dead_at"] is not None
-        assert {"ack": row is not None, "revive": revivable}.get(what, is_current) == outcome
-        if kept and what == "ack":
+        assert {"ack": row is not None, "revive": revivable}.get(action, is_current) == outcome
+        if kept and action == "ack":
             self.acknowledged.add(message.event_id)

@@ -25,10 +25,10 @@ class RegistrationRules(Steps):
     """Activate, cancel, change the profile, record consents, and erase."""
 
     @precondition(Steps.has_registrations)
-    @rule(mode=MODES, who=POSITIONS, which=VERSIONS)
-    def activate(self, mode: str, who: int, which: str | None) -> None:
+    @rule(mode=MODES, position=POSITIONS, which=VERSIONS)
+    def activate(self, mode: str, position: int, which: str | None) -> None:
         """Activate, perhaps with a stale version."""
-        identity = self.pick(who)
+        identity = self.pick(position)
         version = self.version(identity, which)
         outcome, before, _ = self.perform(
             mode, lambda session: RegistrationRepository(session).activate(identity, expected_version=version)
@@ -37,10 +37,10 @@ class RegistrationRules(Steps):
         assert type(outcome) is (StaleVersion if which == "stale" else Registration if allowed else IllegalTransition)
 
     @precondition(Steps.has_registrations)
-    @rule(mode=MODES, who=POSITIONS, which=VERSIONS, reason=st.sampled_from(["user", "admin", "superseded"]))
-    def cancel(self, mode: str, who: int, which: str | None, reason: CancelReason) -> None:
+    @rule(mode=MODES, position=POSITIONS, which=VERSIONS, reason=st.sampled_from(["user", "admin", "superseded"]))
+    def cancel(self, mode: str, position: int, which: str | None, reason: CancelReason) -> None:
         """Cancel, perhaps with a stale version."""
-        identity = self.pick(who)
+        identity = self.pick(position)
         version = self.version(identity, which)
         outcome, before, _ = self.perform(
             mode, lambda session: RegistrationRepository(session).cancel(identity, reason, expected_version=version)
@@ -57,13 +57,13 @@ class RegistrationRules(Steps):
     @precondition(Steps.has_registrations)
     @rule(
         mode=MODES,
-        who=POSITIONS,
+        position=POSITIONS,
         which=VERSIONS,
         patch=st.dictionaries(st.sampled_from(["name", "city"]), st.sampled_from(["Ada", "Eve", None])),
     )
-    def update_profile(self, mode: str, who: int, which: str | None, patch: dict[str, Any]) -> None:
+    def update_profile(self, mode: str, position: int, which: str | None, patch: dict[str, Any]) -> None:
         """Change the profile, perhaps to the values that it has."""
-        identity = self.pick(who)
+        identity = self.pick(position)
         version = self.version(identity, which)
         outcome, before, kept = self.perform(
             mode,
@@ -82,12 +82,12 @@ class RegistrationRules(Steps):
     @precondition(Steps.has_registrations)
     @rule(
         mode=MODES,
-        who=POSITIONS,
+        position=POSITIONS,
         decisions=st.dictionaries(st.sampled_from(["terms", "news"]), st.booleans(), min_size=1),
     )
-    def record_consents(self, mode: str, who: int, decisions: dict[str, bool]) -> None:
+    def record_consents(self, mode: str, position: int, decisions: dict[str, bool]) -> None:
         """Grant or withdraw consents."""
-        identity = self.pick(who)
+        identity = self.pick(position)
         given = [Consent(purpose, "2", granted=granted) for purpose, granted in decisions.items()]
         outcome, before, kept = self.perform(mode, lambda session: ConsentRepository(session).record(identity, given))
         erased = before.registrations[identity]["status"] == Status.ERASED
@@ -98,10 +98,10 @@ class RegistrationRules(Steps):
             assert decisions.items() <= current.items()
 
     @precondition(Steps.has_registrations)
-    @rule(mode=MODES, who=POSITIONS)
-    def erase(self, mode: str, who: int) -> None:
+    @rule(mode=MODES, position=POSITIONS)
+    def erase(self, mode: str, position: int) -> None:
         """Erase a registration."""
-        identity = self.pick(who)
+        identity = self.pick(position)
         outcome, before, kept = self.perform(mode, lambda session: PrivacyRepository(session).erase(identity))
         assert not isinstance(outcome, RegistrationPersistenceError)
         assert outcome.changed == (before.registrations[identity]["status"] != Status.ERASED)

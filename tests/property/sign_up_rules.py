@@ -34,14 +34,14 @@ class SignUpRules(Steps):
     @rule(
         mode=MODES,
         email=st.sampled_from(MAILBOXES),
-        then=NEXT_STEPS,
+        next_step=NEXT_STEPS,
         key=st.sampled_from([None, None, "a", "b", "c"]),
         name=st.sampled_from(["Ada", "Eve"]),
         ttl=SPANS,
         token_ttl=SPANS,
     )
-    def register(  # noqa: PLR0917 what a person may send
-        self, mode: str, email: str, then: str, key: str | None, name: str, ttl: timedelta, token_ttl: timedelta
+    def register(  # noqa: PLR0917 the fields of a form
+        self, mode: str, email: str, next_step: str, key: str | None, name: str, ttl: timedelta, token_ttl: timedelta
     ) -> None:
         """Sign up, perhaps with a key that was used before, perhaps with the next steps."""
         outcome, before, kept = self.perform(
@@ -69,53 +69,53 @@ class SignUpRules(Steps):
             assert [1, 1, 1, 1] == [len(self.world.of(table, outcome.registration.id)) for table in list(TABLES)[1:]]
             if key:
                 self.submitted[key] = ((email, name), outcome.registration.id)
-            if then == "the link":
-                self.follow_link("alone", 0, ttl)
-            if then == "another link":
-                self.issue("alone", 0, False, timedelta(0), 2, token_ttl, PEPPERS)  # noqa: FBT003 as it is drawn
-                self.issue("alone", 0, False, timedelta(0), 2, token_ttl, PEPPERS)  # noqa: FBT003 as it is drawn
-                self.follow_link("alone", 1, ttl)
-            if then == "a code":
-                self.issue("alone", 0, True, timedelta(0), 50, token_ttl, PEPPERS)  # noqa: FBT003 as it is drawn
-                self.type_code("alone", 0, "wrong", ttl)
+            if next_step == "the link":
+                self.follow_link("autocommit", 0, ttl)
+            if next_step == "another link":
+                self.issue("autocommit", 0, False, timedelta(0), 2, token_ttl, PEPPERS)  # noqa: FBT003 drawn by other rules
+                self.issue("autocommit", 0, False, timedelta(0), 2, token_ttl, PEPPERS)  # noqa: FBT003 drawn by other rules
+                self.follow_link("autocommit", 1, ttl)
+            if next_step == "a code":
+                self.issue("autocommit", 0, True, timedelta(0), 50, token_ttl, PEPPERS)  # noqa: FBT003 drawn by other rules
+                self.type_code("autocommit", 0, "wrong", ttl)
                 self.type_code("in a transaction", 0, "newest", ttl)
 
     @precondition(Steps.has_registrations)
     @rule(
         mode=MODES,
-        who=POSITIONS,
+        position=POSITIONS,
         code=st.booleans(),
-        gap=st.sampled_from([timedelta(0), timedelta(0), timedelta(minutes=1)]),
-        most=st.sampled_from([2, 4, 50]),
+        min_gap=st.sampled_from([timedelta(0), timedelta(0), timedelta(minutes=1)]),
+        max_issued=st.sampled_from([2, 4, 50]),
         ttl=SPANS,
         peppers=st.sampled_from([PEPPERS, OLDER_PEPPERS]),
     )
-    def issue(  # noqa: PLR0917 what a service may choose
+    def issue(  # noqa: PLR0917 the choices of a service
         self,
         mode: str,
-        who: int,
+        position: int,
         code: bool,  # noqa: FBT001 drawn
-        gap: timedelta,
-        most: int,
+        min_gap: timedelta,
+        max_issued: int,
         ttl: timedelta,
         peppers: Peppers,
     ) -> None:
         """Request another token or a code."""
-        identity = self.pick(who)
+        identity = self.pick(position)
 
         def call(session: Session) -> Issued | Throttled | NotPending:
             verification = VerificationRepository(session, peppers=peppers)
             method = verification.issue_code if code else verification.issue_token
-            return method(identity, min_gap=gap, max_issued=most, ttl=ttl)
+            return method(identity, min_gap=min_gap, max_issued=max_issued, ttl=ttl)
 
         outcome, before, kept = self.perform(mode, call)
         row = before.registrations[identity]
-        due = row["token_issued_at"] and row["token_issued_at"] + gap
+        due = row["token_issued_at"] and row["token_issued_at"] + min_gap
         if before.status(identity) != Status.PENDING:
             assert NotPending(before.status(identity)) == outcome
-        elif row["tokens_issued"] >= most:
+        elif row["tokens_issued"] >= max_issued:
             assert Throttled(None) == outcome
-        elif gap and due and due > before.now:
+        elif min_gap and due and due > before.now:
             assert Throttled(due) == outcome
         else:
             assert isinstance(outcome, Issued)
@@ -129,7 +129,9 @@ class SignUpRules(Steps):
     def follow_link(self, mode: str, which: int, ttl: timedelta) -> None:
         """Use a token that was issued at any time, perhaps in a transaction that was rolled back."""
         secret = self.tokens[-1 - which % len(self.tokens)]
-        peeked, before, _ = self.perform("alone", lambda session: VerificationRepository(session).peek_token(secret))
+        peeked, before, _ = self.perform(
+            "autocommit", lambda session: VerificationRepository(session).peek_token(secret)
+        )
         assert before.tables == self.world.tables
         outcome, before, kept = self.perform(
             mode, lambda session: VerificationRepository(session).verify_by_token(secret, ttl=ttl)
@@ -141,10 +143,10 @@ class SignUpRules(Steps):
             assert Status.VERIFIED == outcome.registration.status
 
     @precondition(Steps.has_registrations)
-    @rule(mode=MODES, who=POSITIONS, which=st.sampled_from(["newest", "oldest", "wrong"]), ttl=SPANS)
-    def type_code(self, mode: str, who: int, which: str, ttl: timedelta) -> None:
+    @rule(mode=MODES, position=POSITIONS, which=st.sampled_from(["newest", "oldest", "wrong"]), ttl=SPANS)
+    def type_code(self, mode: str, position: int, which: str, ttl: timedelta) -> None:
         """Use a code: the newest, the oldest, or a wrong one."""
-        identity = self.pick(who)
+        identity = self.pick(position)
         known = self.codes[identity]
         wrong = next(code for code in ("000000", "111111", "222222") if code not in known[-2:])
         code = wrong if which == "wrong" or not known else known[-1] if which == "newest" else known[0]

@@ -1,4 +1,4 @@
-"""The base of all rules: each step is one call, alone, in a transaction, or rolled back."""
+"""The base of all rules: each step is one call, in autocommit, in a transaction, or rolled back."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from registration_persistence import Database, RegistrationPersistenceError, Sta
 from registration_persistence.outcomes import OutboxMessage
 
 T = TypeVar("T")
-MODES = st.sampled_from(["alone", "in a transaction", "alone", "in a transaction", "rolled back"])
+MODES = st.sampled_from(["autocommit", "in a transaction", "autocommit", "in a transaction", "rolled back"])
 SPANS = st.sampled_from(
     [timedelta(days=40), timedelta(days=40), timedelta(days=2), timedelta(hours=3), timedelta(minutes=2)]
 )
@@ -49,7 +49,7 @@ class Steps(RuleBasedStateMachine):
         before = self.world
         outcome: T | RegistrationPersistenceError
         try:
-            with self.database.session(autocommit=mode == "alone") as session:
+            with self.database.session(autocommit=mode == "autocommit") as session:
                 outcome = call(session)
                 if mode == "rolled back":
                     session.rollback()
