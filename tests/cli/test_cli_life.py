@@ -631,7 +631,7 @@ def test_each_rejected_row_of_csv_is_in_the_report(desk: Desk) -> None:
         b"carl@example.com,active,yesterday,Carl,1": NO_TIME,
         b"carl@example.com,active,2999-05-01T09:30:00Z,Carl,1": "registered_at is in the future",
         b"carl@example.com,active,,C\xe4rl,1": "the row is not UTF-8",
-        b"carl@example.com,active,,C\0rl,1": "the profile holds NUL, which PostgreSQL cannot store",
+        b"carl@example.com,active,,C\0rl,1": "the profile contains NUL, which PostgreSQL cannot store",
         b"carl@example.com,active,,Carl,carl@example.com": (
             "the document_version of the consent to terms is not printable ASCII of 1 to 64 characters without @"
         ),
@@ -682,7 +682,7 @@ def test_each_rejected_line_of_json_is_in_the_report(desk: Desk) -> None:
             f"a consent {unknown_field} purpose, document_version, granted, source"
         ),
         b'{"email": "bob@example.com", "consents": [{"purpose": "bob@example.com", "document_version": "1"}]}': (
-            "a consent's purpose is not of the form of terms or marketing_mail"
+            "the purpose of a consent is not a name like terms or marketing_mail"
         ),
         b'{"email": "bob@example.com", "idempotency_key": 4711}': (
             "the idempotency key is not text of 1 to 255 octets of UTF-8"
