@@ -196,11 +196,11 @@ def test_messages_are_stored_on_request(load: Load, rows: Rows, *, announce: boo
         (ImportRow("ada@example.com", "erased"), "the status cannot be imported"),
         (ImportRow("ada@example.com", "Active"), "the status cannot be imported"),
         (ImportRow("ada@example.com", untyped(None)), "the status cannot be imported"),
-        (ImportRow("ada@example.com", profile={"name": "A\0"}), "the profile holds NUL"),
+        (ImportRow("ada@example.com", profile={"name": "A\0"}), "the profile contains NUL"),
         (ImportRow("ada@example.com", profile={"name": "x" * 8192}), "the profile takes 8204 bytes"),
         (ImportRow("ada@example.com", profile=untyped([])), "the profile is a list"),
         (ImportRow("ada@example.com", consents=(TERMS, TERMS)), "two consents have the same purpose"),
-        (ImportRow("ada@example.com", consents=(Consent("Terms", "1"),)), "a consent's purpose"),
+        (ImportRow("ada@example.com", consents=(Consent("Terms", "1"),)), "the purpose of a consent"),
         (ImportRow("ada@example.com", idempotency_key=""), "the idempotency key"),
         (ImportRow("ada@example.com", idempotency_key="x" * 256), "the idempotency key"),
         (ImportRow("ada@example.com", registered_at=datetime(2019, 5, 4)), "registered_at is not a datetime with"),  # noqa: DTZ001 it has no zone

@@ -201,11 +201,11 @@ def test_anything_but_six_digits_is_a_wrong_code(
         ({"code": 123456}, "the code is a int: expected a string"),
         ({"code": None}, "the code is a NoneType: expected a string"),
         ({"code": b"123456"}, "the code is a bytes: expected a string"),
-        ({"registration_id": "1"}, "the registration's id is a str"),
+        ({"registration_id": "1"}, "the id of the registration is a str"),
         ({"max_attempts": 0}, "max_attempts is not a whole number from 1 to 100"),
         ({"max_attempts": 101}, "max_attempts is not a whole number from 1 to 100"),
         ({"max_attempts": True}, "max_attempts is not a whole number from 1 to 100"),
-        ({"ttl": 60}, "ttl is not a timedelta"),
+        ({"ttl": "60"}, "ttl is not a timedelta"),
         ({"ttl": timedelta(0)}, "ttl is not a timedelta"),
     ],
 )

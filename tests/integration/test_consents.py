@@ -246,16 +246,16 @@ def test_an_unknown_id_has_no_consents(consents: ConsentRepository, sign_up: Sig
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "there is no consent to record: expected one at least"),
+        ([], "there is no consent to record: expected at least one"),
         (None, "the consents are a NoneType: expected a list of Consent"),
         (TERMS, "the consents are a Consent: expected a list of Consent"),
         ([("terms", "1")], "a consent is a tuple: expected a Consent"),
         ([TERMS, Consent("terms", "2", granted=False)], "two consents have the same purpose"),
-        ([Consent("ada@example.com", "1")], "a consent's purpose is not of the form"),
-        ([Consent("Terms", "1")], "a consent's purpose is not of the form"),
-        ([Consent("x" * 64, "1")], "a consent's purpose is not of the form"),
-        ([Consent("terms\n", "1")], "a consent's purpose is not of the form"),
-        ([Consent(untyped(None), "1")], "a consent's purpose is not of the form"),
+        ([Consent("ada@example.com", "1")], "the purpose of a consent is not a name like"),
+        ([Consent("Terms", "1")], "the purpose of a consent is not a name like"),
+        ([Consent("x" * 64, "1")], "the purpose of a consent is not a name like"),
+        ([Consent("terms\n", "1")], "the purpose of a consent is not a name like"),
+        ([Consent(untyped(None), "1")], "the purpose of a consent is not a name like"),
         ([Consent("terms", "ada@example.com")], "the document_version of the consent to terms is not printable ASCII"),
         ([Consent("terms", "")], "the document_version of the consent to terms is not printable ASCII"),
         ([Consent("terms", "1" * 65)], "the document_version of the consent to terms is not printable ASCII"),
@@ -263,8 +263,8 @@ def test_an_unknown_id_has_no_consents(consents: ConsentRepository, sign_up: Sig
         ([Consent("terms", "1", source="ada@example.com")], "the source of the consent to terms is not printable"),
         ([Consent("terms", "1", source="caf\u00e9")], "the source of the consent to terms is not printable ASCII"),
         ([Consent("terms", "1", source="a\0")], "the source of the consent to terms is not printable ASCII"),
-        ([Consent("terms", "1", granted=untyped("no"))], "granted of the consent to terms is no bool"),
-        ([NEWS, Consent("terms", "1", granted=untyped(1))], "granted of the consent to terms is no bool"),
+        ([Consent("terms", "1", granted=untyped("no"))], "granted of the consent to terms is not a bool"),
+        ([NEWS, Consent("terms", "1", granted=untyped(1))], "granted of the consent to terms is not a bool"),
     ],
 )
 def test_an_invalid_decision_is_rejected(
@@ -320,7 +320,7 @@ def test_an_unknown_purpose_is_rejected(database: Database, sign_up: SignUp, row
 )
 def test_purposes_must_be_names(repository: type[ConsentRepository | RegistrationRepository], purposes: Any) -> None:
     """The constructor rejects an invalid purpose and does not quote it."""
-    with pytest.raises(InvalidInput, match="the purposes are not a collection of names of the form of terms") as raised:
+    with pytest.raises(InvalidInput, match="the purposes are not a collection of names like terms") as raised:
         repository(Session(), purposes=purposes)
 
     assert "ada" not in str(raised.value)

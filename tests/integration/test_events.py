@@ -179,8 +179,8 @@ def test_events_are_ordered_by_number(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"registration_id": "ada@example.com"}, "the registration's id is a str: expected a uuid.UUID"),
-        ({"registration_id": None}, "the registration's id is a NoneType: expected a uuid.UUID"),
+        ({"registration_id": "ada@example.com"}, "the id of the registration is a str: expected a uuid.UUID"),
+        ({"registration_id": None}, "the id of the registration is a NoneType: expected a uuid.UUID"),
         ({"after": -1}, "after is not a whole number from 0 to 2147483647"),
         ({"after": 2**31}, "after is not a whole number from 0 to 2147483647"),
         ({"after": None}, "after is not a whole number from 0 to 2147483647"),

@@ -115,7 +115,7 @@ class RegistrationRepository(Repository):
             return Registered(registration, token, email_verified_elsewhere=row.email_proven)
         if row.submit_digest != keys["submit_digest"]:
             raise IdempotencyConflict(
-                f"the idempotency key belongs to {registration.id}, which has another payload: use another key"
+                f"the idempotency key belongs to registration {registration.id} with another payload: use a new key"
             )
         return Replayed(registration, email_verified_elsewhere=row.email_proven)
 
