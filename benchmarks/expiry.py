@@ -1,4 +1,4 @@
-"""Expiring and purging registrations in batches, and with separate statements for each row, on this machine."""
+"""Compares the expiry of registrations in batches with separate statements for each row, on this machine."""
 
 import argparse
 import sys
@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from local_database import migrated
-from naive_service import new_id
+from local_database import create_migrated_database
 from sqlalchemy import func, insert, select, text, update
+from uuid_utils.compat import uuid7
 
 from registration_persistence import Database, Retention
 from registration_persistence.models import OutboxRow, RegistrationEventRow, RegistrationRow
@@ -16,9 +16,9 @@ from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
 ROWS = 100_000
 ROWS_ONE_BY_ONE = 2000
-BATCH = 1000
+BATCH_ROWS = 1000
 
-OVERDUE = (
+INSERT_OVERDUE_ROWS = (
     """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, tokens_issued, created_at, expires_at)
 SELECT gen_random_uuid(), number || '@example.com', number || '@example.com', 1, 'pending', 1,
@@ -43,48 +43,49 @@ SELECT id, 1, gen_random_uuid(), 'registered', 'user', created_at FROM registrat
 
 
 def expire_in_batches(database: Database) -> int:
-    """Expire with this package: one statement for each batch."""
-    return until_done(database, lambda retention: retention.expire_due(BATCH))
+    """Expire all overdue registrations with this package: one statement for each batch."""
+    return repeat_until_done(database, lambda retention: retention.expire_due(BATCH_ROWS))
 
 
 def purge_in_batches(database: Database) -> int:
-    """Delete the expired registrations, with tokens and consents."""
-    soon = datetime.now(UTC) + timedelta(hours=1)
-    return until_done(database, lambda retention: retention.purge_closed(soon, BATCH))
+    """Delete all expired registrations with this package, including tokens and consents."""
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    return repeat_until_done(database, lambda retention: retention.purge_closed(in_an_hour, BATCH_ROWS))
 
 
-def until_done(database: Database, work: Callable[[Retention], int]) -> int:
-    """Process batches until none is left."""
+def repeat_until_done(database: Database, batch: Callable[[Retention], int]) -> int:
+    """Call *batch* until it has nothing to do, and return the number of rows."""
     done = 0
     with database.session(autocommit=True) as session:
-        while number := work(Retention(session)):
+        while number := batch(Retention(session)):
             done += number
     return done
 
 
 def expire_one_by_one(database: Database) -> int:
-    """Expire the same rows with one statement for each table and registration, and one transaction for each batch."""
+    """Expire the same rows with a statement for each table and registration, in a transaction for each batch."""
     done = 0
-    while number := _one_by_one(database):
+    while number := expire_batch_one_by_one(database):
         done += number
     return done
 
 
-def _one_by_one(database: Database) -> int:
+def expire_batch_one_by_one(database: Database) -> int:
+    """Expire up to `BATCH_ROWS` registrations, and return the number."""
     now = func.statement_timestamp()
     with database.session() as session:
         due = session.execute(
             select(RegistrationRow.id, RegistrationRow.version)
             .where(RegistrationRow.status.in_(["pending", "verified"]), RegistrationRow.expires_at <= now)
             .order_by(RegistrationRow.expires_at)
-            .limit(BATCH)
+            .limit(BATCH_ROWS)
             .with_for_update(key_share=True, skip_locked=True)
         ).all()
-        for identity, version in due:
-            event = new_id()
+        for registration_id, version in due:
+            event_id = uuid7()
             session.execute(
                 update(RegistrationRow)
-                .where(RegistrationRow.id == identity)
+                .where(RegistrationRow.id == registration_id)
                 .values(
                     status="expired",
                     version=version + 1,
@@ -97,13 +98,13 @@ def _one_by_one(database: Database) -> int:
             )
             session.execute(
                 insert(RegistrationEventRow).values(
-                    registration_id=identity, seq=version + 1, id=event, type="expired", actor="system"
+                    registration_id=registration_id, seq=version + 1, id=event_id, type="expired", actor="system"
                 )
             )
             session.execute(
                 insert(OutboxRow).values(
-                    event_id=event,
-                    registration_id=identity,
+                    event_id=event_id,
+                    registration_id=registration_id,
                     type="registration.expired",
                     payload={"seq": version + 1},
                 )
@@ -111,11 +112,11 @@ def _one_by_one(database: Database) -> int:
     return len(due)
 
 
-def rate(database: Database, rows: int, *works: Callable[[Database], int]) -> list[float]:
-    """Create *rows* lapsed registrations, and return the rows per second of each of *works*."""
+def rows_per_second(database: Database, rows: int, *works: Callable[[Database], int]) -> list[float]:
+    """Insert *rows* overdue registrations, call the *works* one after the other, and return the rate of each."""
     with database.session() as session:
         session.execute(text("TRUNCATE registrations, registration_events, outbox CASCADE"))
-        for statement in OVERDUE:
+        for statement in INSERT_OVERDUE_ROWS:
             session.execute(text(statement), {"rows": rows} if ":rows" in statement else {})
     rates = []
     for work in works:
@@ -123,27 +124,29 @@ def rate(database: Database, rows: int, *works: Callable[[Database], int]) -> li
         done = work(database)
         rates.append(done / (time.perf_counter() - started))
         if done != rows:
-            raise RuntimeError(f"{done} of {rows} rows were done")
+            raise RuntimeError(f"{done} rows were processed: expected {rows}")
     return rates
 
 
 def measure(database: Database, rows: int) -> None:
-    """Print the rows per second, and the ratio of the two ways to expire."""
-    (alone,) = rate(database, ROWS_ONE_BY_ONE, expire_one_by_one)
-    expiring, purging = rate(database, rows, expire_in_batches, purge_in_batches)
-    print(f"{f'batches of {BATCH:,}':<30}{'rows':>12}{'rows/s':>12}{'ratio':>8}   one round of each")
-    print(f"{'expire':<30}{rows:>12,}{expiring:>12,.0f}{expiring / alone:>8.1f}   with events and messages")
-    print(f"{'expire in separate statements':<30}{ROWS_ONE_BY_ONE:>12,}{alone:>12,.0f}{1:>8.1f}   the same")
+    """Print the rows per second, and the ratio to separate statements."""
+    (one_by_one,) = rows_per_second(database, ROWS_ONE_BY_ONE, expire_one_by_one)
+    expiring, purging = rows_per_second(database, rows, expire_in_batches, purge_in_batches)
+    print(f"{f'batches of {BATCH_ROWS:,}':<30}{'rows':>12}{'rows/s':>12}{'ratio':>8}   one round of each")
+    print(f"{'expire':<30}{rows:>12,}{expiring:>12,.0f}{expiring / one_by_one:>8.1f}   with events and messages")
+    print(
+        f"{'expire in separate statements':<30}{ROWS_ONE_BY_ONE:>12,}{one_by_one:>12,.0f}{1:>8.1f}   with both as well"
+    )
     print(f"{'purge':<30}{rows:>12,}{purging:>12,.0f}{'':>8}   with tokens and consents")
 
 
 def main() -> int:
-    """Start a server, migrate, measure."""
+    """Start a server, create a database, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=ROWS, help="how many rows (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=ROWS, help="number of rows (default: %(default)s)")
     rows: int = parser.parse_args().rows
-    with LocalPostgres(embedded_binaries()) as postgres:
-        database = Database(migrated(postgres.server))
+    with LocalPostgres(embedded_binaries()) as server:
+        database = Database(create_migrated_database(server.server))
         measure(database, rows)
         database.dispose()
     return 0

@@ -1,19 +1,19 @@
-"""A PostgreSQL on this machine for the benchmarks."""
+"""A migrated database on this machine for the benchmarks."""
 
 from registration_persistence import Database, DatabaseSettings, schema
 from registration_persistence.sandbox import PostgresServer
 
 
-def migrated(address: PostgresServer, name: str = "benchmark") -> DatabaseSettings:
-    """Create a database with the newest schema, and return its settings."""
-    address.create_database(name)
+def create_migrated_database(server: PostgresServer, name: str = "benchmark") -> DatabaseSettings:
+    """Create a database with the newest schema on *server*, and return its settings."""
+    server.create_database(name)
     settings = DatabaseSettings(
         environment="local",
-        host=address.host,
-        port=address.port,
+        host=server.host,
+        port=server.port,
         name=name,
-        user=address.user,
-        password=address.password,
+        user=server.user,
+        password=server.password,
         sslmode="disable",
         pool="lambda",
     )

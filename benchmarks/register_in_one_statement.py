@@ -1,7 +1,7 @@
-"""A sign-up in one statement, and the same work in separate statements, side by side, on this machine.
+"""Compares a sign-up in one statement with the same work in separate statements, on this machine.
 
-The counts are exact; the ratio compares medians that are measured in turns. 1 ms is added to each message to the
-server, which is about the latency to another availability zone.
+The counts of round trips are exact. The variants take turns, and the ratio is that of their medians. Each message to
+the server is delayed by 1 ms, which is about the latency between two availability zones.
 """
 
 import dataclasses
@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from local_database import migrated
-from naive_service import KEY_REVISION, mailbox_key, new_id
+from local_database import create_migrated_database
+from naive_service import EMAIL_KEY_REVISION, email_and_key
 from sqlalchemy import exists, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
+from uuid_utils.compat import uuid7
 
 from registration_persistence import Consent, Database, RegistrationRepository
 from registration_persistence.models import (
@@ -28,103 +29,108 @@ from registration_persistence.models import (
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 from registration_persistence.testing import RoundTripCounter
 
-LATENCY = 0.001
+LATENCY_SECONDS = 0.001
 ROUNDS = 15
-PER_ROUND = 20
+SIGN_UPS_PER_ROUND = 20
 CONSENTS = (Consent("terms", "2026-01"), Consent("newsletter", "2026-01", granted=False))
 
 
 def in_one_statement(database: Database, address: str, *, autocommit: bool = True) -> None:
-    """Register with this package."""
+    """Sign up with this package."""
     with database.session(autocommit=autocommit) as session:
         RegistrationRepository(session).register(address, consents=CONSENTS, idempotency_key=address)
 
 
-def in_one_statement_and_a_transaction(database: Database, address: str) -> None:
-    """Register between BEGIN and COMMIT."""
+def in_one_statement_in_a_transaction(database: Database, address: str) -> None:
+    """Sign up with this package, between BEGIN and COMMIT."""
     in_one_statement(database, address, autocommit=False)
 
 
 def in_separate_statements(database: Database, address: str) -> None:
-    """Insert the same rows with one statement for each table, in one transaction."""
-    key, identity, event = mailbox_key(address), new_id(), new_id()
-    soon = datetime(2100, 1, 1, tzinfo=UTC)
+    """Insert the same rows with a statement for each table, in one transaction."""
+    email, email_key = email_and_key(address)
+    registration_id, event_id, expires_at = uuid7(), uuid7(), datetime(2100, 1, 1, tzinfo=UTC)
     with database.session() as session:
         session.execute(
             upsert(RegistrationRow)
             .values(
-                id=identity,
-                email=address,
-                email_key=key,
-                email_key_rev=KEY_REVISION,
+                id=registration_id,
+                email=email,
+                email_key=email_key,
+                email_key_rev=EMAIL_KEY_REVISION,
                 status="pending",
                 submit_key=secrets.token_bytes(32),
                 submit_digest=bytes(32),
-                expires_at=soon,
+                expires_at=expires_at,
             )
             .on_conflict_do_nothing()
         )
         session.scalar(
-            select(exists().where(RegistrationRow.email_key == key, RegistrationRow.status.in_(["verified", "active"])))
+            select(
+                exists().where(
+                    RegistrationRow.email_key == email_key, RegistrationRow.status.in_(["verified", "active"])
+                )
+            )
         )
         session.execute(
             insert(VerificationTokenRow).values(
-                id=new_id(),
-                registration_id=identity,
+                id=uuid7(),
+                registration_id=registration_id,
                 purpose="verify_email",
                 secret_hash=secrets.token_bytes(32),
                 hash_key_id=0,
-                expires_at=soon,
+                expires_at=expires_at,
             )
         )
         for consent in CONSENTS:
             session.execute(
                 insert(RegistrationConsentRow).values(
-                    id=new_id(), registration_id=identity, **dataclasses.asdict(consent)
+                    id=uuid7(), registration_id=registration_id, **dataclasses.asdict(consent)
                 )
             )
         session.execute(
             insert(RegistrationEventRow).values(
-                registration_id=identity, seq=1, id=event, type="registered", actor="user"
+                registration_id=registration_id, seq=1, id=event_id, type="registered", actor="user"
             )
         )
-        session.execute(insert(OutboxRow).values(event_id=event, registration_id=identity, type="registered"))
+        session.execute(insert(OutboxRow).values(event_id=event_id, registration_id=registration_id, type="registered"))
 
 
 VARIANTS: Sequence[tuple[str, Callable[[Database, str], None]]] = (
     ("one statement, autocommit", in_one_statement),
-    ("one statement, transaction", in_one_statement_and_a_transaction),
+    ("one statement, transaction", in_one_statement_in_a_transaction),
     ("separate statements", in_separate_statements),
 )
 
 
 def measure(database: Database, wire: RoundTripCounter) -> None:
-    """Print the round trips and the median of each variant, and its ratio to the last."""
+    """Print the round trips and the median time of each variant, and its ratio to the last variant."""
     times: dict[str, list[float]] = {name: [] for name, _ in VARIANTS}
     trips: dict[str, int] = {}
     for number in range(ROUNDS + 1):
         for name, variant in VARIANTS:
             wire.round_trips()
             started = time.perf_counter()
-            for repeat in range(PER_ROUND):
+            for repeat in range(SIGN_UPS_PER_ROUND):
                 variant(database, f"{name.replace(' ', '.').replace(',', '')}.{number}.{repeat}@example.com")
-            elapsed = (time.perf_counter() - started) / PER_ROUND
+            elapsed = (time.perf_counter() - started) / SIGN_UPS_PER_ROUND
             if number:  # the first round warms up and prepares the statements
                 times[name].append(elapsed)
-                trips[name] = wire.round_trips() // PER_ROUND
+                trips[name] = wire.round_trips() // SIGN_UPS_PER_ROUND
     slowest = statistics.median(times[VARIANTS[-1][0]])
-    print(f"{'sign-up':<30}{'round trips':>12}{'median ms':>12}{'ratio':>8}   with {LATENCY * 1000:g} ms of latency")
+    latency = f"with {LATENCY_SECONDS * 1000:g} ms of latency"
+    print(f"{'sign-up':<30}{'round trips':>12}{'median ms':>12}{'ratio':>8}   {latency}")
     for name, _ in VARIANTS:
         median = statistics.median(times[name])
         print(f"{name:<30}{trips[name]:>12}{median * 1000:>12.1f}{median / slowest:>8.2f}")
 
 
 def main() -> int:
-    """Start a server, migrate, measure."""
+    """Start a server, create a database, and measure."""
     with LocalPostgres(embedded_binaries()) as server:
         address = server.server
-        settings = migrated(address)
-        with RoundTripCounter(address.host, address.port, latency=LATENCY) as wire:
+        settings = create_migrated_database(address)
+        with RoundTripCounter(address.host, address.port, latency=LATENCY_SECONDS) as wire:
             database = Database(dataclasses.replace(settings, port=wire.port))
             measure(database, wire)
             database.dispose()

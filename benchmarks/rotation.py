@@ -1,8 +1,9 @@
-"""Units of work that fail while the secret rotates: this package, and SQLAlchemy with pre-ping.
+"""Counts the units of work that fail while the secret rotates, with this package and with SQLAlchemy and pre-ping.
 
-Each contender has a secret of its own, which is rotated once. Units of work run in the rotation window, in which the
-server expects the new password and AWSCURRENT is still the old one, and after it. Every fifth unit needs a new
-connection, as if the server had closed an idle one. The results are counts, which are the same on every machine.
+Each contender has its own secret, which is rotated once. Units of work run during the rotation window, in which the
+server wants the new password, but AWSCURRENT is still the old one. More units run after the rotation. Every fifth unit
+needs a new connection, as if the server had closed the idle one. The results are counts, not times, so they are equal
+on every machine.
 
 Run it with `python benchmarks/rotation.py`.
 """
@@ -29,7 +30,7 @@ _REGION = "eu-west-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ContenderEnvironment:
     """The database and the secret of a contender."""
 
     cluster: LocalCluster
@@ -37,37 +38,39 @@ class Place:
     arn: str
 
     def url(self) -> URL:
-        """Return the URL for plain SQLAlchemy, without a login."""
+        """Return the URL for SQLAlchemy, without user and password."""
         return URL.create("postgresql+psycopg", host="127.0.0.1", port=self.cluster.endpoint.port, database="postgres")
 
 
-def this_package(place: Place) -> Engine:
-    """Return the engine of this package's `Database`, configured with the ARN of the secret."""
+def this_package(environment: ContenderEnvironment) -> Engine:
+    """Return the engine of a `Database` with the ARN of the secret."""
     settings = DatabaseSettings(
         environment="test",
         host="127.0.0.1",
-        port=place.cluster.endpoint.port,
+        port=environment.cluster.endpoint.port,
         name="postgres",
-        secret_arn=place.arn,
+        secret_arn=environment.arn,
         sslmode="prefer",
         pool="lambda",
     )
     return Database(settings).engine
 
 
-def password_at_the_start(place: Place) -> Engine:
-    """Return SQLAlchemy with pre-ping, and with the password that the secret had when the engine was created."""
-    value = place.manager.read(place.arn)
-    return create_engine(place.url().set(username=value["username"], password=value["password"]), pool_pre_ping=True)
+def password_at_the_start(environment: ContenderEnvironment) -> Engine:
+    """Return an engine with pre-ping and with the password that the secret holds now."""
+    value = environment.manager.read(environment.arn)
+    return create_engine(
+        environment.url().set(username=value["username"], password=value["password"]), pool_pre_ping=True
+    )
 
 
-def password_from_the_cache(place: Place) -> Engine:
-    """Return SQLAlchemy with pre-ping, and with the password of `aws-secretsmanager-caching` for each connection."""
-    engine = create_engine(place.url(), pool_pre_ping=True)
+def password_from_the_cache(environment: ContenderEnvironment) -> Engine:
+    """Return an engine with pre-ping that asks `aws-secretsmanager-caching` for the password of each connection."""
+    engine = create_engine(environment.url(), pool_pre_ping=True)
     cache = SecretCache(client=Session(region_name=_REGION).client("secretsmanager"))
 
     def provide(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
-        value = json.loads(cache.get_secret_string(place.arn))
+        value = json.loads(cache.get_secret_string(environment.arn))
         parameters.update(user=value["username"], password=value["password"])
 
     event.listen(engine, "do_connect", provide)
@@ -75,7 +78,7 @@ def password_from_the_cache(place: Place) -> Engine:
 
 
 def failed_units(engine: Engine) -> int:
-    """Run units of work, and return the number of failures."""
+    """Run units of work, and return the number that failed."""
     failed = 0
     for number in range(UNITS):
         if number % RECONNECT_EVERY == 0:
@@ -88,15 +91,17 @@ def failed_units(engine: Engine) -> int:
     return failed
 
 
-def measure(contender: Callable[[Place], Engine], cluster: LocalCluster, manager: LocalSecretsManager) -> list[int]:
-    """Return the numbers of failures in the window and after it, and the number of calls to Secrets Manager."""
+def measure(
+    contender: Callable[[ContenderEnvironment], Engine], cluster: LocalCluster, manager: LocalSecretsManager
+) -> list[int]:
+    """Return the failed units in the window, the failed units after it, and the calls to Secrets Manager."""
     server, name, password = cluster.primary.server, f"unit_{secrets.token_hex(4)}", secrets.token_urlsafe()
     server.create_login(name, password)
     arn = manager.create(name, {"username": name, "password": password})
     manager.forget_calls()
-    engine = contender(Place(cluster, manager, arn))
+    engine = contender(ContenderEnvironment(cluster, manager, arn))
     if failed_units(engine):
-        raise SystemExit(f"{contender.__name__} does not work at all")
+        raise SystemExit(f"{contender.__name__} fails without a rotation: expected 0 failed units")
     in_the_window: list[int] = []
     rotate(server, manager, arn, pause_in_window=lambda: in_the_window.append(failed_units(engine)))
     after = failed_units(engine)
@@ -105,17 +110,17 @@ def measure(contender: Callable[[Place], Engine], cluster: LocalCluster, manager
 
 
 def main() -> None:
-    """Print one line for each contender."""
+    """Print a line for each contender."""
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster())
         manager = stack.enter_context(LocalSecretsManager())
-        os.environ.update(manager.environment)  # the SDK of every contender reads these
-        print(f"failed units, of {UNITS} each           in the window   after it   calls to Secrets Manager")
+        os.environ.update(manager.environment)  # the SDK reads its endpoint from it
+        print(f"failed units of {UNITS} each            in the window   after it   calls to Secrets Manager")
         for contender in (this_package, password_from_the_cache, password_at_the_start):
             window, after, calls = measure(contender, cluster, manager)
             print(f"{contender.__name__.replace('_', ' '):32} {window:15} {after:10} {calls:26}")
             if contender is this_package and (window or after):
-                raise SystemExit("a unit of work failed in a rotation")
+                raise SystemExit("a unit of work of this package failed in a rotation: expected 0")
 
 
 if __name__ == "__main__":

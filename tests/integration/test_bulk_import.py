@@ -407,7 +407,7 @@ def test_concurrent_imports_do_not_deadlock(database: Database, rows: Rows, know
         ({"batch": True}, "batch"),
         ({"ttl": timedelta(0)}, "ttl"),
         ({"ttl": timedelta(days=3651)}, "ttl"),
-        ({"ttl": 30}, "ttl"),
+        ({"ttl": "30"}, "ttl"),
         ({"actor": "ada"}, "the actor"),
         ({"correlation_id": "ada@example.com"}, "the correlation id"),
     ],

@@ -202,7 +202,7 @@ def test_a_rolled_back_token_replaces_nothing(
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("min_gap", 60),
+        ("min_gap", "60"),
         ("min_gap", None),
         ("min_gap", timedelta(seconds=-1)),
         ("min_gap", timedelta(days=3651)),
@@ -211,7 +211,7 @@ def test_a_rolled_back_token_replaces_nothing(
         ("max_issued", True),
         ("max_issued", 5.0),
         ("max_issued", "5"),
-        ("ttl", 600),
+        ("ttl", "600"),
         ("ttl", AT_ONCE),
         ("ttl", timedelta(seconds=-1)),
         ("ttl", timedelta(days=3651)),

@@ -344,7 +344,7 @@ def test_an_id_is_no_message(unsent: OutboxRepository, message: Any) -> None:
         lambda: unsent.bury(message, "smtp:550"),
     ]
     for call in calls:
-        with pytest.raises(InvalidInput, match="an OutboxMessage, as claim gave it"):
+        with pytest.raises(InvalidInput, match="expected OutboxMessage objects, as claim returned them"):
             call()
 
 
@@ -355,11 +355,11 @@ def test_an_id_is_no_message(unsent: OutboxRepository, message: Any) -> None:
         (lambda outbox: outbox.claim(1001), "the limit"),
         (lambda outbox: outbox.claim(limit=True), "the limit"),
         (lambda outbox: outbox.claim(lease=timedelta(0)), "the lease"),
-        (lambda outbox: outbox.claim(lease=60), "the lease"),
+        (lambda outbox: outbox.claim(lease="60"), "the lease"),
         (lambda outbox: outbox.dead(0), "the limit"),
         (lambda outbox: outbox.dead(1001), "the limit"),
         (lambda outbox: outbox.retry(A_MESSAGE, "smtp:421", timedelta(seconds=-1)), "the delay"),
-        (lambda outbox: outbox.retry(A_MESSAGE, "smtp:421", 5), "the delay"),
+        (lambda outbox: outbox.retry(A_MESSAGE, "smtp:421", "5"), "the delay"),
         (lambda outbox: outbox.revive([A_MESSAGE.event_id, str(A_MESSAGE.event_id)]), "the event ids"),
         (lambda outbox: outbox.revive([A_MESSAGE]), "the event ids"),
     ],

@@ -189,7 +189,7 @@ for _ in range(100_000):
         ({"idempotency_key": "\ud800"}, InvalidInput),
         ({"ttl": timedelta(0)}, InvalidInput),
         ({"ttl": timedelta(days=999_999)}, InvalidInput),
-        ({"token_ttl": 60}, InvalidInput),
+        ({"token_ttl": "60"}, InvalidInput),
     ],
 )
 def test_invalid_input_is_rejected_before_a_statement_is_sent(

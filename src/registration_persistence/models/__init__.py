@@ -1,6 +1,7 @@
 """The tables as SQLAlchemy models, and the state machine that their trigger enforces.
 
-For Alembic, and for services that read or join the tables with the ORM.
+For Alembic, and for services that read or join the tables with the ORM. The models have no relationships, so SQLAlchemy
+does not order their INSERTs by foreign key: flush a `RegistrationRow` before the rows that refer to it.
 """
 
 from registration_persistence.domain.status import INITIAL_STATUSES, MOVES

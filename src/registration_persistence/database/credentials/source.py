@@ -13,7 +13,7 @@ class Credentials:
     Args:
         username: The role that logs in.
         password: Its password.
-        origin: Where the credentials come from, for error messages; ignored by comparisons. Defaults to no origin.
+        origin: The source of the credentials, for error messages; comparisons ignore it. Defaults to no origin.
     """
 
     username: str
