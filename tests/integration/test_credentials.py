@@ -13,7 +13,7 @@ from support import LambdaEnvironment
 
 from registration_persistence import Credentials, Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database import DatabaseEvent
-from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
@@ -118,7 +118,7 @@ def test_a_malformed_secret_is_one_clear_error(
 ) -> None:
     """The error names the ARN and the problem, and quotes nothing from the secret."""
     arn = lambda_environment.secrets_manager.create(f"malformed/{uuid4()}", value)
-    credentials = SecretsManagerCredentials(arn, region="eu-west-1")
+    credentials = RotationBridge(arn, region="eu-west-1")
 
     with pytest.raises(SecretMalformed) as raised:
         credentials.current()
@@ -131,7 +131,7 @@ def test_a_malformed_secret_is_one_clear_error(
 def test_a_repaired_secret_is_read(lambda_environment: LambdaEnvironment) -> None:
     """A malformed secret is not read at each request, and its error is not cached for long."""
     arn = lambda_environment.secrets_manager.create(f"mended/{uuid4()}", "not JSON")
-    credentials = SecretsManagerCredentials(arn, region="eu-west-1")
+    credentials = RotationBridge(arn, region="eu-west-1")
     for _ in range(20):
         with pytest.raises(SecretMalformed):
             credentials.current()
@@ -142,7 +142,7 @@ def test_a_repaired_secret_is_read(lambda_environment: LambdaEnvironment) -> Non
     assert eventually(credentials).password == "mended"
 
 
-def eventually(credentials: SecretsManagerCredentials) -> Credentials:
+def eventually(credentials: RotationBridge) -> Credentials:
     """Return the credentials as soon as there are any."""
     read: list[Credentials] = []
 
@@ -158,7 +158,7 @@ def eventually(credentials: SecretsManagerCredentials) -> Credentials:
 def test_a_missing_secret_is_one_clear_error(lambda_environment: LambdaEnvironment) -> None:
     """The error names the ARN and the error code of Secrets Manager."""
     arn = lambda_environment.arn + "x"
-    credentials = SecretsManagerCredentials(arn, region="eu-west-1")
+    credentials = RotationBridge(arn, region="eu-west-1")
 
     with pytest.raises(SecretRefused, match="ResourceNotFoundException") as raised:
         credentials.current()
@@ -176,7 +176,7 @@ def test_an_unreachable_secrets_manager_is_one_clear_error(monkeypatch: pytest.M
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
         arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"
         with pytest.raises(SecretUnavailable, match="Could not connect") as raised:
-            SecretsManagerCredentials(arn, region="eu-west-1").current()
+            RotationBridge(arn, region="eu-west-1").current()
 
     assert raised.value.retryable
 
@@ -184,7 +184,7 @@ def test_an_unreachable_secrets_manager_is_one_clear_error(monkeypatch: pytest.M
 def test_the_secret_is_read_again_after_an_outage(lambda_environment: LambdaEnvironment) -> None:
     """During the outage it is not read at each request; a moment after the outage it is read again."""
     heard: list[str] = []
-    credentials = SecretsManagerCredentials(
+    credentials = RotationBridge(
         lambda_environment.arn, region="eu-west-1", on_event=lambda _name, cause, _seconds: heard.append(cause)
     )
     with lambda_environment.secrets_manager.outage("down"):
@@ -214,7 +214,7 @@ def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatc
     settings = DatabaseSettings(
         host="db", name="app", secret_arn=f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
     )
-    credentials = SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region)
+    credentials = RotationBridge(settings.secret_arn or "", region=settings.secret_region)
     client = credentials._reader._client()
 
     assert endpoint == client.meta.endpoint_url
@@ -245,14 +245,14 @@ def test_a_failing_subscriber_fails_no_request(
 def test_repr_shows_no_password(secrets_manager: LocalSecretsManager) -> None:
     """Neither the source nor its credentials show the password."""
     arn = secrets_manager.create("repr", {"username": "app", "password": "hunter2"})
-    source = SecretsManagerCredentials(arn, region="eu-west-1")
+    source = RotationBridge(arn, region="eu-west-1")
 
     assert "hunter2" not in f"{source!r} {source.current()!r} {source.current()}"
 
 
 def test_waiting_for_another_threads_read_ends_at_the_deadline(lambda_environment: LambdaEnvironment) -> None:
     """A thread that waits for the read gets a retryable error in time."""
-    credentials = SecretsManagerCredentials(lambda_environment.arn, region="eu-west-1")
+    credentials = RotationBridge(lambda_environment.arn, region="eu-west-1")
     reading, over = Event(), Event()
 
     def read_for_long() -> None:

@@ -18,7 +18,7 @@ import sys
 import time
 from registration_persistence import DatabaseSettings
 from registration_persistence.errors import TooManyConnections
-from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 
 
 def handle(event, context):
@@ -31,7 +31,7 @@ def handle(event, context):
             time.sleep(30)
         case "read":
             settings = DatabaseSettings.from_env()
-            return SecretsManagerCredentials(settings.secret_arn, region=settings.secret_region).current().username
+            return RotationBridge(settings.secret_arn, region=settings.secret_region).current().username
     print("event", event)
     return {"event": event, "remaining": context.get_remaining_time_in_millis(), "name": context.function_name}
 """

@@ -13,7 +13,7 @@ from resilience.outcomes import assert_exact, failures, handler, run_all
 from sqlalchemy import text
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
-from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 from registration_persistence.errors import (
     CredentialsRejected,
     DatabaseUnavailable,
@@ -104,7 +104,7 @@ def silent_secrets_manager(scene: Scene) -> Act:
 def from_secrets_manager(scene: Scene, port: int) -> Act:
     """Use a Secrets Manager on another port."""
     settings = scene.settings()
-    credentials = SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region)
+    credentials = RotationBridge(settings.secret_arn or "", region=settings.secret_region)
     from boto3.session import Session
 
     session = Session(region_name="eu-west-1")

@@ -9,7 +9,7 @@ import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 
 from registration_persistence import Database, deadline
-from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 from registration_persistence.errors import CredentialsRejected
 from registration_persistence.sandbox import LambdaProcess
 from registration_persistence.testing import RegistrationEnvironment, Rotate, StartLambda
@@ -175,7 +175,7 @@ def test_the_pending_version_is_dropped_when_the_secret_changes(
 ) -> None:
     """The pending version is used only while AWSCURRENT is the version that the server has rejected."""
     env = registration_environment
-    credentials = SecretsManagerCredentials(env.arn, region="eu-west-1", max_age=1)
+    credentials = RotationBridge(env.arn, region="eu-west-1", max_age=1)
     database = Database(env.settings(), credentials)
     database.ping()
     adopted: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 from resilience.outcomes import handler
 
 from registration_persistence import Database, RegistrationPersistenceError, deadline
-from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
 from registration_persistence.sandbox import InvocationFailed, OutageKind
 from registration_persistence.testing import RegistrationEnvironment, Rotate, SecretsManagerDown, StartLambda
@@ -77,7 +77,7 @@ def test_the_cached_value_stays_in_use_with_one_warning(
     """If the cache cannot refresh its value, it keeps the value, logs one warning and hardly waits."""
     env = registration_environment
     events: list[tuple[str, str]] = []
-    credentials = SecretsManagerCredentials(
+    credentials = RotationBridge(
         env.arn, region="eu-west-1", on_event=lambda name, cause, _seconds: events.append((name, cause)), max_age=1
     )
     before = credentials.current()
@@ -99,7 +99,7 @@ def test_the_cache_refreshes_its_value(registration_environment: RegistrationEnv
     """With alternating users, the new user is used although the server still accepts the previous one."""
     env = registration_environment
     events: list[tuple[str, str]] = []
-    credentials = SecretsManagerCredentials(
+    credentials = RotationBridge(
         env.arn, region="eu-west-1", on_event=lambda name, cause, _seconds: events.append((name, cause)), max_age=1
     )
     database = Database(env.settings(), credentials)

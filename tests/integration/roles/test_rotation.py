@@ -9,7 +9,7 @@ from clusters import DENIED_STATEMENTS, Cluster, is_denied, service, use_every_m
 from sqlalchemy import text
 
 from registration_persistence import Credentials
-from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 from registration_persistence.sandbox import LocalSecretsManager, rotate
 from registration_persistence.sandbox.rotation import RotationStyle
 from registration_persistence.schema import READ_WRITE_ROLE
@@ -22,7 +22,7 @@ def test_rotation_changes_only_the_login(
     """After each of three rotations by the admin of the cluster, the service has the same privileges."""
     value = {"username": prepared.application.username, "password": prepared.application.password, "ssl": True}
     arn = secrets_manager.create(f"registration/{secrets.token_hex(4)}", value)
-    database = service(prepared, SecretsManagerCredentials(arn, region="eu-west-1"))
+    database = service(prepared, RotationBridge(arn, region="eu-west-1"))
     privileges = prepared.privileges()
 
     def pending_logs_in() -> None:
@@ -34,7 +34,7 @@ def test_rotation_changes_only_the_login(
         rotated = rotate(prepared.admin, secrets_manager, arn, style=style, pause_in_window=pending_logs_in)
         database.dispose()
         use_every_method(database)
-        cold = service(prepared, SecretsManagerCredentials(arn, region="eu-west-1"))
+        cold = service(prepared, RotationBridge(arn, region="eu-west-1"))
         with cold.session() as session:
             users.append(session.scalar(text("SELECT current_user")))
         cold.dispose()

@@ -14,6 +14,6 @@ def credentials_for(settings: DatabaseSettings, *, on_event: EventCallback) -> C
     """
     if settings.user and settings.password:
         return StaticCredentials(Credentials(settings.user, settings.password))
-    from registration_persistence.database.credentials.secrets_manager import SecretsManagerCredentials
+    from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 
-    return SecretsManagerCredentials(settings.secret_arn or "", region=settings.secret_region, on_event=on_event)
+    return RotationBridge(settings.secret_arn or "", region=settings.secret_region, on_event=on_event)

@@ -1,4 +1,4 @@
-"""`SecretsManagerCredentials`: the rotation bridge, which keeps requests working while a secret rotates."""
+"""`RotationBridge`: the rotation bridge, which keeps requests working while a secret rotates."""
 
 import logging
 import math
@@ -40,7 +40,7 @@ class _Adoption:
     instead_of: Credentials | None
 
 
-class SecretsManagerCredentials(CredentialSource):
+class RotationBridge(CredentialSource):
     """The user name and password in a secret of Secrets Manager, also while the secret rotates.
 
     The secret is in one of these states, as this process sees it:
@@ -84,7 +84,7 @@ class SecretsManagerCredentials(CredentialSource):
         self._throttle = ReadThrottle()
 
     def __repr__(self) -> str:
-        return f"SecretsManagerCredentials({self._arn!r})"
+        return f"RotationBridge({self._arn!r})"
 
     def current(self) -> Credentials:
         """Return the adopted credentials, or else the cached current version, which is read if that is due.
