@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import random
 import re
 import time
 from collections import Counter
@@ -27,9 +26,6 @@ from registration_persistence.repositories.outbox import OutboxRepository
 
 logger = logging.getLogger(__name__)
 
-# Processes that were restored from one snapshot share the state of every other generator.
-_random = random.SystemRandom()
-
 # The back-off while the database cannot be reached.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
 
@@ -37,12 +33,12 @@ _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
 _MAX_UNREPORTED_ATTEMPTS = 3
 
 # The share of the lease in which a delivery may start.
-_USABLE_LEASE = 0.9
+_DELIVERY_SHARE_OF_LEASE = 0.9
 
-# Enough for any delay; a larger power of two overflows a timedelta.
-_MAX_DOUBLINGS = 30
+# The delay before a message is tried again varies by ± 50 %.
+_DELAY_JITTER = (0.5, 1.5)
 
-_MAX_BATCH, _MAX_ATTEMPTS, _MAX_DELAY, _MAX_REASON_LENGTH = 1000, 10_000, timedelta(days=365), 200
+_MAX_BATCH_MESSAGES, _MAX_ATTEMPTS, _MAX_DELAY, _MAX_REASON_CHARACTERS = 1000, 10_000, timedelta(days=365), 200
 
 
 class OutboxWorker:
@@ -91,13 +87,16 @@ class OutboxWorker:
             raise InvalidInput("deliver must be a plain function: a coroutine or generator would never be executed")
         self._database = database
         self._deliver = deliver
-        self._batch = checked_number("batch", batch, 1, _MAX_BATCH)
+        self._batch = checked_number("batch", batch, 1, _MAX_BATCH_MESSAGES)
         self._lease = checked_duration("lease", lease)
         self._max_attempts = checked_number("max_attempts", max_attempts, 1, _MAX_ATTEMPTS)
         self._first_delay = checked_duration("first_delay", first_delay)
         self._longest_delay = checked_duration("longest_delay", longest_delay)
         if not self._first_delay <= self._longest_delay <= _MAX_DELAY:
-            raise InvalidInput(f"expected first_delay <= longest_delay <= {_MAX_DELAY.days} days")
+            raise InvalidInput(
+                f"first_delay is {self._first_delay} and longest_delay is {self._longest_delay}: "
+                f"expected first_delay <= longest_delay <= {_MAX_DELAY.days} days"
+            )
         self.counts: Counter[str] = Counter()
 
     def run_once(self, stop: Event | None = None) -> int:
@@ -112,7 +111,7 @@ class OutboxWorker:
         Raises:
             RegistrationPersistenceError: The database failed; no message is lost.
         """
-        last_start = time.monotonic() + _USABLE_LEASE * self._lease.total_seconds()
+        last_start = time.monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
         with self._database.session(autocommit=True) as session:
             claimed = OutboxRepository(session).claim(self._batch, self._lease)
         messages = self._with_one_poison_message_last(claimed)
@@ -188,12 +187,11 @@ class OutboxWorker:
             self.counts["retried"] += OutboxRepository(session).retry(message, reason, delay)
 
     def _delay(self, attempts: int) -> timedelta:
-        """Return a delay that is centred on the configured one, other than that of `backoff`."""
-        doubled = min(self._first_delay * 2 ** min(attempts - 1, _MAX_DOUBLINGS), self._longest_delay)
-        return timedelta(seconds=doubled.total_seconds() * _random.uniform(0.5, 1.5))
+        first, longest = self._first_delay.total_seconds(), self._longest_delay.total_seconds()
+        return timedelta(seconds=backoff(attempts - 1, first, longest, jitter=_DELAY_JITTER))
 
     def _bury(self, message: OutboxMessage, reason: str) -> None:
-        logger.error("%s is given up, attempts: %d, reason: %s", _described(message), message.attempts, reason)
+        logger.error("%s is a dead letter now, attempts: %d, reason: %s", _described(message), message.attempts, reason)
         with self._database.session(autocommit=True) as session:
             self.counts["buried"] += OutboxRepository(session).bury(message, reason)
 
@@ -215,7 +213,7 @@ def _reason_of(error: Exception) -> str:
         with suppress(InvalidInput):
             return checked_reason(error.reason)
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    return re.sub(r"[^A-Za-z0-9_.:-]", "-", name)[:_MAX_REASON_LENGTH]
+    return re.sub(r"[^A-Za-z0-9_.:-]", "-", name)[:_MAX_REASON_CHARACTERS]
 
 
 def _described(message: OutboxMessage) -> str:

@@ -46,10 +46,10 @@ def test_bootstrap_prints_its_changes(admin: dict[str, str]) -> None:
 
     assert "registration_app has the password of its secret" in first
     assert "registration_app_clone is a role with login" in first
-    assert run("bootstrap", environ=admin).stdout == "everything is as it should be\n"
+    assert run("bootstrap", environ=admin).stdout == "no changes\n"
     run("migrate", environ=owner)
     assert "permission denied" in run("partitions", "--months", "40", environ=service(admin), code=1).stderr
-    assert "partitions made: " in run("partitions", "--months", "40", environ=owner).stdout
+    assert "partitions created: " in run("partitions", "--months", "40", environ=owner).stdout
     run("check", environ=service(admin))
     assert "expired 0" in run("expire", environ=service(admin)).stdout
 

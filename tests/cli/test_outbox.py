@@ -51,7 +51,7 @@ def test_dead_letters_can_be_revived(workspace: Workspace) -> None:
         Answer(1, "revived 1 of 2\n", ""),
         Answer(0, lines[0] + lines[2], ""),
         Answer(0, "revived 2\n", ""),
-        Answer(0, "", "no message was given up\n"),
+        Answer(0, "", "there are no dead letters\n"),
         Answer(2, "", "registration-persistence: nothing is chosen: expected ids, or --all\n"),
     ] == answers
     assert [(first, True, 0), (second, True, 0), (third, True, 0)] == [

@@ -20,8 +20,8 @@ def test_partitions_are_created_once(workspace: Workspace) -> None:
     answers = workspace.run_each(("partitions", "--months", "14"), ("partitions", "--months", "14"))
 
     assert [
-        Answer(0, f"partitions made: 2\n  {names[13]}\n  {names[14]}\n", ""),
-        Answer(0, "partitions made: 0\n", ""),
+        Answer(0, f"partitions created: 2\n  {names[13]}\n  {names[14]}\n", ""),
+        Answer(0, "partitions created: 0\n", ""),
     ] == answers
     assert names == [row["name"] for row in workspace.rows(PARTITIONS)]
 
@@ -65,7 +65,7 @@ def test_a_lock_timeout_is_retried(workspace: Workspace) -> None:
             stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
 
     assert (0, "") == (process.returncode, stderr)
-    assert f"partitions made: 1\n  {partition(months_after(THIS_MONTH, 13))}\n" == stdout
+    assert f"partitions created: 1\n  {partition(months_after(THIS_MONTH, 13))}\n" == stdout
 
 
 def partition(month: datetime) -> str:

@@ -1,4 +1,4 @@
-"""`outbox`: run a worker, print the messages that were given up, and make them due again."""
+"""`outbox`: run a worker, print the dead letters, and make them due again."""
 
 import argparse
 import importlib
@@ -27,7 +27,7 @@ _up_to_1000 = number(int, 1, 1000)
 
 def add_commands(commands: Subcommands) -> None:
     """Add the commands for the outbox."""
-    group = commands.add_group("outbox", "deliver messages, and look at those that were given up")
+    group = commands.add_group("outbox", "deliver messages, and show or revive dead letters")
     _add_run(group)
     _add_dead(group)
     _add_revive(group)
@@ -44,7 +44,7 @@ def _add_run(commands: Subcommands) -> None:
         "--lease", type=seconds, default=60, help="seconds until other workers may claim the batch (default: 60)"
     )
     parser.add_argument(
-        "--max-attempts", type=_up_to_1000, default=10, help="attempts until a message is given up (default: 10)"
+        "--max-attempts", type=_up_to_1000, default=10, help="attempts until a message is a dead letter (default: 10)"
     )
     parser.add_argument("--poll", type=seconds, default=1, help="seconds to wait if no message is due (default: 1)")
 
@@ -104,7 +104,7 @@ def _stop_on_signals() -> Event:
 
 
 def _add_dead(commands: Subcommands) -> None:
-    parser = commands.add("dead", _dead, "print the messages that were given up")
+    parser = commands.add("dead", _dead, "print the dead letters")
     parser.add_argument("--limit", type=_up_to_1000, default=100, help="1 to 1000 messages (default: 100)")
 
 
@@ -116,14 +116,14 @@ def _dead(options: argparse.Namespace) -> int:
         died_at = message.dead_at.isoformat(timespec="seconds")
         print(message.event_id, died_at, message.type, message.registration_id, message.last_error)
     if not messages:
-        print("no message was given up", file=sys.stderr)
+        print("there are no dead letters", file=sys.stderr)
     return ExitCode.DONE
 
 
 def _add_revive(commands: Subcommands) -> None:
-    parser = commands.add("revive", _revive, "make messages due again that were given up")
+    parser = commands.add("revive", _revive, "make dead letters due again")
     parser.add_argument("ids", nargs="*", type=UUID, metavar="EVENT_ID", help="event ids of messages")
-    parser.add_argument("--all", action="store_true", help="all messages that were given up")
+    parser.add_argument("--all", action="store_true", help="all dead letters")
 
 
 def _revive(options: argparse.Namespace) -> int:

@@ -94,7 +94,7 @@ def _partitions(options: argparse.Namespace) -> int:
     if before is not None and before > datetime.now(UTC):
         raise WrongUse("--drop-before is in the future: the events of this month are still being written")
     # This order moves old events out of the default partition into partitions of their own, which are dropped then.
-    _print_partitions("made", _run_ddl(lambda session: ensure_event_partitions(session, options.months)))
+    _print_partitions("created", _run_ddl(lambda session: ensure_event_partitions(session, options.months)))
     if before is not None:
         _print_partitions("dropped", _run_ddl(lambda session: drop_event_partitions(session, before)))
     return ExitCode.DONE

@@ -61,7 +61,7 @@ def _bootstrap(options: argparse.Namespace) -> int:
     from registration_persistence import schema
 
     done = schema.bootstrap_from_secrets(get_db(), options.application_secret, monitoring=options.monitoring_secret)
-    print("\n".join(done.changes) or "everything is as it should be")
+    print("\n".join(done.changes) or "no changes")
     return ExitCode.DONE
 
 

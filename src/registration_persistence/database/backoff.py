@@ -9,7 +9,7 @@ _MAX_DOUBLINGS = 30
 _random = random.SystemRandom()
 
 
-def backoff(attempts: int, first: float, longest: float) -> float:
+def backoff(attempts: int, first: float, longest: float, *, jitter: tuple[float, float] = (0.5, 1.0)) -> float:
     """Return an exponential back-off with jitter: `min(first * 2**attempts, longest)` seconds, reduced by up to 50 %.
 
     The jitter spreads processes that failed at the same moment, also those restored from one snapshot.
@@ -17,6 +17,7 @@ def backoff(attempts: int, first: float, longest: float) -> float:
     Args:
         attempts: The number of failed attempts before the next one, 0 or more.
         first: Seconds to wait if *attempts* is 0.
-        longest: Upper limit in seconds.
+        longest: Upper limit in seconds, before the jitter.
+        jitter: The range of the random factor. Defaults to a reduction by up to 50 %.
     """
-    return min(first * 2.0 ** min(attempts, _MAX_DOUBLINGS), longest) * _random.uniform(0.5, 1)
+    return min(first * 2.0 ** min(attempts, _MAX_DOUBLINGS), longest) * _random.uniform(*jitter)

@@ -68,6 +68,9 @@ _EXPLANATIONS: Mapping[type[errors.RegistrationPersistenceError], tuple[str, str
     errors.CommitOutcomeUnknown: ("the connection was lost in COMMIT, so it may or may not have been kept: ", ""),
     errors.WriterMoved: ("the server has become read-only, so nothing was kept: ", ""),
     errors.SchemaOutdated: ("", ": run `registration-persistence migrate`, or correct the statement"),
+    errors.TransactionConflict: ("", ": repeat the unit of work"),
+    errors.LockTimeout: ("", ": repeat the unit of work, or raise APP_DATABASE_LOCK_TIMEOUT"),
+    errors.StatementTimeout: ("", ": shorten the statement, or raise the deadline or APP_DATABASE_STATEMENT_TIMEOUT"),
 }
 
 # idle_in_transaction_session_timeout and idle_session_timeout: the session was idle, so no COMMIT was being processed.

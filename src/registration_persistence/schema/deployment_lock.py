@@ -85,7 +85,7 @@ def _take_lock(connection: Connection, max_wait_seconds: float) -> None:
         waited = time.monotonic() - started
         if waited >= max_wait_seconds or remaining() <= _POLL_SECONDS:
             raise DeploymentInProgress(
-                f"another deployment has been migrating for {waited:.0f} s: see what it does"
+                f"another deployment has held the lock for {waited:.0f} s: look for its session in pg_stat_activity"
                 if max_wait_seconds
                 else "another deployment is migrating: wait until it is done"
             )

@@ -26,7 +26,9 @@ def test_a_concurrent_deployment_is_rejected_at_once(cluster: Cluster, caplog: p
 
         assert before == cluster.catalogue()
         assert "waiting" not in caplog.text
-        with pytest.raises(DeploymentInProgress, match=r"has been migrating for [12] s: see what it does"):
+        with pytest.raises(
+            DeploymentInProgress, match=r"has held the lock for [12] s: look for its session in pg_stat_activity"
+        ):
             schema.upgrade(cluster.database, wait=1)
         assert "another deployment is migrating: waiting for it" in caplog.text
     cluster.prepare()

@@ -1,4 +1,4 @@
-"""`RotationBridge`: the rotation bridge, which keeps requests working while a secret rotates."""
+"""`RotationBridge`: the credentials in a secret of Secrets Manager, also while the secret rotates."""
 
 import logging
 import math

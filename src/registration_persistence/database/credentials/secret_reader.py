@@ -83,9 +83,13 @@ class SecretReader:
             )
         except ClientError as error:
             meaning = SecretRefused if _is_permanent(error.response) else SecretUnavailable
-            raise meaning(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+            fix = ": check the ARN, and allow secretsmanager:GetSecretValue and kms:Decrypt" * (
+                meaning is SecretRefused
+            )
+            raise meaning(f"cannot read the secret {self._arn}: {error}{fix}") from error.with_traceback(None)
         except (NoCredentialsError, PartialCredentialsError) as error:
-            raise SecretRefused(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+            message = f"cannot read the secret {self._arn}: {error}: give the process AWS credentials"
+            raise SecretRefused(message) from error.with_traceback(None)
         except (BotoCoreError, ValueError) as error:
             raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
 
