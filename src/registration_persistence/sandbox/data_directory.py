@@ -5,20 +5,19 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from registration_persistence.sandbox.errors import LocalServerError
 from registration_persistence.sandbox.server import PostgresServer
+from registration_persistence.sandbox.waiting import wait_until
 
 # PostgreSQL refuses to run as root, so the server runs as "nobody" then; this is the conventional id.
 _NOBODY = 65534
 
-_MAX_REMOVAL_ATTEMPTS = 20
-
-_REMOVAL_PAUSE_SECONDS = 0.05
+_MAX_REMOVAL_SECONDS = 1.0
 
 # Permission of others to read and enter a folder.
 _READ_AND_ENTER = 0o005
@@ -113,11 +112,13 @@ class DataDirectory:
 
     def remove(self) -> None:
         """Delete the folder."""
-        for _ in range(_MAX_REMOVAL_ATTEMPTS):  # the last processes of a killed server may still write
+
+        def is_removed() -> bool:
             shutil.rmtree(self._folder, ignore_errors=True)
-            if not self._folder.exists():
-                break
-            time.sleep(_REMOVAL_PAUSE_SECONDS)
+            return not self._folder.exists()
+
+        with suppress(LocalServerError):  # the last processes of a killed server may still write
+            wait_until(is_removed, "the data directory is removed", timeout=_MAX_REMOVAL_SECONDS, interval=0.05)
 
     def _readable(self, binaries: Path) -> Path:
         if os.geteuid() != 0 or _is_readable_by_all(binaries):

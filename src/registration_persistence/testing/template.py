@@ -2,9 +2,9 @@
 
 import secrets
 
-from registration_persistence import schema
-from registration_persistence.database import Database, DatabaseSettings
+from registration_persistence.database import DatabaseSettings
 from registration_persistence.sandbox import PostgresServer
+from registration_persistence.sandbox.migrated_database import create_migrated_database
 
 # The names are unique to this run, because another run may use the same server.
 _RUN_ID = secrets.token_hex(4)
@@ -14,24 +14,9 @@ TEMPLATE = f"registration_template_{_RUN_ID}"
 
 def make_template(server: PostgresServer) -> DatabaseSettings:
     """Create the login and the template database on *server*, and return the settings that connect to it."""
-    password = secrets.token_urlsafe(16)
-    server.create_login(LOGIN, password)
-    server.create_database(TEMPLATE, owner=LOGIN)
-    settings = DatabaseSettings(
-        environment="test",
-        host=server.host,
-        port=server.port,
-        name=TEMPLATE,
-        user=LOGIN,
-        password=password,
-        sslmode="prefer",
+    return create_migrated_database(
+        server, TEMPLATE, login=LOGIN, password=secrets.token_urlsafe(16), environment="test", sslmode="prefer"
     )
-    database = Database(settings)
-    try:
-        schema.upgrade(database)
-    finally:
-        database.dispose()
-    return settings
 
 
 def copy_template(server: PostgresServer) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from registration_persistence import schema
-from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.sandbox import (
     IsolatedNetwork,
     LambdaProcess,
@@ -17,6 +15,7 @@ from registration_persistence.sandbox import (
     wait_until,
 )
 from registration_persistence.sandbox.chaos.load import HANDLER, TABLE
+from registration_persistence.sandbox.migrated_database import create_migrated_database
 
 DATABASE = "registration"
 
@@ -97,22 +96,7 @@ def _variables(cluster: LocalCluster, arn: str) -> dict[str, str]:
 
 
 def _create_database(server: PostgresServer, password: str) -> None:
-    server.create_login(_LOGIN, password)
-    server.create_database(DATABASE, owner=_LOGIN)
-    settings = DatabaseSettings(
-        environment="local",
-        host=server.host,
-        port=server.port,
-        name=DATABASE,
-        user=_LOGIN,
-        password=password,
-        sslmode="disable",
-    )
-    database = Database(settings)
-    try:
-        schema.upgrade(database)
-    finally:
-        database.dispose()
+    create_migrated_database(server, DATABASE, login=_LOGIN, password=password, environment="local", sslmode="disable")
     with server.connect(DATABASE) as connection:
         connection.execute(f"CREATE TABLE {TABLE} (key text NOT NULL)")
         connection.execute(f"CREATE INDEX ON {TABLE} (key)")
