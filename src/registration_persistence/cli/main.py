@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(options.run(options))
         sys.stdout.flush()  # raises BrokenPipeError here instead of at the interpreter's exit
     except (ConfigurationError, InvalidInput, UnreadableFile, WrongUse) as error:
-        return _complain(error, ExitCode.WRONG_USE)
+        return _print_error(error, ExitCode.WRONG_USE)
     except RegistrationPersistenceError as error:
-        return _complain(error, ExitCode.FAILED)
+        return _print_error(error, ExitCode.FAILED)
     except SQLAlchemyError as error:
-        return _complain(getattr(error, "orig", None) or error, ExitCode.FAILED)
+        return _print_error(getattr(error, "orig", None) or error, ExitCode.FAILED)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _complain(error: Exception, code: ExitCode) -> int:
+def _print_error(error: Exception, code: ExitCode) -> int:
     print("registration-persistence:", str(error).strip(), file=sys.stderr)
     return int(code)
 

@@ -23,7 +23,6 @@ _CHECKED_IN_AT = "registration_persistence.checked_in_at"
 
 # A connection that was idle for longer is probed, because a dead peer may have sent nothing that the socket shows.
 _MAX_UNPROBED_IDLE_SECONDS = 30.0
-
 _PROBE_TIMEOUT_SECONDS = 1.0
 
 _IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"

@@ -19,7 +19,6 @@ _KEY_ID = re.compile(r"-?(?:0|[1-9][0-9]{0,9})")
 _CODE = re.compile(r"[0-9]{6}")
 
 _MIN_PEPPER_BYTES = 32
-
 _MAX_KEY_ID = 2**15 - 1  # PostgreSQL's smallint; 0 is the key id of a token, whose hash has no key
 
 

@@ -16,7 +16,6 @@ from registration_persistence.sandbox.waiting import wait_until
 
 # PostgreSQL refuses to run as root, so the server runs as "nobody" then; this is the conventional id.
 _NOBODY = 65534
-
 _MAX_REMOVAL_SECONDS = 1.0
 
 # Permission of others to read and enter a folder.

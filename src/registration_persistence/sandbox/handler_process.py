@@ -13,7 +13,6 @@ _RUNTIME = "registration_persistence.sandbox.lambda_runtime"
 
 # Lambda sends SIGKILL this long after SIGTERM.
 TERMINATION_GRACE_SECONDS = 2.0
-
 _MAX_QUOTED_CHARACTERS = 4_000
 
 

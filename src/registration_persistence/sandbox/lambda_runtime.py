@@ -44,10 +44,10 @@ def serve(handler: Handler, function_name: str, pipe: Connection) -> None:
             request = json.loads(pipe.recv_bytes())
         except (EOFError, ConnectionError):
             return
-        pipe.send_bytes(json.dumps(_answer(handler, function_name, request)).encode())
+        pipe.send_bytes(json.dumps(_call_handler(handler, function_name, request)).encode())
 
 
-def _answer(handler: Handler, function_name: str, request: dict[str, Any]) -> dict[str, Any]:
+def _call_handler(handler: Handler, function_name: str, request: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     context = FakeLambdaContext(request["timeout"], function_name=function_name, aws_request_id=request["id"])
     answer: dict[str, Any]

@@ -12,7 +12,6 @@ from typing import Self
 from registration_persistence.sandbox.ports import LOOPBACK, free_port
 
 _CHUNK_BYTES = 65_536
-
 _CONNECT_TIMEOUT_SECONDS = 10.0
 
 # The messages Query, Parse and Bind; the first of them follows start-up and login.

@@ -17,7 +17,6 @@ from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE
 
 # An agent needs a few connections, and must not use up the connection slots of a small cluster.
 _MAX_MONITORING_CONNECTIONS = 10
-
 _UNLIMITED_CONNECTIONS = -1
 
 # The settings of PostgreSQL, and the fields of `DatabaseSettings` with their defaults.

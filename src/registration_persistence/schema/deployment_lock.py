@@ -24,7 +24,6 @@ MAX_WAIT_SECONDS = 900.0
 
 # DDL that waits for a lock queues every other statement on the table behind it, so it gives up soon and tries again.
 _LOCK_TIMEOUT_SECONDS = 2.0
-
 _POLL_SECONDS = 1.0
 
 _logger = logging.getLogger("registration_persistence.migrations")

@@ -25,14 +25,11 @@ RequestOutcome = Literal["ok", "failed", "unknown"]
 """`failed`: an error said that nothing was kept. `unknown`: the client gave up without a known outcome."""
 
 _REQUEST_TIMEOUT_SECONDS = 10.0
-
 _MAX_REPLAYS = 5
-
 _REPLAY_PAUSE_SECONDS = 0.1
 
 # The longest pause between two requests of a process.
 _MAX_PAUSE_SECONDS = 0.01
-
 _MAX_MESSAGE_CHARACTERS = 300
 
 _INSERT = text(f"INSERT INTO {TABLE} (key) VALUES (:key)")  # noqa: S608 a constant

@@ -12,7 +12,6 @@ from registration_persistence.sandbox.chaos.evaluation import Phase
 from registration_persistence.sandbox.chaos.load import Record
 
 _WIDTH, _HEIGHT = 1280, 670
-
 _LEFT, _RIGHT, _TOP, _BOTTOM = 96, 1176, 190, 570
 
 _INK, _FAINT = "#1f2933", "#52606d"

@@ -22,12 +22,12 @@ from registration_persistence.repositories.registrations import RegistrationRepo
 from registration_persistence.repositories.verification import VerificationRepository
 from registration_persistence.sandbox.demo.signups import Signup
 
-# One person in this many does it.
-_NEVER_VERIFIES = 10
-_ASKS_FOR_ANOTHER_MAIL = 4
-_VERIFIES_BY_CODE = 3
-_NEVER_ACTIVATES = 15
-_LEAVES = 20
+# Every Nth person does it.
+_UNVERIFIED_EVERY = 10
+_ASKING_FOR_ANOTHER_MAIL_EVERY = 4
+_VERIFYING_BY_CODE_EVERY = 3
+_UNACTIVATED_EVERY = 15
+_LEAVING_EVERY = 20
 
 _PEPPERS = Peppers({1: secrets.token_bytes(32)})
 
@@ -59,10 +59,10 @@ class Journeys:
             return
         self.counts["registered"] += 1
         number = self.counts["registered"]
-        if number % _ASKS_FOR_ANOTHER_MAIL == 0:
+        if number % _ASKING_FOR_ANOTHER_MAIL_EVERY == 0:
             self._ask_for_another_mail(outcome.registration.id)
-        if number % _NEVER_VERIFIES:
-            verify = self._verify_by_code if number % _VERIFIES_BY_CODE == 0 else self._verify_by_link
+        if number % _UNVERIFIED_EVERY:
+            verify = self._verify_by_code if number % _VERIFYING_BY_CODE_EVERY == 0 else self._verify_by_link
             self._finish(verify(outcome))
 
     def _register(self, signup: Signup) -> RegisterOutcome:
@@ -99,10 +99,10 @@ class Journeys:
         return outcome.registration
 
     def _finish(self, registration: Registration | None) -> None:
-        if registration is None or self.counts["verified"] % _NEVER_ACTIVATES == 0:
+        if registration is None or self.counts["verified"] % _UNACTIVATED_EVERY == 0:
             return
         with session_scope(autocommit=True) as session:
             RegistrationRepository(session).activate(registration.id, expected_version=registration.version)
             self.counts["activated"] += 1
-            if self.counts["activated"] % _LEAVES == 0:
+            if self.counts["activated"] % _LEAVING_EVERY == 0:
                 self.counts["erased"] += PrivacyRepository(session).erase(registration.id).changed
