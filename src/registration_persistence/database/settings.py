@@ -53,7 +53,7 @@ class _Timeout:
 class DatabaseSettings:
     """The address of the database and the rules for connecting to it; validated when created, immutable.
 
-    A timeout is a `timedelta` or a number of seconds, and reads as seconds.
+    A timeout is a `timedelta` or a number of seconds, at most 2,147,483.647 (24 days), and reads as seconds.
 
     Args:
         host: The cluster's endpoint: a host name or an IP address; in `test` and `local` also a Unix socket.

@@ -63,9 +63,9 @@ def bulk_import(
         session: A session of `Database.session`.
         rows: A stream of any length.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
-        correlation_id: 1 to 128 printable ASCII characters without `@`, such as a trace id. Defaults to `None`.
-        ttl: The time for which pending and verified rows stay open; more than 0, at most ten years. Defaults to 30
-            days.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        ttl: The time for which pending and verified rows stay open, as a `timedelta` or in seconds; more than 0, at
+            most ten years. Defaults to 30 days.
         announce: Whether to add a message `registration.imported` to the outbox for each row. Defaults to false.
         on_skipped: Called for each row that was not stored, with its number, from 1, and the reason; never with the
             row itself. Defaults to no call.

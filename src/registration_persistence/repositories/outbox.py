@@ -40,8 +40,8 @@ class OutboxRepository(Repository):
 
         Args:
             limit: The largest number of messages, 1 to 1000. Defaults to 10.
-            lease: The time for which no other worker gets them; more than 0, at most ten years. Choose a time that is
-                longer than the delivery of all of them. Defaults to 1 minute.
+            lease: The time for which no other worker gets them, as a `timedelta` or in seconds; more than 0, at most
+                ten years. Choose a time that is longer than the delivery of all of them. Defaults to 1 minute.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
@@ -75,7 +75,7 @@ class OutboxRepository(Repository):
         Args:
             message: The message, as `claim` returned it.
             reason: The reason of the failure, 1 to 200 letters, digits and `_.:-`, for example `smtp:421`.
-            delay: The time until the next attempt; 0 to ten years.
+            delay: The time until the next attempt, as a `timedelta` or in seconds; 0 to ten years.
 
         Returns:
             False if the lease had ended and another worker has claimed, delivered or buried the message; then nothing

@@ -44,7 +44,7 @@ class RegistrationRepository(Repository):
     Args:
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
-        correlation_id: 1 to 128 printable ASCII characters without `@`, such as a trace id. Defaults to `None`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
         purposes: The known purposes of consents. Defaults to `None`, which allows every purpose of a valid form.
     """
 
@@ -80,8 +80,8 @@ class RegistrationRepository(Repository):
             profile: A JSON object of at most 8192 bytes. Defaults to an empty object.
             consents: The decisions, at most one for each purpose. Defaults to none.
             idempotency_key: 1 to 255 bytes that the client sends again if it repeats the request. Defaults to none.
-            ttl: The time for which it may stay pending; more than 0, at most ten years. Defaults to 7 days.
-            token_ttl: The time for which the token works; more than 0, at most ten years. Defaults to 1 day.
+            ttl: How long it may stay pending, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 7 days.
+            token_ttl: How long the token works, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 1 day.
 
         Returns:
             `Registered`, or `Replayed` if the idempotency key was used before with the same payload.

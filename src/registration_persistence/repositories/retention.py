@@ -24,7 +24,7 @@ class Retention(Repository):
     Args:
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
-        correlation_id: 1 to 128 printable ASCII characters without `@`, such as a trace id. Defaults to `None`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
