@@ -10,13 +10,21 @@ from uuid import UUID
 
 
 class RegistrationPersistenceError(Exception):
-    """The base class of every exception of this package."""
+    """The base class of every exception of this package.
+
+    Attributes:
+        retryable: Whether the same unit of work can be repeated and may succeed then. Defined for each class.
+    """
 
     retryable: ClassVar[bool] = False
 
 
 class ConfigurationError(RegistrationPersistenceError):
-    """The environment or the settings are not valid; `problems` lists every problem in one sentence."""
+    """The environment or the settings are not valid; `problems` has one sentence for each problem.
+
+    Attributes:
+        problems: One sentence for each problem: the variable, its state and the expected value.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -141,7 +149,11 @@ class IdempotencyConflict(RegistrationPersistenceError):
 
 
 class RegistrationNotFound(RegistrationPersistenceError):
-    """No registration has this id."""
+    """No registration has this id.
+
+    Attributes:
+        registration_id: The id that was looked for.
+    """
 
     def __init__(self, registration_id: UUID) -> None:
         self.registration_id = registration_id
@@ -152,7 +164,13 @@ class RegistrationNotFound(RegistrationPersistenceError):
 
 
 class StaleVersion(RegistrationPersistenceError):
-    """The registration was changed after it was read."""
+    """The registration was changed after it was read.
+
+    Attributes:
+        registration_id: The id of the registration.
+        expected: The version that was passed as `expected_version`.
+        actual: The version that the registration has now.
+    """
 
     def __init__(self, registration_id: UUID, expected: int, actual: int) -> None:
         self.registration_id, self.expected, self.actual = registration_id, expected, actual
@@ -166,7 +184,13 @@ class StaleVersion(RegistrationPersistenceError):
 
 
 class IllegalTransition(RegistrationPersistenceError):
-    """The status of the registration does not allow this change."""
+    """The status of the registration does not allow this change.
+
+    Attributes:
+        registration_id: The id of the registration.
+        current: The status that the registration has now; `expired` also if it has lapsed.
+        wanted: The status to which the change leads; `None` if it leads to no other status.
+    """
 
     def __init__(self, registration_id: UUID, current: str, wanted: str | None = None) -> None:
         self.registration_id, self.current, self.wanted = registration_id, current, wanted
@@ -183,6 +207,9 @@ class Undeliverable(RegistrationPersistenceError):
     Args:
         reason: The reason, which is stored with the message: 1 to 200 letters, digits and `_.:-`, for example
             `smtp:550`. It is not a sentence, because the sentences of mail servers quote mailboxes.
+
+    Attributes:
+        reason: The reason, as it was given.
     """
 
     def __init__(self, reason: str) -> None:

@@ -57,13 +57,14 @@ class OutboxWorker:
         deliver: A plain function, called with each message, outside of any transaction. The outbox and the log get
             the class of its exception alone, because errors of mail servers quote mailboxes. It may raise
             `Undeliverable` with a reason, to give the message up at once.
-        batch: The maximum number of messages to claim at once, 1 to 1000.
-        lease: How long other workers cannot claim the messages of a batch; longer than *deliver* takes for the whole
-            batch. After 90 % of it, the rest of the batch is released. Defaults to one minute.
-        max_attempts: The number of attempts after which a message is given up, 1 to 10,000.
-        first_delay: How long a message waits after its first failure; twice as long after each further one. Each delay
-            is varied by up to ±50 % at random. Defaults to 5 seconds.
-        longest_delay: The maximum of this delay before the variation, at most 365 days. Defaults to one hour.
+        batch: The maximum number of messages to claim at once, 1 to 1000. Defaults to 10.
+        lease: How long other workers cannot claim the messages of a batch; more than 0, at most ten years. Choose a
+            time that is longer than *deliver* takes for the whole batch. After 90 % of it, the rest of the batch is
+            released. Defaults to one minute.
+        max_attempts: The number of attempts after which a message is given up, 1 to 10,000. Defaults to 10.
+        first_delay: How long a message waits after its first failure; more than 0, at most *longest_delay*. It doubles
+            with each further failure, and each delay is varied by up to ±50 % at random. Defaults to 5 seconds.
+        longest_delay: The maximum of this delay before the variation; *first_delay* to 365 days. Defaults to one hour.
 
     Attributes:
         counts: The number of messages that this worker has `delivered`, `retried`, `buried` and `released`.
@@ -103,12 +104,14 @@ class OutboxWorker:
         """Claim one batch and deliver it.
 
         Args:
-            stop: Set this event to release the rest of the batch after the current message.
+            stop: Set this event to release the rest of the batch after the current message. Defaults to `None`, which
+                delivers the whole batch.
 
         Returns:
             The number of messages that were claimed; 0 means that no message is due.
 
         Raises:
+            InvalidInput: The function returned a coroutine or a generator.
             RegistrationPersistenceError: The database failed; no message is lost.
         """
         last_start = time.monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
@@ -128,7 +131,8 @@ class OutboxWorker:
         Args:
             stop: Set this event from another thread. A signal handler must start a thread for it, because `Event.set`
                 may wait for a lock that the interrupted thread holds.
-            poll: How long to wait if no message is due, as a `timedelta` or in seconds. Defaults to one second.
+            poll: How long to wait if fewer messages than a full batch are due, as a `timedelta` or in seconds, 0 or
+                more. Defaults to one second.
 
         Raises:
             RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.

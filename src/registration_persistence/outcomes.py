@@ -159,7 +159,7 @@ class WrongCode:
     """The code is wrong. Commit, because the attempt counts only then.
 
     Args:
-        left: The number of further wrong codes that will be judged.
+        left: The number of further wrong codes that will be judged before `LockedOut`.
     """
 
     left: int
@@ -219,7 +219,16 @@ class ImportReport:
 
 
 RegisterOutcome = Registered | Replayed
+"""The outcomes of `RegistrationRepository.register`."""
+
 VerifyOutcome = Verified | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken
+"""The outcomes of `VerificationRepository.verify_by_token`."""
+
 CodeOutcome = VerifyOutcome | WrongCode | LockedOut
+"""The outcomes of `VerificationRepository.verify_by_code`."""
+
 IssueOutcome = Issued | Throttled | NotPending
+"""The outcomes of `VerificationRepository.issue_token` and `VerificationRepository.issue_code`."""
+
 PeekOutcome = TokenUsable | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken
+"""The outcomes of `VerificationRepository.peek_token`."""

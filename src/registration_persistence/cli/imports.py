@@ -47,7 +47,7 @@ def add_commands(commands: Subcommands) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    """Import a file. Every batch is committed by itself; rows of an earlier import are duplicates."""
+    """Import a file. Every batch is committed in its own transaction; rows of an earlier import are duplicates."""
     with needs_extra("cli"):
         from registration_persistence.cli.progress import percentage_bar
     file, rejected = options.file, options.rejected or Path(f"{options.file.stem}.rejected.csv")

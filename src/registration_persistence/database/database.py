@@ -70,8 +70,8 @@ class Database:
         *autocommit* saves. Objects stay readable after the block.
 
         Args:
-            autocommit: Whether each statement commits by itself. Use it for a block with a single repository call; an
-                ORM flush of several statements is not atomic then. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction. Use it for a block with a single
+                repository call; an ORM flush of several statements is not atomic then. Defaults to false.
             read_only: Whether the server rejects writes. Defaults to false.
 
         Raises:
@@ -110,17 +110,17 @@ class Database:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
         It is repeated after `ConnectionLost`, `WriterMoved`, `TransactionConflict` and `LockTimeout`, because nothing
-        was kept, unless *work* committed something by itself. If *idempotent*, it is repeated even then, and also after
-        `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already waited as
-        long as it may. Side effects of *work* outside the database happen in each attempt.
+        was kept, unless *work* committed something explicitly. If *idempotent*, it is repeated even then, and also
+        after `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already
+        waited as long as it may. Side effects of *work* outside the database happen in each attempt.
 
         Args:
             work: The unit of work, called with a new session in each attempt.
             attempts: Maximum number of attempts, 1 or more. Defaults to 3.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
-            autocommit: Whether each statement commits by itself, which saves two round trips. Statements before a
-                failed one are kept then, so *work* must be *idempotent*. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction, which saves two round trips. Statements
+                before a failed one are kept then, so *work* must be *idempotent*. Defaults to false.
 
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
@@ -171,7 +171,7 @@ class Database:
         self.engine.dispose()
 
     def after_fork_in_child(self) -> None:
-        """Let go of the parent's connections and locks without closing them; called in a forked child."""
+        """Drop the parent's connections and locks without closing them; called in a forked child."""
         self._open_connections.after_fork_in_child()
         self.events.after_fork_in_child()
         self.credentials.after_fork_in_child()

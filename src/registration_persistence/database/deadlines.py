@@ -39,7 +39,7 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
             Defaults to 0.5 s.
 
     Raises:
-        TypeError: *limit* is neither a duration nor a Lambda context, or *reserve* is no duration.
+        TypeError: *limit* is neither a duration nor a Lambda context, or *reserve* is not a duration.
         ValueError: *limit* or *reserve* is NaN, or *reserve* is negative.
     """
     outer, own = _remaining.get(), _clock(limit)

@@ -14,7 +14,7 @@ class Forkable(Protocol):
     """An object that must not share sockets or locks with the parent process."""
 
     def after_fork_in_child(self) -> None:
-        """Let go of the parent's sockets and locks without closing them."""
+        """Drop the parent's sockets and locks without closing them."""
 
 
 _forkables: "WeakSet[Forkable]" = WeakSet()
@@ -60,8 +60,8 @@ def around_snapshots(*, before: Callable[[], None], after: Callable[[], None]) -
 def on_sigterm(close: Callable[[], None]) -> None:
     """Call *close* when the process receives SIGTERM, then the handler that was installed before.
 
-    Lambda sends SIGTERM if the function has an extension, and SIGKILL 300 to 500 ms later. Outside the main thread,
-    where Python allows no signal handlers, nothing happens.
+    Lambda sends SIGTERM if the function has an extension, and SIGKILL 300 to 500 ms later. Outside the main thread
+    nothing happens, because Python allows signal handlers only there.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -33,8 +33,8 @@ class OpenConnections:
                 abort(connection)
 
     def after_fork_in_child(self) -> None:
-        """Let go of the parent's connections without closing them, and start with an empty pool."""
-        # The parent's server would obey what the child sends on an inherited socket, for example the ROLLBACK of a
+        """Drop the parent's connections without closing them, and start with an empty pool."""
+        # The parent's server would execute what the child sends on an inherited socket, for example the ROLLBACK of a
         # session that is unwound.
         null = os.open(os.devnull, os.O_RDWR)
         for connection in self._connections:

@@ -69,7 +69,7 @@ def session_scope(*, autocommit: bool = False, read_only: bool = False) -> Abstr
     """Return a session of `get_db()`: a context manager that commits when its block ends, and rolls back if it raises.
 
     Args:
-        autocommit: Whether each statement commits by itself. Defaults to false.
+        autocommit: Whether each statement commits in its own transaction. Defaults to false.
         read_only: Whether the server rejects writes. Defaults to false.
 
     Raises:

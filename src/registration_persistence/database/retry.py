@@ -40,7 +40,7 @@ def retry_cause(error: RegistrationPersistenceError, *, kept: bool, idempotent: 
 
     Args:
         error: The failure.
-        kept: Whether the unit of work committed something by itself before it failed.
+        kept: Whether the unit of work committed something explicitly before it failed.
         idempotent: Whether a repetition changes nothing if an earlier attempt was kept.
     """
     if isinstance(error, CommitOutcomeUnknown):

@@ -41,7 +41,7 @@ def swallowed_error(
     Args:
         session: The session of the block.
         error: SQLAlchemy's refusal of the final commit.
-        autocommit: Whether each statement of the session committed by itself.
+        autocommit: Whether each statement of the session committed in its own transaction.
     """
     if autocommit and error.code == _CONNECTION_INVALIDATED:
         return CommitOutcomeUnknown(

@@ -53,13 +53,14 @@ class _Timeout:
 class DatabaseSettings:
     """The address of the database and the rules for connecting to it; validated when created, immutable.
 
-    A timeout is a `timedelta` or a number of seconds, and reads as seconds.
+    A timeout is a `timedelta` or a number of seconds, at most 2,147,483.647 (24 days), and reads as seconds.
 
     Args:
         host: The cluster's endpoint: a host name or an IP address; in `test` and `local` also a Unix socket.
         port: TCP port, 1 to 65535. Defaults to 5432.
-        name: The name of the database, at most 63 bytes.
+        name: The name of the database, 1 to 63 bytes.
         secret_arn: ARN of the secret that holds `username` and `password`. Region and partition are taken from it.
+            Defaults to `None`, which is valid only with *user* and *password*.
         environment: `prod`, `staging`, `dev`, `test` or `local`. Defaults to `prod`.
         sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `require`.
         ssl_root_cert: Path of the PEM file that the server's certificate is verified against. Defaults to the file
@@ -67,15 +68,15 @@ class DatabaseSettings:
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 or more. Defaults to 5.
-        user: User name, only in `test` and `local`, instead of *secret_arn*.
-        password: Password, only in `test` and `local`, instead of *secret_arn*.
+        user: User name, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
+        password: Password, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
         connect_timeout: Time for all attempts to connect together, 2 s or more. Defaults to 10 s. Inside a `deadline`
             it limits each attempt, and the deadline limits all of them.
-        statement_timeout: Time for one statement; 0 is no limit. Defaults to 15 s, half of API Gateway's 29 s, so that
-            a request can still be answered.
-        lock_timeout: Time that a statement waits for a lock; 0 is no limit. Defaults to 5 s.
+        statement_timeout: Time for one statement, 0 or more; 0 means no limit. Defaults to 15 s, half of API Gateway's
+            29 s, so that a request can still be answered.
+        lock_timeout: Time that a statement waits for a lock, 0 or more; 0 means no limit. Defaults to 5 s.
         idle_in_transaction_timeout: Time after which the server ends a session that a frozen or killed process left
-            inside a transaction, with its locks; 0 is no limit. Defaults to 30 s.
+            inside a transaction, with its locks, 0 or more; 0 means no limit. Defaults to 30 s.
         application_name: Name of the connection in `pg_stat_activity`. Defaults to `registration_persistence`, in
             `from_env` to the name and version of the Lambda function.
 

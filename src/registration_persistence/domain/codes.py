@@ -30,8 +30,11 @@ class Peppers:
 
     Args:
         keys: At least 32 random bytes for each id from 1 to 32767.
-        newest: The id that new codes use; by default the highest. Name the old one until every instance of the service
-            has the new key.
+        newest: The id that new codes use, one of the ids in *keys*. Defaults to the highest. Name the old one until
+            every instance of the service has the new key.
+
+    Attributes:
+        newest: The id of the pepper that new codes use, 1 to 32767.
 
     Raises:
         InvalidInput: There is no pepper, an id is out of range, a key is too short, or *newest* is unknown.
@@ -82,7 +85,12 @@ class Peppers:
         return cls(keys, newest=newest)
 
     def hashes(self, registration_id: UUID, code: str) -> dict[int, bytes]:
-        """Return the hash of *code* for each pepper, by its id; empty hashes if *code* is not six digits."""
+        """Return the hash of *code* for each pepper, by its id; empty hashes if *code* is not six digits.
+
+        Args:
+            registration_id: The registration that the code is for; the same code has another hash in another one.
+            code: The code as it was typed. White space is ignored.
+        """
         digits = "".join(code.split())
         return {
             key_id: hmac.digest(key, registration_id.bytes + digits.encode(), "sha256")

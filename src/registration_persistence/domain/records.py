@@ -16,8 +16,9 @@ class Consent:
     Args:
         purpose: The purpose, 1 to 63 lower-case letters, digits and underscores: `terms`, `newsletter`.
         document_version: The version of the text that was shown, 1 to 64 printable ASCII characters without `@`.
-        granted: Whether the person agreed.
-        source: The place of the decision, 1 to 64 printable ASCII characters without `@`: `web`, `app`.
+        granted: Whether the person agreed. Defaults to true.
+        source: The place of the decision, 1 to 64 printable ASCII characters without `@`: `web`, `app`. Defaults to
+            `web`.
     """
 
     purpose: str
@@ -138,13 +139,13 @@ class ImportRow:
 
     Args:
         email: The address as the person typed it.
-        status: `pending`, `verified` or `active`.
-        profile: A JSON object of at most 8192 bytes.
-        consents: The decisions, at most one for each purpose.
+        status: `pending`, `verified` or `active`. Defaults to `active`.
+        profile: A JSON object of at most 8192 bytes. Defaults to an empty object.
+        consents: The decisions, at most one for each purpose. Defaults to none.
         idempotency_key: A key of 1 to 255 bytes by which the row is recognised if it is imported again. Pending
-            registrations need one; the others are recognised by their mailbox.
-        registered_at: The time of the sign-up, with a time zone; by default now. It is also stored as `verified_at` and
-            `activated_at` if *status* implies them.
+            registrations need one; the others are recognised by their mailbox. Defaults to `None`.
+        registered_at: The time of the sign-up, with a time zone, from 1900 to now. It is also stored as `verified_at`
+            and `activated_at` if *status* implies them. Defaults to `None`, the time of the import.
     """
 
     email: str = field(repr=False)

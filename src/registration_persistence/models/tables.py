@@ -26,7 +26,19 @@ EVENT_PARTITION = r"registration_events_(default|y\d{4}m\d{2})"
 
 
 class RegistrationRow(Base):
-    """A registration, from the sign-up to the erasure; a mailbox may have several, but only one current one."""
+    """A registration, from the sign-up to the erasure; a mailbox may have several, but only one current one.
+
+    Attributes:
+        email_key: The normalised address by which mailboxes are compared; NULL if erased.
+        email_key_rev: The revision of the normalisation rules that made `email_key`.
+        submit_key: The SHA-256 of the idempotency key; NULL without one, and if erased.
+        submit_digest: The SHA-256 of the address, the profile and the consents that were sent with the key; NULL if
+            `submit_key` is.
+        version: The number of changes, from 1; also the `seq` of the newest event.
+        tokens_issued: The number of tokens and codes that were issued so far, for the limit `max_issued`.
+        token_issued_at: The time at which the newest of them was issued, for the limit `min_gap`.
+        expires_at: The time until which the next step must be taken; NULL unless pending or verified.
+    """
 
     __tablename__ = "registrations"
 
@@ -90,7 +102,15 @@ class RegistrationRow(Base):
 
 
 class VerificationTokenRow(Base):
-    """The hash of a token or code that verifies a mailbox; the secret itself is never stored."""
+    """The hash of a token or code that verifies a mailbox; the secret itself is never stored.
+
+    Attributes:
+        secret_hash: The SHA-256 of a token, or the HMAC-SHA-256 of a code.
+        hash_key_id: 0 for a token, whose hash has no key; for a code the id of its pepper, 1 to 32767.
+        attempts: The number of wrong codes that were judged.
+        used_at: The time at which the mailbox was verified with it; NULL before.
+        replaced_at: The time at which a newer token or code replaced it; NULL before.
+    """
 
     __tablename__ = "verification_tokens"
 
@@ -117,7 +137,11 @@ class VerificationTokenRow(Base):
 
 
 class RegistrationConsentRow(Base):
-    """A decision about one version of one document; rows are added and never changed."""
+    """A decision about one version of one document; rows are added and never changed.
+
+    Attributes:
+        seq: The `seq` of the event that recorded the decision, which orders the history.
+    """
 
     __tablename__ = "registration_consents"
 
@@ -141,7 +165,13 @@ class RegistrationConsentRow(Base):
 
 
 class RegistrationEventRow(Base):
-    """An entry of the event log; without personal data, so that it stays after an erasure."""
+    """An entry of the event log; without personal data, so that it stays after an erasure.
+
+    Attributes:
+        seq: The number of the event within its registration, from 1 without gaps.
+        id: The id of the event, which its outbox message has, too.
+        data: Details, for example the names of the fields that were changed.
+    """
 
     __tablename__ = "registration_events"
 
@@ -164,7 +194,15 @@ class RegistrationEventRow(Base):
 
 
 class OutboxRow(Base):
-    """A message that is to be delivered; contains ids only, and is deleted after the delivery."""
+    """A message that is to be delivered; contains ids only, and is deleted after the delivery.
+
+    Attributes:
+        event_id: The id of the event, which is the same in each delivery.
+        payload: A JSON object with `seq`, the number of the event within its registration.
+        available_at: The time from which a worker can claim the message: the end of the lease, or the next attempt.
+        attempts: The number of times that the message was claimed and not released.
+        dead_at: The time at which the message became a dead letter; NULL before.
+    """
 
     __tablename__ = "outbox"
 

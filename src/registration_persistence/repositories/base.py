@@ -32,8 +32,8 @@ class Repository:
 
     Args:
         session: A session of `Database.session`.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
     def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:

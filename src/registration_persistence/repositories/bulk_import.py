@@ -54,21 +54,22 @@ def bulk_import(
     """Store registrations from another system, each with its consents and an event; never commits.
 
     Each *batch* of rows is one statement, and rows are read from the stream when they are needed. In a transaction the
-    import is all or nothing. In an `autocommit` session each batch is kept by itself, and an import of the same rows
-    continues after the last batch, because the rows that are stored already are duplicates.
+    import is all or nothing. In an `autocommit` session each batch is committed in its own transaction, and an import
+    of the same rows continues after the last batch, because the rows that are stored already are duplicates.
 
     A pending registration gets no token; `VerificationRepository.issue_token` creates one when the mail is sent.
 
     Args:
         session: A session of `Database.session`.
         rows: A stream of any length.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
-        ttl: The time for which pending and verified rows stay open; more than 0, at most ten years.
-        announce: Whether to add a message `registration.imported` to the outbox for each row.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        ttl: The time for which pending and verified rows stay open, as a `timedelta` or in seconds; more than 0, at
+            most ten years. Defaults to 30 days.
+        announce: Whether to add a message `registration.imported` to the outbox for each row. Defaults to false.
         on_skipped: Called for each row that was not stored, with its number, from 1, and the reason; never with the
-            row itself.
-        batch: The number of rows in a statement, 1 to 10,000.
+            row itself. Defaults to no call.
+        batch: The number of rows in a statement, 1 to 10,000. Defaults to 1000.
 
     Returns:
         The number of rows that were inserted, duplicates and rejected, with the reasons.

@@ -23,9 +23,9 @@ class ConsentRepository(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
-        purposes: The purposes that are known; by default every purpose of a valid form.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        purposes: The known purposes. Defaults to `None`, which allows every purpose of a valid form.
     """
 
     def __init__(

@@ -20,8 +20,9 @@ class EventRepository(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: Not used, because reading adds no event.
-        correlation_id: Not used, because reading adds no event.
+        actor: For a uniform constructor; reading adds no event. `user`, `system` or `admin:<id>`. Defaults to `user`.
+        correlation_id: For a uniform constructor; reading adds no event. 1 to 128 printable ASCII characters without
+            `@`. Defaults to `None`.
     """
 
     @redact_traceback
@@ -30,8 +31,9 @@ class EventRepository(Repository):
 
         Args:
             registration_id: The registration; an unknown one has no events.
-            after: The `seq` of the event to continue after, for a registration with more than *limit* events.
-            limit: The largest number of events, 1 to 1000.
+            after: The `seq` of the event to continue after, 0 or more, for a registration with more than *limit*
+                events. Defaults to 0, which begins with the first event.
+            limit: The largest number of events, 1 to 1000. Defaults to 100.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.

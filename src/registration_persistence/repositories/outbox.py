@@ -29,8 +29,9 @@ class OutboxRepository(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: Not used, because messages add no event.
-        correlation_id: Not used, because messages add no event.
+        actor: For a uniform constructor; messages add no event. `user`, `system` or `admin:<id>`. Defaults to `user`.
+        correlation_id: For a uniform constructor; messages add no event. 1 to 128 printable ASCII characters without
+            `@`. Defaults to `None`.
     """
 
     @redact_traceback
@@ -38,9 +39,9 @@ class OutboxRepository(Repository):
         """Lease the messages that are due, the oldest first; any number of workers may call it at the same time.
 
         Args:
-            limit: The largest number of messages, 1 to 1000.
-            lease: The time for which no other worker gets them; more than 0, at most ten years. Choose a time that is
-                longer than the delivery of all of them.
+            limit: The largest number of messages, 1 to 1000. Defaults to 10.
+            lease: The time for which no other worker gets them, as a `timedelta` or in seconds; more than 0, at most
+                ten years. Choose a time that is longer than the delivery of all of them. Defaults to 1 minute.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
@@ -74,7 +75,7 @@ class OutboxRepository(Repository):
         Args:
             message: The message, as `claim` returned it.
             reason: The reason of the failure, 1 to 200 letters, digits and `_.:-`, for example `smtp:421`.
-            delay: The time until the next attempt; 0 to ten years.
+            delay: The time until the next attempt, as a `timedelta` or in seconds; 0 to ten years.
 
         Returns:
             False if the lease had ended and another worker has claimed, delivered or buried the message; then nothing
@@ -123,7 +124,7 @@ class OutboxRepository(Repository):
         """Return the dead letters, the oldest first.
 
         Args:
-            limit: The largest number of messages, 1 to 1000.
+            limit: The largest number of messages, 1 to 1000. Defaults to 100.
 
         Raises:
             InvalidInput: *limit* is not valid; nothing was sent.

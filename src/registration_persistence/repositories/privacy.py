@@ -28,8 +28,8 @@ class PrivacyRepository(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:

@@ -43,9 +43,9 @@ class RegistrationRepository(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
-        purposes: The purposes of consents that are known; by default every purpose of a valid form.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        purposes: The known purposes of consents. Defaults to `None`, which allows every purpose of a valid form.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class RegistrationRepository(Repository):
 
         Args:
             email: The address as the person typed it.
-            profile: A JSON object of at most 8192 bytes.
-            consents: The decisions, at most one for each purpose.
-            idempotency_key: 1 to 255 bytes that the client sends again if it repeats the request.
-            ttl: The time for which the registration may stay pending; more than 0, at most ten years.
-            token_ttl: The time for which the token can be used; more than 0, at most ten years.
+            profile: A JSON object of at most 8192 bytes. Defaults to an empty object.
+            consents: The decisions, at most one for each purpose. Defaults to none.
+            idempotency_key: 1 to 255 bytes that the client sends again if it repeats the request. Defaults to none.
+            ttl: How long it may stay pending, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 7 days.
+            token_ttl: How long the token works, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 1 day.
 
         Returns:
             `Registered`, or `Replayed` if the idempotency key was used before with the same payload.
@@ -125,7 +125,7 @@ class RegistrationRepository(Repository):
 
         Args:
             registration_id: The registration.
-            expected_version: The version that the decision is based on; `None` if only the status matters.
+            expected_version: The version that the decision is based on, 1 or more. Defaults to any version.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
@@ -150,7 +150,7 @@ class RegistrationRepository(Repository):
         Args:
             registration_id: The registration; pending, verified or active.
             patch: Fields of the first level of the profile, with their new values.
-            expected_version: The version that the decision is based on; `None` if only the status matters.
+            expected_version: The version that the decision is based on, 1 or more. Defaults to any version.
 
         Raises:
             InvalidProfile, InvalidInput: An argument is not valid; nothing was sent.
@@ -181,8 +181,8 @@ class RegistrationRepository(Repository):
 
         Args:
             registration_id: The registration.
-            reason: `user`, `admin` or `superseded`.
-            expected_version: The version that the decision is based on; `None` if only the status matters.
+            reason: `user`, `admin` or `superseded`. Defaults to `user`.
+            expected_version: The version that the decision is based on, 1 or more. Defaults to any version.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
@@ -232,9 +232,9 @@ class RegistrationRepository(Repository):
         Every page costs the same. If few registrations have *status*, the server reads the others to find them.
 
         Args:
-            status: Only registrations with this status; `None` for all.
-            after: The `next_cursor` of the previous page; `None` for the first page.
-            limit: The largest number of registrations on a page, 1 to 1000.
+            status: Only registrations with this status. Defaults to `None`, for all.
+            after: The `next_cursor` of the previous page. Defaults to `None`, for the first page.
+            limit: The largest number of registrations on a page, 1 to 1000. Defaults to 50.
 
         Raises:
             InvalidCursor: *after* is not a cursor of this method; nothing was sent.

@@ -23,8 +23,8 @@ class Retention(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
@@ -37,7 +37,7 @@ class Retention(Repository):
         Nothing depends on it in time, because a lapsed registration counts as expired already.
 
         Args:
-            limit: The largest number of registrations, 1 to 10,000.
+            limit: The largest number of registrations, 1 to 10,000. Defaults to 1000.
 
         Returns:
             The number of registrations that were expired.
@@ -57,7 +57,7 @@ class Retention(Repository):
 
         Args:
             before: A moment with a time zone.
-            limit: The largest number of registrations, 1 to 10,000.
+            limit: The largest number of registrations, 1 to 10,000. Defaults to 1000.
 
         Returns:
             The number of registrations that were deleted.
@@ -76,7 +76,7 @@ class Retention(Repository):
 
         Args:
             before: A moment with a time zone.
-            limit: The largest number of tokens, 1 to 10,000.
+            limit: The largest number of tokens, 1 to 10,000. Defaults to 1000.
 
         Returns:
             The number of tokens that were deleted.

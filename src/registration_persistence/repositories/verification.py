@@ -44,9 +44,9 @@ class VerificationRepository(Repository):
 
     Args:
         session: A session of `Database.session`.
-        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`.
-        correlation_id: A string that links the events to a trace or a request; not personal data.
-        peppers: The keys that codes are hashed with; required by `issue_code` and `verify_by_code`.
+        actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
+        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        peppers: The keys of the hashes of codes; `issue_code` and `verify_by_code` need them. Defaults to `None`.
     """
 
     def __init__(
@@ -75,10 +75,12 @@ class VerificationRepository(Repository):
 
         Args:
             registration_id: The registration.
-            min_gap: The shortest time since the previous token or code, the token of `register` included; 0 for none.
+            min_gap: The shortest time since the previous token or code, the token of `register` included, as a
+                `timedelta` or in seconds; 0 to ten years. Defaults to 1 minute.
             max_issued: The largest number of tokens and codes of a registration, the token of `register` included; 1
-                to 1000.
-            ttl: The time for which the token can be used; more than 0, at most ten years.
+                to 1000. Defaults to 5.
+            ttl: The time for which the token can be used, as a `timedelta` or in seconds; more than 0, at most ten
+                years. Defaults to 1 day.
 
         Returns:
             `Issued`; `Throttled` if it is too early or too often; `NotPending`. Only `Issued` changes anything.
@@ -111,10 +113,12 @@ class VerificationRepository(Repository):
 
         Args:
             registration_id: The registration.
-            min_gap: The shortest time since the previous token or code, the token of `register` included; 0 for none.
+            min_gap: The shortest time since the previous token or code, the token of `register` included, as a
+                `timedelta` or in seconds; 0 to ten years. Defaults to 1 minute.
             max_issued: The largest number of tokens and codes of a registration, the token of `register` included; 1
-                to 1000.
-            ttl: The time for which the code can be used; more than 0, at most ten years.
+                to 1000. Defaults to 5.
+            ttl: The time for which the code can be used, as a `timedelta` or in seconds; more than 0, at most ten
+                years. Defaults to 10 minutes.
 
         Returns:
             `Issued`; `Throttled` if it is too early or too often; `NotPending`. Only `Issued` changes anything.
@@ -158,8 +162,8 @@ class VerificationRepository(Repository):
 
         Args:
             token: The token from the link.
-            ttl: The time for which the registration may stay verified without becoming active; more than 0, at most
-                ten years.
+            ttl: The time for which the registration may stay verified without becoming active, as a `timedelta` or in
+                seconds; more than 0, at most ten years. Defaults to 30 days.
 
         Returns:
             `Verified`; `AlreadyVerified` if the link was opened before; `TokenExpired`; `EmailTaken`; `TokenUnknown`,
@@ -196,9 +200,9 @@ class VerificationRepository(Repository):
         Args:
             registration_id: The registration.
             code: The code as it was typed. White space is ignored; text other than six digits is a wrong code.
-            max_attempts: The number of wrong codes after which even the right code is rejected, 1 to 100.
-            ttl: The time for which the registration may stay verified without becoming active; more than 0, at most
-                ten years.
+            max_attempts: The number of wrong codes after which the right code is rejected, 1 to 100. Defaults to 5.
+            ttl: The time for which the registration may stay verified without becoming active, as a `timedelta` or in
+                seconds; more than 0, at most ten years. Defaults to 30 days.
 
         Returns:
             `Verified`; `AlreadyVerified` if the code that verified the mailbox is sent again; `WrongCode`; `LockedOut`;

@@ -34,6 +34,10 @@ class LocalCluster:
     Attributes:
         primary: The server that accepts writes; `fail_over` replaces it.
         endpoint: The proxy to which clients connect; it can also close connections and lose replies.
+
+    Raises:
+        LocalServerError: Neither the system nor the extra `local` has a PostgreSQL server; or, when the block is
+            entered, the server does not start.
     """
 
     primary: LocalPostgres
@@ -93,7 +97,8 @@ class LocalCluster:
 
         Args:
             switch_after: Time from the crash until the endpoint points to the new primary, like the delay of a DNS
-                change, as a `timedelta` or in seconds; 3 s by default. It is longer if the promotion takes longer.
+                change, as a `timedelta` or in seconds, 0 or more; 3 s by default. It is longer if the promotion takes
+                longer.
 
         Returns:
             The seconds during which the endpoint refused connections.
@@ -115,7 +120,7 @@ class LocalCluster:
         """Stop the primary, which ends every session, and start it again.
 
         Args:
-            down_for: Time between stop and start, as a `timedelta` or in seconds; 0.5 s by default.
+            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 or more; 0.5 s by default.
         """
         self.endpoint.stop_accepting()
         self.primary.stop()
@@ -131,6 +136,9 @@ class LocalCluster:
 
         Returns:
             A context manager that yields the number of held slots.
+
+        Raises:
+            ValueError: *leave* is negative.
         """
         if leave < 0:
             raise ValueError(f"leave is {leave}: expected 0 or more")

@@ -11,7 +11,7 @@ class FakeLambdaContext:
     """The part of Lambda's context object that handlers use; its time starts to run when it is created.
 
     Args:
-        timeout: Timeout of the invocation, as a `timedelta` or in seconds; 30 s by default.
+        timeout: Timeout of the invocation, as a `timedelta` or in seconds, 0 or more; 30 s by default.
         function_name: Name of the Lambda function; `function` by default.
         aws_request_id: Id of the invocation; a random UUID by default.
         clock: Returns the current time in seconds; `time.monotonic` by default.

@@ -27,13 +27,16 @@ class LambdaProcess:
     Args:
         handler: `path/to/file.py:function` or `module:function`; it is called with an event and a context.
         environment: Environment variables that are added to those of this process; none by default.
-        timeout: Timeout of the function, as a `timedelta` or in seconds; 29 s by default. An invocation that exceeds
-            it is killed with its process.
+        timeout: Timeout of the function, as a `timedelta` or in seconds, 0 or more; 29 s by default. An invocation that
+            exceeds it is killed with its process.
 
     Attributes:
         name: Name of the function, the value of `AWS_LAMBDA_FUNCTION_NAME`. It is also the default of
             `AWS_SDK_UA_APP_ID`, by which `LocalSecretsManager.calls_of` finds the calls of the process.
         seconds: Duration of the last invocation in seconds, measured in the process.
+
+    Raises:
+        ValueError: *handler* does not name a module and a function.
     """
 
     def __init__(self, handler: str, *, environment: Mapping[str, str] | None = None, timeout: Duration = 29.0) -> None:
@@ -77,7 +80,7 @@ class LambdaProcess:
         """Wait until the handler is loaded; return at once if it is loaded already.
 
         Args:
-            timeout: Limit of the wait, as a `timedelta` or in seconds; 60 s by default.
+            timeout: Limit of the wait, as a `timedelta` or in seconds, 0 or more; 60 s by default.
 
         Raises:
             LocalServerError: The handler could not be loaded in time; the message has the output of the process.
@@ -132,8 +135,8 @@ class LambdaProcess:
         """Return what the handler returns for the event of `start`.
 
         Args:
-            timeout: Limit of the wait, as a `timedelta` or in seconds; `None`, the default, waits until the function's
-                timeout.
+            timeout: Limit of the wait, as a `timedelta` or in seconds, 0 or more; `None`, the default, waits until the
+                function's timeout.
 
         Raises:
             InvocationFailed: The handler raised an exception, exceeded the function's timeout, or its process ended.
@@ -168,7 +171,7 @@ class LambdaProcess:
         """Freeze the process, and thaw it after *duration*.
 
         Args:
-            duration: Length of the freeze, as a `timedelta` or in seconds.
+            duration: Length of the freeze, as a `timedelta` or in seconds, 0 or more.
         """
         self.pause()
         try:
@@ -184,7 +187,7 @@ class LambdaProcess:
         """End the process with SIGTERM as Lambda does, and return its exit code; also if it has ended already.
 
         Args:
-            grace: Time until SIGKILL follows, as a `timedelta` or in seconds; 2 s by default.
+            grace: Time until SIGKILL follows, as a `timedelta` or in seconds, 0 or more; 2 s by default.
         """
         return self._process.terminate(in_seconds(grace))
 

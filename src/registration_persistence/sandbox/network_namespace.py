@@ -27,6 +27,10 @@ class IsolatedNetwork:
     Threads and processes that this thread starts in the block are in the namespace, too; others are not, so servers
     must be started in the block. The namespace and the rest of the machine cannot reach each other. It needs Linux,
     root, `ip` and `iptables`.
+
+    Raises:
+        LocalServerError: When the block is entered: this machine does not support network namespaces, or a command
+            failed.
     """
 
     def __init__(self) -> None:

@@ -111,6 +111,7 @@ class LocalPostgres:
 
         Raises:
             LocalServerError: The server does not start; the message has its log.
+            RuntimeError: The server is not open.
         """
         self._control("-o", f"-c port={self.server.port}", "start")
 
@@ -118,7 +119,12 @@ class LocalPostgres:
         """Stop the server and keep its data.
 
         Args:
-            mode: See `StopMode`; `fast` by default.
+            mode: `fast` ends the sessions and shuts down; `immediate` is a crash, after which the server recovers
+                from its WAL. Defaults to `fast`.
+
+        Raises:
+            LocalServerError: The server does not stop; the message has its log.
+            RuntimeError: The server is not open.
         """
         self._control("-m", mode, "stop")
 
@@ -126,15 +132,25 @@ class LocalPostgres:
         """Stop the server and start it again.
 
         Args:
-            mode: See `StopMode`; `fast` by default.
-            down_for: Time between stop and start, as a `timedelta` or in seconds; 0 by default.
+            mode: `fast` ends the sessions and shuts down; `immediate` is a crash, after which the server recovers
+                from its WAL. Defaults to `fast`.
+            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 or more. Defaults to 0.
+
+        Raises:
+            LocalServerError: The server does not stop or does not start; the message has its log.
+            RuntimeError: The server is not open.
         """
         self.stop(mode)
         time.sleep(in_seconds(down_for))
         self.start()
 
     def promote(self) -> None:
-        """Promote a standby to a primary; return when it accepts writes."""
+        """Promote a standby to a primary; return when it accepts writes.
+
+        Raises:
+            LocalServerError: The server is not a standby, or the promotion failed; the message has its log.
+            RuntimeError: The server is not open.
+        """
         self._control("promote")
 
     def configure(self, **settings: str | None) -> None:

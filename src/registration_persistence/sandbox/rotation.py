@@ -35,10 +35,10 @@ def rotate(
         server: The server of the login, with the superuser or with an admin that may change both users.
         secrets_manager: The Secrets Manager that holds the secret.
         arn: ARN of the secret, a JSON object with `username` and `password`; its other keys are kept.
-        style: See `RotationStyle`; `single` by default. With `alternating` the other user is created if it does not
-            exist, as a member of the first.
-        pause_in_window: Length of the rotation window, as a `timedelta` or in seconds; 0 by default. A function is
-            called instead, in the window.
+        style: `single` changes the user's password; `alternating` switches between the users `NAME` and `NAME_clone`,
+            and creates the clone as a member of `NAME` if it does not exist. Defaults to `single`.
+        pause_in_window: Length of the rotation window, as a `timedelta` or in seconds, 0 or more. A function is called
+            instead, in the window. Defaults to 0.
 
     Raises:
         ValueError: *style* is neither of the two.

@@ -140,9 +140,10 @@ class LocalSecretsManager:
         """Disturb every call until the block ends, except the calls of this object.
 
         Args:
-            kind: See `OutageKind`; `down` by default.
-            delay: Delay of a `slow` answer, as a `timedelta` or in seconds; 10 s by default. The answer comes at the
-                latest when the block ends.
+            kind: `down` answers 503; `throttled` answers 400 with a ThrottlingException; `slow` answers correctly but
+                late. Defaults to `down`.
+            delay: Delay of a `slow` answer, as a `timedelta` or in seconds, 0 or more. The answer comes at the latest
+                when the block ends. Defaults to 10 s.
 
         Raises:
             ValueError: *kind* is not an `OutageKind`.

@@ -17,8 +17,8 @@ def wait_until(
     Args:
         condition: Function without arguments, called at least once.
         what: The condition in words, for the error message: "the standby is connected".
-        timeout: Limit of the wait, as a `timedelta` or in seconds; 10 s by default.
-        interval: Pause between two calls, as a `timedelta` or in seconds; 0.01 s by default.
+        timeout: Limit of the wait, as a `timedelta` or in seconds, 0 or more; 10 s by default.
+        interval: Pause between two calls, as a `timedelta` or in seconds, 0 or more; 0.01 s by default.
 
     Raises:
         LocalServerError: *condition* is still false after *timeout*.

@@ -95,7 +95,14 @@ def downgrade(database: Database, revision: str, *, owner_role: str | None = Non
 
 
 def current(database: Database) -> str | None:
-    """Return the revision of the database, or `None` before the first one."""
+    """Return the revision of the database, or `None` before the first one.
+
+    Args:
+        database: The database to read.
+
+    Raises:
+        RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
+    """
     with database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

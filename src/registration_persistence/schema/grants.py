@@ -77,6 +77,11 @@ def apply_grants(connection: Connection, *, logins: Sequence[str] = ()) -> None:
     Args:
         connection: A connection with the privileges of the tables' owner, in a transaction.
         logins: Roles from which every privilege on these tables is revoked, in addition to PUBLIC and the groups.
+            Defaults to none.
+
+    Raises:
+        RegistrationPersistenceError: A statement failed with one of the errors of `Database.session`.
+        sqlalchemy.exc.SQLAlchemyError: Another error of a statement, for example because a login does not exist.
     """
     groups = connection.scalars(_EXISTING_GROUPS, {"groups": [READ_WRITE_ROLE, MONITORING_ROLE]}).all()
     if READ_WRITE_ROLE not in groups:

@@ -16,7 +16,7 @@ class RoundTripCounter(TcpProxy):
     Args:
         host: Host name or address of the server.
         port: TCP port of the server.
-        latency: Delay of the data that the client sends, as a `timedelta` or in seconds; 0 by default.
+        latency: Delay of the data that the client sends, as a `timedelta` or in seconds, 0 or more; 0 by default.
 
     Attributes:
         port: TCP port of the proxy, on 127.0.0.1, without TLS.
@@ -36,7 +36,13 @@ class RoundTripCounter(TcpProxy):
         return counted
 
     def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:  # noqa: ARG002 the proxy's signature
-        """Count a round trip if the client begins one, and delay what the client sends."""
+        """Count a round trip if the client begins one, and delay the data of the client.
+
+        Args:
+            data: The bytes that are about to be forwarded.
+            from_client: Whether the client has sent them; otherwise the server has.
+            is_turn: Whether the other side was the last to send bytes on this connection.
+        """
         if from_client:
             with self._count_lock:
                 self._round_trips += is_turn

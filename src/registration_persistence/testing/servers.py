@@ -33,7 +33,9 @@ def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
     """Start a server, or connect to the named one; a server that was started is stopped at the end of the block.
 
     Args:
-        kind: See `ServerKind`; `None`, the default, takes the first kind that is available, in that order.
+        kind: `named` is the server of `TEST_POSTGRES_URL`, `container` starts PostgreSQL in a container, `system` uses
+            the programs of the system, and `embedded` those of the extra `local`. Defaults to `None`, which takes the
+            first kind that is available, in this order.
 
     Raises:
         ServerMissing: There is no server of this kind.

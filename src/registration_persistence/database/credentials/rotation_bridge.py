@@ -47,7 +47,7 @@ class RotationBridge(CredentialSource):
 
     - **cold**: it has not been read. The first connection reads `AWSCURRENT` with one call.
     - **current**: the cached `AWSCURRENT` version is used. It is read again after *max_age* at most.
-    - **adopted**: in the rotation window the server wants the password that only `AWSPENDING` holds. After the server
+    - **adopted**: in the rotation window the server expects the password that only `AWSPENDING` holds. After the server
       has rejected the current version, both are read, and the accepted credentials are used until `AWSCURRENT` changes.
     - **stale**: `AWSCURRENT` could not be read again. The last good value stays in use, and one warning is logged.
 
@@ -146,7 +146,7 @@ class RotationBridge(CredentialSource):
                     self._cache = self._new_cache(self._read_current("restore"))
 
     def after_fork_in_child(self) -> None:
-        """Keep the credentials, and let go of the clients, sockets and locks that the parent process may use."""
+        """Keep the credentials, and drop the clients, sockets and locks that the parent process may use."""
         self._lock = RLock()
         self._cache = None
         self._reader.after_fork_in_child()

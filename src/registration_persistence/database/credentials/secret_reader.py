@@ -143,7 +143,7 @@ def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:
 
 
 def _is_permanent(response: Mapping[str, Any]) -> bool:
-    """Return whether a retry cannot help: the secret, the permission or the key is missing, and it is no throttling."""
+    """Return whether a retry cannot help: a client error other than throttling, such as a missing permission."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in _CLIENT_ERROR_STATUSES and response.get("Error", {}).get("Code") not in _THROTTLING_ERRORS
 
@@ -160,7 +160,7 @@ def _parse(response: Mapping[str, Any], arn: str, stage: Stage) -> Secret | Malf
 
 
 def _json_value(text: str) -> Any:
-    """Return the value of a JSON text, or `None` if *text* is no JSON."""
+    """Return the value of a JSON text, or `None` if *text* is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -168,7 +168,7 @@ def _json_value(text: str) -> Any:
 
 
 def _problem_of(text: str | None, value: Any) -> str | None:
-    """Return why *value*, parsed from *text*, is no user name and password; `None` if it is."""
+    """Return why *value*, parsed from *text*, is not a user name and a password; `None` if it is."""
     if text is None:
         return "is binary"
     if not text.strip():

@@ -44,7 +44,11 @@ class CredentialSource(ABC):
         return math.inf
 
     def on_accepted(self, credentials: Credentials) -> None:  # noqa: ARG002 a source that remembers uses it
-        """Called after the server accepted *credentials*; by default nothing happens."""
+        """Called after the server accepted *credentials*; by default nothing happens.
+
+        Args:
+            credentials: The credentials of the login that succeeded.
+        """
         return
 
     def refresh(self) -> None:
@@ -55,7 +59,7 @@ class CredentialSource(ABC):
         return
 
     def after_fork_in_child(self) -> None:
-        """Let go of locks and sockets that the parent process may use; by default nothing happens."""
+        """Drop locks and sockets that the parent process may use; by default nothing happens."""
         return
 
 
