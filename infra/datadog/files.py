@@ -10,7 +10,7 @@ from typing import Any
 from datadog.marks import marked_dashboard, marked_monitor
 from datadog.monitor_rules import monitor_rule_problems
 from datadog.placeholders import PlaceholderValues, render
-from datadog.problems import InvalidInput, shown
+from datadog.problems import InvalidInput, as_json
 from datadog.schema_check import payload_problems
 
 KINDS = ("monitor", "dashboard")
@@ -64,7 +64,7 @@ def _read_resource(kind: str, path: Path, values: PlaceholderValues, problems: l
     """Yield the resource in the file *path*, or nothing if the file has *problems*."""
     found: list[str] = []
     if not _FILE_NAME.fullmatch(path.stem):
-        found.append(f"the name is {shown(path.stem)}: expected a-z, 0-9 and single hyphens, because it becomes a tag")
+        found.append(f"the name is {as_json(path.stem)}: expected a-z, 0-9 and single hyphens, because it becomes a tag")
     body: Any = None
     try:
         body = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
