@@ -6,7 +6,7 @@ from typing import Any
 
 from registration_infra import EnvironmentConfig
 
-from datadog.problems import InvalidInput, child_key, as_json
+from datadog.problems import InvalidInput, as_json, child_key
 
 PlaceholderValues = Mapping[str, str | float]
 

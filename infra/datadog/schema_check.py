@@ -24,9 +24,10 @@ from datadog_api_client.model_utils import (
 from datadog_api_client.v1.model.dashboard import Dashboard
 from datadog_api_client.v1.model.monitor import Monitor
 
-from datadog.problems import child_key, as_json
+from datadog.kinds import Kind
+from datadog.problems import as_json, child_key
 
-_MODELS: Mapping[str, Any] = {"monitor": Monitor, "dashboard": Dashboard}
+_MODELS: Mapping[Kind, Any] = {"monitor": Monitor, "dashboard": Dashboard}
 _KIND_KEYS = ("type", "data_source")
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {float: (int, float), datetime: (str,)}
 _TYPE_NAMES: Mapping[Any, str] = {
@@ -41,7 +42,7 @@ _TYPE_NAMES: Mapping[Any, str] = {
 }
 
 
-def payload_problems(kind: str, body: Any) -> list[str]:
+def payload_problems(kind: Kind, body: Any) -> list[str]:
     """Return the problems of *body*, first those of our check, and if it has none, those of the client.
 
     Args:

@@ -11,7 +11,7 @@ _TABLES: Mapping[str, type[Table]] = {"aurora": AuroraConfig, "existing": Existi
 
 
 def provisions_aurora(values: Mapping[str, Any]) -> bool:
-    """Return `provision_aurora`; if it is missing or invalid, return false if the table [existing] is set, else true."""
+    """Return `provision_aurora`; if it is missing or invalid, whether the table [existing] is missing."""
     answer = values.get("provision_aurora")
     return answer if isinstance(answer, bool) else values.get("existing") is None
 
