@@ -64,9 +64,8 @@ def _read_resource(kind: Kind, path: Path, values: PlaceholderValues, problems: 
     """Yield the resource in the file *path*, or nothing if the file has *problems*."""
     found: list[str] = []
     if not _FILE_NAME.fullmatch(path.stem):
-        found.append(
-            f"the name is {as_json(path.stem)}: expected a-z, 0-9 and single hyphens, because it becomes a tag"
-        )
+        expected = "expected a-z, 0-9 and single hyphens, because it becomes a tag"
+        found.append(f"the name is {as_json(path.stem)}: {expected}")
     body: Any = None
     try:
         body = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)

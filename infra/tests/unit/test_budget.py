@@ -3,7 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registration_infra.budget import MAX_CONNECTIONS_PER_ENVIRONMENT, RESERVED, RESERVES, connections_of, max_connections
+from registration_infra.budget import (
+    MAX_CONNECTIONS_PER_ENVIRONMENT,
+    RESERVED,
+    RESERVES,
+    connections_of,
+    max_connections,
+)
 
 CAPACITIES = st.integers(2, 512).map(lambda halves: halves / 2)
 
