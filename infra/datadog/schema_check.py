@@ -2,10 +2,10 @@
 
 The client's own validation reports too little. With version 2.62 it raises an error for a wrong type and a missing
 key, and it stops at the first one. It sends unknown keys, read-only keys and unknown values of an enumeration without
-an error. In a list, such as the widgets of a dashboard, it reports nothing at all. The stand-in API of the tests
-stores whatever arrives, so a round trip does not show these problems either. `schema_problems` therefore compares the
-payload with the public description of the models: `attribute_map`, `openapi_types`, `allowed_values`,
-`read_only_vars`, the signatures and `composed_model_input_classes`.
+an error. In a list, such as the widgets of a dashboard, it reports nothing, or an error that names no place. The
+stand-in API of the tests stores whatever arrives, so a round trip does not show these problems either.
+`schema_problems` therefore compares the payload with the public description of the models: `attribute_map`,
+`openapi_types`, `allowed_values`, `read_only_vars`, the signatures and `composed_model_input_classes`.
 """
 
 import inspect
