@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from registration_infra import ENVIRONMENTS, EnvironmentConfig, InfraConfigError, load
-from registration_infra.migrate_client import InvocationFailed, invoke
+from registration_infra.migrate_client import Action, InvocationFailed, invoke
 
 _INFRA = Path(__file__).parent
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -142,7 +142,7 @@ def _cdk(command: str, config: EnvironmentConfig, *arguments: str) -> None:
         raise StepFailed(f"cdk {command} for {config.name} failed with exit code {run.returncode}: see above")
 
 
-def _migrate(config: EnvironmentConfig, action: str, *, command: str) -> None:
+def _migrate(config: EnvironmentConfig, action: Action, *, command: str) -> None:
     if not config.provision_aurora:
         _print(
             config,

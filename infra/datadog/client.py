@@ -1,7 +1,7 @@
 """Requests for the monitors and dashboards of one environment."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from datadog_api_client import ApiClient
 from datadog_api_client.model_utils import model_to_dict
@@ -12,6 +12,7 @@ from datadog_api_client.v1.model.monitor import Monitor
 from datadog_api_client.v1.model.monitor_update_request import MonitorUpdateRequest
 
 from datadog.files import Resource
+from datadog.kinds import Kind
 from datadog.marks import dashboard_file, monitor_file, owner_tags
 
 _PAGE_SIZE = 100
@@ -42,13 +43,22 @@ class DatadogClient:
         self.environment = environment
         self.request = ""
 
-    def owned(self, kind: str) -> dict[str, list[Existing]]:
+    def owned(self, kind: Kind) -> dict[str, list[Existing]]:
         """Return our monitors or dashboards by file name. If someone cloned one, its file has more than one entry."""
         self.request = f"to list the {kind}s"
         found: dict[str, list[Existing]] = {}
-        for name, existing in self._owned_monitors() if kind == "monitor" else self._owned_dashboards():
+        for name, existing in self._owned(kind):
             found.setdefault(name, []).append(existing)
         return found
+
+    def _owned(self, kind: Kind) -> Iterator[tuple[str, Existing]]:
+        match kind:
+            case "monitor":
+                return self._owned_monitors()
+            case "dashboard":
+                return self._owned_dashboards()
+            case _:
+                assert_never(kind)
 
     def _owned_monitors(self) -> Iterator[tuple[str, Existing]]:
         tags = ",".join(owner_tags(self.environment))
@@ -70,24 +80,33 @@ class DatadogClient:
     def create(self, resource: Resource) -> None:
         """Create *resource*."""
         self.request = f"to create {resource.kind} {resource.name}"
-        if resource.kind == "monitor":
-            self._monitors.create_monitor(Monitor(**resource.body, _spec_property_naming=True))
-        else:
-            self._dashboards.create_dashboard(Dashboard(**resource.body, _spec_property_naming=True))
+        match resource.kind:
+            case "monitor":
+                self._monitors.create_monitor(Monitor(**resource.body, _spec_property_naming=True))
+            case "dashboard":
+                self._dashboards.create_dashboard(Dashboard(**resource.body, _spec_property_naming=True))
+            case _:
+                assert_never(resource.kind)
 
     def update(self, existing: Existing, resource: Resource) -> None:
         """Change *existing* into *resource*. It keeps its id and its history."""
         self.request = f"to update {resource.kind} {resource.name}"
-        if resource.kind == "monitor":
-            body = MonitorUpdateRequest(**resource.body, _spec_property_naming=True)
-            self._monitors.update_monitor(existing.id, body)
-        else:
-            self._dashboards.update_dashboard(existing.id, Dashboard(**resource.body, _spec_property_naming=True))
+        match resource.kind:
+            case "monitor":
+                body = MonitorUpdateRequest(**resource.body, _spec_property_naming=True)
+                self._monitors.update_monitor(existing.id, body)
+            case "dashboard":
+                self._dashboards.update_dashboard(existing.id, Dashboard(**resource.body, _spec_property_naming=True))
+            case _:
+                assert_never(resource.kind)
 
-    def delete(self, kind: str, name: str, existing: Existing) -> None:
+    def delete(self, kind: Kind, name: str, existing: Existing) -> None:
         """Delete *existing*, whose file *name* was removed."""
         self.request = f"to delete {kind} {name}"
-        if kind == "monitor":
-            self._monitors.delete_monitor(existing.id)
-        else:
-            self._dashboards.delete_dashboard(existing.id)
+        match kind:
+            case "monitor":
+                self._monitors.delete_monitor(existing.id)
+            case "dashboard":
+                self._dashboards.delete_dashboard(existing.id)
+            case _:
+                assert_never(kind)

@@ -15,7 +15,7 @@ from datadog.client import DatadogClient
 from datadog.connection import KEY_VARIABLES, open_connection
 from datadog.files import Resource, read_resources
 from datadog.placeholders import placeholder_values
-from datadog.problems import DatadogError, InvalidInput, shown
+from datadog.problems import DatadogError, InvalidInput, as_json
 from datadog.sync import sync
 
 _INFRA = Path(__file__).parents[1]
@@ -89,10 +89,10 @@ def _run(arguments: argparse.Namespace, infra: Path, environ: Mapping[str, str],
 
 def _argument_problems(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.environment not in ENVIRONMENTS:
-        yield f"--environment is {shown(arguments.environment)}: expected one of {', '.join(ENVIRONMENTS)}"
+        yield f"--environment is {as_json(arguments.environment)}: expected one of {', '.join(ENVIRONMENTS)}"
     for handle in arguments.notify:
         if not re.fullmatch(r"@[^\s${}]+", handle):
-            yield f"--notify is {shown(handle)}: expected a Datadog handle, such as @slack-registration or @pagerduty"
+            yield f"--notify is {as_json(handle)}: expected a Datadog handle, such as @slack-registration or @pagerduty"
 
 
 def _apply(environ: Mapping[str, str], host: str | None, environment: str, resources: Sequence[Resource]) -> None:

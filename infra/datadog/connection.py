@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import urllib3
 from datadog_api_client import ApiClient, Configuration
 
-from datadog.problems import InvalidInput, shown
+from datadog.problems import InvalidInput, as_json
 
 KEY_VARIABLES = ("DD_API_KEY", "DD_APP_KEY")
 
@@ -31,7 +31,7 @@ def open_connection(environ: Mapping[str, str], host: str | None) -> Iterator[Ap
     site = environ.get("DD_SITE") or _DEFAULT_SITE
     sites = configuration.get_host_settings()[0]["variables"]["site"]["enum_values"]
     if site not in sites:
-        problems.append(f"DD_SITE is {shown(site)}: expected one of {', '.join(sorted(set(sites)))}")
+        problems.append(f"DD_SITE is {as_json(site)}: expected one of {', '.join(sorted(set(sites)))}")
     if problems:
         raise InvalidInput(problems)
     configuration.server_variables["site"] = site

@@ -2,18 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
+from datadog.kinds import KINDS, Kind
 from datadog.marks import marked_dashboard, marked_monitor
 from datadog.monitor_rules import monitor_rule_problems
 from datadog.placeholders import PlaceholderValues, render
-from datadog.problems import InvalidInput, shown
+from datadog.problems import InvalidInput, as_json
 from datadog.schema_check import payload_problems
 
-KINDS = ("monitor", "dashboard")
 ONLY_WITH_READERS = frozenset({"replica-lag"})
 """Monitors that an environment without readers does not get."""
 
@@ -30,7 +30,7 @@ class Resource:
         body: The payload for the API, with the ownership mark.
     """
 
-    kind: str
+    kind: Kind
     name: str
     body: dict[str, Any]
 
@@ -60,11 +60,12 @@ def read_resources(folder: Path, values: PlaceholderValues) -> list[Resource]:
     return resources
 
 
-def _read_resource(kind: str, path: Path, values: PlaceholderValues, problems: list[str]) -> Iterator[Resource]:
+def _read_resource(kind: Kind, path: Path, values: PlaceholderValues, problems: list[str]) -> Iterator[Resource]:
     """Yield the resource in the file *path*, or nothing if the file has *problems*."""
     found: list[str] = []
     if not _FILE_NAME.fullmatch(path.stem):
-        found.append(f"the name is {shown(path.stem)}: expected a-z, 0-9 and single hyphens, because it becomes a tag")
+        expected = "expected a-z, 0-9 and single hyphens, because it becomes a tag"
+        found.append(f"the name is {as_json(path.stem)}: {expected}")
     body: Any = None
     try:
         body = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
@@ -76,8 +77,7 @@ def _read_resource(kind: str, path: Path, values: PlaceholderValues, problems: l
         found = found or _body_problems(kind, body)
     problems += (f"{kind}s/{path.name}: {problem}" for problem in found)
     if not found:
-        mark = marked_monitor if kind == "monitor" else marked_dashboard
-        yield Resource(kind, path.stem, mark(path.stem, body, str(values["environment"])))
+        yield Resource(kind, path.stem, _marked(kind, path.stem, body, str(values["environment"])))
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,7 +88,17 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _body_problems(kind: str, body: Any) -> list[str]:
+def _marked(kind: Kind, name: str, body: Mapping[str, Any], environment: str) -> dict[str, Any]:
+    match kind:
+        case "monitor":
+            return marked_monitor(name, body, environment)
+        case "dashboard":
+            return marked_dashboard(name, body, environment)
+        case _:
+            assert_never(kind)
+
+
+def _body_problems(kind: Kind, body: Any) -> list[str]:
     problems = payload_problems(kind, body)
     if not problems and kind == "monitor":
         problems = list(monitor_rule_problems(body))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from datadog.marks import RESERVED_TAG_PREFIXES
-from datadog.problems import shown
+from datadog.problems import as_json
 
 _THRESHOLD = re.compile(r"(<=|>=|==|!=|<|>) *(-?[\d.]+)$")
 
@@ -18,7 +18,7 @@ def monitor_rule_problems(body: Mapping[str, Any]) -> Iterator[str]:
     for index, tag in enumerate(body.get("tags", [])):
         if tag.startswith(RESERVED_TAG_PREFIXES):
             reserved = ", ".join(RESERVED_TAG_PREFIXES)
-            yield f"tags[{index}] is {shown(tag)}: expected none of {reserved}, which this command sets"
+            yield f"tags[{index}] is {as_json(tag)}: expected none of {reserved}, which this command sets"
     yield from _threshold_problems(body)
 
 
@@ -27,13 +27,13 @@ def _threshold_problems(body: Mapping[str, Any]) -> Iterator[str]:
     critical, warning = thresholds.get("critical"), thresholds.get("warning")
     comparison = _THRESHOLD.search(body["query"])
     if comparison is None:
-        yield f"query is {shown(body['query'])}: expected a comparison with a number at its end"
+        yield f"query is {as_json(body['query'])}: expected a comparison with a number at its end"
         return
     operator, number = comparison.groups()
     if critical is None:
         yield f"options.thresholds.critical is missing: expected {number}, as in the query"
     elif float(number) != critical:
-        yield f"options.thresholds.critical is {shown(critical)}: expected {number}, as in the query"
+        yield f"options.thresholds.critical is {as_json(critical)}: expected {number}, as in the query"
     elif warning is not None and (warning >= critical if ">" in operator else warning <= critical):
         side = "less" if ">" in operator else "more"
-        yield f"options.thresholds.warning is {shown(warning)}: expected {side} than critical, {shown(critical)}"
+        yield f"options.thresholds.warning is {as_json(warning)}: expected {side} than critical, {as_json(critical)}"

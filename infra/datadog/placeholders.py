@@ -6,7 +6,7 @@ from typing import Any
 
 from registration_infra import EnvironmentConfig
 
-from datadog.problems import InvalidInput, child_key, shown
+from datadog.problems import InvalidInput, as_json, child_key
 
 PlaceholderValues = Mapping[str, str | float]
 
@@ -73,6 +73,6 @@ def render(value: Any, values: PlaceholderValues, key: str, problems: list[str])
 def _placeholder_problems(text: str, values: PlaceholderValues, key: str) -> Iterator[str]:
     for name in _PLACEHOLDER.findall(text):
         if name not in values:
-            yield f"{key} has the placeholder {shown('${' + name + '}')}: expected one of {', '.join(values)}"
+            yield f"{key} has the placeholder {as_json('${' + name + '}')}: expected one of {', '.join(values)}"
     if "${" in _PLACEHOLDER.sub("", text):
-        yield f"{key} is {shown(text)}: expected a closing brace after each ${{"
+        yield f"{key} is {as_json(text)}: expected a closing brace after each ${{"

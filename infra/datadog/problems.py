@@ -28,6 +28,6 @@ def child_key(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
-def shown(value: object) -> str:
+def as_json(value: object) -> str:
     """Return *value* as JSON, for a message."""
     return json.dumps(value, default=str, ensure_ascii=False)

@@ -2,10 +2,10 @@
 
 The client's own validation reports too little. With version 2.62 it raises an error for a wrong type and a missing
 key, and it stops at the first one. It sends unknown keys, read-only keys and unknown values of an enumeration without
-an error. In a list, such as the widgets of a dashboard, it reports nothing at all. The stand-in API of the tests
-stores whatever arrives, so a round trip does not show these problems either. `schema_problems` therefore compares the
-payload with the public description of the models: `attribute_map`, `openapi_types`, `allowed_values`,
-`read_only_vars`, the signatures and `composed_model_input_classes`.
+an error. In a list, such as the widgets of a dashboard, it reports nothing, or an error that names no place. The
+stand-in API of the tests stores whatever arrives, so a round trip does not show these problems either.
+`schema_problems` therefore compares the payload with the public description of the models: `attribute_map`,
+`openapi_types`, `allowed_values`, `read_only_vars`, the signatures and `composed_model_input_classes`.
 """
 
 import inspect
@@ -24,9 +24,10 @@ from datadog_api_client.model_utils import (
 from datadog_api_client.v1.model.dashboard import Dashboard
 from datadog_api_client.v1.model.monitor import Monitor
 
-from datadog.problems import child_key, shown
+from datadog.kinds import Kind
+from datadog.problems import as_json, child_key
 
-_MODELS: Mapping[str, Any] = {"monitor": Monitor, "dashboard": Dashboard}
+_MODELS: Mapping[Kind, Any] = {"monitor": Monitor, "dashboard": Dashboard}
 _KIND_KEYS = ("type", "data_source")
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {float: (int, float), datetime: (str,)}
 _TYPE_NAMES: Mapping[Any, str] = {
@@ -41,7 +42,7 @@ _TYPE_NAMES: Mapping[Any, str] = {
 }
 
 
-def payload_problems(kind: str, body: Any) -> list[str]:
+def payload_problems(kind: Kind, body: Any) -> list[str]:
     """Return the problems of *body*, first those of our check, and if it has none, those of the client.
 
     Args:
@@ -71,7 +72,7 @@ def schema_problems(model: Any, value: Any, key: str) -> Iterator[str]:
     elif issubclass(model, ModelSimple) and not model.allowed_values:
         yield from schema_problems(model.openapi_types["value"], value, key)
     elif not _accepts(model, value):
-        yield f"{key} is {shown(value)}: expected {_expected(model)}"
+        yield f"{key} is {as_json(value)}: expected {_expected(model)}"
 
 
 def _accepts(model: type, value: Any) -> bool:
@@ -87,7 +88,7 @@ def _expected(model: type) -> str:
 
 def _container_problems(model: list[Any] | dict[Any, Any], value: Any, key: str) -> Iterator[str]:
     if not isinstance(value, type(model)):
-        yield f"{key} is {shown(value)}: expected {_TYPE_NAMES[type(model)]}"
+        yield f"{key} is {as_json(value)}: expected {_TYPE_NAMES[type(model)]}"
     elif isinstance(model, dict) and isinstance(value, dict):
         for name, item in value.items():
             yield from schema_problems(model[str], item, child_key(key, name))
@@ -98,7 +99,7 @@ def _container_problems(model: list[Any] | dict[Any, Any], value: Any, key: str)
 
 def _object_problems(model: type[ModelNormal], value: Any, key: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"{key or 'the file'} is {shown(value)}: expected an object"
+        yield f"{key or 'the file'} is {as_json(value)}: expected an object"
         return
     for required in _required_keys(model):
         if required not in value:
@@ -112,7 +113,7 @@ def _object_problems(model: type[ModelNormal], value: Any, key: str) -> Iterator
             # Without the value, which could be a misplaced API key.
             yield f"{path} is not a key: expected {_one_of(names)}"
         elif names[written] in model.read_only_vars:
-            yield f"{path} is {shown(item)}: expected nothing, because Datadog sets it"
+            yield f"{path} is {as_json(item)}: expected nothing, because Datadog sets it"
         else:
             yield from schema_problems(model.openapi_types[names[written]], item, path)
 
@@ -133,7 +134,7 @@ def _closest_problems(models: Sequence[Any], value: Any, key: str) -> Iterator[s
         models = [model for model, kind in kinds if _accepts(kind, value[name])]
         if not models:
             allowed = {one for _, kind in kinds for one in kind.allowed_values}
-            yield f"{child_key(key, name)} is {shown(value[name])}: expected {_one_of(allowed)}"
+            yield f"{child_key(key, name)} is {as_json(value[name])}: expected {_one_of(allowed)}"
             return
     yield from min((list(schema_problems(model, value, key)) for model in models), key=len)
 
@@ -168,7 +169,7 @@ def _unknown_parts(part: Any, key: str) -> Iterator[str]:
         yield f"{key} is unknown to Datadog's client"
     elif isinstance(part, ModelSimple):
         if part.allowed_values and not _accepts(type(part), part.value):
-            yield f"{key} is {shown(part.value)}, which is unknown to Datadog's client"
+            yield f"{key} is {as_json(part.value)}, which is unknown to Datadog's client"
     elif isinstance(part, ModelNormal):
         for name, written in part.attribute_map.items():
             if name in part:

@@ -7,23 +7,29 @@ from typing import NamedTuple
 from datadog.api_errors import API_ERRORS
 from datadog.client import DatadogClient, Existing
 from datadog.comparison import covers
-from datadog.files import KINDS, Resource
+from datadog.files import Resource
+from datadog.kinds import KINDS, Kind
 from datadog.marks import OWNER
 from datadog.problems import InvalidInput
 
-Owned = Mapping[str, Mapping[str, Sequence[Existing]]]
+Owned = Mapping[Kind, Mapping[str, Sequence[Existing]]]
 """Our monitors and dashboards in Datadog, by kind and file name."""
+
+_MARK_PLACES: Mapping[Kind, str] = {
+    "monitor": f"the tag {OWNER}",
+    "dashboard": "the last line of the description",
+}
 
 
 class Change(NamedTuple):
-    """A change to make, and the line to print after it."""
+    """A change to make, and the message to print after it."""
 
     make: Callable[[], None]
-    done: str
+    message: str
 
 
-def sync(client: DatadogClient, resources: Sequence[Resource], say: Callable[[str], None]) -> None:
-    """Make Datadog match *resources*, and *say* each change after it was made.
+def sync(client: DatadogClient, resources: Sequence[Resource], print_line: Callable[[str], None]) -> None:
+    """Make Datadog match *resources*, and print each change after it was made.
 
     Monitors and dashboards without our ownership mark are neither changed nor deleted.
 
@@ -35,22 +41,23 @@ def sync(client: DatadogClient, resources: Sequence[Resource], say: Callable[[st
     if problems:
         raise InvalidInput(problems)
     changes = list(_changes(client, resources, owned))
-    for made, change in enumerate(changes):
+    for done, change in enumerate(changes):
         try:
             change.make()
         except API_ERRORS:
-            say(f"{made} of {len(changes)} changes were made; run the command again to make the others")
+            print_line(f"{done} of {len(changes)} changes were made; run the command again to make the others")
             raise
-        say(change.done)
-    say(f"{len(changes)} changes made for {client.environment}; it has all {len(resources)} monitors and dashboards")
+        print_line(change.message)
+    total = f"all {len(resources)} monitors and dashboards"
+    print_line(f"{len(changes)} changes made for {client.environment}; it has {total}")
 
 
 def _clone_problems(owned: Owned) -> Iterator[str]:
-    for kind, mark in (("monitor", f"the tag {OWNER}"), ("dashboard", "the last line of the description")):
+    for kind, place in _MARK_PLACES.items():
         for name, clones in owned[kind].items():
             if len(clones) > 1:
                 ids = " and ".join(str(clone.id) for clone in clones)
-                yield f"{kind}s {ids} both have the mark of {name}: expected one; remove {mark} from the clone"
+                yield f"{kind}s {ids} both have the mark of {name}: expected one; remove {place} from the clone"
 
 
 def _changes(client: DatadogClient, resources: Sequence[Resource], owned: Owned) -> Iterator[Change]:

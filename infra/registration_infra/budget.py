@@ -5,7 +5,7 @@ from collections.abc import Mapping
 _MAX_CONNECTIONS_BY_CAPACITY = {32: 5000, 16: 3360, 8: 1669, 4: 823, 1: 189}
 _MAX_CONNECTIONS_BELOW_ONE_ACU = 2000
 
-MOST_CONNECTIONS_EACH = 100
+MAX_CONNECTIONS_PER_ENVIRONMENT = 100
 """The highest number of connections that can be configured for one execution environment of a function."""
 
 RESERVES: Mapping[str, int] = {

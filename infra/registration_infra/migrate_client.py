@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from registration_infra.config import EnvironmentConfig
+
+Action = Literal["bootstrap", "upgrade", "current", "check"]
 
 # A little longer than the longest timeout of a Lambda function.
 _READ_TIMEOUT_SECONDS = 930
@@ -16,14 +18,14 @@ class InvocationFailed(Exception):
     """The migration function could not be invoked, or it failed; the message says what to do."""
 
 
-def invoke(config: EnvironmentConfig, action: str) -> dict[str, Any]:
+def invoke(config: EnvironmentConfig, action: Action) -> dict[str, Any]:
     """Invoke the migration function and return its answer.
 
     The function is invoked at most once, because a second invocation would run the action again.
 
     Args:
         config: The environment.
-        action: `bootstrap`, `upgrade`, `current` or `check`.
+        action: The action of the function.
 
     Raises:
         InvocationFailed: The function could not be invoked, failed, or gave no valid answer.
@@ -60,7 +62,7 @@ def _client(config: EnvironmentConfig) -> Any:
     )
 
 
-def _client_error(config: EnvironmentConfig, name: str, action: str, response: Mapping[str, Any]) -> str:
+def _client_error(config: EnvironmentConfig, name: str, action: Action, response: Mapping[str, Any]) -> str:
     code, problem = (response["Error"].get(key, "") for key in ("Code", "Message"))
     if response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _outcome_unknown(config, name, action, f"{code}: {problem}")
@@ -74,14 +76,14 @@ def _client_error(config: EnvironmentConfig, name: str, action: str, response: M
     return f"{name} could not be invoked for {action}: {code}: {problem}"
 
 
-def _outcome_unknown(config: EnvironmentConfig, name: str, action: str, problem: str) -> str:
+def _outcome_unknown(config: EnvironmentConfig, name: str, action: Action, problem: str) -> str:
     return (
         f"{name} was invoked for {action} and may still be running: {problem}; see its log /aws/lambda/{name}, and "
         f"run `python deploy.py current {config.name}` for the revision of the database"
     )
 
 
-def _parse(name: str, action: str, content: bytes, *, failed: bool) -> dict[str, Any]:
+def _parse(name: str, action: Action, content: bytes, *, failed: bool) -> dict[str, Any]:
     try:
         payload = json.loads(content)
     except ValueError:

@@ -9,12 +9,12 @@ from registration_infra.config.environment import ENVIRONMENTS, EnvironmentConfi
 from registration_infra.config.errors import InfraConfigError
 from registration_infra.config.existing import ExistingDatabase
 from registration_infra.config.loading import load, parse
-from registration_infra.config.network import MOST_ZONES, NetworkConfig
+from registration_infra.config.network import MAX_ZONES, NetworkConfig
 
 __all__ = [
     "BACKUP_TAG",
     "ENVIRONMENTS",
-    "MOST_ZONES",
+    "MAX_ZONES",
     "AlarmsConfig",
     "ApplicationConfig",
     "AuroraConfig",

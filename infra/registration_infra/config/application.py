@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from registration_infra.budget import MOST_CONNECTIONS_EACH
+from registration_infra.budget import MAX_CONNECTIONS_PER_ENVIRONMENT
 from registration_infra.config.table import Table
 
 
@@ -15,6 +15,6 @@ class ApplicationConfig(Table):
     connections: int = Field(
         default=1,
         ge=1,
-        le=MOST_CONNECTIONS_EACH,
+        le=MAX_CONNECTIONS_PER_ENVIRONMENT,
         description="How many connections each environment holds: 1, unless it sets `APP_DATABASE_POOL_SIZE`.",
     )

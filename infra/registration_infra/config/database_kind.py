@@ -11,13 +11,13 @@ _TABLES: Mapping[str, type[Table]] = {"aurora": AuroraConfig, "existing": Existi
 
 
 def provisions_aurora(values: Mapping[str, Any]) -> bool:
-    """Return `provision_aurora`; if it is missing or invalid, the tables of the file tell what was meant."""
+    """Return `provision_aurora`; if it is missing or invalid, whether the table [existing] is missing."""
     answer = values.get("provision_aurora")
     return answer if isinstance(answer, bool) else values.get("existing") is None
 
 
 def without_other_database(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *values* without the table that has to go; nobody has to correct its keys."""
+    """Return *values* without the table of the other database, whose keys are not checked."""
     return {key: value for key, value in values.items() if key != _other(values)}
 
 

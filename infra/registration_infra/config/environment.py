@@ -79,7 +79,7 @@ class EnvironmentConfig(Table):
     datadog: DatadogConfig | None = None
 
     @property
-    def keeps_nothing(self) -> bool:
+    def deletes_all_data(self) -> bool:
         """Whether data, keys and logs are deleted together with the stack."""
         return self.aurora is not None and self.aurora.removal == "destroy"
 

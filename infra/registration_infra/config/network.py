@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field
 from registration_infra.config.key_types import REGION_PATTERN, SecurityGroupId
 from registration_infra.config.table import Expected, Table
 
-FEWEST_ZONES: Final = 2
-MOST_ZONES: Final = 4
+MIN_ZONES: Final = 2
+MAX_ZONES: Final = 4
 # AWS accepts /16 to /28, and four subnets must fit.
 _VPC_PREFIX_LENGTHS = range(16, 25)
 
@@ -31,14 +31,14 @@ def _vpc_addresses(value: str) -> str:
 _Zone = Annotated[str, Field(pattern=f"^{REGION_PATTERN}[a-z]$")]
 _Zones = Annotated[
     tuple[_Zone, ...],
-    Field(strict=False, min_length=FEWEST_ZONES, max_length=MOST_ZONES),
+    Field(strict=False, min_length=MIN_ZONES, max_length=MAX_ZONES),
     AfterValidator(_without_duplicates),
     Expected("a list of {min_length} to {max_length} different zones, such as eu-central-1a"),
 ]
 _SubnetId = Annotated[str, Field(pattern="^subnet-[0-9a-f]{8,17}$")]
 _SubnetIds = Annotated[
     tuple[_SubnetId, ...],
-    Field(strict=False, min_length=FEWEST_ZONES, max_length=MOST_ZONES),
+    Field(strict=False, min_length=MIN_ZONES, max_length=MAX_ZONES),
     AfterValidator(_without_duplicates),
     Expected("a list of different subnets' ids, subnet-…, one for each zone"),
 ]
@@ -54,7 +54,7 @@ class NetworkConfig(Table):
     nat_gateways: int = Field(
         default=0,
         ge=0,
-        le=MOST_ZONES,
+        le=MAX_ZONES,
         description="NAT gateways of a new VPC. They give the functions, never the database, access to the internet.",
     )
     vpc_id: _VpcId | None = Field(default=None, description="An existing VPC to use instead of a new one.")

@@ -8,7 +8,7 @@ from registration_infra.config.toml_text import toml_text
 from registration_infra.config.valid_values import Values
 
 # Keys without effect on an existing database; accepting them would give a false impression of safety.
-_KEYS_OF_OUR_CLUSTER = (("backup", "central_account"), ("backup", "own_plan"), ("alarms", "email"))
+_KEYS_FOR_PROVISIONED_CLUSTER = (("backup", "central_account"), ("backup", "own_plan"), ("alarms", "email"))
 
 
 def rule_problems(environment: Values) -> Iterator[str]:
@@ -22,7 +22,7 @@ def rule_problems(environment: Values) -> Iterator[str]:
 
 
 def _existing_database_problems(environment: Values) -> Iterator[str]:
-    for table, key in _KEYS_OF_OUR_CLUSTER:
+    for table, key in _KEYS_FOR_PROVISIONED_CLUSTER:
         value = environment.get(table, {}).get(key)
         if value:
             yield f"{table}.{key} is {toml_text(value)}: expected only if provision_aurora is true"

@@ -8,7 +8,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from registration_infra.config import MOST_ZONES, EnvironmentConfig, NetworkConfig
+from registration_infra.config import MAX_ZONES, EnvironmentConfig, NetworkConfig
 from registration_infra.constructs.logs import encrypted_log_group
 
 DATABASE = "database"
@@ -58,7 +58,7 @@ class Network(Construct):
             availability_zones=[*network.availability_zones],
             nat_gateways=network.nat_gateways,
             subnet_configuration=_subnets(network),
-            reserved_azs=MOST_ZONES - len(network.availability_zones),
+            reserved_azs=MAX_ZONES - len(network.availability_zones),
             # It would need a custom resource whose function may change any security group. The default group is unused.
             restrict_default_security_group=False,
         )

@@ -11,4 +11,4 @@ def removal_policy(config: EnvironmentConfig) -> RemovalPolicy:
     A kept resource is still deleted if the first deployment fails, because otherwise its name would be taken in the
     next attempt.
     """
-    return RemovalPolicy.DESTROY if config.keeps_nothing else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+    return RemovalPolicy.DESTROY if config.deletes_all_data else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE

@@ -16,7 +16,7 @@ from psycopg import sql
 from registration_persistence import RegistrationPersistenceError
 from registration_persistence.database import forget_db
 from registration_persistence.errors import ConfigurationError, SecretMalformed, StatementTimeout
-from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox import FakeLambdaContext, LocalSecretsManager, PostgresServer
 from registration_persistence.schema import (
     ADVISORY_LOCK,
     MONITORING_ROLE,
@@ -30,17 +30,6 @@ from registration_persistence.schema import (
 HANDLER = Path(__file__).parents[2] / "migrate_function" / "handler.py"
 
 Handle = Callable[..., dict[str, Any]]
-
-
-class Context:
-    """The context that Lambda passes to a handler."""
-
-    def __init__(self, seconds: float = 60) -> None:
-        self._milliseconds = round(seconds * 1000)
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return the configured time."""
-        return self._milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +98,7 @@ def handle(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Iterator[Handl
 
     def invoke(event: Any, seconds: float = 60) -> dict[str, Any]:
         try:
-            answers.append(json.dumps(function(json.loads(json.dumps(event)), Context(seconds))))
+            answers.append(json.dumps(function(json.loads(json.dumps(event)), FakeLambdaContext(timeout=seconds))))
         except Exception as error:
             answers.append(f"{type(error).__name__}: {error}")
             raise

@@ -3,7 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registration_infra.budget import MOST_CONNECTIONS_EACH, RESERVED, RESERVES, connections_of, max_connections
+from registration_infra.budget import (
+    MAX_CONNECTIONS_PER_ENVIRONMENT,
+    RESERVED,
+    RESERVES,
+    connections_of,
+    max_connections,
+)
 
 CAPACITIES = st.integers(2, 512).map(lambda halves: halves / 2)
 
@@ -79,8 +85,8 @@ def test_reserved_is_the_sum_of_the_reserves() -> None:
 
 def test_most_connections_each_fits_the_smallest_cluster() -> None:
     """One execution environment with the highest number of connections fits into the smallest cluster."""
-    assert MOST_CONNECTIONS_EACH == 100
-    assert connections_of(1, MOST_CONNECTIONS_EACH) + RESERVED <= max_connections(0, 1)
+    assert MAX_CONNECTIONS_PER_ENVIRONMENT == 100
+    assert connections_of(1, MAX_CONNECTIONS_PER_ENVIRONMENT) + RESERVED <= max_connections(0, 1)
 
 
 @pytest.mark.parametrize(("concurrency", "each", "connections"), [(1, 1, 1), (50, 1, 50), (1, 7, 7), (20, 3, 60)])

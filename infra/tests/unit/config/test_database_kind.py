@@ -12,7 +12,7 @@ def test_an_existing_database_is_passed_through(environment: str) -> None:
     config = accepted(EXISTING, {"existing.secret_key_arn": f'"{KEY}"'}, environment=environment)
 
     assert not config.provision_aurora
-    assert not config.keeps_nothing
+    assert not config.deletes_all_data
     assert config.aurora is None
     assert config.existing == ExistingDatabase(
         host="db.example.org",

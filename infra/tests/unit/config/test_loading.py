@@ -22,7 +22,7 @@ def test_each_shipped_file_loads(environment: str) -> None:
     assert (config.aurora.min_capacity, config.aurora.max_capacity) == (0.5, 1)
     assert config.aurora.force_ssl
     assert config.aurora.deletion_protection == (environment != "dev")
-    assert config.keeps_nothing == (environment == "dev")
+    assert config.deletes_all_data == (environment == "dev")
     assert (config.prefix, config.path) == (f"registration-{environment}", f"registration/{environment}")
 
 

@@ -20,13 +20,13 @@ def test_production_keeps_its_data() -> None:
     assert problems(CLUSTER, changes, environment="prod") == (
         'aurora.removal is "destroy": expected "snapshot" in prod',
     )
-    assert accepted(CLUSTER, changes, environment="staging").keeps_nothing
+    assert accepted(CLUSTER, changes, environment="staging").deletes_all_data
 
 
 @pytest.mark.parametrize("removal", ['"snapshot"', None])
 def test_production_accepts_a_final_snapshot(removal: str | None) -> None:
     """A final snapshot is accepted in production, explicitly and as the default."""
-    assert not accepted(CLUSTER, WEEK, {"aurora.removal": removal}, environment="prod").keeps_nothing
+    assert not accepted(CLUSTER, WEEK, {"aurora.removal": removal}, environment="prod").deletes_all_data
 
 
 @pytest.mark.parametrize(("written", "days"), [("6", 6), ("1", 1), (None, 1)])
@@ -79,4 +79,4 @@ def test_other_environments_have_no_rules_of_production(environment: str) -> Non
     """Other environments accept everything that production refuses, also together."""
     changes = {"aurora.force_ssl": "false", "aurora.deletion_protection": "false", "aurora.removal": '"destroy"'}
 
-    assert accepted(CLUSTER, changes, environment=environment).keeps_nothing
+    assert accepted(CLUSTER, changes, environment=environment).deletes_all_data
