@@ -3,7 +3,7 @@
 import logging
 import smtplib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
@@ -55,6 +55,7 @@ def test_each_failure_doubles_the_delay(database: Database, queue: Queue, failur
         max_attempts=2000,
         first_delay=timedelta(seconds=10),
         longest_delay=HOUR,
+        pause_after=13,
     )
     before = queue.now()
 
@@ -244,6 +245,12 @@ def test_no_message_is_delivered_at_the_end_of_its_lease(database: Database, que
         ({"first_delay": timedelta(seconds=-1)}, "first_delay"),
         ({"first_delay": timedelta(hours=2)}, "first_delay"),
         ({"longest_delay": timedelta(seconds=1)}, "first_delay"),
+        ({"pause_after": 0}, "pause_after"),
+        ({"pause_after": 10_001}, "pause_after"),
+        ({"pause_after": True}, "pause_after"),
+        ({"longest_pause": timedelta(0)}, "longest_pause"),
+        ({"acknowledge": "never"}, "acknowledge"),
+        ({"takes_batch": 1}, "takes_batch"),
     ],
 )
 def test_invalid_arguments_are_rejected(arguments: dict[str, Any], problem: str) -> None:
@@ -300,16 +307,24 @@ def generator(_message: OutboxMessage) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("deliver", [coroutine, generator, None, "mail:deliver"])
+async def async_generator(_message: OutboxMessage) -> AsyncIterator[None]:
+    """Deliver nothing."""
+    yield
+
+
+@pytest.mark.parametrize("deliver", [coroutine, generator, async_generator, None, "mail:deliver"])
 def test_coroutine_and_generator_functions_are_rejected(database: Database, deliver: Any) -> None:
     """Their body would not be executed, and the message would be lost."""
     with pytest.raises(InvalidInput, match="coroutine or generator"):
         OutboxWorker(database, deliver)
 
 
-def test_a_returned_generator_loses_no_message(database: Database, announce_ten: list[UUID]) -> None:
-    """If `deliver` returns a generator, an error is raised and the message stays."""
-    worker = OutboxWorker(database, lambda message: generator(message))  # noqa: PLW0108 the lambda hides the generator function
+@pytest.mark.parametrize("deferred", [coroutine, generator, async_generator])
+def test_a_returned_coroutine_or_generator_loses_no_message(
+    database: Database, announce_ten: list[UUID], deferred: Callable[[OutboxMessage], object]
+) -> None:
+    """If `deliver` returns a coroutine or a generator, an error is raised and the message stays."""
+    worker = OutboxWorker(database, lambda message: deferred(message))  # noqa: PLW0108 the lambda hides the kind of the function
 
     with pytest.raises(InvalidInput, match="returned a coroutine or a generator"):
         worker.run_once()

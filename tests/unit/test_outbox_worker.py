@@ -25,6 +25,8 @@ def database() -> Database:
         {"lease": 0.5},
         {"first_delay": 1.5, "longest_delay": timedelta(hours=1)},
         {"first_delay": timedelta(seconds=1), "longest_delay": 365 * 86_400},
+        {"first_delay": 60, "longest_delay": 60},
+        {"longest_pause": 0.5},
     ],
 )
 def test_durations_are_timedeltas_or_seconds(database: Database, arguments: dict[str, Any]) -> None:
@@ -32,7 +34,7 @@ def test_durations_are_timedeltas_or_seconds(database: Database, arguments: dict
     assert OutboxWorker(database, print, **arguments).counts == {}
 
 
-@pytest.mark.parametrize("name", ["lease", "first_delay", "longest_delay"])
+@pytest.mark.parametrize("name", ["lease", "first_delay", "longest_delay", "longest_pause"])
 @pytest.mark.parametrize("duration", ["60", None, True, math.nan, math.inf, 0, -1, timedelta(0)])
 def test_other_values_are_rejected(database: Database, name: str, duration: object) -> None:
     """The error names the argument."""

@@ -1,0 +1,235 @@
+"""`OutboxWorker`: delivers the messages of the outbox, each at least once."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from threading import Event
+from typing import Literal, TypeAlias, get_args
+
+from registration_persistence.database import Database
+from registration_persistence.database.backoff import backoff
+from registration_persistence.domain.records import OutboxMessage
+from registration_persistence.domain.validation import checked_duration, checked_number
+from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    InvalidInput,
+    RegistrationPersistenceError,
+    StatementTimeout,
+    Undeliverable,
+)
+from registration_persistence.outbox_worker.circuit_breaker import CircuitBreaker
+from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch, Delivery, reason_of
+from registration_persistence.outbox_worker.settlement import Settlement
+from registration_persistence.repositories.outbox import OutboxRepository
+
+Acknowledge: TypeAlias = Literal["message", "batch"]
+"""When delivered messages are deleted: each `message` at once, or all messages of a `batch` at its end."""
+
+logger = logging.getLogger(__package__)
+
+# The back-off while the database cannot be reached.
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
+
+# A message with more unreported attempts counts as a poison message.
+_MAX_UNREPORTED_ATTEMPTS = 3
+
+# The share of the lease in which a delivery may start.
+_DELIVERY_SHARE_OF_LEASE = 0.9
+
+_MAX_BATCH_MESSAGES, _MAX_PAUSE_AFTER = 1000, 10_000
+
+
+class OutboxWorker:
+    """Claims messages, calls a function with each, and deletes the message when the function returns.
+
+    A message stays in the outbox until the function has returned, so none is lost if the worker is killed. A message
+    that was delivered and not yet deleted is delivered again after its lease. If the function raises, the message
+    waits with exponential back-off, and after *max_attempts* it becomes a dead letter. A crash of the worker uses up
+    an attempt, too. After three unreported attempts a message counts as a poison message: each batch delivers at most
+    one, as its last message. Any number of workers may run at the same time.
+
+    If *pause_after* different messages fail in a row, the deliveries are paused, because the cause is probably not in
+    the messages. After the pause a few messages are tried, and a trial that fails uses up no attempt. The state of the
+    pause belongs to this object, so a Lambda function creates its worker once, outside of the handler.
+
+    Durations are a `timedelta` or a number of seconds.
+
+    Args:
+        database: The database of the outbox.
+        deliver: A plain function, called with each message, outside of any transaction. The outbox and the log get
+            the class of its exception alone, because errors of mail servers quote mailboxes. It may raise
+            `Undeliverable` with a reason, to give the message up at once.
+        takes_batch: Whether *deliver* is called with a tuple of all messages of a batch, which are then deleted
+            together. It returns `None`, or a mapping from the event ids of the messages that were not delivered to
+            their exceptions. An exception that it raises counts for each message of the batch. Defaults to `False`.
+        acknowledge: When delivered messages are deleted: `message`, the default, deletes each at once; `batch` deletes
+            all messages of a batch together, at its end. With `batch`, a worker that is killed may deliver up to
+            *batch* messages again.
+        batch: The maximum number of messages to claim at once, 1 to 1000. Defaults to 10.
+        lease: How long other workers cannot claim the messages of a batch; more than 0, at most ten years. Choose a
+            time that is longer than *deliver* takes for the whole batch. After 90 % of it, the rest of the batch is
+            released. Defaults to one minute.
+        max_attempts: The number of attempts after which a message is given up, 1 to 10,000. Defaults to 10.
+        first_delay: How long a message waits after its first failure; more than 0, at most *longest_delay*. It doubles
+            with each further failure, and each delay is varied by up to ±50 % at random. Defaults to 5 seconds.
+        longest_delay: The maximum of this delay before the variation; *first_delay* to 365 days. Defaults to one hour.
+        pause_after: The number of different messages that fail in a row before the deliveries are paused, 1 to 10,000.
+            Defaults to 5.
+        longest_pause: The maximum of the pauses; more than 0, at most ten years. The first pause is one second or this
+            maximum, each further one is twice as long, and each is reduced by up to 50 % at random. Defaults to one
+            minute.
+
+    Attributes:
+        counts: The number of messages that this worker has `delivered`, `retried`, `buried` and `released`.
+
+    Raises:
+        InvalidInput: An argument is out of its range, or *deliver* is not a plain function.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        deliver: Deliver | DeliverBatch,
+        *,
+        takes_batch: bool = False,
+        acknowledge: Acknowledge = "message",
+        batch: int = 10,
+        lease: Duration = timedelta(minutes=1),
+        max_attempts: int = 10,
+        first_delay: Duration = timedelta(seconds=5),
+        longest_delay: Duration = timedelta(hours=1),
+        pause_after: int = 5,
+        longest_pause: Duration = timedelta(minutes=1),
+    ) -> None:
+        self._database = database
+        self._delivery = Delivery(deliver, takes_batch=takes_batch)
+        if acknowledge not in get_args(Acknowledge):
+            raise InvalidInput("acknowledge is unknown: expected message or batch")
+        self._acknowledges_batches = takes_batch or acknowledge == "batch"
+        self._batch = checked_number("batch", batch, 1, _MAX_BATCH_MESSAGES)
+        self._lease = checked_duration("lease", lease)
+        self._settlement = Settlement(
+            database, max_attempts=max_attempts, first_delay=first_delay, longest_delay=longest_delay
+        )
+        self.counts = self._settlement.counts
+        self._breaker = CircuitBreaker(
+            checked_number("pause_after", pause_after, 1, _MAX_PAUSE_AFTER),
+            checked_duration("longest_pause", longest_pause).total_seconds(),
+        )
+
+    def run_once(self, stop: Event | None = None) -> int:
+        """Claim one batch and deliver it.
+
+        Args:
+            stop: Set this event to release the rest of the batch after the current message. Defaults to `None`, which
+                delivers the whole batch.
+
+        Returns:
+            The number of messages that were claimed; 0 means that no message is due, or that the deliveries are paused.
+
+        Raises:
+            InvalidInput: The function returned a coroutine or a generator, or, if it takes batches, neither `None` nor
+                a mapping from event ids of the batch to exceptions.
+            RegistrationPersistenceError: The database failed; no message is lost.
+        """
+        if self._breaker.seconds_until_trial > 0:
+            return 0
+        is_trial = self._breaker.is_open
+        last_start = time.monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
+        with self._database.session(autocommit=True) as session:
+            limit = min(self._batch, self._breaker.threshold) if is_trial else self._batch
+            claimed = OutboxRepository(session).claim(limit, self._lease)
+
+        def must_end() -> bool:
+            is_stopped = stop is not None and stop.is_set()
+            return is_stopped or time.monotonic() > last_start or (self._breaker.is_open and not is_trial)
+
+        self._deliver_groups(self._grouped(claimed), must_end)
+        if is_trial and claimed and self._breaker.is_open:
+            logger.warning("the deliveries still fail, trying again in %.1f s", self._breaker.pause())
+        return len(claimed)
+
+    def run(self, stop: Event, *, poll: Duration = 1.0) -> None:
+        """Deliver until *stop* is set, and finish the current message. Waits while the database cannot be reached.
+
+        Args:
+            stop: Set this event from another thread. A signal handler must start a thread for it, because `Event.set`
+                may wait for a lock that the interrupted thread holds.
+            poll: How long to wait if fewer messages than a full batch are due, as a `timedelta` or in seconds, 0 or
+                more. Defaults to one second.
+
+        Raises:
+            RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.
+        """
+        failures = 0
+        while not stop.is_set():
+            try:
+                if self.run_once(stop) < self._batch:
+                    stop.wait(max(in_seconds(poll), self._breaker.seconds_until_trial))
+                failures = 0
+            except RegistrationPersistenceError as error:
+                # The last statement may be repeated even if it was committed: a lease ends, a message is sent twice.
+                if not (error.retryable or isinstance(error, CommitOutcomeUnknown | StatementTimeout)):
+                    raise
+                failures += 1
+                pause = backoff(failures, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
+                logger.warning("the outbox cannot be read, trying again in %.1f s: %s", pause, type(error).__name__)
+                stop.wait(pause)
+
+    def _grouped(self, claimed: Sequence[OutboxMessage]) -> list[Sequence[OutboxMessage]]:
+        """Return the messages of each call of *deliver*: one poison message alone and last; release the others.
+
+        A worker that crashes uses up an attempt of every message in its batch, although only one caused the crash.
+        """
+        unreported = min(_MAX_UNREPORTED_ATTEMPTS, self._settlement.max_attempts)
+        poison = [message for message in claimed if message.attempts > unreported and message.last_error is None]
+        self._settlement.release(poison[1:])
+        harmless = [message for message in claimed if message not in poison]
+        groups = [harmless] if self._delivery.takes_batch else [[message] for message in harmless]
+        return [*groups, poison[:1]]
+
+    def _deliver_groups(self, groups: Sequence[Sequence[OutboxMessage]], must_end: Callable[[], bool]) -> None:
+        delivered: list[OutboxMessage] = []
+        try:
+            for position, group in enumerate(groups):
+                if must_end():
+                    self._settlement.release([message for rest in groups[position:] for message in rest])
+                    break
+                delivered += self._deliver_group(group)
+                if not self._acknowledges_batches:
+                    self._settlement.acknowledge(delivered)
+        except BaseException:
+            # The error of the delivery is the one to report; what is not acknowledged is delivered again.
+            with suppress(RegistrationPersistenceError):
+                self._settlement.acknowledge(delivered)
+            raise
+        self._settlement.acknowledge(delivered)
+
+    def _deliver_group(self, group: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+        """Call *deliver* with the messages, and return those that were delivered."""
+        due = [message for message in group if message.attempts <= self._settlement.max_attempts]
+        for message in group:
+            if message not in due:  # the worker of the last attempt crashed
+                self._settlement.bury(message, message.last_error or "attempts-used-up")
+        if not due:
+            return []
+        failures = self._delivery.failures(due)
+        delivered = [message for message in due if message.event_id not in failures]
+        if delivered and self._breaker.on_delivered():
+            logger.info("the deliveries work again")
+        untried = []
+        for message in due:
+            error = failures.get(message.event_id)
+            if isinstance(error, Undeliverable):
+                self._settlement.bury(message, reason_of(error))
+            elif error is not None and self._breaker.is_open:
+                untried.append(message)
+            elif error is not None:
+                self._settlement.retry_or_bury(message, error)
+                if not delivered and self._breaker.on_failed(message.event_id):
+                    logger.error("the deliveries are paused: the last %d messages failed", self._breaker.threshold)
+        self._settlement.release(untried)
+        return delivered
