@@ -161,13 +161,21 @@ def test_deliver_the_outbox(rows: Rows) -> None:
         raise MailboxUnknown
 
     guide.sign_up_form("eve@example.com")
+    send_link = guide.namespace["send_link"]
     guide.namespace["send_link"] = reject
-    assert {"delivered": 1, "buried": 1} == guide.handler(None, FakeLambdaContext())
+    assert {"delivered": 2, "buried": 1} == guide.handler(None, FakeLambdaContext())
     with get_db().session() as session:
         (dead,) = OutboxRepository(session).dead()
     assert "smtp:550" == dead.last_error
     assert [{"n": 1}] == rows("SELECT count(*) AS n FROM outbox")
     assert isinstance(dead.registration_id, UUID)
+
+    guide.namespace["send_link"] = send_link
+    guide.sign_up_form("kim@example.com")
+    guide.sign_up_form("joe@example.com")
+    guide.namespace["send_all"] = lambda messages: [(messages[0], "rejected"), (messages[1], "sent")]
+    guide.namespace["batch_worker"].run_once()
+    assert {"retried": 1, "delivered": 1} == guide.namespace["batch_worker"].counts
 
 
 def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import event, text
@@ -28,6 +29,7 @@ from registration_persistence import (
     bulk_import,
 )
 from registration_persistence.outcomes import Issued, Registered
+from registration_persistence.repositories.outbox import OutboxPosition
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing.plugin import LOGIN
 
@@ -190,6 +192,7 @@ def call_registration_methods(session: Session, counted_call: ScanCounter) -> No
 def call_outbox_methods(session: Session, counted_call: ScanCounter) -> None:
     """Call the methods that the worker and an operator use."""
     outbox = OutboxRepository(session)
+    counted_call(outbox.claim_from, OutboxPosition(datetime.now(UTC), uuid4()), 1)
     delivered, failed, hopeless, *left = counted_call(outbox.claim, 20)
     counted_call(outbox.ack, [delivered])
     counted_call(outbox.retry, failed, "smtp:421", timedelta(minutes=1))

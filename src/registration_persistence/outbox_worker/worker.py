@@ -21,9 +21,9 @@ from registration_persistence.errors import (
     Undeliverable,
 )
 from registration_persistence.outbox_worker.circuit_breaker import CircuitBreaker
+from registration_persistence.outbox_worker.claims import Claims
 from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch, Delivery, reason_of
 from registration_persistence.outbox_worker.settlement import Settlement
-from registration_persistence.repositories.outbox import OutboxRepository
 
 Acknowledge: TypeAlias = Literal["message", "batch"]
 """When delivered messages are deleted: each `message` at once, or all messages of a `batch` at its end."""
@@ -104,13 +104,13 @@ class OutboxWorker:
         pause_after: int = 5,
         longest_pause: Duration = timedelta(minutes=1),
     ) -> None:
-        self._database = database
         self._delivery = Delivery(deliver, takes_batch=takes_batch)
         if acknowledge not in get_args(Acknowledge):
             raise InvalidInput("acknowledge is unknown: expected message or batch")
         self._acknowledges_batches = takes_batch or acknowledge == "batch"
         self._batch = checked_number("batch", batch, 1, _MAX_BATCH_MESSAGES)
         self._lease = checked_duration("lease", lease)
+        self._claims = Claims(database, self._lease)
         self._settlement = Settlement(
             database, max_attempts=max_attempts, first_delay=first_delay, longest_delay=longest_delay
         )
@@ -139,9 +139,7 @@ class OutboxWorker:
             return 0
         is_trial = self._breaker.is_open
         last_start = time.monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
-        with self._database.session(autocommit=True) as session:
-            limit = min(self._batch, self._breaker.threshold) if is_trial else self._batch
-            claimed = OutboxRepository(session).claim(limit, self._lease)
+        claimed = self._claims.take(min(self._batch, self._breaker.threshold) if is_trial else self._batch)
 
         def must_end() -> bool:
             is_stopped = stop is not None and stop.is_set()

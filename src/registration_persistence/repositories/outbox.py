@@ -1,8 +1,9 @@
 """`OutboxRepository`: the messages that are delivered at least once."""
 
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Row, TextClause
@@ -16,6 +17,28 @@ from registration_persistence.repositories.sql.outbox import ACK, BURY, CLAIM, D
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 _MAX_MESSAGES = 1000
+
+_DISTANT_PAST, _NIL = datetime.min.replace(tzinfo=UTC), UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxPosition:
+    """A position in the queue of due messages, which is ordered by the time since which they are due.
+
+    Args:
+        due_since: The time since which the message at this position was due. Defaults to the beginning of the queue.
+        event_id: The event id of this message.
+    """
+
+    due_since: datetime = _DISTANT_PAST
+    event_id: UUID = _NIL
+
+
+class OutboxClaim(NamedTuple):
+    """The messages of a claim, and its first position in the queue."""
+
+    messages: tuple[OutboxMessage, ...]
+    position: OutboxPosition
 
 
 class OutboxRepository(Repository):
@@ -46,12 +69,38 @@ class OutboxRepository(Repository):
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
         """
-        claimed = self._read(
+        return self.claim_from(OutboxPosition(), limit, lease).messages
+
+    @redact_traceback
+    def claim_from(
+        self, position: OutboxPosition, limit: int = 10, lease: Duration = timedelta(minutes=1)
+    ) -> OutboxClaim:
+        """Lease the messages that are due from *position* on, as `claim` does.
+
+        The server reads the queue from its beginning, and while any session keeps an old snapshot, this includes the
+        entries of all messages that were claimed since then. A claim that starts where the previous one started does
+        not read them again. It misses messages that were stored with an earlier time and committed later.
+
+        Args:
+            position: Start of the claim: the position of the previous claim, or `OutboxPosition()`, the beginning.
+            limit: The largest number of messages, 1 to 1000. Defaults to 10.
+            lease: The time for which no other worker gets them, as a `timedelta` or in seconds; more than 0, at most
+                ten years. Choose a time that is longer than the delivery of all of them. Defaults to 1 minute.
+
+        Raises:
+            InvalidInput: An argument is not valid; nothing was sent.
+        """
+        rows = self._session.execute(
             CLAIM,
-            limit=checked_number("the limit", limit, 1, _MAX_MESSAGES),
-            lease=checked_duration("the lease", lease),
-        )
-        return tuple(sorted(claimed, key=lambda message: message.event_id))
+            {
+                "limit": checked_number("the limit", limit, 1, _MAX_MESSAGES),
+                "lease": checked_duration("the lease", lease),
+                "due_since": position.due_since,
+                "first_id": position.event_id,
+            },
+        ).all()
+        messages = tuple(sorted(map(_message, rows), key=lambda message: message.event_id))
+        return OutboxClaim(messages, OutboxPosition(rows[0].due_since, rows[0].first_id) if rows else position)
 
     @redact_traceback
     def ack(self, messages: Iterable[OutboxMessage]) -> int:

@@ -11,17 +11,21 @@ _COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS
 CLAIM = statement(
     f"""
 WITH due AS (
-  SELECT event_id FROM outbox
+  SELECT event_id, available_at FROM outbox
   WHERE dead_at IS NULL AND available_at <= statement_timestamp()
+    AND (available_at, event_id) >= (:due_since, :first_id)
   ORDER BY available_at, event_id LIMIT :limit
   FOR UPDATE SKIP LOCKED
 )
 UPDATE outbox o SET available_at = statement_timestamp() + :lease, attempts = o.attempts + 1
 WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
-RETURNING {_COLUMNS}
+RETURNING {_COLUMNS}, (SELECT min(available_at) FROM due) AS due_since,
+          (SELECT event_id FROM due ORDER BY available_at, event_id LIMIT 1) AS first_id
 """,
     limit=BigInteger(),
     lease=Interval(),
+    due_since=DateTime(timezone=True),
+    first_id=UUID(),
 )
 
 # Only the worker that claimed the message last knows its attempts and its lease; a late worker finds no row.

@@ -1,0 +1,41 @@
+"""`Claims`: claims the messages that are due, without reading the whole queue each time."""
+
+import math
+import time
+from datetime import timedelta
+
+from registration_persistence.database import Database
+from registration_persistence.domain.records import OutboxMessage
+from registration_persistence.repositories.outbox import OutboxPosition, OutboxRepository
+
+# How long a message may stay unseen that was stored before the position and committed after it.
+_SECONDS_BETWEEN_WHOLE_READS = 1.0
+
+
+class Claims:
+    """Starts each claim where the previous one started, and at least every second at the beginning of the queue."""
+
+    def __init__(self, database: Database, lease: timedelta) -> None:
+        self._database = database
+        self._lease = lease
+        self._position = OutboxPosition()
+        self._last_whole_read = -math.inf
+
+    def take(self, limit: int) -> tuple[OutboxMessage, ...]:
+        """Lease up to *limit* messages; fewer only if no other message is due."""
+        if time.monotonic() >= self._last_whole_read + _SECONDS_BETWEEN_WHOLE_READS:
+            return self._take_from_the_beginning(limit)
+        messages = self._take(limit)
+        if len(messages) < limit:
+            messages += self._take_from_the_beginning(limit - len(messages))
+        return messages
+
+    def _take_from_the_beginning(self, limit: int) -> tuple[OutboxMessage, ...]:
+        self._position = OutboxPosition()
+        self._last_whole_read = time.monotonic()
+        return self._take(limit)
+
+    def _take(self, limit: int) -> tuple[OutboxMessage, ...]:
+        with self._database.session(autocommit=True) as session:
+            messages, self._position = OutboxRepository(session).claim_from(self._position, limit, self._lease)
+        return messages
