@@ -34,7 +34,7 @@ def test_without_apply_there_is_no_network() -> None:
     )
 
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "16 checked for dev, none sent" in ran.stdout
+    assert "17 checked for dev, none sent" in ran.stdout
     assert re.search(r"^monitor +connections +avg\(last_15m\):.* > 151$", ran.stdout, re.MULTILINE)
 
 

@@ -68,4 +68,4 @@ def test_an_empty_folder_deletes_nothing(command: Command, datadog: FakeDatadog)
 
     assert problem == "monitors: *.json is missing: expected at least one file"
     assert command.run(datadog=datadog)[0] == 2
-    assert len(datadog.monitors) == 15
+    assert len(datadog.monitors) == 16

@@ -30,7 +30,7 @@ def test_monitors_of_others_stay_as_they_are(command: Command, datadog: FakeData
         datadog.add_monitor({"name": "theirs", "type": "log alert", "query": "x > 1", "tags": tags})
     theirs = deepcopy(datadog.monitors)
 
-    assert len(command.apply(datadog)) == 16
+    assert len(command.apply(datadog)) == 17
     assert command.apply(datadog) == []
 
     assert {number: datadog.monitors[number] for number in theirs} == theirs
@@ -51,7 +51,7 @@ def test_dashboards_of_others_stay_as_they_are(command: Command, datadog: FakeDa
         datadog.add_dashboard(body)
     theirs = deepcopy(datadog.dashboards)
 
-    assert len(command.apply(datadog)) == 16
+    assert len(command.apply(datadog)) == 17
     assert command.apply(datadog) == []
 
     assert {name: datadog.dashboards[name] for name in theirs} == theirs

@@ -51,6 +51,7 @@ def test_each_need_is_watched(shipped: Command) -> None:
                 "logins-rejected",
                 "migration-errors",
                 "no-slot",
+                "old-snapshot",
                 "retries",
                 "rotation-errors",
                 "secret-stale",

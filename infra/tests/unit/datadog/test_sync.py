@@ -11,8 +11,8 @@ def test_the_first_run_creates_everything_and_the_second_changes_nothing(
     command: Command, datadog: FakeDatadog
 ) -> None:
     """The first run creates all that was checked, and the second run only reads."""
-    assert len(command.apply(datadog)) == 16
-    assert (len(datadog.monitors), len(datadog.dashboards)) == (15, 1)
+    assert len(command.apply(datadog)) == 17
+    assert (len(datadog.monitors), len(datadog.dashboards)) == (16, 1)
     assert {OWNER, "monitor_id:cpu", "env:dev", "service:registration"} <= set(datadog.named("cpu")["tags"])
     datadog.requests.clear()
 
@@ -27,7 +27,7 @@ def test_our_monitors_are_found_on_later_pages(command: Command, datadog: FakeDa
     for number in range(150):
         datadog.add_monitor({"name": f"{number}", "type": "log alert", "query": "x > 1", "tags": []})
         datadog.add_dashboard({"title": f"{number}", "layout_type": "ordered", "widgets": []})
-    assert len(command.apply(datadog)) == 16
+    assert len(command.apply(datadog)) == 17
 
     assert command.apply(datadog) == []
 
@@ -115,10 +115,10 @@ def test_the_next_run_completes_a_failed_one(command: Command, datadog: FakeData
     code, out, err = command.run("--notify", "@ops", datadog=datadog)
 
     assert code == 1
-    assert out.splitlines()[-1] == "3 of 16 changes were made; run the command again to make the others"
+    assert out.splitlines()[-1] == "3 of 17 changes were made; run the command again to make the others"
     assert "500 when asked to create monitor connections:" in err
     assert len(datadog.monitors) == 3
     datadog.fail = lambda _method, _path: None
     assert len(command.apply(datadog)) == 13
-    assert (len(datadog.monitors), len(datadog.dashboards)) == (15, 1)
+    assert (len(datadog.monitors), len(datadog.dashboards)) == (16, 1)
     assert command.apply(datadog) == []
