@@ -79,13 +79,13 @@ def test_a_monitor_without_a_file_is_deleted(command: Command, datadog: FakeData
     (command.files / "dashboards" / "more.json").write_text(json.dumps(other), encoding="utf-8")
     command.apply(datadog)
     command.apply(datadog, "--environment", "prod")
-    assert (len(datadog.monitors), len(datadog.dashboards)) == (30, 4)
+    assert (len(datadog.monitors), len(datadog.dashboards)) == (32, 4)
     (command.files / "monitors" / "cpu.json").unlink()
     (command.files / "dashboards" / "more.json").unlink()
 
     assert command.apply(datadog) == ["deleted monitor cpu", "deleted dashboard more"]
     assert "env:prod" in datadog.named("cpu")["tags"]
-    assert (len(datadog.monitors), len(datadog.dashboards)) == (29, 3)
+    assert (len(datadog.monitors), len(datadog.dashboards)) == (31, 3)
     assert command.apply(datadog) == []
 
 
@@ -119,6 +119,6 @@ def test_the_next_run_completes_a_failed_one(command: Command, datadog: FakeData
     assert "500 when asked to create monitor connections:" in err
     assert len(datadog.monitors) == 3
     datadog.fail = lambda _method, _path: None
-    assert len(command.apply(datadog)) == 13
+    assert len(command.apply(datadog)) == 14
     assert (len(datadog.monitors), len(datadog.dashboards)) == (16, 1)
     assert command.apply(datadog) == []
