@@ -128,3 +128,14 @@ def test_a_whole_batch_that_fails_pauses_the_deliveries(database: Database, queu
 
     assert {"retried": 3, "released": 7} == worker.counts
     assert worker.run_once() == 0
+
+
+def test_a_batch_that_is_delivered_in_part_is_no_outage(database: Database, queue: Queue) -> None:
+    """Four of five messages may fail, if the function delivered the fifth."""
+    event_ids = queue.put(5)
+    worker = OutboxWorker(
+        database, lambda _messages: dict.fromkeys(event_ids[:4], OSError()), takes_batch=True, pause_after=2
+    )
+    worker.run_once()
+
+    assert {"retried": 4, "delivered": 1} == worker.counts
