@@ -1,6 +1,7 @@
 """Alembic's environment: runs the revisions under the deployment lock, and retries while a table is locked."""
 
 import re
+from contextlib import nullcontext
 from logging.config import fileConfig
 from typing import Any
 
@@ -14,8 +15,9 @@ from registration_persistence.models.columns import Base
 from registration_persistence.models.tables import EVENT_PARTITION
 from registration_persistence.schema.composed_sql import execute_verbatim
 from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, deployment, set_role_statement
-from registration_persistence.schema.grants import apply_grants
+from registration_persistence.schema.grants import VERSION_TABLE, apply_grants
 from registration_persistence.schema.lock_timeout_retry import retry_on_lock_timeout
+from registration_persistence.schema.version_table import adopt_former_version
 
 MAX_ATTEMPTS = 10
 
@@ -26,6 +28,7 @@ COMPARISON: dict[str, Any] = {
     "include_name": lambda name, kind, _: kind != "table" or not re.fullmatch(EVENT_PARTITION, name or ""),
     "compare_server_default": True,
     "transaction_per_migration": True,
+    "version_table": VERSION_TABLE,
 }
 
 
@@ -77,6 +80,9 @@ def migrate_or_release(connection: Connection) -> None:
 def migrate(connection: Connection) -> None:
     """Run the revisions, each in a transaction of its own together with the grants on the tables that exist by then."""
     context.configure(connection=connection, **COMPARISON, **HOOKS)
+    if context.get_context().opts.get("destination_rev"):
+        with nullcontext() if connection.in_transaction() else connection.begin():
+            adopt_former_version(context.get_context(), context.script)
     with context.begin_transaction():
         context.run_migrations()
 

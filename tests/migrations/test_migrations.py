@@ -248,7 +248,7 @@ def test_upgrade_downgrade_upgrade_with_rows_in_every_table(empty: Database) -> 
                 UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
                 UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typelem = 0""")
         ).all()
-    assert {"alembic_version", "alembic_version_pkc"} == set(left)
+    assert {schema.VERSION_TABLE, f"{schema.VERSION_TABLE}_pkc"} == set(left)
     assert schema.current(empty) is None
     assert head() == schema.upgrade(empty)
     use_every_table(empty)
@@ -334,9 +334,9 @@ def test_a_locked_table_is_waited_for(
 def locked_version(postgres_server: PostgresServer, database: Database) -> Iterator[None]:
     """Lock the table with the current revision."""
     with database.engine.begin() as owner:
-        owner.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+        owner.execute(text(f"CREATE TABLE {schema.VERSION_TABLE} (version_num varchar(32) PRIMARY KEY)"))
     with closing(postgres_server.connect(database.settings.name)) as connection, connection.transaction():
-        connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        connection.execute(f"LOCK TABLE {schema.VERSION_TABLE} IN ACCESS EXCLUSIVE MODE")
         yield
 
 
@@ -410,7 +410,7 @@ def test_check_finds_a_manual_change(database: Database, drift: str) -> None:
 def test_check_finds_that_the_database_is_behind(database: Database) -> None:
     """A database before the newest revision is rejected, and the error names the command."""
     with database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text(f"DELETE FROM {schema.VERSION_TABLE}"))
 
     with pytest.raises(SchemaDiffers, match=f"is at revision None, the newest is {head()}: run"):
         schema.check(database)
@@ -419,7 +419,7 @@ def test_check_finds_that_the_database_is_behind(database: Database) -> None:
 def test_a_database_ahead_of_the_code_is_not_changed(database: Database) -> None:
     """If its revision is unknown, `check` and `upgrade` reject it and name the revision."""
     with database.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0123456789ab'"))
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0123456789ab'"))
 
     for call in (schema.check, schema.upgrade):
         with pytest.raises(schema.MigrationRefused, match="0123456789ab"):

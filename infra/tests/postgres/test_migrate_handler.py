@@ -22,6 +22,7 @@ from registration_persistence.schema import (
     MONITORING_ROLE,
     OWNER_ROLE,
     READ_WRITE_ROLE,
+    VERSION_TABLE,
     DeploymentInProgress,
     MigrationRefused,
     newest,
@@ -190,10 +191,10 @@ def test_locked_table_is_an_error_before_the_lambda_timeout(handle: Handle, clus
     """A table that stays locked is an error while there is time to answer."""
     handle({"action": "bootstrap"})
     with cluster.connect() as other, other.transaction():
-        other.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
-        other.execute(f"ALTER TABLE alembic_version OWNER TO {OWNER_ROLE}")
+        other.execute(f"CREATE TABLE {VERSION_TABLE} (version_num varchar(32) PRIMARY KEY)")
+        other.execute(f"ALTER TABLE {VERSION_TABLE} OWNER TO {OWNER_ROLE}")
     with cluster.connect() as other, other.transaction():
-        other.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        other.execute(f"LOCK TABLE {VERSION_TABLE} IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(StatementTimeout):
             handle({"action": "current"}, seconds=1.5)
 

@@ -18,7 +18,14 @@ from registration_persistence.schema.deployment_lock import (
     deployment,
     set_role_statement,
 )
-from registration_persistence.schema.grants import GRANTS, MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE, apply_grants
+from registration_persistence.schema.grants import (
+    GRANTS,
+    MONITORING_ROLE,
+    OWNER_ROLE,
+    READ_WRITE_ROLE,
+    VERSION_TABLE,
+    apply_grants,
+)
 from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "MONITORING_ROLE",
     "OWNER_ROLE",
     "READ_WRITE_ROLE",
+    "VERSION_TABLE",
     "BootstrapRefused",
     "Bootstrapped",
     "DeploymentInProgress",

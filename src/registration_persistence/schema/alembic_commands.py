@@ -16,6 +16,7 @@ from registration_persistence.database import Database
 from registration_persistence.durations import Duration
 from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS
+from registration_persistence.schema.grants import VERSION_TABLE
 
 # Alembic keeps the context of a run in the globals of a module.
 _one_run_at_a_time = Lock()
@@ -104,7 +105,8 @@ def current(database: Database) -> str | None:
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
     with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        return context.get_current_revision()
 
 
 def newest() -> str | None:
