@@ -1,6 +1,5 @@
 """Alembic's environment: runs the revisions under the deployment lock, and retries while a table is locked."""
 
-import re
 from contextlib import nullcontext
 from logging.config import fileConfig
 from typing import Any
@@ -12,7 +11,6 @@ from sqlalchemy import Connection, text
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.errors import LockTimeout
 from registration_persistence.models.columns import Base
-from registration_persistence.models.tables import EVENT_PARTITION
 from registration_persistence.schema.composed_sql import execute_verbatim
 from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, deployment, set_role_statement
 from registration_persistence.schema.grants import VERSION_TABLE, apply_grants
@@ -25,7 +23,7 @@ config = context.config
 
 COMPARISON: dict[str, Any] = {
     "target_metadata": Base.metadata,
-    "include_name": lambda name, kind, _: kind != "table" or not re.fullmatch(EVENT_PARTITION, name or ""),
+    "include_name": lambda name, kind, _: kind != "table" or name in Base.metadata.tables,
     "compare_server_default": True,
     "transaction_per_migration": True,
     "version_table": VERSION_TABLE,

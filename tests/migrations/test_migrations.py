@@ -2,13 +2,11 @@
 
 import ast
 import re
-import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from migration_commands import ROOT, NewDatabase, alembic, environment, opened
 from psycopg import sql
 from sqlalchemy import Connection, text
 from support import TERMS
@@ -32,9 +31,7 @@ from registration_persistence import (
 from registration_persistence.outcomes import Registered, Verified
 from registration_persistence.sandbox import PostgresServer, embedded_binaries, wait_until
 from registration_persistence.schema import SchemaDiffers
-from registration_persistence.testing.plugin import LOGIN
 
-ROOT = Path(__file__).parents[2]
 REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
 METADATA = models.RegistrationRow.metadata
 TABLES = frozenset(METADATA.tables)
@@ -66,90 +63,6 @@ CATALOG = {
 }
 
 Catalog = dict[str, set[tuple[Any, ...]]]
-NewDatabase = Callable[..., DatabaseSettings]
-
-
-@pytest.fixture
-def new_role(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
-    """Creates an owner role without login, and makes the login a member of it."""
-    roles = []
-
-    def create(name: str) -> str:
-        with postgres_server.connect() as connection:
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
-            roles.append(name)
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(LOGIN)))
-        return name
-
-    yield create
-    with postgres_server.connect() as connection:
-        for role in roles:
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
-
-
-@pytest.fixture
-def new_database(
-    postgres_server: PostgresServer,
-    migrated_template: DatabaseSettings,
-    new_role: Callable[[str], str],  # noqa: ARG001 databases are dropped before their owner
-) -> Iterator[NewDatabase]:
-    """Creates an empty database that belongs to the login or to another role."""
-    names = []
-
-    def create(owner: str = LOGIN) -> DatabaseSettings:
-        names.append(f"migrations_{secrets.token_hex(8)}")
-        postgres_server.create_database(names[-1], owner=owner)
-        return replace(migrated_template, name=names[-1])
-
-    yield create
-    for name in names:
-        postgres_server.drop_database(name)
-
-
-@pytest.fixture
-def empty(new_database: NewDatabase) -> Iterator[Database]:
-    """An empty database."""
-    with opened(new_database()) as database:
-        yield database
-
-
-@contextmanager
-def opened(settings: DatabaseSettings) -> Iterator[Database]:
-    """Open a `Database`, and dispose of its connections at the end."""
-    database = Database(settings)
-    try:
-        yield database
-    finally:
-        database.engine.dispose()
-
-
-def environment(settings: DatabaseSettings) -> dict[str, str]:
-    """Return the variables of a database."""
-    return {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": settings.host,
-        "APP_DATABASE_PORT": str(settings.port),
-        "APP_DATABASE_NAME": settings.name,
-        "APP_DATABASE_USER": settings.user or "",
-        "APP_DATABASE_PASSWORD": settings.password or "",
-        "APP_DATABASE_SSLMODE": settings.sslmode,
-    }
-
-
-def alembic(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `alembic` at the root of the repository in an environment of PATH and *environ*."""
-    program = Path(sys.executable).with_name("alembic")
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=ROOT,
-        env={"PATH": f"{program.parent}:/usr/bin:/bin", **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def psql(settings: DatabaseSettings, script: str) -> None:
@@ -394,7 +307,6 @@ def test_check_finds_nothing_in_a_migrated_database(database: Database) -> None:
         "CREATE INDEX mine ON registrations (created_at)",
         "ALTER TABLE verification_tokens DROP CONSTRAINT fk_verification_tokens_registration_id",
         "ALTER TABLE verification_tokens DROP CONSTRAINT uq_verification_tokens_secret_hash",
-        "CREATE TABLE mine (id integer)",
         "DROP TABLE outbox",
     ],
 )

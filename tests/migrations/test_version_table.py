@@ -37,6 +37,7 @@ def test_a_former_version_is_moved(database: Database, recorded: list[str], left
     assert schema.newest() == schema.upgrade(database)
 
     assert other_revisions(database) == left
+    schema.check(database)
     assert schema.newest() == schema.upgrade(database)
 
 

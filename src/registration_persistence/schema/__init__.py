@@ -26,6 +26,7 @@ from registration_persistence.schema.grants import (
     VERSION_TABLE,
     apply_grants,
 )
+from registration_persistence.schema.ownership import exclude_ours, is_ours
 from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "downgrade",
     "drop_event_partitions",
     "ensure_event_partitions",
+    "exclude_ours",
+    "is_ours",
     "newest",
     "set_role_statement",
     "upgrade",
