@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 from migration_commands import ROOT, NewDatabase, alembic, environment, opened
 from psycopg import sql
@@ -174,19 +172,6 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
     assert head() == schema.upgrade(database)
 
     assert before == catalog(database)
-
-
-def test_a_passed_connection_is_used(empty: Database) -> None:
-    """A program can migrate on its own connection, and decides whether to commit."""
-    with empty.engine.connect() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(ROOT / "migrations"))
-        config.set_main_option("path_separator", "os")
-        with connection.begin():
-            command.upgrade(config, "head")
-            assert connection.scalar(text("SELECT count(*) FROM registrations")) == 0
-
-    assert head() == schema.current(empty)
 
 
 # Other deployments, and locks

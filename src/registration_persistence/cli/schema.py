@@ -67,8 +67,13 @@ def _bootstrap(options: argparse.Namespace) -> int:
 
 def _current(_: argparse.Namespace) -> int:
     from registration_persistence import schema
+    from registration_persistence.schema.version_table import newer_version_message
 
-    print(schema.current(get_db()) or "no revision")
+    revision = schema.current(get_db())
+    if revision is not None and not schema.is_known(revision):
+        print(newer_version_message(revision))
+    else:
+        print(revision or "no revision")
     return ExitCode.DONE
 
 

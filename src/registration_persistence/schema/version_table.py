@@ -50,6 +50,33 @@ def adopt_former_version(context: MigrationContext, script: ScriptDirectory) -> 
     apply_grants(connection)
 
 
+def reject_newer_version(context: MigrationContext, script: ScriptDirectory) -> None:
+    """Reject a database that a newer version of the package has migrated.
+
+    Args:
+        context: The configured context.
+        script: The folder of the revisions.
+
+    Raises:
+        CommandError: The database is at a revision that is not in the folder.
+    """
+    if context.purge:
+        return
+    for revision in context.get_current_heads():
+        if not knows(script, revision):
+            raise CommandError(newer_version_message(revision))
+
+
+def knows(script: ScriptDirectory, revision: str) -> bool:
+    """Return whether a revision is in the folder."""
+    return any(revision == known.revision for known in script.walk_revisions())
+
+
+def newer_version_message(revision: str) -> str:
+    """Return the error of a database at an unknown revision."""
+    return f"the database is at revision {revision}, which this version does not know: it is newer"
+
+
 def _former_revision(connection: Connection) -> str | None:
     if not connection.scalar(_FORMER_TABLE_IS_READABLE):
         return None
