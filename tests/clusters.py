@@ -29,7 +29,7 @@ from registration_persistence import (
 from registration_persistence.models import RegistrationRow
 from registration_persistence.outcomes import Issued, Registered, Verified
 from registration_persistence.sandbox import PostgresServer
-from registration_persistence.schema import MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE
+from registration_persistence.schema import MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE, VERSION_TABLE
 
 TABLES = sorted(RegistrationRow.metadata.tables)
 INSUFFICIENT_PRIVILEGE = psycopg.errors.InsufficientPrivilege
@@ -175,7 +175,7 @@ DENIED_STATEMENTS = (
     "INSERT INTO registration_events_default DEFAULT VALUES",
     "UPDATE registration_consents SET granted = false",
     "DELETE FROM registration_consents",
-    "UPDATE alembic_version SET version_num = 'x'",
+    f"UPDATE {VERSION_TABLE} SET version_num = 'x'",
     "TRUNCATE outbox",
     "ALTER TABLE registrations ADD COLUMN mine text",
     "ALTER TABLE registrations DISABLE TRIGGER ALL",

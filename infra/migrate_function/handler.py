@@ -63,7 +63,7 @@ def _current(_database: Database, _revision: str) -> _Result:
 
 def _check(database: Database, _revision: str) -> _Result:
     try:
-        schema.check(database, wait=0)
+        schema.check(database)
     except schema.SchemaDiffers as error:
         return {"in_step": False, "differs": str(error)}
     return {"in_step": True}

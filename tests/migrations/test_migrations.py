@@ -1,22 +1,18 @@
 """The migrations: upgrade, downgrade, locks, and the rules of the schema."""
 
-import ast
 import re
-import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from alembic.script import ScriptDirectory
+from migration_commands import ROOT, NewDatabase, alembic, environment, imported_packages, opened
 from psycopg import sql
 from sqlalchemy import Connection, text
 from support import TERMS
@@ -29,12 +25,11 @@ from registration_persistence import (
     models,
     schema,
 )
+from registration_persistence.errors import InvalidInput
 from registration_persistence.outcomes import Registered, Verified
 from registration_persistence.sandbox import PostgresServer, embedded_binaries, wait_until
 from registration_persistence.schema import SchemaDiffers
-from registration_persistence.testing.plugin import LOGIN
 
-ROOT = Path(__file__).parents[2]
 REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
 METADATA = models.RegistrationRow.metadata
 TABLES = frozenset(METADATA.tables)
@@ -66,90 +61,6 @@ CATALOG = {
 }
 
 Catalog = dict[str, set[tuple[Any, ...]]]
-NewDatabase = Callable[..., DatabaseSettings]
-
-
-@pytest.fixture
-def new_role(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
-    """Creates an owner role without login, and makes the login a member of it."""
-    roles = []
-
-    def create(name: str) -> str:
-        with postgres_server.connect() as connection:
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
-            roles.append(name)
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(LOGIN)))
-        return name
-
-    yield create
-    with postgres_server.connect() as connection:
-        for role in roles:
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
-
-
-@pytest.fixture
-def new_database(
-    postgres_server: PostgresServer,
-    migrated_template: DatabaseSettings,
-    new_role: Callable[[str], str],  # noqa: ARG001 databases are dropped before their owner
-) -> Iterator[NewDatabase]:
-    """Creates an empty database that belongs to the login or to another role."""
-    names = []
-
-    def create(owner: str = LOGIN) -> DatabaseSettings:
-        names.append(f"migrations_{secrets.token_hex(8)}")
-        postgres_server.create_database(names[-1], owner=owner)
-        return replace(migrated_template, name=names[-1])
-
-    yield create
-    for name in names:
-        postgres_server.drop_database(name)
-
-
-@pytest.fixture
-def empty(new_database: NewDatabase) -> Iterator[Database]:
-    """An empty database."""
-    with opened(new_database()) as database:
-        yield database
-
-
-@contextmanager
-def opened(settings: DatabaseSettings) -> Iterator[Database]:
-    """Open a `Database`, and dispose of its connections at the end."""
-    database = Database(settings)
-    try:
-        yield database
-    finally:
-        database.engine.dispose()
-
-
-def environment(settings: DatabaseSettings) -> dict[str, str]:
-    """Return the variables of a database."""
-    return {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": settings.host,
-        "APP_DATABASE_PORT": str(settings.port),
-        "APP_DATABASE_NAME": settings.name,
-        "APP_DATABASE_USER": settings.user or "",
-        "APP_DATABASE_PASSWORD": settings.password or "",
-        "APP_DATABASE_SSLMODE": settings.sslmode,
-    }
-
-
-def alembic(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `alembic` at the root of the repository in an environment of PATH and *environ*."""
-    program = Path(sys.executable).with_name("alembic")
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=ROOT,
-        env={"PATH": f"{program.parent}:/usr/bin:/bin", **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def psql(settings: DatabaseSettings, script: str) -> None:
@@ -248,7 +159,7 @@ def test_upgrade_downgrade_upgrade_with_rows_in_every_table(empty: Database) -> 
                 UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
                 UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typelem = 0""")
         ).all()
-    assert {"alembic_version", "alembic_version_pkc"} == set(left)
+    assert {schema.VERSION_TABLE, f"{schema.VERSION_TABLE}_pkc"} == set(left)
     assert schema.current(empty) is None
     assert head() == schema.upgrade(empty)
     use_every_table(empty)
@@ -261,19 +172,6 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
     assert head() == schema.upgrade(database)
 
     assert before == catalog(database)
-
-
-def test_a_passed_connection_is_used(empty: Database) -> None:
-    """A program can migrate on its own connection, and decides whether to commit."""
-    with empty.engine.connect() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(ROOT / "migrations"))
-        config.set_main_option("path_separator", "os")
-        with connection.begin():
-            command.upgrade(config, "head")
-            assert connection.scalar(text("SELECT count(*) FROM registrations")) == 0
-
-    assert head() == schema.current(empty)
 
 
 # Other deployments, and locks
@@ -302,7 +200,9 @@ def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: P
                 for file in files
             ]
             wait_until(
-                lambda: "another deployment is migrating: waiting for it" in log(), "one deployment waits", timeout=30
+                lambda: "another deployment is migrating: waiting for it" in log(),
+                "one deployment waits",
+                timeout=30,
             )
         printed = [process.communicate(timeout=60)[0] for process in processes]
 
@@ -334,9 +234,9 @@ def test_a_locked_table_is_waited_for(
 def locked_version(postgres_server: PostgresServer, database: Database) -> Iterator[None]:
     """Lock the table with the current revision."""
     with database.engine.begin() as owner:
-        owner.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+        owner.execute(text(f"CREATE TABLE {schema.VERSION_TABLE} (version_num varchar(32) PRIMARY KEY)"))
     with closing(postgres_server.connect(database.settings.name)) as connection, connection.transaction():
-        connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        connection.execute(f"LOCK TABLE {schema.VERSION_TABLE} IN ACCESS EXCLUSIVE MODE")
         yield
 
 
@@ -394,7 +294,6 @@ def test_check_finds_nothing_in_a_migrated_database(database: Database) -> None:
         "CREATE INDEX mine ON registrations (created_at)",
         "ALTER TABLE verification_tokens DROP CONSTRAINT fk_verification_tokens_registration_id",
         "ALTER TABLE verification_tokens DROP CONSTRAINT uq_verification_tokens_secret_hash",
-        "CREATE TABLE mine (id integer)",
         "DROP TABLE outbox",
     ],
 )
@@ -410,7 +309,7 @@ def test_check_finds_a_manual_change(database: Database, drift: str) -> None:
 def test_check_finds_that_the_database_is_behind(database: Database) -> None:
     """A database before the newest revision is rejected, and the error names the command."""
     with database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text(f"DELETE FROM {schema.VERSION_TABLE}"))
 
     with pytest.raises(SchemaDiffers, match=f"is at revision None, the newest is {head()}: run"):
         schema.check(database)
@@ -419,7 +318,7 @@ def test_check_finds_that_the_database_is_behind(database: Database) -> None:
 def test_a_database_ahead_of_the_code_is_not_changed(database: Database) -> None:
     """If its revision is unknown, `check` and `upgrade` reject it and name the revision."""
     with database.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0123456789ab'"))
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0123456789ab'"))
 
     for call in (schema.check, schema.upgrade):
         with pytest.raises(schema.MigrationRefused, match="0123456789ab"):
@@ -450,6 +349,22 @@ def test_every_name_follows_the_convention(empty: Database) -> None:
     assert [] == [name for table, name in names if not re.fullmatch(rf"(pk|fk|uq|ix|ck)_{table}(_[a-z_]+)?", name)]
 
 
+@pytest.mark.parametrize(
+    "revision", ["0123456789ab", "nonsense+1", "current", "x@head", "head:", "50%", "a b", "+x", "héad", "+1+1"]
+)
+def test_an_unknown_revision_is_rejected(revision: str) -> None:
+    """Nothing is sent to a database, so the error comes before that of a database that cannot be reached."""
+    unreachable = Database(
+        DatabaseSettings(host="127.0.0.1", name="none", port=1, environment="test", user="x", password="x")
+    )
+
+    with pytest.raises(InvalidInput, match=r"there is no revision .*: expected head, base"):
+        schema.upgrade_sql(revision)
+    for change in (schema.upgrade, schema.downgrade):
+        with pytest.raises(InvalidInput, match="there is no revision"):
+            change(unreachable, revision)
+
+
 # The revisions
 
 
@@ -462,18 +377,10 @@ def test_the_name_of_a_revision_has_date_and_kind(file: Path) -> None:
     assert date(*map(int, match.groups()[:3])).year >= 2026
 
 
-@pytest.mark.parametrize("file", [*REVISIONS, ROOT / "migrations" / "script.py.mako"], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", REVISIONS, ids=lambda file: file.stem)
 def test_a_revision_is_frozen(file: Path) -> None:
     """A revision does not import the package, so that a change of the models does not change the revision."""
-    source = re.sub(r"\$\{.*?\}", "None", file.read_text(encoding="utf-8"))
-    imported = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add("." * node.level + (node.module or ""))
-
-    assert {name.partition(".")[0] for name in imported} <= {"alembic", "sqlalchemy", ""} - {""}
+    assert imported_packages(file) <= {"alembic", "sqlalchemy"}
 
 
 def test_the_history_is_linear() -> None:

@@ -31,11 +31,20 @@ def _migrate(options: argparse.Namespace) -> int:
     if options.sql:
         print(schema.upgrade_sql(options.revision), end="", flush=True)
         return ExitCode.DONE
+    _log_progress()
+    print(f"the database is at revision {schema.upgrade(get_db(), options.revision)}")
+    return ExitCode.DONE
+
+
+def _log_progress() -> None:
+    """Log the revisions that run, and the waits."""
+    from registration_persistence.schema.alembic_configuration import is_progress
+
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for name in _MIGRATION_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    print(f"the database is at revision {schema.upgrade(get_db(), options.revision)}")
-    return ExitCode.DONE
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_progress)
 
 
 def _add_bootstrap(commands: Subcommands) -> None:
@@ -67,8 +76,13 @@ def _bootstrap(options: argparse.Namespace) -> int:
 
 def _current(_: argparse.Namespace) -> int:
     from registration_persistence import schema
+    from registration_persistence.schema.version_table import newer_version_message
 
-    print(schema.current(get_db()) or "no revision")
+    revision = schema.current(get_db())
+    if revision is not None and not schema.is_known(revision):
+        print(newer_version_message(revision))
+    else:
+        print(revision or "no revision")
     return ExitCode.DONE
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from psycopg import sql
 from sqlalchemy import Connection, text
@@ -23,8 +24,9 @@ MAX_WAIT_SECONDS = 900.0
 """How long a deployment waits for another one by default."""
 
 # DDL that waits for a lock queues every other statement on the table behind it, so it gives up soon and tries again.
-_LOCK_TIMEOUT_SECONDS = 2.0
+LOCK_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 1.0
+_REPORT_SECONDS = 30.0
 
 _logger = logging.getLogger("registration_persistence.migrations")
 
@@ -47,21 +49,35 @@ def deployment(database: Database, *, name: str, wait: Duration = MAX_WAIT_SECON
         DeploymentInProgress: Another deployment did not end within *wait*, or before the deadline.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
-    settings = dataclasses.replace(
-        database.settings,
-        pool="lambda",
-        statement_timeout=0,
-        idle_in_transaction_timeout=0,
-        lock_timeout=_LOCK_TIMEOUT_SECONDS,
-        application_name=f"registration_persistence {name}",
-    )
+    limits = {"statement_timeout": 0, "idle_in_transaction_timeout": 0, "lock_timeout": LOCK_TIMEOUT_SECONDS}
+    with schema_connection(database, name=name, pool="lambda", **limits) as connection:
+        _take_lock(connection, in_seconds(wait))  # the server releases it when the connection ends
+        yield connection
+
+
+@contextmanager
+def schema_connection(database: Database, *, name: str, **changes: Any) -> Iterator[Connection]:
+    """Open a connection that is closed at the end of the block, and finds the tables in the schema `public`.
+
+    Args:
+        database: The database.
+        name: The last word of the connection's `application_name` in `pg_stat_activity`.
+        **changes: Settings that differ from those of the database.
+
+    Raises:
+        RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
+    """
+    application_name = f"registration_persistence {name}"
+    settings = dataclasses.replace(database.settings, application_name=application_name, **changes)
     engine = create_database_engine(settings, database.credentials, database.events)
     try:
         with engine.connect() as connection:
-            _take_lock(connection, in_seconds(wait))
+            # A service that has a schema of its own may have set another search_path for the database or the login.
+            connection.execute(text("SET search_path = public"))
+            connection.commit()
             yield connection
     finally:
-        engine.dispose()  # the server releases the advisory lock when the connection ends
+        engine.dispose()
 
 
 def set_role_statement(role: str | None = None) -> str | None:
@@ -79,6 +95,7 @@ def set_role_statement(role: str | None = None) -> str | None:
 
 def _take_lock(connection: Connection, max_wait_seconds: float) -> None:
     started = time.monotonic()
+    next_report = 0.0
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):
         connection.rollback()
         waited = time.monotonic() - started
@@ -88,6 +105,8 @@ def _take_lock(connection: Connection, max_wait_seconds: float) -> None:
                 if max_wait_seconds
                 else "another deployment is migrating: wait until it is done"
             )
-        _logger.info("another deployment is migrating: waiting for it")
+        if waited >= next_report:
+            _logger.info("another deployment is migrating: waiting for it, for %.0f s so far", waited)
+            next_report += _REPORT_SECONDS
         time.sleep(_POLL_SECONDS)
     connection.commit()

@@ -23,7 +23,8 @@ READ_WRITE_ROLE = "registration_rw"
 MONITORING_ROLE = "registration_monitoring"
 """The group role of the monitoring's login: statistics and plans, no rows."""
 
-_VERSION_TABLE = "alembic_version"
+VERSION_TABLE = "registration_schema_version"
+"""Records the revision of the database; not `alembic_version`, which a service in the same database may use."""
 
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -35,7 +36,7 @@ GRANTS: Mapping[str, Sequence[str]] = {
     # Rows are inserted through the parent, so the partitions need no grants.
     RegistrationEventRow.__tablename__: ("SELECT", "INSERT"),
     OutboxRow.__tablename__: _ALL,
-    _VERSION_TABLE: ("SELECT",),
+    VERSION_TABLE: ("SELECT",),
 }
 """The privileges of `READ_WRITE_ROLE` on each table; no other role has any, except the owner."""
 

@@ -10,20 +10,20 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence import Credentials, Database, StaticCredentials, schema
-from registration_persistence.schema import GRANTS, OWNER_ROLE, READ_WRITE_ROLE
+from registration_persistence.schema import GRANTS, OWNER_ROLE, READ_WRITE_ROLE, VERSION_TABLE
 from registration_persistence.schema.partitions import ensure_event_partitions
 
 
 def test_every_table_has_its_grants() -> None:
     """The tables of `GRANTS` are exactly those of the models."""
-    assert {*TABLES, "alembic_version"} == set(GRANTS)
+    assert {*TABLES, VERSION_TABLE} == set(GRANTS)
 
 
 def test_the_grants_suffice_for_every_method(application: Database) -> None:
     """Every method works with the granted privileges."""
     use_every_method(application)
     with application.session() as session:
-        assert session.scalar(text("SELECT version_num FROM alembic_version")) == schema.newest()
+        assert session.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == schema.newest()
     schema.check(application)
 
 

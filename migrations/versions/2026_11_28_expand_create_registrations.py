@@ -1,10 +1,10 @@
-"""Create registrations with their tokens, consents, event log and outbox."""
+"""Create the schema of the first release, 0.1.0: registrations, their tokens, consents, event log and outbox."""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "652c73ea87d7"
+revision = "2dcca3bc26eb"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("dead_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("attempts >= 0", name=op.f("ck_outbox_attempts")),
+        sa.CheckConstraint("last_error ~ '^[A-Za-z0-9_.:-]{1,200}$'", name=op.f("ck_outbox_last_error")),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_outbox")),
         postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_threshold": 1000},
     )
@@ -69,6 +70,13 @@ def upgrade() -> None:
         ["available_at", "event_id"],
         unique=False,
         postgresql_where=sa.text("dead_at IS NULL"),
+    )
+    op.create_index(
+        "ix_outbox_dead_at_event_id",
+        "outbox",
+        ["dead_at", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("dead_at IS NOT NULL"),
     )
     op.create_table(
         "registration_events",
@@ -177,6 +185,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("status IN ('expired', 'cancelled')"),
     )
     op.create_index(
+        "ix_registrations_email_closed",
+        "registrations",
+        ["email_key"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('expired', 'cancelled')"),
+    )
+    op.create_index(
         "ix_registrations_email_pending",
         "registrations",
         ["email_key"],
@@ -217,11 +232,13 @@ def upgrade() -> None:
         sa.Column(
             "recorded_at", sa.DateTime(timezone=True), server_default=sa.text("statement_timestamp()"), nullable=False
         ),
+        sa.Column("seq", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.CheckConstraint("purpose ~ '^[a-z][a-z0-9_]{0,62}$'", name=op.f("ck_registration_consents_purpose")),
         sa.CheckConstraint(
             "octet_length(document_version) BETWEEN 1 AND 64", name=op.f("ck_registration_consents_document_version")
         ),
         sa.CheckConstraint("octet_length(source) BETWEEN 1 AND 64", name=op.f("ck_registration_consents_source")),
+        sa.CheckConstraint("seq >= 1", name=op.f("ck_registration_consents_seq")),
         sa.ForeignKeyConstraint(
             ["registration_id"],
             ["registrations.id"],
@@ -243,6 +260,7 @@ def upgrade() -> None:
         ),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("purpose IN ('verify_email')", name=op.f("ck_verification_tokens_purpose")),
         sa.CheckConstraint("attempts >= 0 AND hash_key_id >= 0", name=op.f("ck_verification_tokens_counters")),
         sa.CheckConstraint("expires_at > created_at", name=op.f("ck_verification_tokens_expires_at")),
