@@ -20,7 +20,7 @@ from registration_persistence.sandbox import (
     data_directory,
     embedded_binaries,
 )
-from registration_persistence.testing import ServerKindSkipped, ServerMissing, open_server, template
+from registration_persistence.testing import ServerKindSkipped, ServerMissing, open_server, servers, template
 from registration_persistence.testing.servers import cluster_binaries
 
 EXTRA = r"run pip install 'registration-persistence\[test\]'"
@@ -45,6 +45,26 @@ def test_the_next_kind_is_used_if_the_image_cannot_be_pulled() -> None:
     (text,) = [str(warning.message) for warning in warned if warning.category is ServerKindSkipped]
     assert "You have reached your pull rate limit." in text
     assert "TEST_POSTGRES_KIND" in text
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [(b"#!/bin/sh\necho out of order\nexit 1\n", "(?s:.*)out of order"), (b"\x7fELF", "Exec format error")],
+)
+def test_the_next_kind_is_used_if_the_programs_of_the_system_do_not_work(
+    program: bytes, problem: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The warning has the output of the program, or the reason why it cannot be executed."""
+    broken = tmp_path / "postgres/bin/initdb"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(program)
+    broken.chmod(0o755)
+    for name in ("DOCKER_HOST", "TEST_POSTGRES_KIND", "TEST_POSTGRES_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(servers, "is_engine_available", lambda: False)
+    monkeypatch.setattr(servers, "system_binaries", lambda: broken.parent)
+    with pytest.warns(ServerKindSkipped, match=f"the kind system does not start.*{problem}"), open_server() as server:
+        assert server.port
 
 
 @pytest.mark.usefixtures("engine_without_images")

@@ -55,7 +55,7 @@ def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
         for each in others:
             try:
                 server = stack.enter_context(_open(each))
-            except (ServerMissing, LocalServerError) as error:
+            except (ServerMissing, LocalServerError, OSError) as error:
                 _warn(f"PostgreSQL of the kind {each} does not start, so the next kind is used: {error}")
             else:
                 break
