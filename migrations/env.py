@@ -1,5 +1,6 @@
 """Alembic's environment: runs the revisions under the deployment lock, and retries while a table is locked."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,13 @@ import psycopg
 from alembic import context
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.errors import ConfigurationError, RegistrationPersistenceError
 from registration_persistence.models.columns import Base
+from registration_persistence.schema.alembic_configuration import is_progress
 from registration_persistence.schema.composed_sql import execute_verbatim
 from registration_persistence.schema.deployment_lock import (
     LOCK_TIMEOUT_SECONDS,
@@ -64,25 +66,32 @@ def run_offline() -> None:
 def run_online() -> None:
     """Run the command on the connection or engine in `config.attributes`, or on a connection of its own."""
     passed = config.attributes.get("connection")
-    if isinstance(passed, Connection):
+    if passed is None:
+        run_on_database()
+    elif isinstance(passed, Connection):
         run(passed)
-    elif isinstance(passed, Engine):
+    elif hasattr(passed, "connect") and not hasattr(passed, "sync_engine"):  # an engine that is not asynchronous
         with passed.connect() as connection:
             run(connection)
-    elif passed is not None:
+    else:
         kind = f"{type(passed).__module__}.{type(passed).__qualname__}"
         raise CommandError(f"attributes['connection'] is a {kind}: expected an SQLAlchemy Connection or Engine")
-    elif database := config.attributes.get("database"):
-        run_on(database)
-    else:
-        database = Database(DatabaseSettings.from_env())
-        try:
-            run_on(database)
-        finally:
-            database.dispose()
 
 
-def run_on(database: Database) -> None:
+def run_on_database() -> None:
+    """Run the command on the database in `config.attributes`, or on the one that the environment names."""
+    database = config.attributes.get("database")
+    if database is not None:
+        run_on_own_connection(database)
+        return
+    database = Database(DatabaseSettings.from_env())
+    try:
+        run_on_own_connection(database)
+    finally:
+        database.dispose()
+
+
+def run_on_own_connection(database: Database) -> None:
     """Run the command on a new connection, which holds the deployment lock if the command changes the database."""
     if not changes_database():
         with schema_connection(database, name="schema") as connection:
@@ -157,6 +166,9 @@ def one_line_errors() -> Iterator[None]:
 
 if config.config_file_name is not None:
     fileConfig(config.config_file_name, disable_existing_loggers=False)
+if config.cmd_opts is not None:
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_progress)
 with one_line_errors():
     if context.is_offline_mode():
         run_offline()

@@ -1,5 +1,6 @@
 """The `alembic` command, and databases to migrate."""
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -35,17 +36,31 @@ def environment(settings: DatabaseSettings) -> dict[str, str]:
     }
 
 
-def alembic(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `alembic` at the root of the repository in an environment of PATH and *environ*."""
+def alembic(
+    *arguments: str, environ: Mapping[str, str] | None = None, code: int = 0, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run `alembic` in an environment of PATH and *environ*; it must end with *code* and without a traceback."""
     program = Path(sys.executable).with_name("alembic")
     done = subprocess.run(
         [program, *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env={"PATH": f"{program.parent}:/usr/bin:/bin", **(environ or {})},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
     return done
+
+
+def imported_packages(file: Path) -> set[str]:
+    """Return the top-level packages that a Python file imports; a relative import starts with a dot."""
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add("." * node.level + (node.module or ""))
+    return {name if name.startswith(".") else name.partition(".")[0] for name in imported}

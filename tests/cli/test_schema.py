@@ -4,6 +4,41 @@ import re
 
 import pytest
 from command_line import one_line, run
+from sqlalchemy import text
+from workspace import Workspace
+
+from registration_persistence.schema import VERSION_TABLE
+
+DRIFT = (
+    "ALTER TABLE registrations ADD COLUMN nickname text",
+    "ALTER TABLE registrations DROP COLUMN closed_at CASCADE",
+    "ALTER TABLE registrations ALTER COLUMN version TYPE bigint",
+    "ALTER TABLE registrations ALTER COLUMN profile SET DEFAULT '[]'",
+    "ALTER TABLE registrations ALTER COLUMN status DROP NOT NULL",
+    "ALTER TABLE outbox ALTER COLUMN attempts DROP DEFAULT, ALTER COLUMN attempts TYPE bigint",
+    "ALTER TABLE outbox ALTER COLUMN last_error SET NOT NULL",
+    "DROP INDEX uq_registrations_email_proven",
+    "DROP INDEX ix_registrations_open_expires",
+    "CREATE INDEX ix_registrations_open_expires ON registrations (created_at)",
+    "CREATE INDEX mine ON registrations (created_at)",
+    "ALTER TABLE verification_tokens DROP CONSTRAINT uq_verification_tokens_secret_hash",
+    "ALTER TABLE registration_consents DROP CONSTRAINT fk_registration_consents_registration_id",
+)
+DIFFERENCES = {
+    "the column registrations.nickname is not in the models",
+    "the column registrations.closed_at is missing",
+    "the column registrations.version has the type BIGINT",
+    "the column registrations.profile has the default '[]'::jsonb",
+    "the column registrations.status has no NOT NULL",
+    "the column outbox.attempts has the type BIGINT and has no default",
+    "the column outbox.last_error has NOT NULL",
+    "the index uq_registrations_email_proven of registrations is missing",
+    "the index ix_registrations_open_expires of registrations differs from the models",
+    "the index ix_registrations_closed of registrations is missing",
+    "the index mine of registrations is not in the models",
+    "the constraint uq_verification_tokens_secret_hash of verification_tokens is missing",
+    "the constraint fk_registration_consents_registration_id of registration_consents is missing",
+}
 
 
 def test_a_new_database_is_migrated(empty_database: dict[str, str]) -> None:
@@ -35,25 +70,56 @@ def test_migrate_logs_only_its_revisions(empty_database: dict[str, str]) -> None
     """`migrate` logs the revisions that it runs, and nothing about connection pools."""
     stderr = run("migrate", environ=empty_database).stderr
 
-    assert "Running upgrade  -> " in stderr
-    assert "Pool" not in stderr
+    assert re.fullmatch(r"Running upgrade  -> \w+, [^\n]*\n", stderr)
+    assert run("migrate", environ=empty_database).stderr == ""
 
 
 def test_migrate_prints_sql_without_any_variable() -> None:
     """`migrate --sql` needs no database and no variable, and prints only SQL to standard output."""
     script = run("migrate", "--sql").stdout
 
-    assert script.startswith("BEGIN;")
+    assert script.startswith("SET lock_timeout = '2s';\n\nBEGIN;")
     assert script.rstrip().endswith("COMMIT;")
     assert "CREATE TABLE registrations (" in script
 
 
-@pytest.mark.parametrize("arguments", [("migrate", "0123456789ab"), ("migrate", "0123456789ab", "--sql")])
-def test_an_unknown_revision_is_rejected(empty_database: dict[str, str], arguments: tuple[str, ...]) -> None:
-    """The error names the revision, on a database and offline."""
-    done = run(*arguments, environ=empty_database, code=1)
+@pytest.mark.parametrize("revision", ["nonsense", "", "0123456789ab"])
+def test_an_unknown_revision_is_rejected(empty_database: dict[str, str], revision: str) -> None:
+    """The error names the revision and the valid ones, on a database and offline, as for other wrong arguments."""
+    expected = "expected head, base, the id of a revision, or a relative revision such as +1"
+    for options in ([], ["--sql"]):
+        done = run("migrate", *options, revision, environ=empty_database, code=2)
 
-    assert "0123456789ab" in done.stderr.splitlines()[-1]
+        assert done.stderr == f"registration-persistence: there is no revision {revision!r}: {expected}\n"
+
+
+def test_a_newer_database_is_reported(workspace: Workspace) -> None:
+    """`current` states that this version does not know the revision; `check` and `migrate` reject the database."""
+    sentence = "the database is at revision 0123456789ab, which this version does not know: it is newer\n"
+    with workspace.database.engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0123456789ab'"))
+
+    assert run("current", environ=workspace.environ).stdout == sentence
+    for command in ("check", "migrate"):
+        assert run(command, environ=workspace.environ, code=1).stderr == f"registration-persistence: {sentence}"
+
+
+def test_a_difference_is_one_line_with_its_statement(workspace: Workspace) -> None:
+    """`check` prints each difference in SQL terms, and the statements remove all of them."""
+    with workspace.database.engine.begin() as connection:
+        for statement in DRIFT:
+            connection.execute(text(statement))
+
+    lines = run("check", environ=workspace.environ, code=1).stderr.splitlines()
+
+    assert lines[0] == "registration-persistence: the database differs from the models:"
+    statements = dict(line.removeprefix("  - ").split(": ", 1) for line in lines[1:])
+    assert set(statements) == DIFFERENCES
+    with workspace.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in sorted(statements.values(), key=lambda sql: sql.startswith("CREATE INDEX")):
+            for part in statement.split("; "):
+                connection.execute(text(part))
+    assert "matches the models" in run("check", environ=workspace.environ).stdout
 
 
 def test_an_owner_role_that_is_not_granted_is_rejected(empty_database: dict[str, str]) -> None:

@@ -31,11 +31,20 @@ def _migrate(options: argparse.Namespace) -> int:
     if options.sql:
         print(schema.upgrade_sql(options.revision), end="", flush=True)
         return ExitCode.DONE
+    _log_progress()
+    print(f"the database is at revision {schema.upgrade(get_db(), options.revision)}")
+    return ExitCode.DONE
+
+
+def _log_progress() -> None:
+    """Log the revisions that run, and the waits."""
+    from registration_persistence.schema.alembic_configuration import is_progress
+
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for name in _MIGRATION_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    print(f"the database is at revision {schema.upgrade(get_db(), options.revision)}")
-    return ExitCode.DONE
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_progress)
 
 
 def _add_bootstrap(commands: Subcommands) -> None:

@@ -1,8 +1,6 @@
 """The schema of the database: migrations, roles, privileges, and the partitions of the event log."""
 
 from registration_persistence.schema.alembic_commands import (
-    MigrationRefused,
-    SchemaDiffers,
     check,
     current,
     downgrade,
@@ -11,6 +9,7 @@ from registration_persistence.schema.alembic_commands import (
     upgrade,
     upgrade_sql,
 )
+from registration_persistence.schema.alembic_configuration import MigrationRefused, SchemaDiffers
 from registration_persistence.schema.bootstrap import Bootstrapped, bootstrap, bootstrap_from_secrets
 from registration_persistence.schema.bootstrap_checks import BootstrapRefused
 from registration_persistence.schema.deployment_lock import (

@@ -106,9 +106,7 @@ def _take_lock(connection: Connection, max_wait_seconds: float) -> None:
                 else "another deployment is migrating: wait until it is done"
             )
         if waited >= next_report:
-            _logger.info(
-                "another deployment is migrating: waiting for it%s", f", {waited:.0f} s so far" * (waited >= 1)
-            )
+            _logger.info("another deployment is migrating: waiting for it, for %.0f s so far", waited)
             next_report += _REPORT_SECONDS
         time.sleep(_POLL_SECONDS)
     connection.commit()

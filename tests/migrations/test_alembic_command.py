@@ -1,0 +1,135 @@
+"""The command `alembic` itself: its errors, its locks, its folder, and new revisions."""
+
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from migration_commands import ROOT, NewDatabase, alembic, environment, imported_packages
+from sqlalchemy import text
+
+from registration_persistence import Database, schema
+from registration_persistence.sandbox import PostgresServer
+from registration_persistence.schema import ADVISORY_LOCK, VERSION_TABLE, DeploymentInProgress, deployment_lock
+
+NEWER = "the database is at revision 0123456789ab, which this version does not know: it is newer"
+
+
+def error_of(*arguments: str, environ: dict[str, str], code: int = 1) -> str:
+    """Return the error of `alembic`, which must be all that it prints, except for the revision that it ran."""
+    done = alembic(*arguments, environ=environ, code=code)
+    assert done.stdout == ""
+    prefix, _, message = re.sub(r"\ARunning upgrade .*\n", "", done.stderr).partition(": ")
+    assert prefix == "registration-persistence"
+    return message.removesuffix("\n")
+
+
+def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> None:
+    """Each error is printed as `registration-persistence` prints it."""
+    right = environment(new_database())
+    no_credentials = {
+        **{name: value for name, value in right.items() if name not in {"APP_DATABASE_USER", "APP_DATABASE_PASSWORD"}},
+        "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:none-AbCdEf",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+    assert "APP_DATABASE_HOST is not set" in error_of("current", environ={}, code=2)
+    assert "APP_DATABASE_PORT" in error_of("current", environ={**right, "APP_DATABASE_PORT": "http"}, code=2)
+    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_PORT": "1"}), "Connection refused")
+    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_PASSWORD": "wrong"}), "authentication failed")
+    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_NAME": "absent"}), "does not exist")
+    assert_one_line(error_of("current", environ=no_credentials), "credentials")
+    assert_one_line(
+        error_of("upgrade", "head", environ={**right, "APP_DATABASE_OWNER_ROLE": "absent"}), 'role "absent" does not'
+    )
+    assert_one_line(error_of("upgrade", "nonsense", environ=right), "Can't locate revision identified by 'nonsense'")
+    with database.engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0123456789ab'"))
+    for arguments in (["current"], ["upgrade", "head"], ["check"], ["downgrade", "base"]):
+        assert error_of(*arguments, environ=environment(database.settings)) == NEWER
+    with database.engine.begin() as connection:
+        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+    assert_one_line(
+        error_of("upgrade", "head", environ=environment(database.settings)),
+        f'relation "outbox" already exists, but {VERSION_TABLE} records no revision that created it',
+    )
+
+
+def assert_one_line(message: str, part: str) -> None:
+    """Assert that *message* is one line that contains *part*."""
+    assert part in message
+    assert "\n" not in message
+
+
+def test_reading_needs_no_lock(database: Database, postgres_server: PostgresServer) -> None:
+    """During a deployment, `current` and `check` return at once."""
+    environ = environment(database.settings)
+    with closing(postgres_server.connect(database.settings.name)) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+
+        assert alembic("current", environ=environ).stderr == ""
+        assert "No new upgrade operations" in alembic("check", environ=environ).stdout
+        assert schema.current(database) == schema.newest()
+        schema.check(database)
+
+
+def test_a_wait_is_reported_once_and_then_sometimes(
+    database: Database,
+    postgres_server: PostgresServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wait for another deployment is reported at its beginning, and then every 30 s, here every 0.4 s."""
+    monkeypatch.setattr(deployment_lock, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(deployment_lock, "_REPORT_SECONDS", 0.4)
+    with closing(postgres_server.connect(database.settings.name)) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+
+        with caplog.at_level("INFO", "registration_persistence.migrations"), pytest.raises(DeploymentInProgress):
+            schema.upgrade(database, wait=1.1)
+
+    waits = [record.getMessage() for record in caplog.records if "waiting" in record.getMessage()]
+    assert len(waits) == 3
+    assert waits[0] == "another deployment is migrating: waiting for it, for 0 s so far"
+
+
+@pytest.fixture
+def working_copy(tmp_path: Path) -> Path:
+    """A copy of the files that Alembic needs, in a folder with an unusual name."""
+    folder = tmp_path / "app_feature%2Flogin: %(here)s é"
+    folder.mkdir()
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "migrations", folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_an_unusual_folder_and_a_new_revision(working_copy: Path, database: Database) -> None:
+    """In a folder whatever its name, Alembic works, and a new revision passes ruff."""
+    environ = environment(database.settings)
+    assert f"{schema.newest()} (head)" in alembic("heads", folder=working_copy).stdout
+    assert "CREATE TABLE outbox" in alembic("upgrade", "head", "--sql", folder=working_copy).stdout
+    assert "(head)" in alembic("current", environ=environ, folder=working_copy).stdout
+    with database.engine.begin() as connection:
+        for statement in (
+            "ALTER TABLE registrations DROP COLUMN profile CASCADE",
+            "ALTER TABLE verification_tokens DROP CONSTRAINT fk_verification_tokens_registration_id",
+            "CREATE INDEX mine ON outbox (attempts)",
+        ):
+            connection.execute(text(statement))
+
+    alembic("revision", "--autogenerate", "-m", "expand add phone number", environ=environ, folder=working_copy)
+    alembic("stamp", "--purge", "head", environ=environ, folder=working_copy)
+    for message in ('say "hello" \\n 50%?', "é" * 200):
+        alembic("revision", "-m", message, folder=working_copy)
+
+    (generated,) = (working_copy / "migrations" / "versions").glob("*_expand_add_phone_number.py")
+    assert imported_packages(generated) == {"alembic", "sqlalchemy"}
+    assert 'op.add_column(\n        "registrations",' in generated.read_text()
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "migrations/versions"]
+        done = subprocess.run(ruff, cwd=working_copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
