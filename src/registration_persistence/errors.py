@@ -163,6 +163,25 @@ class RegistrationNotFound(RegistrationPersistenceError):
         return f"there is no registration {self.registration_id}"
 
 
+class RegistrationReferenced(RegistrationPersistenceError):
+    """A table outside of this package refers to a registration that is to be deleted; nothing was deleted.
+
+    Attributes:
+        table: The name of the table.
+        constraint: The name of its foreign key.
+    """
+
+    def __init__(self, table: str, constraint: str) -> None:
+        self.table, self.constraint = table, constraint
+        super().__init__(table, constraint)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.table} refers to a registration that is to be deleted: "
+            f"declare its foreign key {self.constraint} with ON DELETE CASCADE or SET NULL"
+        )
+
+
 class StaleVersion(RegistrationPersistenceError):
     """The registration was changed after it was read.
 

@@ -7,7 +7,13 @@ from uuid import UUID
 import pytest
 
 from registration_persistence import RegistrationPersistenceError, errors
-from registration_persistence.errors import ConfigurationError, IllegalTransition, RegistrationNotFound, StaleVersion
+from registration_persistence.errors import (
+    ConfigurationError,
+    IllegalTransition,
+    RegistrationNotFound,
+    RegistrationReferenced,
+    StaleVersion,
+)
 
 SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
 
@@ -37,6 +43,7 @@ def test_retryable_errors() -> None:
     [
         ConfigurationError(["one", "two"]),
         RegistrationNotFound(SOME_ID),
+        RegistrationReferenced("orders", "fk_orders_registration_id"),
         StaleVersion(SOME_ID, 1, 2),
         IllegalTransition(SOME_ID, "pending", "active"),
     ],

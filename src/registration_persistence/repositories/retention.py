@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from sqlalchemy import Row, TextClause
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.validation import checked_moment, checked_number
+from registration_persistence.errors import RegistrationReferenced
 from registration_persistence.repositories.base import Repository
 from registration_persistence.repositories.sql.retention import EXPIRE_DUE, PURGE_CLOSED, PURGE_TOKENS
 from registration_persistence.repositories.traceback_redaction import redact_traceback
@@ -52,8 +55,8 @@ class Retention(Repository):
     def purge_closed(self, before: datetime, limit: int = 1000) -> int:
         """Delete registrations that expired or were cancelled earlier than *before*, with their tokens and consents.
 
-        Their events stay until the partition of their month is dropped. Erased registrations stay, because they contain
-        no personal data.
+        Rows of other tables that refer to them are handled as their foreign keys declare. Their events stay until the
+        partition of their month is dropped. Erased registrations stay, because they contain no personal data.
 
         Args:
             before: A moment with a time zone.
@@ -64,8 +67,17 @@ class Retention(Repository):
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
+            RegistrationReferenced: Another table has a foreign key without ON DELETE CASCADE or SET NULL; nothing was
+                deleted.
         """
-        return self._count(PURGE_CLOSED, before=checked_moment("before", before), limit=_checked_limit(limit))
+        moment, number = checked_moment("before", before), _checked_limit(limit)
+        try:
+            return self._count(PURGE_CLOSED, before=moment, limit=number)
+        except IntegrityError as error:
+            if isinstance(error.orig, (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation)):
+                where = error.orig.diag
+                raise RegistrationReferenced(where.table_name or "", where.constraint_name or "") from error
+            raise
 
     @redact_traceback
     def purge_tokens(self, before: datetime, limit: int = 1000) -> int:

@@ -1,6 +1,7 @@
 """The data directory of a local PostgreSQL server, and the programs that are run on it."""
 
 import os
+import pwd
 import secrets
 import shutil
 import subprocess
@@ -29,10 +30,12 @@ class DataDirectory:
         binaries: Folder with `initdb` and `pg_ctl`. If the user of the server cannot read it, the programs are copied.
 
     Raises:
-        LocalServerError: This process runs as root, and the folder for temporary files is closed to other users.
+        LocalServerError: The user of the server has no name; or this process runs as root, and the folder for temporary
+            files is closed to other users.
     """
 
     def __init__(self, binaries: Path) -> None:
+        _check_user_name()
         temporary = Path(tempfile.gettempdir())
         if os.geteuid() == 0 and not _is_readable_by_all(temporary):
             raise LocalServerError(
@@ -137,6 +140,22 @@ def _write(file: Path, content: str | bytes) -> None:
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     file.chmod(0o600)
     _give_to_server(file)
+
+
+def _check_user_name() -> None:
+    """Check that the id of the user of the server has a name, which initdb looks up and containers often do not have.
+
+    Raises:
+        LocalServerError: The id has no name.
+    """
+    user = _server_identity().get("user", os.geteuid())
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        raise LocalServerError(
+            f"the user id {user} is not in /etc/passwd, and initdb of PostgreSQL needs a user name: add a line such as "
+            f"postgres:x:{user}:{user}::/tmp:/bin/false to /etc/passwd, or run as a user that has one"
+        ) from None
 
 
 def _give_to_server(path: Path) -> None:

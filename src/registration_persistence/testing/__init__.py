@@ -15,20 +15,24 @@ from registration_persistence.testing.environment import (
     SecretsManagerDown,
     StartLambda,
 )
+from registration_persistence.testing.missing import ServerMissing, skip_or_fail
 from registration_persistence.testing.round_trips import RoundTripCounter
-from registration_persistence.testing.servers import ServerKind, ServerMissing, open_server, skip_or_fail
+from registration_persistence.testing.servers import ServerKind, ServerKindSkipped, open_server
+from registration_persistence.testing.template import MigrateService
 
 __all__ = [
     "FailOver",
     "Fault",
     "FillSlots",
     "Freeze",
+    "MigrateService",
     "RegistrationEnvironment",
     "Restart",
     "Rotate",
     "RoundTripCounter",
     "SecretsManagerDown",
     "ServerKind",
+    "ServerKindSkipped",
     "ServerMissing",
     "StartLambda",
     "open_server",

@@ -33,8 +33,9 @@ from registration_persistence.testing.environment import (
     SecretsManagerDown,
     StartLambda,
 )
-from registration_persistence.testing.servers import skip_or_fail
-from registration_persistence.testing.template import LOGIN, copy_template, make_template
+from registration_persistence.testing.missing import skip_or_fail
+from registration_persistence.testing.servers import cluster_binaries
+from registration_persistence.testing.template import LOGIN, MigrateService, copy_template, make_template
 
 _PROBE_TIMEOUT_SECONDS = 2
 
@@ -53,7 +54,7 @@ def isolated_network() -> Iterator[IsolatedNetwork]:
 
 
 @pytest.fixture(scope="session")
-def shared_cluster() -> Iterator[Callable[[], LocalCluster]]:
+def shared_cluster(migrate_service: MigrateService) -> Iterator[Callable[[], LocalCluster]]:
     """A function that returns the cluster of all tests without a network namespace.
 
     If a test left the cluster broken, the function starts another one.
@@ -63,7 +64,7 @@ def shared_cluster() -> Iterator[Callable[[], LocalCluster]]:
 
         def current() -> LocalCluster:
             if not clusters or not _accepts_connections(clusters[-1]):
-                clusters.append(stack.enter_context(_migrated_cluster()))
+                clusters.append(stack.enter_context(_migrated_cluster(migrate_service)))
             return clusters[-1]
 
         yield current
@@ -77,7 +78,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """
     if "isolated_network" in request.fixturenames:
         request.getfixturevalue("isolated_network")
-        with _migrated_cluster() as own_cluster:
+        with _migrated_cluster(request.getfixturevalue("migrate_service")) as own_cluster:
             yield own_cluster
     else:
         yield request.getfixturevalue("shared_cluster")()
@@ -186,13 +187,13 @@ def lambda_process(registration_environment: RegistrationEnvironment) -> Iterato
 
 
 @contextmanager
-def _migrated_cluster() -> Iterator[LocalCluster]:
+def _migrated_cluster(migrate_service: MigrateService) -> Iterator[LocalCluster]:
     try:
-        cluster = LocalCluster()
+        cluster = LocalCluster(cluster_binaries())
     except LocalServerError as error:
         skip_or_fail(error)
     with cluster:
-        make_template(cluster.primary.server)
+        make_template(cluster.primary.server, migrate_service)
         yield cluster
 
 

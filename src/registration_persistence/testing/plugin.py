@@ -24,8 +24,9 @@ from registration_persistence.testing.faults import (
     secrets_manager_down,
     shared_cluster,
 )
+from registration_persistence.testing.missing import needs_test_extra
 from registration_persistence.testing.servers import open_server
-from registration_persistence.testing.template import LOGIN, TEMPLATE, copy_template, make_template
+from registration_persistence.testing.template import LOGIN, TEMPLATE, MigrateService, copy_template, make_template
 
 __all__ = [
     "LOGIN",
@@ -39,6 +40,7 @@ __all__ = [
     "isolated_network",
     "isolated_session",
     "lambda_process",
+    "migrate_service",
     "migrated_template",
     "postgres_server",
     "read_only",
@@ -55,18 +57,33 @@ __all__ = [
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server: the one that `TEST_POSTGRES_URL` names, a container, the system's, or the embedded one."""
+    """A PostgreSQL server: the one that `TEST_POSTGRES_URL` names, a container, the system's, or the embedded one.
+
+    `TEST_POSTGRES_KIND` selects the kind: `named`, `container`, `system` or `embedded`.
+    """
     with open_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres_server: PostgresServer) -> Iterator[DatabaseSettings]:
+def migrate_service() -> MigrateService:
+    """Override this fixture to create the tables of your service in every database of the tests.
+
+    Return a function that gets the `DatabaseSettings` of a database with the tables of this package, and that runs your
+    migrations. It is called once for each server, and the databases of the tests are copies.
+    """
+    return lambda _settings: None
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer, migrate_service: MigrateService) -> Iterator[DatabaseSettings]:
     """The settings of a template database that the real migrations made; tests use copies of it."""
-    yield make_template(postgres_server)
-    postgres_server.drop_database(TEMPLATE)
-    with postgres_server.connect() as connection:
-        connection.execute(f"DROP ROLE {LOGIN}")
+    try:
+        yield make_template(postgres_server, migrate_service)
+    finally:
+        postgres_server.drop_database(TEMPLATE)
+        with postgres_server.connect() as connection:
+            connection.execute(f"DROP ROLE IF EXISTS {LOGIN}")
 
 
 @pytest.fixture
@@ -114,7 +131,9 @@ def isolated_session(rolled_back_database: Database) -> Iterator[Session]:
 @pytest.fixture(scope="session")
 def secrets_manager_server() -> Iterator[LocalSecretsManager]:
     """A Secrets Manager for all tests; `secrets_manager` makes the AWS SDK use it."""
-    with LocalSecretsManager() as server:
+    with ExitStack() as stack:
+        with needs_test_extra():
+            server = stack.enter_context(LocalSecretsManager())
         yield server
 
 
@@ -128,7 +147,8 @@ def secrets_manager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         server: LocalSecretsManager
         if "isolated_network" in request.fixturenames:
             request.getfixturevalue("isolated_network")
-            server = stack.enter_context(LocalSecretsManager())
+            with needs_test_extra():
+                server = stack.enter_context(LocalSecretsManager())
         else:
             server = request.getfixturevalue("secrets_manager_server")
             server.forget_calls()

@@ -1,31 +1,38 @@
 """Opening a PostgreSQL server for tests: a named one, a container, that of the system, or the embedded one."""
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, NoReturn, assert_never
+from typing import Literal, assert_never, cast, get_args
 
-import pytest
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
-from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.sandbox import LocalPostgres, PostgresServer, embedded_binaries, system_binaries
+from registration_persistence.errors import ConfigurationError
+from registration_persistence.sandbox import (
+    LocalPostgres,
+    LocalServerError,
+    PostgresServer,
+    embedded_binaries,
+    system_binaries,
+)
+from registration_persistence.testing.container import is_engine_available, open_container
+from registration_persistence.testing.missing import ServerMissing
 
 ServerKind = Literal["named", "container", "system", "embedded"]
 """`named` by `TEST_POSTGRES_URL`, a `container`, the programs of the `system`, or those of the extra `local`."""
 
+SERVER_KIND = "TEST_POSTGRES_KIND"
+"""The environment variable that selects the kind of server: `named`, `container`, `system` or `embedded`."""
+
 NAMED_SERVER = "TEST_POSTGRES_URL"
 """The environment variable that names a server: `postgresql://superuser:password@host:port`."""
 
-_DEFAULT_IMAGE = "postgres:16"
-# The socket of a container engine, if DOCKER_HOST is not set.
-_ENGINE_SOCKET = Path("/var/run/docker.sock")
-_ENGINE_TIMEOUT_SECONDS = 2
 
-
-class ServerMissing(RegistrationPersistenceError):
-    """There is no server of this kind; the message says what to install or start."""
+class ServerKindSkipped(UserWarning):
+    """A kind of server is available but does not start, so the next kind is used."""
 
 
 @contextmanager
@@ -34,33 +41,53 @@ def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
 
     Args:
         kind: `named` is the server of `TEST_POSTGRES_URL`, `container` starts PostgreSQL in a container, `system` uses
-            the programs of the system, and `embedded` those of the extra `local`. Defaults to `None`, which takes the
-            first kind that is available, in this order.
+            the programs of the system, and `embedded` those of the extra `local`. Defaults to `TEST_POSTGRES_KIND`. If
+            that is not set either, the first kind that starts is used, in this order, with a warning for each kind
+            that is available but does not start.
 
     Raises:
+        ConfigurationError: `TEST_POSTGRES_KIND` is not a kind.
         ServerMissing: There is no server of this kind.
+        LocalServerError: The programs of the system, or the embedded ones, do not start a server.
     """
-    with _open(kind or _first_available()) as server:
+    with ExitStack() as stack:
+        *others, last = [kind] if kind else _kinds()
+        for each in others:
+            try:
+                server = stack.enter_context(_open(each))
+            except (ServerMissing, LocalServerError, OSError) as error:
+                _warn(f"PostgreSQL of the kind {each} does not start, so the next kind is used: {error}")
+            else:
+                break
+        else:
+            server = stack.enter_context(_open(last))
         yield server
 
 
-def skip_or_fail(reason: object) -> NoReturn:
-    """Skip the test because something is missing; if the environment variable `CI` is set, fail it.
-
-    Args:
-        reason: The missing thing, for the report of the test run.
-    """
-    if os.environ.get("CI"):
-        pytest.fail(str(reason))
-    pytest.skip(str(reason))
+def cluster_binaries() -> Path | None:
+    """Return the folder of the programs of a `LocalCluster`; `None` leaves the choice to it."""
+    return embedded_binaries() if _chosen_kind() == "embedded" else None
 
 
-def _first_available() -> ServerKind:
+def _chosen_kind() -> ServerKind | None:
+    chosen = os.environ.get(SERVER_KIND)
+    if not chosen:
+        return None
+    kinds = get_args(ServerKind)
+    if chosen not in kinds:
+        raise ConfigurationError([f"{SERVER_KIND} is {chosen!r}: expected {', '.join(kinds[:-1])} or {kinds[-1]}"])
+    return cast("ServerKind", chosen)
+
+
+def _kinds() -> Sequence[ServerKind]:
+    """Return the kinds to try: the chosen one, or those that are available, the preferred first."""
+    if chosen := _chosen_kind():
+        return [chosen]
     if os.environ.get(NAMED_SERVER):
-        return "named"
-    if _engine_answers():
-        return "container"
-    return "system" if system_binaries() else "embedded"
+        return ["named"]
+    kinds: list[ServerKind] = ["container"] if is_engine_available() else []
+    kinds += ["system"] if system_binaries() else []
+    return [*kinds, "embedded"]
 
 
 def _open(kind: ServerKind) -> AbstractContextManager[PostgresServer]:
@@ -68,7 +95,7 @@ def _open(kind: ServerKind) -> AbstractContextManager[PostgresServer]:
         case "named":
             return _named()
         case "container":
-            return _container()
+            return open_container()
         case "system":
             return _system()
         case "embedded":
@@ -82,24 +109,13 @@ def _named() -> Iterator[PostgresServer]:
     text = os.environ.get(NAMED_SERVER)
     if not text:
         raise ServerMissing(f"{NAMED_SERVER} is not set: expected postgresql://superuser:password@host:port")
-    url = make_url(text)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):  # their messages quote the password
+        raise ServerMissing(
+            f"{NAMED_SERVER} is not a URL: expected postgresql://superuser:password@host:port"
+        ) from None
     yield PostgresServer(url.host or "127.0.0.1", url.port or 5432, url.username or "postgres", url.password or "")
-
-
-@contextmanager
-def _container() -> Iterator[PostgresServer]:
-    if not _engine_answers():
-        raise ServerMissing("no container engine answers: start Docker, or set DOCKER_HOST")
-    from testcontainers.community.postgres import PostgresContainer
-
-    container = PostgresContainer(os.environ.get("TEST_POSTGRES_IMAGE", _DEFAULT_IMAGE), driver=None)
-    with container.with_tmpfs_mount("/var/lib/postgresql/data"):
-        yield PostgresServer(
-            container.get_container_host_ip(),
-            int(container.get_exposed_port(container.port)),
-            container.username,
-            container.password,
-        )
 
 
 @contextmanager
@@ -113,23 +129,16 @@ def _system() -> Iterator[PostgresServer]:
 
 @contextmanager
 def _embedded() -> Iterator[PostgresServer]:
-    with LocalPostgres(embedded_binaries()) as postgres:
+    try:
+        binaries = embedded_binaries()
+    except LocalServerError as error:
+        raise ServerMissing("PostgreSQL is not installed: run pip install 'registration-persistence[test]'") from error
+    with LocalPostgres(binaries) as postgres:
         yield postgres.server
 
 
-def _engine_answers() -> bool:
-    import docker
-
-    if not os.environ.get("DOCKER_HOST") and not _ENGINE_SOCKET.exists():
-        return False
-    try:
-        # With a fixed version, the client does not ask the engine for one while it is created.
-        client = docker.DockerClient.from_env(timeout=_ENGINE_TIMEOUT_SECONDS, version="1.41")
-    except docker.errors.DockerException:
-        return False
-    try:
-        return bool(client.ping())
-    except (docker.errors.DockerException, OSError):  # OSError if no engine listens
-        return False
-    finally:
-        client.close()
+def _warn(message: str) -> None:
+    with warnings.catch_warnings():
+        # Suites that turn warnings into errors shall use the next kind, too.
+        warnings.simplefilter("always", ServerKindSkipped)
+        warnings.warn(f"{message} (choose a kind with {SERVER_KIND})", ServerKindSkipped, stacklevel=2)

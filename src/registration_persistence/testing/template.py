@@ -1,6 +1,7 @@
 """A template database, made by the migrations, of which the databases of tests are copies."""
 
 import secrets
+from collections.abc import Callable
 
 from registration_persistence.database import DatabaseSettings
 from registration_persistence.sandbox import PostgresServer
@@ -12,11 +13,25 @@ LOGIN = f"registration_app_{_RUN_ID}"
 TEMPLATE = f"registration_template_{_RUN_ID}"
 
 
-def make_template(server: PostgresServer) -> DatabaseSettings:
+MigrateService = Callable[[DatabaseSettings], object]
+"""A function that runs a service's own migrations; it gets the settings of a database with the tables of this package.
+
+The settings belong to the login that owns the database.
+"""
+
+_END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+
+
+def make_template(server: PostgresServer, migrate_service: MigrateService) -> DatabaseSettings:
     """Create the login and the template database on *server*, and return the settings that connect to it."""
-    return create_migrated_database(
+    settings = create_migrated_database(
         server, TEMPLATE, login=LOGIN, password=secrets.token_urlsafe(16), environment="test", sslmode="prefer"
     )
+    migrate_service(settings)
+    with server.connect() as connection:
+        # PostgreSQL copies no database that has sessions, and the function may have left a pool open.
+        connection.execute(_END_SESSIONS, [TEMPLATE])
+    return settings
 
 
 def copy_template(server: PostgresServer) -> str:

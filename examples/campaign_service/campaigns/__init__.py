@@ -1,0 +1,1 @@
+"""An example service with a table of its own beside the tables of the registrations."""
