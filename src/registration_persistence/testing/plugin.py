@@ -16,6 +16,7 @@ from registration_persistence.testing.faults import (
     fill_slots,
     freeze,
     isolated_network,
+    isolated_variables,
     lambda_process,
     read_only,
     registration_environment,
@@ -38,6 +39,7 @@ __all__ = [
     "freeze",
     "isolated_network",
     "isolated_session",
+    "isolated_variables",
     "lambda_process",
     "migrated_template",
     "postgres_server",
@@ -71,7 +73,7 @@ def migrated_template(postgres_server: PostgresServer) -> Iterator[DatabaseSetti
 
 @pytest.fixture
 def database_settings(
-    postgres_server: PostgresServer, migrated_template: DatabaseSettings
+    postgres_server: PostgresServer, migrated_template: DatabaseSettings, isolated_variables: None
 ) -> Iterator[DatabaseSettings]:
     """The settings of a migrated, empty database, which only this test uses."""
     name = copy_template(postgres_server)
@@ -98,7 +100,7 @@ def rolled_back_database(postgres_server: PostgresServer, migrated_template: Dat
 
 
 @pytest.fixture
-def isolated_session(rolled_back_database: Database) -> Iterator[Session]:
+def isolated_session(rolled_back_database: Database, isolated_variables: None) -> Iterator[Session]:
     """A session on a migrated, empty database that is rolled back: the fastest way to test a service's code.
 
     The code may commit and roll back. For the server, the test is one transaction: `now()` does not advance, and other
@@ -119,7 +121,9 @@ def secrets_manager_server() -> Iterator[LocalSecretsManager]:
 
 
 @pytest.fixture
-def secrets_manager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSecretsManager]:
+def secrets_manager(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, isolated_variables: None
+) -> Iterator[LocalSecretsManager]:
     """A Secrets Manager that the AWS SDK uses; its counts of calls are 0 at the beginning of the test.
 
     A test with `isolated_network` has its own one, because it cannot reach servers outside of the namespace.

@@ -4,6 +4,7 @@ import secrets
 
 from registration_persistence.database import DatabaseSettings
 from registration_persistence.sandbox import PostgresServer
+from registration_persistence.sandbox.isolation import hidden_variables, is_foreign
 from registration_persistence.sandbox.migrated_database import create_migrated_database
 
 # The names are unique to this run, because another run may use the same server.
@@ -14,9 +15,10 @@ TEMPLATE = f"registration_template_{_RUN_ID}"
 
 def make_template(server: PostgresServer) -> DatabaseSettings:
     """Create the login and the template database on *server*, and return the settings that connect to it."""
-    return create_migrated_database(
-        server, TEMPLATE, login=LOGIN, password=secrets.token_urlsafe(16), environment="test", sslmode="prefer"
-    )
+    with hidden_variables(is_foreign):
+        return create_migrated_database(
+            server, TEMPLATE, login=LOGIN, password=secrets.token_urlsafe(16), environment="test", sslmode="prefer"
+        )
 
 
 def copy_template(server: PostgresServer) -> str:
