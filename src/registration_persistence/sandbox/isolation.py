@@ -38,14 +38,20 @@ def server_environment() -> dict[str, str]:
 
 
 def isolate_process() -> None:
-    """Give this process the environment of the sandbox until its end, with Python's default handling of signals."""
+    """Give this process the environment of the sandbox until its end, and let every signal through."""
     environment = sandbox_environment()
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     warnings.simplefilter("ignore")  # -W error would turn a deprecation in a library into a failure
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, the exit codes of processes are lost
+    restore_exit_codes()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def restore_exit_codes() -> None:
+    """Stop ignoring SIGCHLD, as a parent process may have left it: the exit codes of child processes are lost then."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def is_foreign(name: str) -> bool:

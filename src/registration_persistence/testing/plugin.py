@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox.isolation import restore_exit_codes
 from registration_persistence.testing.faults import (
     cluster,
     drop_packets,
@@ -55,6 +56,11 @@ __all__ = [
 ]
 
 
+def pytest_configure() -> None:
+    """Make the exit codes of servers known, also if the shell has left SIGCHLD ignored."""
+    restore_exit_codes()
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server: the one that `TEST_POSTGRES_URL` names, a container, the system's, or the embedded one."""
@@ -73,7 +79,9 @@ def migrated_template(postgres_server: PostgresServer) -> Iterator[DatabaseSetti
 
 @pytest.fixture
 def database_settings(
-    postgres_server: PostgresServer, migrated_template: DatabaseSettings, isolated_variables: None
+    postgres_server: PostgresServer,
+    migrated_template: DatabaseSettings,
+    isolated_variables: None,  # noqa: ARG001 its effect
 ) -> Iterator[DatabaseSettings]:
     """The settings of a migrated, empty database, which only this test uses."""
     name = copy_template(postgres_server)
@@ -100,7 +108,10 @@ def rolled_back_database(postgres_server: PostgresServer, migrated_template: Dat
 
 
 @pytest.fixture
-def isolated_session(rolled_back_database: Database, isolated_variables: None) -> Iterator[Session]:
+def isolated_session(
+    rolled_back_database: Database,
+    isolated_variables: None,  # noqa: ARG001 its effect
+) -> Iterator[Session]:
     """A session on a migrated, empty database that is rolled back: the fastest way to test a service's code.
 
     The code may commit and roll back. For the server, the test is one transaction: `now()` does not advance, and other
@@ -122,7 +133,9 @@ def secrets_manager_server() -> Iterator[LocalSecretsManager]:
 
 @pytest.fixture
 def secrets_manager(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, isolated_variables: None
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    isolated_variables: None,  # noqa: ARG001 its effect
 ) -> Iterator[LocalSecretsManager]:
     """A Secrets Manager that the AWS SDK uses; its counts of calls are 0 at the beginning of the test.
 
