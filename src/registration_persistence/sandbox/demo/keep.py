@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from registration_persistence.sandbox.postgres import LocalPostgres
+from registration_persistence.sandbox.watchdog import WATCHDOG
 
 _QUERY = "SELECT status, count(*) FROM registrations GROUP BY status"
 
@@ -27,8 +28,10 @@ def keep_running(
         variables: The environment variables with which the package uses the database.
         foreign: Names of variables of the shell that would interfere.
     """
-    with tempfile.TemporaryDirectory(prefix="registration-psql-") as folder:
-        passfile = Path(folder) / "pgpass"
+    with tempfile.TemporaryDirectory(prefix="registration-psql-") as temporary:
+        folder = Path(temporary)
+        WATCHDOG.watch_folder(folder)
+        passfile = folder / "pgpass"
         server = postgres.server
         passfile.touch(mode=0o600)
         passfile.write_text(f"{server.host}:{server.port}:*:{server.user}:{server.password}\n")
@@ -44,6 +47,7 @@ def keep_running(
         console.print("Press Enter to stop the server.")
         if not sys.stdin.readline():
             threading.Event().wait()
+        WATCHDOG.forget_folder(folder)
 
 
 def _program() -> str:
