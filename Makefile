@@ -29,7 +29,7 @@ define make-venv
   || { echo "$(PYTHON) is not installed: install Python 3.11 or newer, or name one: make PYTHON=python3.13 ..." >&2; exit 2; }
 @"$(PYTHON)" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.13 ..." >&2; exit 2; }
-@"$(PYTHON)" -I -c 'import ensurepip, venv' 2>/dev/null \
+@"$(PYTHON)" -I -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null \
   || { echo "$(PYTHON) cannot create a virtual environment: on Debian and Ubuntu, install the package python3-venv" >&2; exit 2; }
 @rm -rf $(1)
 @"$(PYTHON)" -I -m venv $(1) || { rm -rf $(1); exit 2; }

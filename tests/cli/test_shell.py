@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from registration_persistence.sandbox import LocalPostgres, embedded_binaries
+
 HEADER = "email,display_name,locale,source,terms_version,newsletter"
 SIGNUPS = f"{HEADER}\nada@example.com,Ada,en-GB,web,2026-01,yes\neve@example.com,Ève,fr,ios,2026-01,no\n"
 # Nothing listens on this port.
@@ -240,3 +242,15 @@ def test_the_fixtures_ignore_the_shell(shell: dict[str, str], tmp_path: Path) ->
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 passed" in done.stdout
+
+
+def test_programs_that_only_root_can_read_are_copied(tmp_path: Path) -> None:
+    """If the package was installed with umask 077, the server runs with copies that its user can read."""
+    package = embedded_binaries().parents[1]
+    shutil.copytree(package / "pginstall", tmp_path / package.name / "pginstall", symlinks=True)
+    shutil.copytree(f"{package}.libs", tmp_path / f"{package.name}.libs")
+    for path in tmp_path.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+
+    with LocalPostgres(tmp_path / package.name / "pginstall/bin") as postgres:
+        postgres.server.connect().close()

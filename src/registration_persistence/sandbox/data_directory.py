@@ -107,10 +107,15 @@ class DataDirectory:
     def _readable(self, binaries: Path) -> Path:
         if os.geteuid() != 0 or is_readable_by_all(binaries):
             return binaries
-        copy = Path(shutil.copytree(binaries.parent, self._folder / "postgres", symlinks=True))
-        for path in (copy, *copy.rglob("*")):
+        package, name = binaries.parents[1], binaries.parent.name
+        copy = self._folder / "programs" / package.name
+        shutil.copytree(binaries.parent, copy / name, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+        libraries = package.with_name(f"{package.name}.libs")  # the programs find them by their place
+        if libraries.exists():
+            shutil.copytree(libraries, copy.with_name(libraries.name))
+        for path in (copy.parent, *copy.parent.rglob("*")):
             _give_to_server(path)
-        return copy / binaries.name
+        return copy / name / binaries.name
 
     def _complaint(self, output: IO[bytes]) -> str:
         output.seek(0)
