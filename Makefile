@@ -9,6 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --quiet --disable-pip-version-check --no-input
 
+# Variables of the shell that would make Python load other modules, or pip install other packages or elsewhere.
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTHONSTARTUP PYTHONINSPECT PYTHONUSERBASE CDPATH
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_SRC PIP_DRY_RUN PIP_REQUIRE_HASHES PIP_CONSTRAINT \
+  PIP_REQUIREMENT PIP_EDITABLE PIP_NO_DEPS PIP_NO_BINARY PIP_PLATFORM PIP_PYTHON_VERSION PIP_ABI PIP_IMPLEMENTATION
+
 ENVIRONMENT ?= dev
 INFRA_VENV := infra/.venv
 INFRA_BIN := $(INFRA_VENV)/bin
@@ -20,17 +25,27 @@ help: ## Show all targets
 
 # $(call make-venv,FOLDER)
 define make-venv
-@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+@command -v "$(PYTHON)" >/dev/null \
+  || { echo "$(PYTHON) is not installed: install Python 3.11 or newer, or name one: make PYTHON=python3.13 ..." >&2; exit 2; }
+@"$(PYTHON)" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.13 ..." >&2; exit 2; }
-@$(PYTHON) -m venv $(1)
+@"$(PYTHON)" -I -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null \
+  || { echo "$(PYTHON) cannot create a virtual environment: on Debian and Ubuntu, install the package python3-venv" >&2; exit 2; }
+@rm -rf $(1)
+@"$(PYTHON)" -I -m venv $(1) || { rm -rf $(1); exit 2; }
 endef
 
 # $(call install,FOLDER,LIST)
+# A folder without pip, or in which an installation was killed, is created again.
 define install
+@if [ -e $(1)/.installing ] || ! $(1)/bin/python -I -m pip --version >/dev/null 2>&1; then \
+  rm -rf $(1) && $(MAKE) --no-print-directory $(1)/bin/python; fi
 @echo "Installing $(2) into $(1)" >&2
-@$(1)/bin/python -m $(PIP) install --require-hashes --only-binary :all: -r $(2)
-@$(1)/bin/python -m $(PIP) install --no-deps --no-build-isolation --no-index -e .
-@touch $@
+@touch $(1)/.installing
+@$(1)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $(2) \
+  && $(1)/bin/python -I -m $(PIP) install --no-deps --no-build-isolation --no-index -e . \
+  || { rm -f $(1)/.installing; exit 1; }
+@touch $@ && rm -f $(1)/.installing
 endef
 
 $(BIN)/python:
@@ -50,10 +65,10 @@ infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
-	@$(BIN)/registration-persistence demo $(ARGS) "$(SIGNUPS)"
+	@$(BIN)/python -I -m registration_persistence demo $(ARGS) "$(SIGNUPS)"
 
 chaos: $(VENV)/.installed-local ## Sign people up for a minute while faults are injected (ARGS='--timeline chaos.svg')
-	@$(BIN)/registration-persistence chaos $(ARGS)
+	@$(BIN)/python -I -m registration_persistence chaos $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pty
 import re
 import shutil
 import signal
@@ -48,6 +49,12 @@ REJECTED = [
     (15, "NUL", ["bob@example.com", "B\0b", "en-GB", "web", "2026-01", "yes"]),
 ]  # fmt: skip
 
+OTHER_SERVICE = {
+    "APP_DATABASE_HOST": "db.invalid",
+    "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:other-AbCdEf",
+    "AWS_PROFILE": "other-machine",
+}
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -67,8 +74,16 @@ class Desk:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of the demo; no variable names a database."""
-        return environment({"PATH": os.defpath, "TMPDIR": str(self.scratch), "COLUMNS": "160", "PYTHONUNBUFFERED": "1"})
+        """The environment of the demo; its variables of a database name another one."""
+        return environment(
+            {
+                **OTHER_SERVICE,
+                "PATH": os.defpath,
+                "TMPDIR": str(self.scratch),
+                "COLUMNS": "160",
+                "PYTHONUNBUFFERED": "1",
+            }
+        )
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the demo, and assert that it ends with *code* and removes its temporary files."""
@@ -110,6 +125,17 @@ class Desk:
                 if process.poll() is None:
                     process.terminate()
 
+    def wait_for(self, moment: str, process: subprocess.Popen[str]) -> None:
+        """Wait until the running demo initialises its server, starts it, or is `waiting` for Enter."""
+        if moment == "waiting":
+            assert process.stdout
+            assert any("Press Enter" in line for line in process.stdout)
+            return
+        appears = {"initialising": "data/base/1/*", "starting": "data/log"}[moment]
+        wait_until(
+            lambda: any(self.scratch.glob(f"registration-postgres-*/{appears}")), f"{appears} exists", timeout=30
+        )
+
     def server(self) -> int:
         """Return the process id of the running PostgreSQL."""
         (file,) = self.scratch.glob("registration-postgres-*/data/postmaster.pid")
@@ -124,6 +150,7 @@ class KeptRun:
     output: str
     command: str
     query_output: str
+    commands_output: str
     server: int
     code: int
 
@@ -156,9 +183,27 @@ def kept_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptRun]:
                 break
         command = next(line for line in lines if "PGPASSFILE=" in line)
         query = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 the demo prints a shell command
+        done = subprocess.run(
+            ["/bin/sh", "-e", "-c", script_of("".join(lines))],
+            cwd=desk.folder,
+            env={**desk.environ, **OTHER_SERVICE},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         server = desk.server()
         process.communicate("\n", timeout=30)
-        yield KeptRun(desk, "".join(lines), command, query.stdout, server, process.returncode)
+        yield KeptRun(
+            desk, "".join(lines), command, query.stdout, done.stdout + done.stderr, server, process.returncode
+        )
+
+
+def script_of(output: str) -> str:
+    """Return a shell script of the printed commands for the package, and of further commands."""
+    *lines, last = re.findall(r"^  ((?:unset|export) .*|\S.* check)$", output, re.MULTILINE)
+    program = last.removesuffix(" check")
+    more = ("ping", "current", "bootstrap", "expire", "migrate", "check")
+    return "\n".join([*lines, last, *(f"{program} {command}" for command in more)])
 
 
 def summary(output: str) -> dict[str, str]:
@@ -217,6 +262,13 @@ def test_the_rows_can_be_queried(kept_run: KeptRun) -> None:
         status: int(number) for status, number in re.findall(r"(\w+) +\| +(\d+)", kept_run.query_output)
     }
     assert "PGPASSWORD" not in kept_run.command
+
+
+def test_the_package_can_be_used_on_the_database(kept_run: KeptRun) -> None:
+    """With `--keep`, the printed lines make each command use the database, also if other variables are set."""
+    output = kept_run.commands_output
+    assert output.count("the database is at the newest revision and matches the models") == 2, output
+    assert "registration_rw" in output
 
 
 def test_enter_ends_the_demo(kept_run: KeptRun) -> None:
@@ -304,19 +356,46 @@ def test_the_file_of_sign_ups_is_never_overwritten(desk: Desk) -> None:
 def test_a_signal_leaves_nothing_behind(desk: Desk, moment: str, number: signal.Signals) -> None:
     """A signal at any moment stops the server, removes its folder and causes no traceback."""
     with desk.running_demo(desk.write(SIGNUPS)) as process:
-        if moment == "waiting":
-            assert process.stdout
-            assert any("Press Enter" in line for line in process.stdout)
-        else:
-            appears = {"initialising": "data/base/1/*", "starting": "data/log"}[moment]
-            wait_until(
-                lambda: any(desk.scratch.glob(f"registration-postgres-*/{appears}")), f"{appears} exists", timeout=30
-            )
+        desk.wait_for(moment, process)
         process.send_signal(number)
         errors = process.communicate(timeout=30)[1]
 
     assert 128 + number == process.returncode
     assert "Traceback" not in errors
+    assert [] == servers_under(desk.scratch)
+    assert [] == list(desk.scratch.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("initialising", signal.SIGKILL), ("starting", signal.SIGKILL), ("waiting", signal.SIGQUIT)],
+)
+def test_a_demo_that_is_killed_leaves_no_server_behind(desk: Desk, moment: str, number: signal.Signals) -> None:
+    """A signal that the demo cannot handle, at any moment, also ends the server and removes its folder."""
+    with desk.running_demo(desk.write(SIGNUPS)) as process:
+        desk.wait_for(moment, process)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+
+    assert -number == process.returncode
+    wait_until(lambda: not list(desk.scratch.iterdir()), "the folders are removed", timeout=30)
+    assert [] == servers_under(desk.scratch)
+
+
+def test_a_closed_terminal_leaves_nothing_behind(desk: Desk) -> None:
+    """If the terminal of the demo is closed, its server ends, and its folders are removed."""
+    name = desk.write(SIGNUPS)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(desk.folder)
+        os.execve(sys.executable, desk.command("--keep", name), desk.environ)  # noqa: S606 the command line of the demo
+    text = b""
+    while b"Press Enter" not in text:
+        text += os.read(terminal, 65536)
+
+    os.close(terminal)
+
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the demo has ended", timeout=30)
     assert [] == servers_under(desk.scratch)
     assert [] == list(desk.scratch.iterdir())
 

@@ -7,20 +7,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from registration_persistence.sandbox.errors import LocalServerError
+from registration_persistence.sandbox.isolation import server_environment
 from registration_persistence.sandbox.server import PostgresServer
-from registration_persistence.sandbox.waiting import wait_until
+from registration_persistence.sandbox.temporary_folder import TemporaryFolder, is_readable_by_all
 
 # PostgreSQL refuses to run as root, so the server runs as "nobody" then; this is the conventional id.
 _NOBODY = 65534
-_MAX_REMOVAL_SECONDS = 1.0
-
-# Permission of others to read and enter a folder.
-_READ_AND_ENTER = 0o005
 
 
 class DataDirectory:
@@ -30,19 +26,13 @@ class DataDirectory:
         binaries: Folder with `initdb` and `pg_ctl`. If the user of the server cannot read it, the programs are copied.
 
     Raises:
-        LocalServerError: The user of the server has no name; or this process runs as root, and the folder for temporary
-            files is closed to other users.
+        LocalServerError: The user of the server has no name, or the server can use no folder for temporary files.
     """
 
     def __init__(self, binaries: Path) -> None:
         _check_user_name()
-        temporary = Path(tempfile.gettempdir())
-        if os.geteuid() == 0 and not _is_readable_by_all(temporary):
-            raise LocalServerError(
-                f"{temporary} is closed to other users, and PostgreSQL does not run as root: "
-                "set TMPDIR to a folder that every user can read"
-            )
-        self._folder = Path(tempfile.mkdtemp(prefix="registration-postgres-", dir=temporary))
+        self._temporary = TemporaryFolder()
+        self._folder = self._temporary.path
         self._path = self._folder / "data"
         try:
             _give_to_server(self._folder)
@@ -97,7 +87,7 @@ class DataDirectory:
             process = subprocess.Popen(
                 [self._binaries / program, *arguments],
                 cwd="/",
-                env={**os.environ, **(environment or {})},
+                env={**server_environment(), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,  # not a pipe, which the server would keep open while it runs
                 stderr=output,
@@ -114,18 +104,20 @@ class DataDirectory:
 
     def remove(self) -> None:
         """Delete the folder."""
-
-        def is_removed() -> bool:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            return not self._folder.exists()
-
-        with suppress(LocalServerError):  # the last processes of a killed server may still write
-            wait_until(is_removed, "the data directory is removed", timeout=_MAX_REMOVAL_SECONDS, interval=0.05)
+        self._temporary.remove()
 
     def _readable(self, binaries: Path) -> Path:
-        if os.geteuid() != 0 or _is_readable_by_all(binaries):
+        if os.geteuid() != 0 or is_readable_by_all(binaries):
             return binaries
-        return Path(shutil.copytree(binaries.parent, self._folder / "postgres", symlinks=True), binaries.name)
+        package, name = binaries.parents[1], binaries.parent.name
+        copy = self._folder / "programs" / package.name
+        shutil.copytree(binaries.parent, copy / name, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+        libraries = package.with_name(f"{package.name}.libs")  # the programs find them by their place
+        if libraries.exists():
+            shutil.copytree(libraries, copy.with_name(libraries.name))
+        for path in (copy.parent, *copy.parent.rglob("*")):
+            _give_to_server(path)
+        return copy / name / binaries.name
 
     def _complaint(self, output: IO[bytes]) -> str:
         output.seek(0)
@@ -160,14 +152,10 @@ def _check_user_name() -> None:
 
 def _give_to_server(path: Path) -> None:
     if os.geteuid() == 0:
-        os.chown(path, _NOBODY, _NOBODY)
+        os.chown(path, _NOBODY, _NOBODY, follow_symlinks=False)
 
 
 def _server_identity() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-
-
-def _is_readable_by_all(path: Path) -> bool:
-    return all(folder.stat().st_mode & _READ_AND_ENTER == _READ_AND_ENTER for folder in (path, *path.parents))

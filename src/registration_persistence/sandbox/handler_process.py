@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 
+from registration_persistence.sandbox.isolation import sandbox_environment
+from registration_persistence.sandbox.watchdog import WATCHDOG
+
 _RUNTIME = "registration_persistence.sandbox.lambda_runtime"
 
 # Lambda sends SIGKILL this long after SIGTERM.
@@ -22,7 +25,7 @@ class HandlerProcess:
     Args:
         handler: `path/to/file.py:function` or `module:function`.
         name: Name of the Lambda function.
-        environment: Environment variables that are added to those of this process.
+        environment: Environment variables of the function.
 
     Attributes:
         pipe: The connection through which requests are sent and answers are received.
@@ -34,12 +37,14 @@ class HandlerProcess:
         with child_end:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _RUNTIME, handler, name, str(child_end.fileno())],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+                env={**sandbox_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
                 pass_fds=[child_end.fileno()],
+                start_new_session=True,
             )
+        WATCHDOG.watch_process(self.pid)
 
     @property
     def pid(self) -> int:
@@ -79,5 +84,6 @@ class HandlerProcess:
     def close(self) -> None:
         """End the process, and release its pipe and its output."""
         self.terminate()
+        WATCHDOG.forget_process(self.pid)
         self.pipe.close()
         self._output.close()

@@ -17,6 +17,8 @@ from registration_persistence.sandbox.handler_process import TERMINATION_GRACE_S
 # Enough for the imports while other processes start, too.
 _READY_TIMEOUT_SECONDS = 60.0
 
+_REGION = "eu-west-1"
+
 
 class LambdaProcess:
     """Runs a Lambda handler in its own Python process; use it as a context manager.
@@ -26,7 +28,9 @@ class LambdaProcess:
 
     Args:
         handler: `path/to/file.py:function` or `module:function`; it is called with an event and a context.
-        environment: Environment variables that are added to those of this process; none by default.
+        environment: Environment variables of the function; none by default. The variables of this process are not
+            inherited, except PATH and a few that programs need; there is no home folder, and AWS credentials are only
+            those of *environment*.
         timeout: Timeout of the function, as a `timedelta` or in seconds, 0 or more; 29 s by default. An invocation that
             exceeds it is killed with its process.
 
@@ -49,6 +53,9 @@ class LambdaProcess:
         self._environment = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_SDK_UA_APP_ID": self.name,
+            "AWS_REGION": _REGION,
+            "AWS_DEFAULT_REGION": _REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",  # the SDK would ask it for the credentials of this machine
             **(environment or {}),
         }
         self.seconds = 0.0

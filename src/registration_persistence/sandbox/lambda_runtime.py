@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 import sys
 import time
 import traceback
@@ -24,10 +25,19 @@ def main(handler_name: str, function_name: str, file_descriptor: str) -> None:
         function_name: Name of the Lambda function.
         file_descriptor: Number of the file descriptor of the pipe to the parent process.
     """
+    restore_signals()
     with Connection(int(file_descriptor)) as pipe:
         handler = load(handler_name)
         pipe.send_bytes(b"ready")
         serve(handler, function_name, pipe)
+
+
+def restore_signals() -> None:
+    """Handle signals as Lambda's processes do, even if the parent process ignores or blocks some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def load(handler_name: str) -> Handler:

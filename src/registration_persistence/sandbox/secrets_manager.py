@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from contextlib import AbstractContextManager
 from threading import Thread
@@ -10,6 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from registration_persistence.durations import Duration
+from registration_persistence.sandbox.isolation import hidden_variables, is_not_kept
 from registration_persistence.sandbox.secrets_manager_requests import CallCounter, OutageKind, OutageSwitch
 
 _REGION = "eu-west-1"
@@ -40,25 +42,20 @@ class LocalSecretsManager:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables with which an AWS SDK uses this server."""
+        """The environment variables with which an AWS SDK uses this server, and no file of its own."""
         return {
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{self._server.server_port}",
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
     def __enter__(self) -> Self:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import make_server
-
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs a line for each request
-        application = self._counts.around(self._outages.around(DomainDispatcherApplication(create_backend_app)))
-        self._server = make_server("127.0.0.1", 0, application, threaded=True)
-        serve = self._server.serve_forever
-        self._thread = Thread(target=serve, args=(_SHUTDOWN_POLL_SECONDS,), daemon=True, name="secrets-manager")
-        self._thread.start()
-        self._client = self._own_client()
+        with hidden_variables(is_not_kept):  # moto and the SDK read them when they are imported or a client is created
+            self._start()
         return self
 
     def __exit__(
@@ -161,6 +158,18 @@ class LocalSecretsManager:
     def forget_calls(self) -> None:
         """Reset every count to 0."""
         self._counts.reset()
+
+    def _start(self) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs a line for each request
+        application = self._counts.around(self._outages.around(DomainDispatcherApplication(create_backend_app)))
+        self._server = make_server("127.0.0.1", 0, application, threaded=True)
+        serve = self._server.serve_forever
+        self._thread = Thread(target=serve, args=(_SHUTDOWN_POLL_SECONDS,), daemon=True, name="secrets-manager")
+        self._thread.start()
+        self._client = self._own_client()
 
     def _own_client(self) -> Any:
         from boto3.session import Session

@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from registration_persistence.sandbox.isolation import hidden_variables, is_of_libpq
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
@@ -24,21 +26,22 @@ class PostgresServer:
     password: str = field(repr=False)
 
     def connect(self, database: str = "postgres", **parameters: Any) -> psycopg.Connection:
-        """Open a connection in autocommit mode as `user`.
+        """Open a connection in autocommit mode as `user`; no variable of libpq changes it.
 
         Args:
             database: Name of the database; `postgres` by default.
             parameters: Further connection parameters of libpq, such as `connect_timeout=2`.
         """
-        return psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=database,
-            autocommit=True,
-            **parameters,
-        )
+        with hidden_variables(is_of_libpq):
+            return psycopg.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=self.password,
+                dbname=database,
+                autocommit=True,
+                **parameters,
+            )
 
     def create_login(self, role: str, password: str) -> None:
         """Create a role with LOGIN and a password; if the role exists, change its password.

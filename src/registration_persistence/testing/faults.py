@@ -1,5 +1,6 @@
 """Faults as fixtures: a test requests a fault by name, and the service under test is exposed to it."""
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from registration_persistence.sandbox import (
     RotationStyle,
 )
 from registration_persistence.sandbox import rotate as rotate_secret
+from registration_persistence.sandbox.isolation import is_foreign
 from registration_persistence.sandbox.network_namespace import unsupported_reason
 from registration_persistence.testing.environment import (
     FailOver,
@@ -38,6 +40,16 @@ from registration_persistence.testing.servers import cluster_binaries
 from registration_persistence.testing.template import LOGIN, MigrateService, copy_template, make_template
 
 _PROBE_TIMEOUT_SECONDS = 2
+
+
+@pytest.fixture
+def isolated_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes variables of the shell that change the connections of libpq or the AWS SDK, for this test.
+
+    They are `PG*`, proxies, and `AWS_*` except regions, endpoints, and those of Lambda and X-Ray.
+    """
+    for name in filter(is_foreign, list(os.environ)):
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -100,6 +112,8 @@ def registration_environment(
         connection.execute(f"GRANT {LOGIN} TO {username}")
     arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
     environment = RegistrationEnvironment(cluster, secrets_manager, arn, username, copy_template(server))
+    for name in [name for name in os.environ if name.startswith("APP_DATABASE_")]:
+        monkeypatch.delenv(name)
     for name, value in environment.variables.items():
         monkeypatch.setenv(name, value)
     forget_db()

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.sandbox.isolation import restore_exit_codes
 from registration_persistence.testing.faults import (
     cluster,
     drop_packets,
@@ -16,6 +17,7 @@ from registration_persistence.testing.faults import (
     fill_slots,
     freeze,
     isolated_network,
+    isolated_variables,
     lambda_process,
     read_only,
     registration_environment,
@@ -39,6 +41,7 @@ __all__ = [
     "freeze",
     "isolated_network",
     "isolated_session",
+    "isolated_variables",
     "lambda_process",
     "migrate_service",
     "migrated_template",
@@ -53,6 +56,11 @@ __all__ = [
     "secrets_manager_server",
     "shared_cluster",
 ]
+
+
+def pytest_configure() -> None:
+    """Make the exit codes of servers known, also if the shell has left SIGCHLD ignored."""
+    restore_exit_codes()
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +96,9 @@ def migrated_template(postgres_server: PostgresServer, migrate_service: MigrateS
 
 @pytest.fixture
 def database_settings(
-    postgres_server: PostgresServer, migrated_template: DatabaseSettings
+    postgres_server: PostgresServer,
+    migrated_template: DatabaseSettings,
+    isolated_variables: None,  # noqa: ARG001 its effect
 ) -> Iterator[DatabaseSettings]:
     """The settings of a migrated, empty database, which only this test uses."""
     name = copy_template(postgres_server)
@@ -115,7 +125,10 @@ def rolled_back_database(postgres_server: PostgresServer, migrated_template: Dat
 
 
 @pytest.fixture
-def isolated_session(rolled_back_database: Database) -> Iterator[Session]:
+def isolated_session(
+    rolled_back_database: Database,
+    isolated_variables: None,  # noqa: ARG001 its effect
+) -> Iterator[Session]:
     """A session on a migrated, empty database that is rolled back: the fastest way to test a service's code.
 
     The code may commit and roll back. For the server, the test is one transaction: `now()` does not advance, and other
@@ -138,7 +151,11 @@ def secrets_manager_server() -> Iterator[LocalSecretsManager]:
 
 
 @pytest.fixture
-def secrets_manager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSecretsManager]:
+def secrets_manager(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    isolated_variables: None,  # noqa: ARG001 its effect
+) -> Iterator[LocalSecretsManager]:
     """A Secrets Manager that the AWS SDK uses; its counts of calls are 0 at the beginning of the test.
 
     A test with `isolated_network` has its own one, because it cannot reach servers outside of the namespace.

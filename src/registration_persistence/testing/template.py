@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from registration_persistence.database import DatabaseSettings
 from registration_persistence.sandbox import PostgresServer
+from registration_persistence.sandbox.isolation import hidden_variables, is_foreign
 from registration_persistence.sandbox.migrated_database import create_migrated_database
 
 # The names are unique to this run, because another run may use the same server.
@@ -24,10 +25,11 @@ _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE da
 
 def make_template(server: PostgresServer, migrate_service: MigrateService) -> DatabaseSettings:
     """Create the login and the template database on *server*, and return the settings that connect to it."""
-    settings = create_migrated_database(
-        server, TEMPLATE, login=LOGIN, password=secrets.token_urlsafe(16), environment="test", sslmode="prefer"
-    )
-    migrate_service(settings)
+    with hidden_variables(is_foreign):
+        settings = create_migrated_database(
+            server, TEMPLATE, login=LOGIN, password=secrets.token_urlsafe(16), environment="test", sslmode="prefer"
+        )
+        migrate_service(settings)
     with server.connect() as connection:
         # PostgreSQL copies no database that has sessions, and the function may have left a pool open.
         connection.execute(_END_SESSIONS, [TEMPLATE])

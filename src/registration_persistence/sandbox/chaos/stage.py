@@ -1,6 +1,5 @@
 """The servers and processes of `chaos`, all on this machine."""
 
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,14 +14,12 @@ from registration_persistence.sandbox import (
     wait_until,
 )
 from registration_persistence.sandbox.chaos.load import HANDLER, TABLE
+from registration_persistence.sandbox.isolation import isolate_process
 from registration_persistence.sandbox.migrated_database import create_migrated_database
 
 DATABASE = "registration"
 
 _LOGIN = "registration_app"
-
-# Variables of the caller's environment with these prefixes would change the connections of the processes.
-_FOREIGN_PREFIXES = ("APP_DATABASE_", "AWS_", "PG")
 
 _OTHER_SESSIONS = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
@@ -67,8 +64,7 @@ def open_stage(processes: int, *, isolated: bool, seed: int, timeout: float) -> 
         seed: Seed of the random number generators.
         timeout: Seconds after which a process is killed.
     """
-    for name in [name for name in os.environ if name.startswith(_FOREIGN_PREFIXES)]:
-        del os.environ[name]
+    isolate_process()
     with ExitStack() as stack:
         network = stack.enter_context(IsolatedNetwork()) if isolated else None
         secrets_manager = stack.enter_context(LocalSecretsManager())

@@ -2,11 +2,8 @@
 
 import os
 import secrets
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,16 +17,17 @@ from registration_persistence.errors import IdempotencyConflict, InvalidInput, R
 from registration_persistence.outbox_worker import OutboxWorker
 from registration_persistence.sandbox.binaries import embedded_binaries
 from registration_persistence.sandbox.demo.journeys import Journeys
+from registration_persistence.sandbox.demo.keep import keep_running
 from registration_persistence.sandbox.demo.rejections import Rejections, open_rejections
-from registration_persistence.sandbox.demo.signups import RejectedRow, Signup, read_signups
+from registration_persistence.sandbox.demo.signups import RejectedRow, Signup, SignupFile, open_signups
 from registration_persistence.sandbox.demo.summary import Tally, print_summary
+from registration_persistence.sandbox.isolation import is_foreign, isolate_process
 from registration_persistence.sandbox.postgres import LocalPostgres
 from registration_persistence.sandbox.secrets_manager import LocalSecretsManager
 
 _DATABASE = "registration"
 _LOGIN = "registration_app"
 _DELIVERY_BATCH = 100
-_QUERY = "SELECT status, count(*) FROM registrations GROUP BY status"
 
 
 def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
@@ -47,9 +45,11 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
         UnreadableFile: *signups* cannot be read, or *rejected* cannot be written.
         RegistrationPersistenceError: A failure that a service would have to handle.
     """
+    foreign = [name for name in os.environ if name.startswith("APP_DATABASE_") or is_foreign(name)]
+    isolate_process()
     console = Console()
-    rows = read_signups(signups)
     with ExitStack() as stack:
+        rows = stack.enter_context(open_signups(signups))
         rejections = stack.enter_context(open_rejections(rejected, signups=signups))
         console.print("Starting PostgreSQL and Secrets Manager on this machine ...")
         postgres = stack.enter_context(LocalPostgres(embedded_binaries()))
@@ -59,13 +59,13 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
         console.print(f"PostgreSQL {get_db().ping().server_version}, schema at revision {revision}")
         get_db().dispose()
 
-        tally = _sign_up(_with_progress(console, rows), len(rows), login, rejections)
+        tally = _sign_up(_with_progress(console, rows), rows.number_of_rows, login, rejections)
         tally.counts["delivered"] = _deliver_outbox()
         tally.secret_reads, tally.logins_rejected = secrets_manager.calls, get_db().events.count("login_rejected")
 
         print_summary(console, tally, rejected)
         if keep:
-            _wait_for_enter(console, postgres, stack)
+            keep_running(console, postgres, _DATABASE, login.hand_over(), foreign)
         else:
             console.print("To look at the rows with psql, run it again with --keep (make demo ARGS=--keep).")
         get_db().dispose()
@@ -97,6 +97,24 @@ class _Login:
         self._postgres.server.create_login(_LOGIN, password)
         self._secrets_manager.put(self._arn, {"username": _LOGIN, "password": password})
         get_db().dispose()
+
+    def hand_over(self) -> dict[str, str]:
+        """Give the tables to the superuser, as in a new cluster; return the variables that make the package use it.
+
+        `bootstrap` can then create the roles, with this login as that of the service.
+        """
+        server = self._postgres.server
+        with server.connect(_DATABASE) as connection:
+            connection.execute(f"REASSIGN OWNED BY {_LOGIN} TO {server.user}")
+        return {
+            **{name: os.environ[name] for name in ("APP_ENVIRONMENT", "APP_DATABASE_HOST", "APP_DATABASE_PORT")},
+            "APP_DATABASE_NAME": _DATABASE,
+            "APP_DATABASE_USER": server.user,
+            "APP_DATABASE_PASSWORD": server.password,
+            "APP_DATABASE_SSLMODE": "disable",
+            "APP_DATABASE_APPLICATION_SECRET_ARN": self._arn,
+            **self._secrets_manager.environment,
+        }
 
 
 def _sign_up(rows: Iterator[Signup | RejectedRow], number_of_rows: int, login: _Login, rejections: Rejections) -> Tally:
@@ -135,21 +153,7 @@ def _deliver_outbox() -> int:
     return worker.counts["delivered"]
 
 
-def _with_progress(console: Console, rows: Sequence[Signup | RejectedRow]) -> Iterator[Signup | RejectedRow]:
+def _with_progress(console: Console, rows: SignupFile) -> Iterator[Signup | RejectedRow]:
     columns = (TextColumn("Registering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(rows)
-
-
-def _wait_for_enter(console: Console, postgres: LocalPostgres, stack: ExitStack) -> None:
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="registration-psql-")))
-    passfile = folder / "pgpass"
-    server = postgres.server
-    passfile.touch(mode=0o600)
-    passfile.write_text(f"{server.host}:{server.port}:*:{server.user}:{server.password}\n")
-    console.print("Look at the rows in another terminal, for example:")
-    login = f"-h {server.host} -p {server.port} -U {server.user} -d {_DATABASE}"
-    print(f"  PGPASSFILE={passfile} {postgres.psql} {login} -c '{_QUERY}'")
-    console.print("Press Enter to stop the server.")
-    if not sys.stdin.readline():
-        threading.Event().wait()
+        yield from progress.track(rows, total=rows.number_of_rows)

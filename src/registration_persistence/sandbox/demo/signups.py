@@ -1,12 +1,16 @@
-"""`read_signups`: the sign-ups of a CSV file, each row parsed once."""
+"""`open_signups`: the sign-ups of a CSV file, which is read row by row, in constant memory."""
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from io import StringIO
+from io import TextIOWrapper
 from pathlib import Path
+from typing import BinaryIO
 
 from registration_persistence.domain.records import Consent
 from registration_persistence.errors import UnreadableFile
@@ -14,6 +18,7 @@ from registration_persistence.errors import UnreadableFile
 HEADER = ("email", "display_name", "locale", "source", "terms_version", "newsletter")
 
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_MAX_ROW_CHARACTERS = 1_000_000
 _YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -62,29 +67,87 @@ class RejectedRow:
     reason: str
 
 
-def read_signups(file: Path) -> Sequence[Signup | RejectedRow]:
-    """Return the rows of *file*, a CSV file in UTF-8 whose first line is `HEADER`.
+class SignupFile:
+    """An open file, which has been checked to its end.
+
+    Attributes:
+        number_of_rows: The number of rows without the header.
+    """
+
+    def __init__(self, file: Path, source: BinaryIO) -> None:
+        self._file, self._source = file, source
+        self.number_of_rows: int = sum(1 for _ in self._rows())
+
+    def __iter__(self) -> Iterator[Signup | RejectedRow]:
+        """Yield the rows in their order."""
+        return map(_parse, self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        self._source.seek(0)
+        text = TextIOWrapper(self._source, "utf-8-sig", errors="surrogateescape", newline="")
+        try:
+            yield from _rows(self._file, _BoundedLines(self._file, text))
+        finally:
+            text.detach()  # otherwise it closes the file, too
+
+
+class _BoundedLines:
+    """The lines of a text, whose rows are not arbitrarily long.
+
+    Attributes:
+        length: The number of characters of the current row, which the reader of the rows resets.
+    """
+
+    def __init__(self, file: Path, text: TextIOWrapper) -> None:
+        self._file, self._text, self._number = file, text, 0
+        self.length = 0
+
+    def __iter__(self) -> "_BoundedLines":
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = self._text.readline(_MAX_ROW_CHARACTERS + 1)
+        except OSError as error:
+            raise UnreadableFile(f"cannot read {self._file}: {error.strerror}") from error
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self.length += len(line)
+        if self.length > _MAX_ROW_CHARACTERS:
+            raise csv.Error(f"the row is longer than {_MAX_ROW_CHARACTERS} characters")
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            raise UnreadableFile(f"{self._file}, line {self._number}: not UTF-8: save the file as UTF-8") from None
+        return line
+
+
+@contextmanager
+def open_signups(file: Path) -> Iterator[SignupFile]:
+    """Open *file*, a CSV file in UTF-8 whose first line is `HEADER`; a pipe is copied first.
 
     Raises:
         UnreadableFile: The file is missing, is not UTF-8, is not CSV, or has another header.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UnreadableFile(f"{file}, line {line}: not UTF-8: save the file as UTF-8") from None
-    return [_parse(row) for row in _rows(file, text)]
+    with ExitStack() as stack:
+        try:
+            source: BinaryIO = stack.enter_context(file.open("rb"))
+            if not source.seekable():
+                copy = stack.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(source, copy)
+                source = copy
+        except OSError as error:
+            raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
+        yield SignupFile(file, source)
 
 
-def _rows(file: Path, text: str) -> Iterator[Row]:
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
+def _rows(file: Path, lines: _BoundedLines) -> Iterator[Row]:
+    reader = csv.reader(lines, strict=True)
     line = 1
     try:
         for values in reader:
+            lines.length = 0
             if line == 1:
                 _check_header(file, values)
             elif values:
