@@ -203,6 +203,9 @@ def test_the_secret_is_read_again_after_an_outage(lambda_environment: LambdaEnvi
         ("eu-west-1", "https://secretsmanager.eu-west-1.amazonaws.com"),
         ("cn-north-1", "https://secretsmanager.cn-north-1.amazonaws.com.cn"),
         ("us-gov-west-1", "https://secretsmanager.us-gov-west-1.amazonaws.com"),
+        ("eusc-de-east-1", "https://secretsmanager.eusc-de-east-1.amazonaws.eu"),
+        ("us-iso-east-1", "https://secretsmanager.us-iso-east-1.c2s.ic.gov"),
+        ("us-isob-east-1", "https://secretsmanager.us-isob-east-1.sc2s.sgov.gov"),
     ],
 )
 def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatch, region: str, endpoint: str) -> None:
@@ -210,7 +213,13 @@ def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    partition = {"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}.get(region, "aws")
+    partition = {
+        "cn-north-1": "aws-cn",
+        "us-gov-west-1": "aws-us-gov",
+        "eusc-de-east-1": "aws-eusc",
+        "us-iso-east-1": "aws-iso",
+        "us-isob-east-1": "aws-iso-b",
+    }.get(region, "aws")
     settings = DatabaseSettings(
         host="db", name="app", secret_arn=f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
     )
