@@ -280,8 +280,10 @@ def test_a_timeout_of_the_wrong_type_is_reported_with_all_other_problems() -> No
 )
 def test_a_wrong_type_in_code_is_one_problem(name: str, value: object, problem: str) -> None:
     """Settings made in code have the rules of the environment; no type causes another error, and no secret is shown."""
+    changes: dict[str, Any] = {name: value}
+
     with pytest.raises(ConfigurationError) as raised:
-        replace(DatabaseSettings.from_env(TEST), **{name: value})
+        replace(DatabaseSettings.from_env(TEST), **changes)
 
     assert (problem,) == tuple(each[: len(problem)] for each in raised.value.problems)
     assert "hunter2" not in str(raised.value)
