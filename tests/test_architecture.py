@@ -186,6 +186,7 @@ def test_the_configuration_page_lists_every_variable() -> None:
 
     of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, MONITORING_SECRET}
     assert {*settings_rules.VARIABLES.values(), *of_schema} == table
+    assert of_schema == {*settings_rules.BOOTSTRAP_VARIABLES}
 
 
 def test_the_architecture_shows_the_layers_that_are_checked() -> None:

@@ -23,6 +23,9 @@ def in_seconds(duration: Duration, *, name: str = "the duration") -> float:
         return duration.total_seconds()
     if isinstance(duration, bool) or not isinstance(duration, int | float):
         raise TypeError(f"{name} is a {type(duration).__name__}: expected a timedelta or a number of seconds")
-    if math.isnan(duration):
+    if isinstance(duration, float) and math.isnan(duration):
         raise ValueError(f"{name} is NaN: expected a timedelta or a number of seconds")
-    return float(duration)
+    try:
+        return float(duration)
+    except OverflowError:  # a whole number beyond the largest float
+        return math.inf if duration > 0 else -math.inf

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -10,23 +11,60 @@ import pytest
 from sqlalchemy import text
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository
-from registration_persistence.errors import PoolExhausted
+from registration_persistence.errors import ConnectionRejected, PoolExhausted
 from registration_persistence.sandbox import PostgresServer
 
 
 def test_settings_of_the_role_do_not_matter(
     database: Database, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dates are read and text is sent correctly with any date format of the role and any `PGCLIENTENCODING`."""
+    """Values are read and sent correctly with any styles, time zone and encoding of the role and `PGCLIENTENCODING`."""
     role, name = database.settings.user, database.settings.name
     with postgres_server.connect() as connection:
-        connection.execute(f"ALTER ROLE {role} IN DATABASE {name} SET datestyle = 'German'")
+        for setting in (
+            "datestyle = 'German'",
+            "intervalstyle = 'sql_standard'",
+            "timezone = 'America/St_Johns'",
+            "bytea_output = 'escape'",
+            "standard_conforming_strings = off",
+            "array_nulls = off",
+            "client_encoding = 'LATIN1'",
+            "default_transaction_isolation = 'serializable'",
+            "extra_float_digits = -15",
+        ):
+            connection.execute(f"ALTER ROLE {role} IN DATABASE {name} SET {setting}")
     monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
 
     with database.session(autocommit=True) as session:
         registrations = RegistrationRepository(session)
         made = registrations.register("zo\u00eb@example.com").registration
         assert made == registrations.get(made.id)
+        assert session.scalar(text("SELECT interval '3 days 4 hours'")) == timedelta(days=3, hours=4)
+        assert session.scalar(text("SELECT :bytes"), {"bytes": b"\\\0'"}) == b"\\\0'"
+
+
+@pytest.mark.parametrize(
+    ("name", "style"),
+    [("datestyle", "SQL, DMY"), ("datestyle", "Postgres, MDY"), ("datestyle", "German"), ("intervalstyle", "iso_8601")],
+)
+def test_a_style_that_cannot_be_read_is_rejected_before_the_first_statement(
+    database: Database, postgres_server: PostgresServer, name: str, style: str
+) -> None:
+    """Without startup options the server's style applies; nothing is kept, and the error has the fix."""
+    made = Database(dataclasses.replace(database.settings, pool="proxy"))
+    with postgres_server.connect() as connection:
+        connection.execute(f"ALTER DATABASE {database.settings.name} SET {name} = '{style}'")
+
+    with (
+        pytest.raises(ConnectionRejected, match=f"(?i){name} is '.*{style}.*bootstrap.* SET {name} = ") as raised,
+        made.session(autocommit=True) as session,
+    ):
+        RegistrationRepository(session).register("ada@example.com")
+
+    assert not raised.value.retryable
+    with database.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM registrations")) == 0
+        assert session.scalar(text("SELECT interval '3 days 4 hours'")) == timedelta(days=3, hours=4)
 
 
 def test_a_nested_session_raises_pool_exhausted(database_settings: DatabaseSettings) -> None:

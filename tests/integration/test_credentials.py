@@ -1,11 +1,13 @@
 """Tests of the credentials from Secrets Manager: the number of calls, and the handling of invalid secrets."""
 
+import json
 import socket
 import time
 import traceback
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
@@ -14,6 +16,7 @@ from support import LambdaEnvironment
 from registration_persistence import Credentials, Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.credentials.rotation_bridge import RotationBridge
+from registration_persistence.database.credentials.secret_reader import Secret, SecretReader
 from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
@@ -203,6 +206,9 @@ def test_the_secret_is_read_again_after_an_outage(lambda_environment: LambdaEnvi
         ("eu-west-1", "https://secretsmanager.eu-west-1.amazonaws.com"),
         ("cn-north-1", "https://secretsmanager.cn-north-1.amazonaws.com.cn"),
         ("us-gov-west-1", "https://secretsmanager.us-gov-west-1.amazonaws.com"),
+        ("eusc-de-east-1", "https://secretsmanager.eusc-de-east-1.amazonaws.eu"),
+        ("us-iso-east-1", "https://secretsmanager.us-iso-east-1.c2s.ic.gov"),
+        ("us-isob-east-1", "https://secretsmanager.us-isob-east-1.sc2s.sgov.gov"),
     ],
 )
 def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatch, region: str, endpoint: str) -> None:
@@ -210,7 +216,13 @@ def test_the_arn_decides_where_the_secret_is_read(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    partition = {"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}.get(region, "aws")
+    partition = {
+        "cn-north-1": "aws-cn",
+        "us-gov-west-1": "aws-us-gov",
+        "eusc-de-east-1": "aws-eusc",
+        "us-iso-east-1": "aws-iso",
+        "us-isob-east-1": "aws-iso-b",
+    }.get(region, "aws")
     settings = DatabaseSettings(
         host="db", name="app", secret_arn=f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
     )
@@ -273,3 +285,127 @@ def test_waiting_for_another_threads_read_ends_at_the_deadline(lambda_environmen
         thread.join()
 
     assert raised.value.retryable
+
+
+@pytest.fixture
+def no_credentials(secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A secret, and a process without AWS credentials, whose instance metadata service does not respond."""
+    arn = secrets_manager.create(f"app/{uuid4()}", {"username": "app", "password": "found"})
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return arn
+
+
+class _Metadata(BaseHTTPRequestHandler):
+    """An instance metadata service with one role."""
+
+    _ROLE: ClassVar[dict[str, str]] = {
+        "Code": "Success",
+        "AccessKeyId": "local",
+        "SecretAccessKey": "local",
+        "Token": "local",
+        "Expiration": "2999-01-01T00:00:00Z",
+    }
+
+    def do_PUT(self) -> None:
+        """Answer with a token."""
+        self._answer("token")
+
+    def do_GET(self) -> None:
+        """Answer with the name of the role, or with its credentials."""
+        self._answer(json.dumps(self._ROLE) if self.path.endswith("role") else "role")
+
+    def log_message(self, *_arguments: object) -> None:
+        """Log nothing."""
+
+    def _answer(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+def test_credentials_that_appear_later_are_used(no_credentials: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the metadata service does not respond, the error is retryable; its credentials are used when it does."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
+    credentials = RotationBridge(no_credentials, region="eu-west-1")
+
+    with pytest.raises(SecretUnavailable, match="give the process AWS credentials") as raised:
+        credentials.current()
+    with ThreadingHTTPServer(("127.0.0.1", port), _Metadata) as service:
+        Thread(target=service.serve_forever, daemon=True).start()
+        found = eventually(credentials)
+        service.shutdown()
+
+    assert raised.value.retryable
+    assert found.password == "found"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "local"}, "Partial credentials found in env"),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x"}, "/nowhere"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://nowhere.example"}, "Unsupported host"),
+    ],
+    ids=["partial", "no token file", "container"],
+)
+def test_a_failure_to_get_credentials_is_not_kept(
+    no_credentials: str, variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is retryable; as soon as there are credentials, a new client uses them."""
+    reader = SecretReader(no_credentials, region="eu-west-1")
+    with monkeypatch.context() as patch:
+        for variable, text in variables.items():
+            patch.setenv(variable, text)
+        for _ in range(2):
+            with pytest.raises(SecretUnavailable, match=message) as raised:
+                reader.read("AWSCURRENT")
+            assert raised.value.retryable
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    outcome = reader.read("AWSCURRENT")
+
+    assert isinstance(outcome, Secret)
+    assert outcome.credentials.password == "found"
+
+
+def test_a_profile_that_does_not_exist_is_one_permanent_error(
+    no_credentials: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the profile and the fix."""
+    monkeypatch.setenv("AWS_PROFILE", "nowhere")
+
+    with pytest.raises(SecretRefused, match=r"profile \(nowhere\) could not be found: correct AWS_PROFILE") as raised:
+        SecretReader(no_credentials, region="eu-west-1").read("AWSCURRENT")
+
+    assert not raised.value.retryable
+
+
+def test_adopted_credentials_are_used_until_the_current_version_changes(secrets_manager: LocalSecretsManager) -> None:
+    """Credentials that the server accepted during a rotation are kept; afterwards the secret decides again."""
+    old, new, newer = (Credentials("app", password) for password in ("old", "new", "newer"))
+    arn = secrets_manager.create(f"app/{uuid4()}", {"username": "app", "password": "old"})
+    bridge = RotationBridge(arn, region="eu-west-1")
+    assert bridge.current() == old
+
+    bridge.on_accepted(new)
+    assert [new, new] == [bridge.current(), bridge.current()]
+
+    bridge.on_accepted(old)
+    assert bridge.current() == old, "the server accepts the current version again"
+
+    bridge.on_accepted(new)
+    secrets_manager.put(arn, {"username": "app", "password": "newer"})
+    bridge.refresh()
+    assert [newer, newer] == [bridge.current(), bridge.current()]
+    bridge.on_accepted(newer)
+    assert bridge.current() == newer

@@ -133,6 +133,55 @@ def test_connecting_is_repeated_until_the_deadline(one: Database) -> None:
     assert 3 <= database.events.count("wait", "not_ready") <= 12
 
 
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let every host name have *addresses*, in this order."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: found)
+
+
+def test_a_silent_address_leaves_time_for_the_others(one: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address of a host name has an equal share of the time that is left, also if the limit is short."""
+    port = one.settings.port
+    with (
+        socket.create_server(("127.0.0.2", port)),  # accepts connections, and never answers
+        socket.create_server(("127.0.0.3", port)),
+    ):
+        resolve_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.1")
+        database = Database(dataclasses.replace(one.settings, host="three.example"))
+        with deadline(1.5, reserve=0):
+            assert database.ping().writable
+        with_default_limit = Database(dataclasses.replace(one.settings, host="three.example", connect_timeout=2))
+        assert with_default_limit.ping().writable
+    assert [0, 0] == [made.events.count("wait") for made in (database, with_default_limit)]
+    database.dispose()
+    with_default_limit.dispose()
+
+
+def test_an_error_names_the_failure_at_each_address(one: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no address answers, the error is retryable and has the reason of each."""
+    with socket.create_server(("127.0.0.2", one.settings.port)):
+        resolve_to(monkeypatch, "127.0.0.2", "127.0.0.4")
+        database = Database(dataclasses.replace(one.settings, host="two.example"))
+        with (
+            pytest.raises(
+                DatabaseUnavailable, match=r"deadline came .*; .*127\.0\.0\.4.* Connection refused"
+            ) as raised,
+            deadline(0.4, reserve=0),
+        ):
+            database.ping()
+
+    assert raised.value.retryable
+
+
+def test_a_host_without_an_address_is_waited_for(one: Database) -> None:
+    """The look-up of the name is repeated until the deadline, because DNS may be unavailable for a moment."""
+    database = Database(dataclasses.replace(one.settings, host="nowhere.invalid"))
+    with pytest.raises(DatabaseUnavailable, match=r"failed to resolve host 'nowhere\.invalid'"), deadline(1, reserve=0):
+        database.ping()
+
+    assert database.events.count("wait", "not_ready") > 0
+
+
 def test_connecting_to_a_silent_server_ends_at_the_deadline(one: Database) -> None:
     """A listener that never answers behaves like a network that drops all packets."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -2,9 +2,10 @@
 
 import secrets
 import socket
+import ssl
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -14,7 +15,7 @@ import pytest
 import trustme
 from sqlalchemy import text
 
-from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
+from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
 from registration_persistence.database import certificates
 from registration_persistence.database.settings_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
@@ -341,6 +342,40 @@ def test_an_interrupted_handshake_is_retryable(opened: Open, length: int) -> Non
         thread.join(5)
 
     assert (DatabaseUnavailable, True) == (type(error), error.retryable), str(error)
+
+
+@pytest.mark.parametrize("moment", ["after the handshake", "after the startup packet", "in the authentication"])
+def test_a_tls_session_that_is_closed_during_the_login_is_retryable(
+    opened: Open, authority: trustme.CA, moment: str
+) -> None:
+    """A proxy that ends TLS with close_notify in a failover is unavailable; the login is attempted again."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    request_password = b"R\0\0\0\x08\0\0\0\x03"
+
+    def close_each_login(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.recv(8)
+                client.sendall(b"S")
+                with suppress(OSError), context.wrap_socket(client, server_side=True) as session:
+                    if moment != "after the handshake":
+                        session.recv(4096)
+                    if moment == "in the authentication":
+                        session.sendall(request_password)
+                        session.recv(4096)
+                    session.unwrap()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=close_each_login, args=[listener], daemon=True).start()
+        address = PostgresServer("127.0.0.1", listener.getsockname()[1], "postgres", "sent to this test only")
+        database = opened(settings_for(address, "require"))
+        with deadline(1, reserve=0):
+            error = connection_error(database)
+
+    assert (DatabaseUnavailable, True) == (type(error), error.retryable), str(error)
+    assert database.events.count("wait", "not_ready") >= 2
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from registration_persistence.durations import Duration, in_seconds
         (2, 2.0),
         (0.25, 0.25),
         (math.inf, math.inf),
+        pytest.param(10**400, math.inf, id="huge"),
+        pytest.param(-(10**400), -math.inf, id="hugely negative"),
     ],
 )
 def test_a_duration_becomes_a_float(duration: Duration, seconds: float) -> None:

@@ -1,8 +1,9 @@
 """`Connector`: opens connections with the current credentials, and waits while a failure can pass."""
 
 import math
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from registration_persistence.database.liveness import REOPEN_CAUSE
 from registration_persistence.database.login import Login, LoginFailed
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
+    ConfigurationError,
     CredentialsRejected,
     DatabaseUnavailable,
     RegistrationPersistenceError,
@@ -36,6 +38,9 @@ _WAIT_CAUSES: Mapping[type[RegistrationPersistenceError], WaitCause] = {
     CredentialsRejected: "login_rejected",
     SecretUnavailable: "no_secret",
 }
+
+# libpq sends the values of these to the server, whatever the parameters of the connection are, unless it is "default".
+_SESSION_VARIABLES = ("PGDATESTYLE", "PGGEQO", "PGTZ")
 
 # Key of a pool record's `record_info`: the record had a connection before.
 _OPENED_BEFORE = "registration_persistence.opened_before"
@@ -65,8 +70,11 @@ class Connector:
         """Open a connection; the handler of SQLAlchemy's event `do_connect`.
 
         Raises:
+            ConfigurationError: A variable is set that libpq obeys although every parameter is set.
             RegistrationPersistenceError: The last failure, if it cannot pass or did not pass in time.
         """
+        if problems := list(_variable_problems()):
+            raise ConfigurationError(problems)
         started, history = time.monotonic(), _history(record)
         cause = self._opening_cause(history)
         limit = self._settings.connect_timeout if remaining() == math.inf else remaining()
@@ -110,6 +118,15 @@ class Connector:
             raise failure
         self._events.emit(DatabaseEvent("wait", cause, wait))
         time.sleep(wait)
+
+
+def _variable_problems() -> Iterator[str]:
+    """Yield a problem for each variable of this process that would change the connections."""
+    if "PGSERVICE" in os.environ:
+        yield "PGSERVICE is set, so libpq would read a service file: unset it"
+    for name in _SESSION_VARIABLES:
+        if os.environ.get(name, "default").lower() != "default":
+            yield f"{name} is set, so libpq would send it to the server, which would obey it: unset it"
 
 
 def _history(record: ConnectionPoolEntry) -> dict[Any, Any]:

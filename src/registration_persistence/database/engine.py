@@ -1,6 +1,5 @@
 """`create_database_engine`: a SQLAlchemy engine for Aurora, with its credentials, TLS, time limits and pool."""
 
-import math
 from typing import Any, assert_never
 
 import psycopg
@@ -38,13 +37,6 @@ from registration_persistence.errors import (
     WriterMoved,
 )
 
-# An idle connection is probed after 30 s, and given up after three unanswered probes.
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
-
-# The time that sent data may stay unacknowledged. Keepalives do not watch over a running statement: on a network that
-# drops packets, one hung for more than 40 s without this limit, and failed after 4.4 s with a limit of 4 s.
-_TCP_USER_TIMEOUT_MILLISECONDS = 5_000
-
 READS_ONLY = "registration_persistence_reads_only"
 """Execution option of a connection in autocommit that only reads, so that a lost reply leaves no unknown outcome."""
 
@@ -59,13 +51,15 @@ def create_database_engine(
 
     The URL has no user and no password: each new connection asks *credentials* for both. Errors of psycopg are
     translated into the errors of this package, see `error_translation`, and never quote parameters or rows. No
-    environment variable is read, except by libpq: the `PG*` variables of parameters that are not set here.
+    environment variable and no file in the home directory has an effect on the connections.
 
     Args:
         settings: The settings of the database.
         credentials: The source of user name and password.
         events: Receives the events of the connections. Defaults to a new `Events`.
     """
+    from registration_persistence.database.connection_parameters import connection_parameters
+
     redact_logs()
     engine = create_engine(
         URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name),
@@ -85,33 +79,6 @@ def create_database_engine(
         event.listen(engine, moment, forget_commit)
     event.listen(engine, "commit", prepare_commit)
     return engine
-
-
-def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
-    """Return psycopg's and libpq's parameters for every connection, without user and password."""
-    parameters: dict[str, Any] = {
-        "sslmode": settings.sslmode,
-        "client_encoding": "utf8",
-        "gssencmode": "disable",
-        "application_name": settings.application_name,
-        "connect_timeout": math.ceil(settings.connect_timeout),  # libpq takes whole seconds
-        "tcp_user_timeout": _TCP_USER_TIMEOUT_MILLISECONDS,
-        "target_session_attrs": "read-write",
-        **_KEEPALIVES,
-    }
-    if settings.root_certificate:
-        parameters["sslrootcert"] = str(settings.root_certificate)
-    if settings.pool == "proxy":
-        # A pooler runs the statements of one client on different connections, and rejects startup options.
-        return parameters | {"prepare_threshold": None}
-    limits = {
-        "statement_timeout": settings.statement_timeout,
-        "lock_timeout": settings.lock_timeout,
-        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
-    }
-    # psycopg parses only ISO dates, and a role or database may be configured for another style.
-    options = ["-c datestyle=ISO", *(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())]
-    return parameters | {"options": " ".join(options)}
 
 
 def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:

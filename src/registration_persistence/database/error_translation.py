@@ -1,7 +1,7 @@
 """Translates psycopg's errors into the errors of this package, by SQLSTATE if there is one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -26,12 +26,19 @@ _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.Registration
     ),
     (
         re.compile(
-            r"pg_hba\.conf|SSL|sslmode|certificate|host name|does not exist|permission denied"
-            r"|unsupported startup parameter|invalid value for parameter|authentication method"
+            r"pg_hba\.conf|does not support SSL|SSL (?:is |was )?required|requires (?:TLS|SSL)|only with SSL|sslmode"
+            r"|certificate|unknown ca|alert protocol version|unsupported protocol|no shared cipher|handshake failure"
+            r"|host name|does not exist|permission denied|unsupported startup parameter|invalid value for parameter"
+            r"|authentication method"
         ),
         errors.ConnectionRejected,
     ),
+    # A proxy may end or disturb the TLS session during a failover, in any way.
+    (re.compile(r"SSL"), errors.DatabaseUnavailable),
 )
+
+# If the addresses of a host fail in different ways, the first of these decides: a failure that can pass goes first.
+_DECIDING_ORDER = [meaning for _, meaning in _CONNECT_FAILURES_BY_TEXT]
 
 # If the text is unrecognised, for example in another language: by the SQLSTATE of a `TracedConnection`, or its class.
 _CONNECT_FAILURES_BY_SQLSTATE: Mapping[str, type[errors.RegistrationPersistenceError]] = {
@@ -82,22 +89,27 @@ def needs_sqlstate(error: Exception) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate is None and _class_by_text(error) is None
 
 
-def connect_failure(error: psycopg.Error | UnicodeError, *, where: str) -> errors.RegistrationPersistenceError:
-    """Return the error of this package for a failed attempt to connect; its cause is a copy of *error*.
+def connect_failure(
+    failures: Sequence[psycopg.Error | UnicodeError], *, where: str
+) -> errors.RegistrationPersistenceError:
+    """Return the error of this package for a failed attempt to connect; its cause is a copy of the deciding failure.
 
-    The traceback of *error* and its connection hold the password, so the result refers to neither.
+    The traceback of a failure and its connection hold the password, so the result refers to neither.
 
     Args:
-        error: The error of psycopg, or of the encoding of its arguments.
+        failures: The failure at each address of the host: errors of psycopg, or of the encoding of its arguments.
         where: Database, host and port, for the message.
     """
-    if isinstance(error, UnicodeError):  # its text quotes the value
+    known = [failure for failure in failures if isinstance(failure, psycopg.Error)]
+    if not known:  # the text of a UnicodeError quotes the value
         return errors.ConnectionRejected(
             f"cannot connect to {where}: host, user or password cannot be encoded as UTF-8: correct the settings"
         )
-    meaning = _connect_failure_class(error)(f"cannot connect to {where}: {' '.join(str(error).split())}")
+    deciding = min(known, key=lambda failure: _DECIDING_ORDER.index(_connect_failure_class(failure)))
+    texts = dict.fromkeys(" ".join(str(failure).split()) for failure in known)
+    meaning = _connect_failure_class(deciding)(f"cannot connect to {where}: {'; '.join(texts)}")
     # A copy, because psycopg's own error refers to the connection and its parameters.
-    meaning.__cause__ = type(error)(str(error))
+    meaning.__cause__ = type(deciding)(str(deciding))
     return meaning
 
 

@@ -1,5 +1,6 @@
 """`Login`: one attempt to connect, with the current credentials and then with their replacements."""
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -10,14 +11,20 @@ import psycopg
 
 from registration_persistence.database.connection import BoundedConnection, TracedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
+from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.errors import (
+    ConnectionRejected,
     CredentialsRejected,
     RegistrationPersistenceError,
     SecretMalformed,
     SecretUnavailable,
 )
+
+# psycopg raises NotImplementedError when it reads a value of another style. That is too late: in autocommit, the
+# statement that returned the value has been committed. The startup options set both, except in front of a pooler.
+_READABLE_STYLES = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 
 
 # This module returns errors instead of raising them. The traceback of a raised error keeps the frames that it passes
@@ -115,23 +122,62 @@ class Login:
         return error
 
     def _log_in(self, parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | LoginFailed:
-        """Connect with *credentials*, once, or twice to learn the SQLSTATE of an unrecognised failure."""
+        """Connect with *credentials* to one address of the host after the other, each with a share of the time."""
         started = time.monotonic()
-        outcome = _connect(BoundedConnection, parameters, credentials)
-        if isinstance(outcome, _DriverError) and needs_sqlstate(outcome.error) and sys.platform == "linux":
-            outcome = _connect(TracedConnection, parameters, credentials)
-        if isinstance(outcome, _DriverError):
-            failure = connect_failure(outcome.error, where=self._where)
-            if isinstance(failure, CredentialsRejected):
-                self._events.emit(DatabaseEvent("login_rejected", "password", time.monotonic() - started))
-            return LoginFailed(failure)
-        return outcome
+        addresses, failures = _addresses_of(parameters["host"])
+        for number, address in enumerate(addresses):
+            with deadline(remaining() / (len(addresses) - number), reserve=0):
+                outcome = _log_in_at({**parameters, "hostaddr": address}, credentials)
+            if isinstance(outcome, LoggedIn):
+                return self._checked(outcome)
+            failures.append(outcome.error)
+        failure = connect_failure(failures, where=self._where)
+        if isinstance(failure, CredentialsRejected):
+            self._events.emit(DatabaseEvent("login_rejected", "password", time.monotonic() - started))
+        return LoginFailed(failure)
+
+    def _checked(self, login: LoggedIn) -> LoggedIn | LoginFailed:
+        """Close the connection of *login* if psycopg cannot read the dates or intervals that the server sends."""
+        for name, readable in _READABLE_STYLES.items():
+            # A pooler may report nothing.
+            style = login.connection.info.parameter_status(name) or readable
+            if not style.startswith(readable):
+                login.connection.close()
+                return LoginFailed(
+                    ConnectionRejected(
+                        f"cannot connect to {self._where}: its {name} is {style!r}, which psycopg cannot read: "
+                        f"run `registration-persistence bootstrap`, or ALTER ROLE ... SET {name.lower()} = '{readable}'"
+                    )
+                )
+        return login
+
+
+def _addresses_of(host: str) -> tuple[list[str], list[psycopg.Error | UnicodeError]]:
+    """Return the IP addresses of *host* and no failure, or no address and the failure of the look-up."""
+    if host.startswith("/"):
+        return [""], []  # a Unix socket has none
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return [], [psycopg.OperationalError(f"failed to resolve host {host!r}: {error}")]
+    except UnicodeError as error:
+        return [], [error]
+    return list(dict.fromkeys(str(address[0]) for *_, address in found)), []
+
+
+def _log_in_at(parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | _DriverError:
+    """Connect once, or twice to learn the SQLSTATE of an unrecognised failure."""
+    outcome = _connect(BoundedConnection, parameters, credentials)
+    if isinstance(outcome, _DriverError) and needs_sqlstate(outcome.error) and sys.platform == "linux":
+        outcome = _connect(TracedConnection, parameters, credentials)
+    return outcome
 
 
 def _connect(
     kind: type[BoundedConnection], parameters: dict[str, Any], credentials: Credentials
 ) -> LoggedIn | _DriverError:
     try:
-        return LoggedIn(kind.connect(**parameters, user=credentials.username, password=credentials.password))
+        connection = kind.connect(**parameters, user=credentials.username, password=credentials.password)
     except (psycopg.Error, UnicodeError) as error:
         return _DriverError(error)
+    return LoggedIn(connection)

@@ -3,33 +3,38 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.secret_arn import SECRET_ARN, quoted
 from registration_persistence.database.settings_rules import (
+    BOOTSTRAP_VARIABLES,
     MAX_IDENTIFIER_BYTES,
-    SECRET_ARN,
     TIMEOUTS,
     VARIABLES,
     VERIFYING,
+    WHOLE_NUMBERS,
     Environment,
     PoolMode,
     SslMode,
+    expected_number,
     problems_of,
-    quoted,
 )
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import ConfigurationError
 
-# For each setting that is not text: the function that parses it, and the expected value for the error message.
-_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
-    "port": (int, "a whole number from 1 to 65535"),
-    "pool_size": (int, "a whole number"),
-    **dict.fromkeys(TIMEOUTS, (float, "a number of seconds")),
+# The function that parses each setting that is not text.
+_PARSERS: Mapping[str, Callable[[str], int | float]] = {
+    **dict.fromkeys(WHOLE_NUMBERS, int),
+    **dict.fromkeys(TIMEOUTS, float),
 }
 
 _APPLICATION_NAME = "registration_persistence"
+
+# A variable with this prefix is ours; a service may have other variables that start with `APP_`.
+_PREFIX = "APP_DATABASE_"
 
 
 class _Timeout:
@@ -67,8 +72,8 @@ class DatabaseSettings:
             shipped for the host's region.
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
-        pool_size: Maximum number of connections in `service` mode, 1 or more. Defaults to 5.
-        user: User name, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
+        pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
+        user: User name, 1 to 63 bytes, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
         password: Password, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
         connect_timeout: Time for all attempts to connect together, 2 s or more. Defaults to 10 s. Inside a `deadline`
             it limits each attempt, and the deadline limits all of them.
@@ -77,8 +82,8 @@ class DatabaseSettings:
         lock_timeout: Time that a statement waits for a lock, 0 or more; 0 means no limit. Defaults to 5 s.
         idle_in_transaction_timeout: Time after which the server ends a session that a frozen or killed process left
             inside a transaction, with its locks, 0 or more; 0 means no limit. Defaults to 30 s.
-        application_name: Name of the connection in `pg_stat_activity`. Defaults to `registration_persistence`, in
-            `from_env` to the name and version of the Lambda function.
+        application_name: Name of the connection in `pg_stat_activity`, 1 to 63 bytes. Defaults to
+            `registration_persistence`, in `from_env` to the name and version of the Lambda function.
 
     Raises:
         ConfigurationError: At least one setting is wrong; all problems are reported together.
@@ -102,7 +107,7 @@ class DatabaseSettings:
     application_name: str = _APPLICATION_NAME
 
     def __post_init__(self) -> None:
-        problems = list(problems_of({name: getattr(self, name) for name in VARIABLES}))
+        problems = list(problems_of({name: getattr(self, name) for name in (*VARIABLES, "application_name")}))
         if problems:
             raise ConfigurationError(problems)
         for name in TIMEOUTS:
@@ -116,11 +121,11 @@ class DatabaseSettings:
             environ: The variables; an empty one counts as not set. Defaults to the environment of this process.
 
         Raises:
-            ConfigurationError: At least one variable is wrong. All problems are reported together, each with the name
-                of its variable, and none with a password.
+            ConfigurationError: At least one variable is wrong, or starts with `APP_DATABASE_` and is unknown. All
+                problems are reported together, each with the name of its variable, and none with a password.
         """
         values, problems = _parsed(environ)
-        problems += problems_of(values)
+        problems += [*problems_of(values), *_unknown_variables(environ)]
         if problems:
             del environ, values  # an error tracker sends the variables of each frame, and these hold the password
             raise ConfigurationError(problems)
@@ -152,13 +157,36 @@ def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     problems = []
     for name, variable in VARIABLES.items():
         text = environ.get(variable, "")
-        parse, expected = _PARSERS.get(name, (str, ""))
         try:
             if text:
-                values[name] = parse(text)
+                values[name] = _number(name, text) if name in _PARSERS else text
         except ValueError:
-            problems.append(f"{variable} is {quoted(text)}: expected {expected}")
+            problems.append(f"{variable} is {quoted(text)}: expected {expected_number(name)}")
     return values, problems
+
+
+def _number(name: str, text: str) -> int | float:
+    if "_" in text or not text.isascii():  # Python also takes `5_432` and the digits of other scripts
+        raise ValueError(text)
+    return _PARSERS[name](text)
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a problem for each variable with our prefix that nothing reads, without its value."""
+    known = (*VARIABLES.values(), *BOOTSTRAP_VARIABLES)
+    unknown = [name for name, text in environ.items() if text and name.startswith(_PREFIX) and name not in known]
+    if not unknown:
+        return []
+    from difflib import SequenceMatcher  # it is needed in this case only
+
+    def similarity(name: str, other: str) -> tuple[float, bool]:
+        wrong, right = name.removeprefix(_PREFIX).upper(), other.removeprefix(_PREFIX)
+        return SequenceMatcher(None, wrong, right).ratio(), wrong.startswith(right)
+
+    return [
+        f"{name} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
+        for name in sorted(unknown)
+    ]
 
 
 def _application_name(environ: Mapping[str, str]) -> str:
@@ -167,4 +195,6 @@ def _application_name(environ: Mapping[str, str]) -> str:
     if not function:
         return _APPLICATION_NAME
     version = ":" + (environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST")
-    return function[: MAX_IDENTIFIER_BYTES - len(version)] + version
+    name = function[: max(MAX_IDENTIFIER_BYTES - len(version), 0)] + version
+    # PostgreSQL replaces other characters, too.
+    return "".join(character if " " <= character <= "~" else "?" for character in name[:MAX_IDENTIFIER_BYTES])

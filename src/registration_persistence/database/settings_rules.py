@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.secret_arn import arn_problem, quoted
 from registration_persistence.durations import in_seconds
 
 Environment: TypeAlias = Literal["prod", "staging", "dev", "test", "local"]
@@ -24,12 +25,6 @@ _ENCRYPTING: tuple[SslMode, ...] = ("require", "verify-ca", "verify-full")
 VERIFYING: tuple[SslMode, ...] = ("verify-ca", "verify-full")
 """The modes that verify the server's certificate."""
 
-SECRET_ARN = re.compile(
-    r"arn:(?P<partition>aws|aws-cn|aws-us-gov):secretsmanager:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d):\d{12}:secret:[\w/+=.@-]+",
-    re.ASCII,
-)
-"""The ARN of a secret, with the groups `partition` and `region`."""
-
 MAX_IDENTIFIER_BYTES = 63
 """PostgreSQL truncates longer identifiers (`NAMEDATALEN - 1`)."""
 
@@ -37,6 +32,11 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
 _MAX_PORT = 65535
+
+# The largest Aurora instance accepts this many connections from all its clients together.
+_MAX_POOL_SIZE = 5000
+
+_MAX_SHOWN_NUMBER = 10**40
 
 # PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
 _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.001, (2**31 - 1) / 1000
@@ -46,6 +46,11 @@ _MIN_CONNECT_TIMEOUT_SECONDS = 2
 
 TIMEOUTS = ("connect_timeout", "statement_timeout", "lock_timeout", "idle_in_transaction_timeout")
 """The settings that are durations."""
+
+WHOLE_NUMBERS: Mapping[str, int] = {"port": _MAX_PORT, "pool_size": _MAX_POOL_SIZE}
+"""The settings that are whole numbers, 1 or more, with their largest values."""
+
+_TEXTS = ("host", "name", "secret_arn", "ssl_root_cert", "user", "password", "application_name")
 
 VARIABLES: Mapping[str, str] = {
     "host": "APP_DATABASE_HOST",
@@ -66,9 +71,49 @@ VARIABLES: Mapping[str, str] = {
 }
 """The environment variable of each setting."""
 
+BOOTSTRAP_VARIABLES = (
+    "APP_DATABASE_OWNER_ROLE",
+    "APP_DATABASE_APPLICATION_SECRET_ARN",
+    "APP_DATABASE_MONITORING_SECRET_ARN",
+)
+"""The variables that are no settings: only `migrate`, `partitions` and `bootstrap` read them."""
+
 
 def problems_of(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield each problem of *values*, as one sentence; a setting that is absent has its default."""
+    wrong = dict(_type_problems(values))
+    yield from wrong.values()
+    rest = {name: value for name, value in values.items() if _subject(name) not in wrong}
+    yield from (problem for problem in _rule_problems(rest) if problem.split()[0] not in wrong)
+
+
+def expected_number(name: str) -> str:
+    """Return the expected value of the setting *name*, a number, for an error message."""
+    if name in WHOLE_NUMBERS:
+        return f"a whole number from 1 to {WHOLE_NUMBERS[name]}"
+    least = _MIN_CONNECT_TIMEOUT_SECONDS if name == "connect_timeout" else 0
+    return f"a number of seconds from {least} to {_MAX_TIMEOUT_SECONDS:.3f}"
+
+
+def _subject(name: str) -> str:
+    """Return the subject of an error message about the setting *name*: its variable, if it has one."""
+    return VARIABLES.get(name, name)
+
+
+def _type_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield subject and problem of each value of a wrong type; settings made in code can have any type."""
+    for name in WHOLE_NUMBERS:
+        value, subject = values.get(name, 1), _subject(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            shown = f"{quoted(value)}, " if isinstance(value, str) else ""
+            found = f"{shown}of the type {type(value).__name__}"
+            yield subject, f"{subject} is {found}: expected {expected_number(name)}"
+    for name in _TEXTS:
+        if not isinstance(values.get(name, ""), str | None):  # it is not shown, as it may hold a password
+            yield _subject(name), f"{_subject(name)} is of the type {type(values[name]).__name__}: expected text"
+
+
+def _rule_problems(values: Mapping[str, Any]) -> Iterator[str]:
     environment = values.get("environment", "prod")
     if environment not in get_args(Environment):
         yield f"APP_ENVIRONMENT is {environment!r}: expected one of {', '.join(get_args(Environment))}"
@@ -76,21 +121,29 @@ def problems_of(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _address_problems(values, relaxed=relaxed)
     yield from _credential_problems(values, relaxed=relaxed)
     yield from _tls_problems(values, relaxed=relaxed)
-    yield from _pool_problems(values)
+    pool = values.get("pool", "service")
+    if pool not in get_args(PoolMode):
+        yield f"APP_DATABASE_POOL is {pool!r}: expected one of {', '.join(get_args(PoolMode))}"
+    yield from _number_problems(values)
     yield from _timeout_problems(values)
+    application_name = values.get("application_name", "name")
+    if application_name is None or not is_text(application_name):
+        yield "application_name is empty, holds NUL or is not UTF-8: expected text"
+    elif len(application_name.encode()) > MAX_IDENTIFIER_BYTES:
+        yield f"application_name has {len(application_name.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
 
 
 def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
-    host, port, name = values.get("host"), values.get("port", 5432), values.get("name")
+    host, name = values.get("host"), values.get("name")
     if not host:
         yield "APP_DATABASE_HOST is not set: expected the cluster's endpoint"
     elif host.startswith(("/", "@")):
         if not relaxed:
             yield f"APP_DATABASE_HOST is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
+        elif not is_text(host):
+            yield f"APP_DATABASE_HOST is {host!r}: expected a path without NUL, in UTF-8"
     elif not _is_host(host):
-        yield f"APP_DATABASE_HOST is {quoted(host)}: expected one host name or IP address"
-    if not 1 <= port <= _MAX_PORT:
-        yield f"APP_DATABASE_PORT is {port}: expected a whole number from 1 to {_MAX_PORT}"
+        yield f"APP_DATABASE_HOST is {quoted(host)}: expected one host name, of at most 253 characters, or IP address"
     if not name:
         yield "APP_DATABASE_NAME is not set: expected the name of the database"
     elif not is_text(name):
@@ -135,30 +188,12 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
         yield f"APP_DATABASE_{'PASSWORD' if user else 'USER'} is not set: expected user and password together"
     elif user and password and not (is_text(user) and is_text(password)):
         yield "APP_DATABASE_USER or _PASSWORD holds NUL or is not UTF-8: expected text"
+    elif user and len(user.encode()) > MAX_IDENTIFIER_BYTES:
+        yield f"APP_DATABASE_USER has {len(user.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
     elif not user and not arn:
         yield "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a secret with username and password"
     if arn and (problem := arn_problem(arn, "APP_DATABASE_SECRET_ARN")):
         yield problem
-
-
-def arn_problem(arn: str, name: str) -> str | None:
-    """Return the problem of the ARN of a secret, as one sentence about *name*; `None` if there is none."""
-    match = SECRET_ARN.fullmatch(arn)
-    if match is None:
-        return (
-            f"{name} is {quoted(arn)}: "
-            "expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
-        )
-    if match["partition"] != _partition_of(match["region"]):
-        return (
-            f"{name} names the partition {match['partition']} and the region {match['region']}: "
-            f"expected {_partition_of(match['region'])}"
-        )
-    return None
-
-
-def _partition_of(region: str) -> str:
-    return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rsplit("-", 2)[0], "aws")
 
 
 def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
@@ -181,12 +216,13 @@ def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
         )
 
 
-def _pool_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    pool, size = values.get("pool", "service"), values.get("pool_size", 5)
-    if pool not in get_args(PoolMode):
-        yield f"APP_DATABASE_POOL is {pool!r}: expected one of {', '.join(get_args(PoolMode))}"
-    if size < 1:
-        yield f"APP_DATABASE_POOL_SIZE is {size}: expected 1 or more"
+def _number_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, most in WHOLE_NUMBERS.items():
+        number = values.get(name, 1)
+        if not 1 <= number <= most:
+            # Python does not convert a number of more than 4,300 digits to text.
+            shown = number if abs(number) < _MAX_SHOWN_NUMBER else f"a number of {number.bit_length()} bits"
+            yield f"{VARIABLES[name]} is {shown}: expected {expected_number(name)}"
 
 
 def _timeout_problems(values: Mapping[str, Any]) -> Iterator[str]:
@@ -201,8 +237,3 @@ def _timeout_problems(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"{variable} is {seconds:g}: expected {least} to {_MAX_TIMEOUT_SECONDS:.3f} seconds"
         elif 0 < seconds < _MIN_TIMEOUT_SECONDS:
             yield f"{variable} is {seconds:g}: expected {_MIN_TIMEOUT_SECONDS:g} seconds or more, or 0 for no limit"
-
-
-def quoted(text: str) -> str:
-    """Return *text* in quotes for an error message, or a placeholder if it looks like a URL or a secret's value."""
-    return "a value that is not shown, as it may hold a password" if re.search(r'@|://|[{"]', text) else repr(text)

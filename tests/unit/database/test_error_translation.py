@@ -27,11 +27,19 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
         (AT + "Connection refused\n\tIs the server running on that host?", DatabaseUnavailable),
         (AT + "SSL SYSCALL error: Connection reset by peer", DatabaseUnavailable),
         (AT + "SSL error: unexpected eof while reading", DatabaseUnavailable),
+        (AT + "SSL connection has been closed unexpectedly", DatabaseUnavailable),
+        (AT + "unrecognized SSL error code: 6", DatabaseUnavailable),
+        (AT + "SSL error: tlsv1 alert internal error", DatabaseUnavailable),
+        (AT + "SSL error: wrong version number", DatabaseUnavailable),
+        (AT + "server sent an error response during SSL exchange", DatabaseUnavailable),
         ("connection timeout expired", DatabaseUnavailable),
         ("failed to resolve host 'db.example': [Errno -2] Name or service not known", DatabaseUnavailable),
         ("failed to resolve host 'certificate.example': [Errno -2] Name or service not known", DatabaseUnavailable),
         (AT + 'FATAL:  no pg_hba.conf entry for host "10.0.0.8", user "app", no encryption', ConnectionRejected),
         (AT + "SSL error: certificate verify failed", ConnectionRejected),
+        (AT + "SSL error: tlsv1 alert protocol version", ConnectionRejected),
+        (AT + "server does not support SSL, but SSL was required", ConnectionRejected),
+        (AT + "FATAL:  This RDS Proxy requires TLS connections", ConnectionRejected),
         (AT + 'server certificate for "a.example" does not match host name "b.example"', ConnectionRejected),
         (AT + 'FATAL:  database "registration" does not exist', ConnectionRejected),
         (AT + 'FATAL:  invalid value for parameter "TimeZone": "Mars"', ConnectionRejected),
@@ -41,7 +49,7 @@ def test_a_failed_connect_has_a_class_of_its_own(message: str, expected: type[Re
     """The class decides about another attempt; quoted names are ignored, and the message has one line."""
     error = psycopg.OperationalError(message)
 
-    failure = connect_failure(error, where="registration at db:5432")
+    failure = connect_failure([error], where="registration at db:5432")
 
     assert (expected, psycopg.OperationalError, message) == (
         type(failure),
@@ -58,7 +66,7 @@ def test_a_password_that_cannot_be_encoded_is_not_shown() -> None:
     """A password with a lone surrogate is rejected, and the error does not contain it."""
     error = UnicodeEncodeError("utf-8", "hunter2\ud800", 7, 8, "surrogates not allowed")
 
-    failure = connect_failure(error, where="registration at db:5432")
+    failure = connect_failure([error], where="registration at db:5432")
 
     assert isinstance(failure, ConnectionRejected)
     assert failure.__cause__ is None
@@ -87,4 +95,18 @@ def test_an_unknown_message_is_classified_by_its_sqlstate(
 
     error.sqlstate = state
 
-    assert expected is type(connect_failure(error, where="registration at db:5432"))
+    assert expected is type(connect_failure([error], where="registration at db:5432"))
+
+
+def test_the_failures_at_several_addresses_are_one_error() -> None:
+    """A failure that can pass decides before one that cannot, and a rejected login before both; each text is kept."""
+    rejected = psycopg.OperationalError(AT + "FATAL: no pg_hba.conf entry")
+    unavailable = psycopg.errors.ConnectionTimeout("connection timeout expired")
+    login = psycopg.OperationalError(AT + "FATAL: password authentication failed")
+
+    first = connect_failure([rejected, unavailable, unavailable], where="registration at db:5432")
+    second = connect_failure([rejected, unavailable, login], where="registration at db:5432")
+
+    assert (DatabaseUnavailable, psycopg.errors.ConnectionTimeout) == (type(first), type(first.__cause__))
+    assert f"cannot connect to registration at db:5432: {rejected}; {unavailable}" == str(first)
+    assert CredentialsRejected is type(second)

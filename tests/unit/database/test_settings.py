@@ -1,11 +1,13 @@
 """`DatabaseSettings`, made from an environment or in code."""
 
+import json
 import traceback
 from dataclasses import FrozenInstanceError, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from database_environments import ARN, AURORA, PRODUCTION, SHIPPED, TEST, problems_of
 
@@ -194,11 +196,56 @@ def test_the_root_certificate_depends_on_mode_host_and_file(
         ("arn:aws:secretsmanager:ap-southeast-4:123456789012:secret:a/b_c+d=e.f@g-AbCdEf", "ap-southeast-4"),
         ("arn:aws-cn:secretsmanager:cn-northwest-1:123456789012:secret:x", "cn-northwest-1"),
         ("arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:x", "us-gov-west-1"),
+        ("arn:aws-us-gov-a:secretsmanager:us-new-west-12:123456789012:secret:x", "us-new-west-12"),
     ],
 )
 def test_the_region_is_that_of_the_secret(arn: str, region: str) -> None:
     """The region is read from the ARN in each partition, whatever the region of the host is."""
     assert region == DatabaseSettings.from_env(PRODUCTION | {"APP_DATABASE_SECRET_ARN": arn}).secret_region
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rds!cluster-0b9e4c1a-1f3d-4b7e-9a53-2c6f1a9d7e40-AbCdEf",
+        "rds!db-0b9e4c1a-1f3d-4b7e-9a53-2c6f1a9d7e40-AbCdEf",
+        "rds!cluster-0b9e4c1a",
+        "x",
+        "/_+=.@-!",
+        "a" * 512 + "-AbCdEf",
+        "app/prod/database",
+    ],
+    ids=lambda name: name[:20],
+)
+def test_every_name_of_a_secret_is_accepted(name: str) -> None:
+    """The name may have any length and every character that Secrets Manager allows, with and without the suffix."""
+    arn = f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}"
+
+    assert (arn, "eu-central-1") == (DatabaseSettings(host="h", name="n", secret_arn=arn).secret_arn, region_of(arn))
+
+
+def test_every_region_of_aws_is_accepted_with_its_partition() -> None:
+    """Partitions and regions are compared with those that botocore knows; another partition is rejected."""
+    partitions = json.loads((Path(botocore.__file__).with_name("data") / "partitions.json").read_text())["partitions"]
+    known = {
+        region: partition["id"]
+        for partition in partitions
+        for region in partition["regions"]
+        if not region.endswith("-global")
+    }
+    assert {"eu-west-1", "eusc-de-east-1", "us-iso-east-1", "us-isob-east-1"} <= known.keys()
+
+    for region, partition in known.items():
+        arn = f"arn:{partition}:secretsmanager:{region}:123456789012:secret:app-AbCdEf"
+        assert region == region_of(arn)
+        for other in {*known.values()} - {partition}:
+            wrong = PRODUCTION | {"APP_DATABASE_SECRET_ARN": arn.replace(partition, other, 1)}
+            assert [True] == [problem.endswith(f"expected {partition}") for problem in problems_of(wrong)]
+
+
+def region_of(arn: str) -> str:
+    """Return the region that the settings read from *arn*."""
+    return DatabaseSettings.from_env(PRODUCTION | {"APP_DATABASE_SECRET_ARN": arn}).secret_region
 
 
 def test_without_a_secret_there_is_no_region() -> None:
@@ -236,6 +283,8 @@ def test_the_default_pool_of_a_lambda_function_is_lambda(environ: dict[str, str]
         ("f" * 62, "7", "f" * 61 + ":7"),
         ("f" * 64, "12345", "f" * 57 + ":12345"),
         ("f" * 64, "$LATEST", "f" * 55 + ":$LATEST"),
+        ("f", "7" * 99, ":" + "7" * 62),
+        ("caf\xe9\0\udcff", "7", "caf???:7"),
         ("", "7", "registration_persistence"),
     ],
 )

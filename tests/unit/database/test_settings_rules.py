@@ -11,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registration_persistence import DatabaseSettings
+from registration_persistence.database import settings_rules
 from registration_persistence.database.settings_rules import VARIABLES
 from registration_persistence.errors import ConfigurationError
 
 LONGEST_TIMEOUT = 2_147_483.647
-NUMBERS = ["five", "5,0", "0x10", "5 s", "9" * 5000]
+NUMBERS = ["five", "5,0", "0x10", "5 s", "1_0", "\N{ARABIC-INDIC DIGIT FIVE}", "9" * 5000]
 TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
 
 
@@ -128,7 +129,20 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
                 (TEST, {"APP_DATABASE_POOL_SIZE": text}, f"APP_DATABASE_POOL_SIZE is {text!r}: expected a whole number")
                 for text in NUMBERS
             ),
-            (TEST, {"APP_DATABASE_POOL_SIZE": "0"}, "APP_DATABASE_POOL_SIZE is 0: expected 1 or more"),
+            (
+                TEST,
+                {"APP_DATABASE_POOL_SIZE": "0"},
+                "APP_DATABASE_POOL_SIZE is 0: expected a whole number from 1 to ",
+            ),
+            (TEST, {"APP_DATABASE_POOL_SIZE": "5001"}, "APP_DATABASE_POOL_SIZE is 5001: expected a whole number from"),
+            (TEST, {"APP_DATABASE_POOL_SIZE": "9" * 21}, f"APP_DATABASE_POOL_SIZE is {'9' * 21}: expected a whole num"),
+            (
+                TEST,
+                {"APP_DATABASE_POOL_SIZE": "9" * 99},
+                "APP_DATABASE_POOL_SIZE is a number of 329 bits: expected a whole number from 1 to 5000",
+            ),
+            (TEST, {"APP_DATABASE_USER": "é" * 32}, "APP_DATABASE_USER has 64 bytes: expected at most 63"),
+            (TEST, {"APP_DATABASE_HOST": "/run/\0"}, "APP_DATABASE_HOST is '/run/\\x00': expected a path without NUL"),
             (
                 TEST,
                 {"APP_DATABASE_CONNECT_TIMEOUT": "1.9"},
@@ -228,6 +242,108 @@ def test_a_timeout_of_the_wrong_type_is_reported_with_all_other_problems() -> No
     ) == raised.value.problems
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("port", "5432", "APP_DATABASE_PORT is '5432', of the type str: expected a whole number from 1 to 65535"),
+        ("port", True, "APP_DATABASE_PORT is of the type bool: expected a whole number from 1 to 65535"),
+        ("port", 5432.0, "APP_DATABASE_PORT is of the type float: expected a whole number from 1 to 65535"),
+        ("port", None, "APP_DATABASE_PORT is of the type NoneType: expected a whole number from 1 to 65535"),
+        (
+            "port",
+            "ada:hunter2@db",
+            "APP_DATABASE_PORT is a value that is not shown, as it may hold a password, of the ",
+        ),
+        ("pool_size", "5", "APP_DATABASE_POOL_SIZE is '5', of the type str: expected a whole number from 1 to 5000"),
+        ("pool_size", False, "APP_DATABASE_POOL_SIZE is of the type bool: expected a whole number from 1 to 5000"),
+        ("pool_size", 10**5000, "APP_DATABASE_POOL_SIZE is a number of 16610 bits: expected a whole number from 1 to"),
+        ("host", 5, "APP_DATABASE_HOST is of the type int: expected text"),
+        ("host", b"hunter2@db", "APP_DATABASE_HOST is of the type bytes: expected text"),
+        ("host", None, "APP_DATABASE_HOST is not set: expected the cluster's endpoint"),
+        ("name", ["app"], "APP_DATABASE_NAME is of the type list: expected text"),
+        ("user", 7, "APP_DATABASE_USER is of the type int: expected text"),
+        ("password", b"hunter2", "APP_DATABASE_PASSWORD is of the type bytes: expected text"),
+        (
+            "ssl_root_cert",
+            SHIPPED / "eu-west-1.pem",
+            "APP_DATABASE_SSL_ROOT_CERT is of the type PosixPath: expected text",
+        ),
+        ("sslmode", True, "APP_DATABASE_SSLMODE is True: expected one of disable, "),
+        ("pool", ["lambda"], "APP_DATABASE_POOL is ['lambda']: expected one of lambda, "),
+        ("statement_timeout", 10**400, "APP_DATABASE_STATEMENT_TIMEOUT is inf: expected 0 to 2147483.647 seconds"),
+        ("application_name", 7, "application_name is of the type int: expected text"),
+        ("application_name", "", "application_name is empty, holds NUL or is not UTF-8: expected text"),
+        ("application_name", "a\0b", "application_name is empty, holds NUL or is not UTF-8: expected text"),
+        ("application_name", "n" * 64, "application_name has 64 bytes: expected at most 63"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_wrong_type_in_code_is_one_problem(name: str, value: object, problem: str) -> None:
+    """Settings made in code have the rules of the environment; no type causes another error, and no secret is shown."""
+    changes: dict[str, Any] = {name: value}
+
+    with pytest.raises(ConfigurationError) as raised:
+        replace(DatabaseSettings.from_env(TEST), **changes)
+
+    assert (problem,) == tuple(each[: len(problem)] for each in raised.value.problems)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_secret_of_a_wrong_type_is_one_problem() -> None:
+    """The ARN of a secret is text, too."""
+    arguments: dict[str, Any] = {"secret_arn": 5}
+
+    with pytest.raises(ConfigurationError) as raised:
+        DatabaseSettings(host=AURORA, name="registrations", **arguments)
+
+    assert ("APP_DATABASE_SECRET_ARN is of the type int: expected text",) == raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("variable", "similar"),
+    [
+        ("APP_DATABASE_SSL_MODE", "APP_DATABASE_SSLMODE"),
+        ("APP_DATABASE_STATEMENT_TIMOUT", "APP_DATABASE_STATEMENT_TIMEOUT"),
+        ("APP_DATABASE_USERNAME", "APP_DATABASE_USER"),
+        ("APP_DATABASE_DBNAME", "APP_DATABASE_NAME"),
+        ("APP_DATABASE_PASSWORT", "APP_DATABASE_PASSWORD"),
+        ("APP_DATABASE_HOSTNAME", "APP_DATABASE_HOST"),
+        ("APP_DATABASE_POOLSIZE", "APP_DATABASE_POOL_SIZE"),
+        ("APP_DATABASE_SECRET", "APP_DATABASE_SECRET_ARN"),
+        ("APP_DATABASE_host", "APP_DATABASE_HOST"),
+    ],
+)
+@pytest.mark.parametrize("base", [PRODUCTION, TEST])
+def test_an_unknown_variable_is_a_problem(base: dict[str, str], variable: str, similar: str) -> None:
+    """A misspelt variable is reported with the most similar one, and without its value."""
+    assert (f"{variable} is unknown: unset it; the most similar variable is {similar}",) == problems_of(
+        base | {variable: "hunter2"}
+    )
+
+
+def test_unknown_variables_are_reported_with_all_other_problems() -> None:
+    """They come after the problems of the known variables, in alphabetical order."""
+    changes = {"APP_DATABASE_PORT": "0", "APP_DATABASE_Z": "1", "APP_DATABASE_": "1"}
+
+    assert ["APP_DATABASE_PORT", "APP_DATABASE_", "APP_DATABASE_Z"] == [
+        problem.split()[0] for problem in problems_of(TEST | changes)
+    ]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"APP_DATABASE_SSL_MODE": ""},
+        {"APP_NAME": "x", "APP_DATABASES": "x", "APPDATABASE_HOST": "x", "MY_APP_DATABASE_HOST": "x"},
+        dict.fromkeys(settings_rules.BOOTSTRAP_VARIABLES, "x"),
+    ],
+    ids=["empty", "another prefix", "bootstrap"],
+)
+def test_variables_of_others_are_ignored(others: dict[str, str]) -> None:
+    """An empty variable counts as not set; variables of the service and of the other commands are allowed."""
+    assert DatabaseSettings.from_env(PRODUCTION) == DatabaseSettings.from_env(PRODUCTION | others)
+
+
 @pytest.mark.parametrize("environment", ["", "production", "Test", "tests", "qa"])
 def test_an_unknown_environment_has_the_rules_of_production(environment: str) -> None:
     """Without a known environment, plaintext, sockets and passwords are rejected."""
@@ -262,7 +378,7 @@ def test_an_impossible_path_is_a_problem(path: str) -> None:
     "arn",
     [
         "registrations",
-        "arn:aws-iso:secretsmanager:us-iso-east-1:123456789012:secret:x",
+        "arn:gcp:secretsmanager:eu-west-1:123456789012:secret:x",
         "arn:aws:ssm:eu-west-1:123456789012:parameter:x",
         "arn:aws:secretsmanager::123456789012:secret:x",
         "arn:aws:secretsmanager:eu-west:123456789012:secret:x",
@@ -286,7 +402,13 @@ def test_an_arn_of_another_form_is_rejected(arn: str) -> None:
 
 @pytest.mark.parametrize(
     ("partition", "region", "expected"),
-    [("aws", "cn-north-1", "aws-cn"), ("aws-cn", "eu-west-1", "aws"), ("aws", "us-gov-west-1", "aws-us-gov")],
+    [
+        ("aws", "cn-north-1", "aws-cn"),
+        ("aws-cn", "eu-west-1", "aws"),
+        ("aws", "us-gov-west-1", "aws-us-gov"),
+        ("aws-iso", "us-isob-east-1", "aws-iso-b"),
+        ("aws", "eusc-de-east-1", "aws-eusc"),
+    ],
 )
 def test_the_partition_of_an_arn_is_that_of_its_region(partition: str, region: str, expected: str) -> None:
     """An ARN with another partition is rejected."""

@@ -149,7 +149,7 @@ class RotationBridge(CredentialSource):
         """Keep the credentials, and drop the clients, sockets and locks that the parent process may use."""
         self._lock = RLock()
         self._cache = None
-        self._reader.after_fork_in_child()
+        self._reader.forget_session()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

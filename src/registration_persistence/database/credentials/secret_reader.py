@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 from registration_persistence.database.credentials.source import Credentials
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.log_redaction import redact_logs
-from registration_persistence.database.settings_rules import SECRET_ARN, arn_problem, is_text
+from registration_persistence.database.secret_arn import SECRET_ARN, arn_problem
+from registration_persistence.database.settings_rules import is_text
 from registration_persistence.errors import ConfigurationError, SecretMalformed, SecretRefused, SecretUnavailable
 
 Stage: TypeAlias = Literal["AWSCURRENT", "AWSPENDING"]
@@ -20,6 +21,11 @@ Stage: TypeAlias = Literal["AWSCURRENT", "AWSPENDING"]
 _CALL_TIMEOUTS_SECONDS = (5.0, 2.0, 0.8, 0.3)
 
 _THROTTLING_ERRORS = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
+
+# The credentials were valid, or the clock of this machine was wrong; a new session may have others.
+_EXPIRED_CREDENTIALS = ("ExpiredTokenException", "ExpiredToken", "RequestExpired", "InvalidSignatureException")
+
+_UNKNOWN_CREDENTIALS = ("UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch")
 
 _CLIENT_ERROR_STATUSES = range(400, 500)
 
@@ -74,31 +80,28 @@ class SecretReader:
             SecretUnavailable: Secrets Manager did not answer, or answered with a temporary error.
             SecretRefused: The secret does not exist, or this process may not read it.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             # No variable holds the response, because this frame is part of the traceback of the errors below.
             return _parse(
                 self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
             )
-        except ClientError as error:
-            meaning = SecretRefused if _is_permanent(error.response) else SecretUnavailable
-            fix = ": check the ARN, and allow secretsmanager:GetSecretValue and kms:Decrypt" * (
-                meaning is SecretRefused
-            )
-            raise meaning(f"cannot read the secret {self._arn}: {error}{fix}") from error.with_traceback(None)
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            message = f"cannot read the secret {self._arn}: {error}: give the process AWS credentials"
-            raise SecretRefused(message) from error.with_traceback(None)
-        except (BotoCoreError, ValueError) as error:
-            raise SecretUnavailable(f"cannot read the secret {self._arn}: {error}") from error.with_traceback(None)
+        # The AWS SDK lets some errors of its credential files out as they are.
+        except (BotoCoreError, ClientError, OSError, ValueError, KeyError) as error:
+            if _may_concern_credentials(error):
+                self.forget_session()
+            raise _meaning_of(error, self._arn) from error.with_traceback(None)
 
     def drop_clients(self) -> None:
         """Forget the clients and their connections, which did not survive a snapshot."""
         self._clients = {}
 
-    def after_fork_in_child(self) -> None:
-        """Forget the session and the clients, whose sockets and locks the parent process may use."""
+    def forget_session(self) -> None:
+        """Forget the session and the clients: they keep the AWS credentials, or the lack of any, that they began with.
+
+        After a fork, the parent process may use their sockets and locks.
+        """
         self._session = None
         self._clients = {}
 
@@ -142,10 +145,34 @@ def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:
     return outcome.credentials
 
 
+def _meaning_of(error: Exception, arn: str) -> SecretUnavailable:
+    """Return our error for *error*; temporary, unless it is known to be permanent."""
+    from botocore.exceptions import ClientError, ConfigParseError, NoCredentialsError, ProfileNotFound
+
+    meaning, fix = SecretUnavailable, ""
+    if isinstance(error, ClientError) and _is_permanent(error.response):
+        meaning, fix = SecretRefused, ": check the ARN, and allow secretsmanager:GetSecretValue and kms:Decrypt"
+    elif isinstance(error, ProfileNotFound | ConfigParseError):
+        meaning, fix = SecretRefused, ": correct AWS_PROFILE and the configuration files of AWS"
+    elif isinstance(error, NoCredentialsError):  # the metadata service that has them may not respond yet
+        fix = ": give the process AWS credentials"
+    return meaning(f"cannot read the secret {arn}: {error}{fix}")
+
+
+def _may_concern_credentials(error: Exception) -> bool:
+    """Return whether *error* may be due to the AWS credentials of this process, so that others may help."""
+    from botocore.exceptions import ClientError, HTTPClientError
+
+    if isinstance(error, ClientError):
+        return error.response.get("Error", {}).get("Code") in (*_EXPIRED_CREDENTIALS, *_UNKNOWN_CREDENTIALS)
+    return not isinstance(error, HTTPClientError)
+
+
 def _is_permanent(response: Mapping[str, Any]) -> bool:
-    """Return whether a retry cannot help: a client error other than throttling, such as a missing permission."""
+    """Return whether a retry cannot help: a client error such as a missing permission, and no temporary one."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status in _CLIENT_ERROR_STATUSES and response.get("Error", {}).get("Code") not in _THROTTLING_ERRORS
+    code = response.get("Error", {}).get("Code")
+    return status in _CLIENT_ERROR_STATUSES and code not in (*_THROTTLING_ERRORS, *_EXPIRED_CREDENTIALS)
 
 
 def _parse(response: Mapping[str, Any], arn: str, stage: Stage) -> Secret | MalformedSecret:

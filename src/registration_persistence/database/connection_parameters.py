@@ -1,0 +1,78 @@
+"""The parameters of every connection, also those that libpq would take from the environment or the home directory."""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import pq
+
+from registration_persistence.database.settings import DatabaseSettings
+
+# An idle connection is probed after 30 s, and given up after three unanswered probes.
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
+
+# The time that sent data may stay unacknowledged. Keepalives do not watch over a running statement: on a network that
+# drops packets, one hung for more than 40 s without this limit, and failed after 4.4 s with a limit of 4 s.
+_TCP_USER_TIMEOUT_MILLISECONDS = 5_000
+
+# libpq looks for its default files in the home directory if a path is empty. A path below a file cannot exist, also not
+# for a user who may read every directory.
+_NO_FILE = f"{os.devnull}/none"
+
+# libpq takes a missing parameter from a variable or a file. These have no effect, or are its own defaults.
+_LIBPQ_DEFAULTS: Mapping[str, str] = {
+    "channel_binding": "prefer",
+    "gssdelegation": "0",
+    "gssencmode": "disable",
+    "gsslib": "",
+    "hostaddr": "",
+    "krbsrvname": "postgres",
+    "load_balance_hosts": "disable",
+    "max_protocol_version": "3.0",
+    "min_protocol_version": "3.0",
+    "options": "",
+    "passfile": _NO_FILE,
+    "require_auth": "!gss,!sspi",  # every method that needs no account of the operating system
+    "requirepeer": "",
+    "ssl_max_protocol_version": "",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "sslcert": _NO_FILE,
+    "sslcertmode": "disable",
+    "sslcompression": "0",
+    "sslcrl": _NO_FILE,
+    "sslcrldir": "",
+    "sslkey": _NO_FILE,
+    "sslnegotiation": "postgres",
+    "sslrootcert": _NO_FILE,
+    "sslsni": "1",
+}
+
+
+def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
+    """Return psycopg's and libpq's parameters for every connection, without user and password."""
+    known = {default.keyword.decode() for default in pq.Conninfo.get_defaults()}
+    parameters: dict[str, Any] = {
+        **{name: value for name, value in _LIBPQ_DEFAULTS.items() if name in known},
+        "sslmode": settings.sslmode,
+        "client_encoding": "utf8",
+        "application_name": settings.application_name,
+        "connect_timeout": math.ceil(settings.connect_timeout),  # libpq takes whole seconds
+        "tcp_user_timeout": _TCP_USER_TIMEOUT_MILLISECONDS,
+        "target_session_attrs": "read-write",
+        **_KEEPALIVES,
+    }
+    if settings.root_certificate:
+        parameters["sslrootcert"] = str(settings.root_certificate)
+    if settings.pool == "proxy":
+        # A pooler runs the statements of one client on different connections, and rejects startup options.
+        return parameters | {"prepare_threshold": None}
+    limits = {
+        "statement_timeout": settings.statement_timeout,
+        "lock_timeout": settings.lock_timeout,
+        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
+    }
+    # psycopg parses only these styles, and a role or database may be configured for others.
+    styles = ["-c datestyle=ISO", "-c intervalstyle=postgres"]
+    options = [*styles, *(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())]
+    return parameters | {"options": " ".join(options)}

@@ -1,0 +1,199 @@
+"""The environment of this process: neither a variable of libpq nor a file in the home directory has an effect."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from sqlalchemy import text
+
+from registration_persistence import Database, DatabaseSettings
+from registration_persistence.database.settings_rules import PoolMode, SslMode
+from registration_persistence.errors import ConfigurationError
+from registration_persistence.sandbox import LocalPostgres, PostgresServer, system_binaries
+from registration_persistence.testing import skip_or_fail
+
+pytestmark = pytest.mark.tls
+
+# For each variable that libpq reads in place of a parameter: values with which a connection would fail or change.
+HOSTILE: Mapping[str, tuple[str, ...]] = {
+    "PGAPPNAME": ("another",),
+    "PGCHANNELBINDING": ("require", "nonsense"),
+    "PGCLIENTENCODING": ("SQL_ASCII", "nonsense"),
+    "PGCONNECT_TIMEOUT": ("nonsense",),
+    "PGDATABASE": ("template1", "nowhere"),
+    "PGGSSDELEGATION": ("1", "nonsense"),
+    "PGGSSENCMODE": ("require", "nonsense"),
+    "PGGSSLIB": ("sspi", "nonsense"),
+    "PGHOST": ("nowhere.invalid", "/nowhere"),
+    "PGHOSTADDR": ("127.0.0.2", "nonsense"),
+    "PGKRBSRVNAME": ("nonsense",),
+    "PGLOADBALANCEHOSTS": ("random", "nonsense"),
+    "PGMAXPROTOCOLVERSION": ("3.2", "nonsense"),
+    "PGMINPROTOCOLVERSION": ("3.2", "nonsense"),
+    "PGOPTIONS": ("-c work_mem=1MB", "-c nonsense=1"),
+    "PGPASSFILE": ("/nowhere",),
+    "PGPASSWORD": ("wrong",),
+    "PGPORT": ("1", "nonsense"),
+    "PGREQUIREAUTH": ("none", "nonsense"),
+    "PGREQUIREPEER": ("nobody",),
+    "PGSSLCERT": ("/nowhere",),
+    "PGSSLCERTMODE": ("require", "nonsense"),
+    "PGSSLCOMPRESSION": ("1", "nonsense"),
+    "PGSSLCRL": ("/nowhere",),
+    "PGSSLCRLDIR": ("/",),
+    "PGSSLKEY": ("/nowhere",),
+    "PGSSLMAXPROTOCOLVERSION": ("TLSv1.2", "nonsense"),
+    "PGSSLMINPROTOCOLVERSION": ("TLSv1", "nonsense"),
+    "PGSSLMODE": ("disable", "nonsense"),
+    "PGSSLNEGOTIATION": ("direct", "nonsense"),
+    "PGSSLROOTCERT": ("system", "/nowhere"),
+    "PGSSLSNI": ("0", "nonsense"),
+    "PGTARGETSESSIONATTRS": ("standby", "nonsense"),
+    "PGUSER": ("nobody",),
+}
+
+Connect = Callable[[SslMode, PoolMode], tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """The certificate authority of the server."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server(authority: trustme.CA) -> Iterator[PostgresServer]:
+    """A server with TLS."""
+    binaries = system_binaries()
+    if binaries is None:
+        skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
+    issued = authority.issue_cert("localhost")
+    files = {"tls.crt": issued.cert_chain_pems[0].bytes(), "tls.key": issued.private_key_pem.bytes()}
+    settings = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
+    with LocalPostgres(binaries, settings=settings, files=files) as local:
+        yield local.server
+
+
+@pytest.fixture
+def connect(server: PostgresServer, authority: trustme.CA, tmp_path: Path) -> Connect:
+    """Open a connection with a mode of TLS and of the pool, and return all that could differ between connections."""
+    root = tmp_path / "root.pem"
+    authority.cert_pem.write_to_path(root)
+
+    def describe(sslmode: SslMode, pool: PoolMode) -> tuple[object, ...]:
+        database = Database(
+            DatabaseSettings(
+                environment="test",
+                host="localhost",
+                port=server.port,
+                name="postgres",
+                user=server.user,
+                password=server.password,
+                sslmode=sslmode,
+                ssl_root_cert=str(root) if sslmode == "verify-full" else None,
+                pool=pool,
+                connect_timeout=2,
+            )
+        )
+        with database.session() as session:
+            server_side = session.execute(
+                text(
+                    "SELECT current_user, current_database(), inet_server_addr(), inet_server_port(), ssl, version,"
+                    " (SELECT json_object_agg(name, reset_val) FROM pg_settings WHERE name <> 'max_stack_depth')"
+                    " FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+                )
+            ).one()
+            driver = session.connection().connection.dbapi_connection
+            assert isinstance(driver, psycopg.Connection)
+            described = (*server_side, driver.info.get_parameters())
+        database.dispose()
+        return described
+
+    return describe
+
+
+def test_every_variable_of_libpq_is_known() -> None:
+    """A new variable of libpq needs a value of its parameter, and a place in the next test."""
+    variables = {default.envvar.decode() for default in psycopg.pq.Conninfo.get_defaults() if default.envvar}
+
+    assert {*HOSTILE, "PGSERVICE"} == variables
+
+
+@pytest.mark.parametrize(("sslmode", "pool"), [("require", "lambda"), ("prefer", "proxy"), ("verify-full", "service")])
+def test_no_variable_of_libpq_has_an_effect(connect: Connect, sslmode: SslMode, pool: PoolMode) -> None:
+    """With each variable, the connection has the same server, login, TLS and settings as without."""
+    expected = connect(sslmode, pool)
+
+    for variable, values in HOSTILE.items():
+        for value in values:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(variable, value)
+                assert expected == connect(sslmode, pool), f"{variable}={value}"
+
+
+def test_variables_that_cannot_be_overridden_are_rejected(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No parameter overrides them; one error names all of them and the fix, before a connection is opened."""
+    for variable, value in {"PGSERVICE": "", "PGTZ": "Mars", "PGDATESTYLE": "SQL", "PGGEQO": ""}.items():
+        monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ConfigurationError) as raised:
+        connect("require", "lambda")
+
+    assert ["PGSERVICE", "PGDATESTYLE", "PGGEQO", "PGTZ"] == [problem.split()[0] for problem in raised.value.problems]
+    assert all(problem.endswith(": unset it") for problem in raised.value.problems)
+    assert not raised.value.retryable
+
+
+def test_a_variable_that_selects_the_default_is_allowed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value `default` is not sent to the server."""
+    expected = connect("require", "lambda")
+    for variable in ("PGTZ", "PGDATESTYLE", "PGGEQO"):
+        monkeypatch.setenv(variable, "Default")
+
+    assert expected == connect("require", "lambda")
+
+
+def revocations(authority: trustme.CA) -> bytes:
+    """Return an expired revocation list of *authority*, with which libpq trusts no certificate."""
+    certificate = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    past = datetime.now(UTC) - timedelta(days=9)
+    builder = x509.CertificateRevocationListBuilder(certificate.subject, past, past + timedelta(days=1))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize("sslmode", ["require", "prefer", "verify-full"])
+def test_no_file_in_the_home_directory_has_an_effect(
+    connect: Connect, authority: trustme.CA, sslmode: SslMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold certificates, keys, revocations, passwords and services of another client."""
+    expected = connect(sslmode, "lambda")
+    folder = tmp_path / "home" / ".postgresql"
+    folder.mkdir(parents=True)
+    (folder / "postgresql.crt").write_text("not a certificate")
+    (folder / "postgresql.key").write_text("not a key")
+    trustme.CA().cert_pem.write_to_path(folder / "root.crt")
+    (folder / "root.crl").write_bytes(revocations(authority))
+    (folder.parent / ".pgpass").write_text("*:*:*:*:wrong")
+    (folder.parent / ".pg_service.conf").write_text("not a service")
+    monkeypatch.setenv("HOME", str(folder.parent))
+
+    assert expected == connect(sslmode, "lambda")
+
+
+@pytest.mark.parametrize("home", ["", "/nowhere", "/dev/null", "x" * 5000])
+def test_a_home_directory_that_cannot_be_read_has_no_effect(
+    connect: Connect, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be missing, or belong to another user."""
+    expected = connect("prefer", "lambda")
+    monkeypatch.setenv("HOME", home)
+
+    assert expected == connect("prefer", "lambda")
