@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg
 
-from registration_persistence.database.connection import BoundedConnection, TracedConnection
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.traced_connection import TracedConnection
 from registration_persistence.errors import (
     CredentialsRejected,
     RegistrationPersistenceError,
@@ -31,7 +32,7 @@ class LoggedIn:
         after_rejection: Whether the server had rejected other credentials before.
     """
 
-    connection: BoundedConnection
+    connection: BoundedConnection[Any]
     after_rejection: bool = False
 
 
@@ -129,7 +130,7 @@ class Login:
 
 
 def _connect(
-    kind: type[BoundedConnection], parameters: dict[str, Any], credentials: Credentials
+    kind: type[BoundedConnection[Any]], parameters: dict[str, Any], credentials: Credentials
 ) -> LoggedIn | _DriverError:
     try:
         return LoggedIn(kind.connect(**parameters, user=credentials.username, password=credentials.password))
