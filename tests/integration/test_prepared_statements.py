@@ -283,9 +283,11 @@ def test_the_outbox_worker_goes_on(single_connection: Database, queue: Queue, po
     worker = OutboxWorker(single_connection, deliver, batch=2)
     thread = Thread(target=worker.run, args=(stop,), kwargs={"poll": 0.01})
     thread.start()
-    wait_until(lambda: worker.counts["delivered"] >= 30 or not thread.is_alive(), "all messages are delivered")
-    stop.set()
-    thread.join(10)
+    try:
+        wait_until(lambda: worker.counts["delivered"] >= 30 or not thread.is_alive(), "all messages are delivered")
+    finally:
+        stop.set()
+        thread.join()
 
     assert worker.counts == {"delivered": 30}
     assert len({message.event_id for message in delivered}) == len(delivered) == 30
