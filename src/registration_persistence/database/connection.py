@@ -57,6 +57,11 @@ class BoundedConnection(RecoverableConnection[Row]):
         with at_least(_CANCEL_TIMEOUT_SECONDS):
             super().rollback()
 
+    def tpc_begin(self, xid: Xid | str) -> None:
+        """Begin a two-phase transaction."""
+        _refuse_after_deadline()
+        super().tpc_begin(xid)
+
     def tpc_rollback(self, xid: Xid | str | None = None) -> None:
         """Roll back a two-phase transaction; after the deadline too, within the time of a cancellation."""
         with at_least(_CANCEL_TIMEOUT_SECONDS):
