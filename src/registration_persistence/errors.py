@@ -95,7 +95,10 @@ class TransactionAborted(RegistrationPersistenceError):
 
 
 class TransactionConflict(RegistrationPersistenceError):
-    """Another transaction was first: a deadlock, a serialization failure, or a mailbox that was verified meanwhile."""
+    """Another transaction was first: a deadlock, a serialization failure, or a mailbox that was verified meanwhile.
+
+    It is also raised in a transaction if a prepared statement became invalid, for example after `ALTER TABLE`.
+    """
 
     retryable = True
 

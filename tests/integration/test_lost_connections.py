@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -14,8 +15,13 @@ from sqlalchemy.exc import InternalError
 from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
+from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.liveness import has_pending_input
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, WriterMoved
 from registration_persistence.sandbox import PostgresServer, TcpProxy, wait_until
+
+NOTICE = b"SNOTICE\0VNOTICE\0C00000\0Mthe disk is almost full\0\0"
+"""The fields of a NoticeResponse."""
 
 
 def test_a_connection_lost_before_commit_kept_nothing(database: Database, rows: Rows) -> None:
@@ -174,22 +180,23 @@ def test_a_ping_with_a_lost_answer_is_retryable(database_settings: DatabaseSetti
         database.dispose()
 
 
-def test_a_notification_before_commit_loses_nothing(database: Database, rows: Rows) -> None:
-    """A notification makes the socket readable, so the server is asked; it answers, and the commit is sent."""
-    with database.session(autocommit=True) as session:
-        session.execute(text("LISTEN news"))
-        backend = session.scalar(text("SELECT pg_backend_pid()"))
-    with database.session() as session:
-        assert backend == session.scalar(text("SELECT pg_backend_pid()"))
-        session.execute(text(ADD))
-        driver = session.connection().connection.dbapi_connection
-        assert isinstance(driver, psycopg.Connection)
-        with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
-            other.execute("NOTIFY news")
-        time.sleep(0.2)
+def test_a_notice_before_commit_loses_nothing(database_settings: DatabaseSettings, rows: Rows) -> None:
+    """A notice makes the socket readable, so the server is asked inside the transaction, and COMMIT is sent."""
+    with TcpProxy(database_settings.host, database_settings.port) as proxy:
+        here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        database = Database(dataclasses.replace(here, pool="lambda"))
+        with database.session() as session:
+            session.execute(text(ADD))
+            driver = session.connection().connection.dbapi_connection
+            assert isinstance(driver, psycopg.Connection)
+            assert not has_pending_input(driver)
+            (connection,) = proxy._open_connections
+            connection.ends[0].sendall(b"N" + struct.pack("!i", 4 + len(NOTICE)) + NOTICE)
+            wait_until(lambda: has_pending_input(driver), "the socket is readable")
 
-    assert added(rows) == 1
-    assert database.events.count("connection_opened", "lost") == 0
+        assert added(rows) == 1
+        assert database.events.count("connection_opened") == 1
+        database.dispose()
 
 
 def test_an_idle_session_timeout_is_retryable(database: Database, rows: Rows) -> None:
@@ -225,3 +232,26 @@ def test_abort_connections_ends_a_running_statement(database: Database, rows: Ro
     assert not thread.is_alive()
     assert [ConnectionLost] == [type(error) for error in errors]
     assert added(rows) == 0
+
+
+def test_abort_connections_continues_after_a_dead_connection(
+    database_settings: DatabaseSettings, postgres_server: PostgresServer
+) -> None:
+    """A connection whose peer has reset it while a statement is running raises nothing, and the others are closed."""
+    database = Database(dataclasses.replace(database_settings, pool_size=4))
+    connections = [database.engine.connect() for _ in range(4)]
+    drivers = [driver_connection(connection) for connection in connections]
+    dead = drivers[1]
+    dead.pgconn.send_query(b"SELECT pg_sleep(10)")
+    running = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+    with postgres_server.connect() as other:
+        wait_until(lambda: other.execute(running, [dead.info.backend_pid]).fetchall(), "the statement is running")
+        os.write(dead.fileno(), b"S\0\0\0\4")  # unread data, so that the end of the backend resets the connection
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [dead.info.backend_pid])
+    database.abort_connections()
+
+    assert [driver.closed for driver in drivers if driver is not dead] == [True] * 3
+    for connection in connections:
+        connection.invalidate()
+        connection.close()
+    database.dispose()

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import InternalError, InvalidRequestError
@@ -36,6 +37,20 @@ def test_does_not_mask_the_error_of_the_block(database: Database) -> None:
     with pytest.raises(ZeroDivisionError), database.session() as session:
         terminate_backend(session)
         _ = 1 / 0
+
+
+def test_a_rollback_that_psycopg_forbids_does_not_mask_the_error_of_the_block(database: Database, rows: Rows) -> None:
+    """Psycopg rejects a rollback inside its own block; the exception of the session's block is raised."""
+    with pytest.raises(ZeroDivisionError), database.session() as session:
+        session.execute(text(ADD))
+        driver = session.connection().connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        block = driver.transaction()
+        block.__enter__()
+        _ = 1 / 0
+
+    assert added(rows) == 0
+    assert database.ping().writable
 
 
 def test_autocommit_commits_each_statement(database: Database, rows: Rows) -> None:

@@ -1,19 +1,23 @@
-"""`BoundedConnection`: a psycopg connection whose waits end; `TracedConnection`: it reports a login's SQLSTATE."""
+"""`BoundedConnection`: a psycopg connection whose waits end."""
 
 import math
 import os
-import re
 import socket
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
-from psycopg import pq
+from psycopg import Pipeline, Transaction, Xid, pq
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.pq.abc import PGconn
-from psycopg.waiting import Wait
+from psycopg.rows import Row, RowFactory
 
-from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.bounded_pipeline import BoundedPipeline
+from registration_persistence.database.deadlines import at_least, remaining
+from registration_persistence.database.recoverable_connection import RecoverableConnection
 
 T = TypeVar("T")
 
@@ -23,23 +27,18 @@ _POLL_INTERVAL_SECONDS = 0.05
 # Time for the server to receive a cancellation, and again to confirm it; also for a ROLLBACK after the deadline.
 _CANCEL_TIMEOUT_SECONDS = 0.2
 
-# 28000: rejected by `pg_hba.conf`; after password authentication: the role has NOLOGIN (the previous user of a
-# rotation).
-_INVALID_AUTHORIZATION = "28000"
-
-_INVALID_PASSWORD = "28P01"  # noqa: S105 it is a code of the SQL standard
-
-_ACTIVE, _IN_TRANSACTION = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS
-
-# The SQLSTATE of an ErrorResponse in libpq's trace.
-_TRACED_SQLSTATE = re.compile(rb'\tErrorResponse\t.*? C "([0-9A-Z]{5})"')
+_ACTIVE, _IN_TRANSACTION, _ABORTED = (
+    pq.TransactionStatus.ACTIVE,
+    pq.TransactionStatus.INTRANS,
+    pq.TransactionStatus.INERROR,
+)
 
 
 class _WaitEnded(Exception):
     """The wait reached its limit; the text is the reason."""
 
 
-class BoundedConnection(psycopg.Connection[Any]):
+class BoundedConnection(RecoverableConnection[Row]):
     """A connection that waits neither beyond the deadline nor for a silent server.
 
     Attributes:
@@ -48,15 +47,73 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     max_silence_seconds = math.inf
-    _rolling_back = False
+
+    def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
+        super().__init__(pgconn, *row_factory)
+        self.server_cursor_factory = BoundedServerCursor
 
     def rollback(self) -> None:
         """Roll back; after the deadline too, within the time of a cancellation."""
-        self._rolling_back = True
-        try:
+        with at_least(_CANCEL_TIMEOUT_SECONDS):
             super().rollback()
+
+    def tpc_begin(self, xid: Xid | str) -> None:
+        """Begin a two-phase transaction."""
+        _refuse_after_deadline()
+        super().tpc_begin(xid)
+
+    def tpc_rollback(self, xid: Xid | str | None = None) -> None:
+        """Roll back a two-phase transaction; after the deadline too, within the time of a cancellation."""
+        with at_least(_CANCEL_TIMEOUT_SECONDS):
+            super().tpc_rollback(xid)
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Transaction]:  # noqa: FBT001, FBT002 psycopg's signature
+        """Return a block that is a transaction or a savepoint; see `psycopg.Connection.transaction`.
+
+        The end of the block updates psycopg's own state, so a COMMIT after the deadline becomes a ROLLBACK.
+        """
+        _refuse_after_deadline()
+        block = super().transaction(savepoint_name, force_rollback)
+        with at_least(_CANCEL_TIMEOUT_SECONDS):
+            transaction = block.__enter__()
+        try:
+            yield transaction
+            if not force_rollback:
+                _refuse_after_deadline()
+        except BaseException:
+            with at_least(_CANCEL_TIMEOUT_SECONDS):
+                if not block.__exit__(*sys.exc_info()):
+                    raise
+        else:
+            with at_least(_CANCEL_TIMEOUT_SECONDS):
+                block.__exit__(None, None, None)
+
+    @contextmanager
+    def pipeline(self) -> Iterator[Pipeline]:
+        """Return a block in pipeline mode; see `psycopg.Connection.pipeline`."""
+        with self.lock:
+            self._check_connection_ok()
+            if self._pipeline is None:
+                self._pipeline = BoundedPipeline(self)
+        with super().pipeline() as pipeline:
+            yield pipeline
+
+    @contextmanager
+    def _pipeline_nolock(self) -> Iterator[Pipeline]:
+        """Return the pipeline of `executemany`, which holds the lock."""
+        self._pipeline = BoundedPipeline(self, _no_lock=True)
+        try:
+            with self._pipeline as pipeline:
+                yield pipeline
         finally:
-            self._rolling_back = False
+            self._pipeline = None
+
+    def _start_query(self) -> PQGen[None]:
+        """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
+        if self.pgconn.transaction_status != _ABORTED:
+            _refuse_after_deadline()
+        return super()._start_query()
 
     def wait(self, gen: PQGen[T], interval: float = _POLL_INTERVAL_SECONDS, timeout: float | None = None) -> T:
         """Wait for the reply to the command of *gen*; psycopg calls it for each statement, COMMIT and ROLLBACK.
@@ -66,17 +123,22 @@ class BoundedConnection(psycopg.Connection[Any]):
             psycopg.OperationalError: The server confirmed nothing; the connection is closed.
         """
         left, status = remaining(), self.pgconn.transaction_status
-        if left <= 0 and status == _ACTIVE:  # the rest of a result or of a COPY
+        if timeout is not None:  # `notifies` waits for the server to send something by itself
+            return super().wait(gen, interval, max(min(timeout, left), 0.0))
+        if left <= 0 and status == _ACTIVE:  # the rest of a result, of a pipeline or of a COPY
             return self._cancel(gen, "the deadline has passed")
-        if left <= 0 and status == _IN_TRANSACTION and not self._rolling_back:
+        if left <= 0 and status == _IN_TRANSACTION:
             gen.close()
-            raise psycopg.errors.QueryCanceled("the deadline had passed, so this was not sent")
-        # The minimum is for a ROLLBACK, and for commands that only configure the next transaction.
+            _refuse_after_deadline()
+        # The minimum is for commands that only configure the next transaction.
         left = max(left, _CANCEL_TIMEOUT_SECONDS)
         try:
-            return super().wait(self._limited(gen, time.monotonic() + left), interval, timeout)
+            return super().wait(self._limited(gen, time.monotonic() + left), interval)
         except _WaitEnded as ended:
-            return self._cancel(gen, str(ended))
+            if self.pgconn.transaction_status == _ACTIVE:
+                return self._cancel(gen, str(ended))
+            gen.close()  # `notifies`: the server executes nothing
+            raise psycopg.errors.QueryCanceled(str(ended)) from None
 
     def _limited(self, gen: PQGen[T], end: float) -> PQGen[T]:
         """Advance *gen* until *end*, or until the server has been silent for too long."""
@@ -124,35 +186,13 @@ class BoundedConnection(psycopg.Connection[Any]):
         return super()._connect_gen(conninfo)
 
 
-class TracedConnection(BoundedConnection):
-    """A connection whose failed login has a `sqlstate`, which libpq and psycopg do not report.
+class BoundedServerCursor(psycopg.ServerCursor[Row]):
+    """A server-side cursor that is closed even after the deadline, within the time of a cancellation."""
 
-    It is read from libpq's trace, on Linux. libpq never frees about 5 kB of each trace, so this class is only for an
-    attempt whose error text is unrecognised because the server's messages are not in English.
-    """
-
-    @classmethod
-    def _connect_steps(cls, conninfo: str) -> PQGenConn[Self]:
-        pgconn = pq.PGconn.connect_start(conninfo.encode())
-        trace = os.memfd_create("connect")
-        try:
-            pgconn.trace(trace)
-            try:
-                yield from _poll(pgconn)
-            finally:
-                pgconn.untrace()
-            codes = _TRACED_SQLSTATE.findall(os.pread(trace, os.fstat(trace).st_size, 0))
-        finally:
-            os.close(trace)
-        if pgconn.status != pq.ConnStatus.OK:
-            error = psycopg.OperationalError(pgconn.get_error_message())
-            error.sqlstate = codes[-1].decode() if codes else None
-            if error.sqlstate == _INVALID_AUTHORIZATION and pgconn.used_password:
-                error.sqlstate = _INVALID_PASSWORD
-            pgconn.finish()
-            raise error
-        pgconn.nonblocking = 1
-        return cls(pgconn)
+    def close(self) -> None:
+        """Close the cursor on the server and here."""
+        with at_least(_CANCEL_TIMEOUT_SECONDS):
+            super().close()
 
 
 def abort(connection: psycopg.Connection[Any]) -> None:
@@ -168,12 +208,10 @@ def abort(connection: psycopg.Connection[Any]) -> None:
         connection.close()
 
 
-def _poll(pgconn: PGconn) -> PQGenConn[None]:
-    """Wait until libpq has connected or failed."""
-    waits = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wait.W}
-    while wait := waits.get(pq.PollingStatus(pgconn.connect_poll())):
-        while not (yield pgconn.socket, wait):
-            pass
+def _refuse_after_deadline() -> None:
+    """Raise `QueryCanceled` if the deadline has passed."""
+    if remaining() <= 0:
+        raise psycopg.errors.QueryCanceled("the deadline had passed, so this was not sent")
 
 
 def _limited_connect(connecting: PQGenConn[T], end: float) -> PQGenConn[T]:

@@ -53,6 +53,21 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
         _remaining.reset(token)
 
 
+@contextmanager
+def at_least(seconds: float) -> Iterator[None]:
+    """Allow *seconds* for the block, even after the deadline; for commands that end a transaction or a pipeline.
+
+    Args:
+        seconds: The minimum of `remaining` when the block begins.
+    """
+    outer, end = _remaining.get(), time.monotonic() + seconds
+    token = _remaining.set(lambda: max(outer(), end - time.monotonic()))
+    try:
+        yield
+    finally:
+        _remaining.reset(token)
+
+
 def remaining() -> float:
     """Return the seconds until the deadline, without its reserve.
 

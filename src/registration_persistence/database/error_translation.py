@@ -80,6 +80,12 @@ _EXPLANATIONS: Mapping[type[errors.RegistrationPersistenceError], tuple[str, str
     errors.StatementTimeout: ("", ": shorten the statement, or raise the deadline or APP_DATABASE_STATEMENT_TIMEOUT"),
 }
 
+# "cached plan must not change result type" has this function of the server, and the SQLSTATE of many other errors.
+_FEATURE_NOT_SUPPORTED, _RESULT_TYPE_CHECK = "0A000", "RevalidateCachedQuery"
+
+# A prepared statement does not exist, or exists already; psycopg names its statements `_pg3_0`, `_pg3_1` and so on.
+_STATEMENT_NAME_ERRORS, _NAME_PREFIX = frozenset({"26000", "42P05"}), "_pg3_"
+
 # idle_in_transaction_session_timeout and idle_session_timeout: the session was idle, so no COMMIT was being processed.
 _IDLE_TIMEOUTS = ("25P03", "57P05")
 
@@ -136,6 +142,8 @@ def statement_failure(
         read_only: Whether the service itself made the transaction read-only.
     """
     meaning = _STATEMENT_FAILURES.get(error.sqlstate or "")
+    if is_stale_statement(error):
+        meaning = errors.TransactionConflict
     if meaning is errors.WriterMoved and read_only:
         return None
     if meaning is None and (lost or (error.sqlstate or "").startswith("08")):
@@ -146,6 +154,16 @@ def statement_failure(
         return None
     before, after = _EXPLANATIONS.get(meaning, ("", ""))
     return meaning(f"{before}{' '.join(str(error).split())} (SQLSTATE {error.sqlstate or 'unknown'}){after}")
+
+
+def is_stale_statement(error: psycopg.Error) -> bool:
+    """Return whether *error* says that the server does not accept a statement that psycopg has prepared.
+
+    Neither the name of the function in the server nor the name of the statement is translated.
+    """
+    if error.sqlstate == _FEATURE_NOT_SUPPORTED:
+        return error.diag.source_function == _RESULT_TYPE_CHECK
+    return error.sqlstate in _STATEMENT_NAME_ERRORS and _NAME_PREFIX in str(error)
 
 
 def without_detail(error: psycopg.Error) -> psycopg.Error:

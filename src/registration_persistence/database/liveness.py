@@ -2,8 +2,6 @@
 
 import select
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, assert_never
 
 import psycopg
@@ -11,7 +9,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from registration_persistence.database.deadlines import deadline
+from registration_persistence.database.deadlines import deadline, remaining
+from registration_persistence.database.recoverable_connection import outside_transaction
 
 REOPEN_CAUSE = "registration_persistence.reopen_cause"
 """Key of a pool record's `record_info`: the cause with which the next connection of this record is opened."""
@@ -88,6 +87,9 @@ def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
     if checked_in_at is None:
         return  # it was opened for this checkout
     assert record.record_info is not None
+    if remaining() <= 0:
+        record.record_info[MUST_PROBE] = True  # nothing is sent now, so the next checkout asks the server
+        return
     must_probe = bool(record.record_info.pop(MUST_PROBE, False))
     idle = max(now - then for now, then in zip(_now(), checked_in_at, strict=True))
     state = _state(connection, must_probe=must_probe or idle > _MAX_UNPROBED_IDLE_SECONDS)
@@ -116,23 +118,8 @@ def _state(connection: psycopg.Connection[Any], *, must_probe: bool) -> _ServerS
 def _probed_state(connection: psycopg.Connection[Any]) -> _ServerState:
     """Return the state that the server answers; one round trip."""
     try:
-        with deadline(_PROBE_TIMEOUT_SECONDS, reserve=0), _outside_transaction(connection):
+        with deadline(_PROBE_TIMEOUT_SECONDS, reserve=0), outside_transaction(connection):
             row = connection.execute(_IS_READ_ONLY, prepare=False).fetchone()
     except psycopg.Error:
         return "unreachable"
     return "read_only" if row and row[0] else "writable"
-
-
-@contextmanager
-def _outside_transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Run statements without BEGIN, unless a transaction is open already."""
-    idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    if not idle or connection.autocommit:
-        yield
-        return
-    connection.autocommit = True
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.autocommit = False

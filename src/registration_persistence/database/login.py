@@ -9,11 +9,12 @@ from typing import Any
 
 import psycopg
 
-from registration_persistence.database.connection import BoundedConnection, TracedConnection
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.traced_connection import TracedConnection
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
@@ -38,7 +39,7 @@ class LoggedIn:
         after_rejection: Whether the server had rejected other credentials before.
     """
 
-    connection: BoundedConnection
+    connection: BoundedConnection[Any]
     after_rejection: bool = False
 
 
@@ -174,7 +175,7 @@ def _log_in_at(parameters: dict[str, Any], credentials: Credentials) -> LoggedIn
 
 
 def _connect(
-    kind: type[BoundedConnection], parameters: dict[str, Any], credentials: Credentials
+    kind: type[BoundedConnection[Any]], parameters: dict[str, Any], credentials: Credentials
 ) -> LoggedIn | _DriverError:
     try:
         connection = kind.connect(**parameters, user=credentials.username, password=credentials.password)

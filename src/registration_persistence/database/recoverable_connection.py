@@ -1,0 +1,131 @@
+"""`RecoverableConnection`: a psycopg connection that recovers if its prepared statements become invalid."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Self, TypeVar, cast
+
+import psycopg
+from psycopg import pq
+from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
+from psycopg.pq.abc import PGconn
+from psycopg.rows import Row, RowFactory
+
+from registration_persistence.database.error_translation import is_stale_statement
+
+T = TypeVar("T")
+
+_IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
+
+# The errors of a statement whose parameters have the types that the columns had when the statement was prepared.
+_OUTDATED_TYPES = frozenset({"22003", "22007", "22008", "22P02", "42804", "42846", "42883"})
+
+# psycopg forgets its prepared statements after DEALLOCATE ALL, but only if it has not seen the same text before.
+_serial_numbers = count()
+
+
+class RecoverableConnection(psycopg.Connection[Row]):
+    """A connection whose prepared statements are dropped if the server does not accept one of them any more.
+
+    The server rejects a prepared statement after `ALTER TABLE`, if the types of its result changed, and after
+    `DISCARD ALL`, a failover behind a proxy or a pooler, because the session does not have it any more.
+    """
+
+    _has_stale_statements = False
+
+    def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
+        super().__init__(pgconn, *row_factory)
+        self.cursor_factory = RecoveringCursor
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for the reply to the command of *gen*, and remember if it says that a prepared statement is invalid."""
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.Error as error:
+            self._has_stale_statements |= is_stale_statement(error)
+            raise
+
+    def execute_recovering(self, send: Callable[[], T], *, was_prepared: Callable[[], bool], again: bool = True) -> T:
+        """Call *send*, and again if its statement was invalid and nothing of a transaction is lost.
+
+        Args:
+            send: Executes the statement.
+            was_prepared: Returns whether the statement that *send* executed was prepared.
+            again: Whether *send* can be called again.
+        """
+        self._drop_stale_statements()
+        is_first = self._status() == _IDLE
+        try:
+            return send()
+        except psycopg.Error as error:
+            if not again or not is_first:
+                raise
+            self._has_stale_statements |= error.sqlstate in _OUTDATED_TYPES and was_prepared()
+            if not self._has_stale_statements:
+                raise
+        if not self.autocommit:
+            self.rollback()  # of BEGIN, which psycopg had sent before this statement
+        self._drop_stale_statements()
+        return send()
+
+    def _drop_stale_statements(self) -> None:
+        """Drop all prepared statements, on the server and in psycopg, if one of them is invalid."""
+        if self._has_stale_statements and self._status() in (_IDLE, _IN_TRANSACTION):
+            deallocate = f"DEALLOCATE ALL -- {next(_serial_numbers)}"
+            with outside_transaction(self):
+                psycopg.Cursor(self).execute(cast("QueryNoTemplate", deallocate), prepare=False)
+            self._has_stale_statements = False
+
+    def _status(self) -> pq.TransactionStatus | None:
+        """Return the status of the transaction; `None` in a pipeline, whose replies come later."""
+        if self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            return None
+        return pq.TransactionStatus(self.pgconn.transaction_status)
+
+
+class RecoveringCursor(psycopg.Cursor[Row]):
+    """A cursor that sends a statement again if it was prepared and is invalid now.
+
+    The statement failed before it did anything. In autocommit, or if it is the first of its transaction, the same
+    statement is sent once more. Otherwise the error is raised, and the statement is prepared again after the rollback.
+    """
+
+    def execute(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> Self:
+        """Execute *query*; see `psycopg.Cursor.execute`."""
+        statement = cast("QueryNoTemplate", query)  # the overload for templates does the same
+        execute = super().execute
+        return self._connection().execute_recovering(
+            lambda: execute(statement, params, prepare=prepare, binary=binary),
+            was_prepared=lambda: self._query is None,  # it refers to a statement that is not prepared
+        )
+
+    def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
+        """Execute *query* with each of *params_seq*; see `psycopg.Cursor.executemany`."""
+        executemany = super().executemany
+        self._connection().execute_recovering(
+            lambda: executemany(query, params_seq, returning=returning),
+            was_prepared=lambda: True,
+            again=isinstance(params_seq, Sequence),  # an iterator can be read only once
+        )
+
+    def _connection(self) -> RecoverableConnection[Any]:
+        connection = self.connection
+        assert isinstance(connection, RecoverableConnection)
+        return connection
+
+
+@contextmanager
+def outside_transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Run statements without BEGIN, unless a transaction is open already."""
+    idle = connection.info.transaction_status == _IDLE
+    if not idle or connection.autocommit:
+        yield
+        return
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.autocommit = False
