@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import run_with_retries
 from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import RegistrationPersistenceError
+from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
 
 T = TypeVar("T")
 
@@ -83,6 +83,7 @@ class Database:
             CommitOutcomeUnknown: The connection broke during COMMIT, or during a statement under *autocommit*.
             TransactionAborted: The block swallowed the error of a statement, so its transaction cannot be committed.
             TransactionConflict, LockTimeout, StatementTimeout, SchemaOutdated: The server refused a statement.
+            AttemptNotCounted: A wrong code was rolled back, and could not be counted again.
             sqlalchemy.exc.SQLAlchemyError: Another error of a statement, for example a violated constraint.
             ValueError: *autocommit* and *read_only* are both true.
         """
@@ -97,9 +98,8 @@ class Database:
             session.commit()
         except PendingRollbackError as error:
             raise swallowed_error(session, error, autocommit=autocommit) from error
-        except BaseException:
-            with suppress(SQLAlchemyError, RegistrationPersistenceError):
-                session.rollback()
+        except BaseException as error:
+            _roll_back(session, after=error)
             raise
         finally:
             session.close()
@@ -190,3 +190,14 @@ class Database:
 
     def _emit(self, name: EventName, cause: EventCause, seconds: float) -> None:
         self.events.emit(DatabaseEvent(name, cause, seconds))
+
+
+def _roll_back(session: Session, *, after: BaseException) -> None:
+    """Roll *session* back; the error of its block, *after*, is raised instead of a failure to do so."""
+    try:
+        session.rollback()
+    except AttemptNotCounted:
+        if not isinstance(after, CommitOutcomeUnknown):
+            raise  # the error of the block could tell that a code was wrong
+    except (SQLAlchemyError, RegistrationPersistenceError):
+        pass

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from registration_persistence.errors import (
     TransactionConflict,
     WriterMoved,
 )
+from registration_persistence.session_keys import EARLIER_TRIES
 
 T = TypeVar("T")
 
@@ -73,9 +74,12 @@ def run_with_retries(
     """
     unknown: CommitOutcomeUnknown | None = None
     kept = False
+    tries: list[dict[Any, Any]] = []
     for attempt in range(1, attempts + 1):
         try:
             with open_session() as session:
+                session.info[EARLIER_TRIES] = tuple(tries)
+                tries.append(session.info)
                 try:
                     return work(session)
                 finally:
