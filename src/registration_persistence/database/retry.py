@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.events import RetryCause
+from registration_persistence.database.plain_function import plain_result
 from registration_persistence.database.session import KEPT
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
@@ -81,7 +82,7 @@ def run_with_retries(
                 session.info[EARLIER_TRIES] = tuple(tries)
                 tries.append(session.info)
                 try:
-                    return work(session)
+                    return plain_result(work(session))
                 finally:
                     kept = kept or KEPT in session.info
         except RegistrationPersistenceError as error:
