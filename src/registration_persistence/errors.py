@@ -103,6 +103,15 @@ class TransactionConflict(RegistrationPersistenceError):
     retryable = True
 
 
+class AttemptNotCounted(RegistrationPersistenceError):
+    """A wrong code was rolled back with its transaction, and could not be counted again.
+
+    It replaces the exception of the block. Do not answer that the code was wrong, because the attempt was free.
+    """
+
+    retryable = True
+
+
 class WriterMoved(RegistrationPersistenceError):
     """The server became read-only, because a failover made another instance the writer."""
 

@@ -156,7 +156,7 @@ class TokenExpired:
 
 @dataclass(frozen=True, slots=True)
 class WrongCode:
-    """The code is wrong. Commit, because the attempt counts only then.
+    """The code is wrong. The attempt counts, also if the transaction is rolled back.
 
     Args:
         left: The number of further wrong codes that will be judged before `LockedOut`.

@@ -151,22 +151,6 @@ def test_five_attempts_are_allowed(
     assert isinstance(verification.verify_by_code(pending.id, newer), Verified)
 
 
-def test_an_attempt_counts_when_it_is_committed(
-    database: Database, verification: VerificationRepository, sign_up: SignUp, issue: Issue
-) -> None:
-    """A rollback by the caller restores the attempt, and a commit by the caller keeps it."""
-    pending = sign_up().registration
-    wrong = other_than(issue(pending.id))
-
-    with database.session() as session:
-        assert WrongCode(4) == VerificationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
-        session.rollback()
-    with database.session() as session:
-        assert WrongCode(4) == VerificationRepository(session, peppers=PEPPERS).verify_by_code(pending.id, wrong)
-
-    assert WrongCode(3) == verification.verify_by_code(pending.id, wrong)
-
-
 def test_white_space_in_a_code_is_ignored(verification: VerificationRepository, sign_up: SignUp, issue: Issue) -> None:
     """A code is accepted with white space around and inside it."""
     pending = sign_up().registration

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit
+from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit, untyped
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database.events import EventCause
@@ -262,3 +262,40 @@ def test_autocommit_requires_idempotent_work(database: Database) -> None:
     """Statements that were committed before a failure would be executed again."""
     with pytest.raises(ValueError, match="needs idempotent=True"):
         database.run(sign_up, autocommit=True)
+
+
+async def deferred(session: Session) -> None:
+    """Never executed."""
+    session.execute(text(ADD))
+
+
+def test_a_coroutine_function_is_rejected(database: Database, rows: Rows) -> None:
+    """No connection is opened."""
+    with pytest.raises(TypeError, match="coroutine or generator function: expected a plain function"):
+        database.run(untyped(deferred))
+
+    assert database.events.count("connection_opened") == 0
+    assert added(rows) == 0
+
+
+def test_a_coroutine_that_a_lambda_returns_is_rejected(database: Database, rows: Rows) -> None:
+    """What the unit of work did itself is rolled back, and it is not repeated."""
+    calls = []
+
+    def work(session: Session) -> object:
+        calls.append(session)
+        session.execute(text(ADD))
+        return deferred(session)
+
+    with pytest.raises(TypeError, match="the unit of work returned a coroutine"):
+        database.run(work)
+
+    assert len(calls) == 1
+    assert added(rows) == 0
+
+
+@pytest.mark.parametrize("attempts", ["2", 2.0, True, None])
+def test_attempts_must_be_a_whole_number(database: Database, attempts: object) -> None:
+    """The error names the type."""
+    with pytest.raises(TypeError, match=f"attempts is a {type(attempts).__name__}: expected a whole number"):
+        database.run(Work(), attempts=untyped(attempts))

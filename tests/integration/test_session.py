@@ -1,14 +1,20 @@
 """Tests of `Database.session`: commit, rollback, autocommit and read-only sessions."""
 
 import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from functools import partial
 
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import InternalError, InvalidRequestError
+from sqlalchemy.orm import Session
 from support import ADD, Rows, added, terminate_backend
 
-from registration_persistence import Database, DatabaseSettings
+from registration_persistence import Database, DatabaseSettings, deadline
 from registration_persistence.models import OutboxRow
 
 
@@ -111,3 +117,38 @@ def test_a_session_cannot_be_used_after_its_block(database: Database) -> None:
 
     with pytest.raises(InvalidRequestError, match="closed"):
         session.execute(text(ADD))
+
+
+def test_a_deadline_of_another_context_is_rejected(database: Database) -> None:
+    """The session refuses the first statement, and works where its deadline applies."""
+
+    def dependency() -> Iterator[Session]:
+        with deadline(5), database.session() as session:
+            yield session
+
+    generator = dependency()
+    session = copy_context().run(next, generator)
+    with pytest.raises(RuntimeError, match="inside a deadline of another thread or context"):
+        session.execute(text("SELECT 1"))
+    with pytest.raises(StopIteration):
+        next(generator)
+    assert database.events.count("connection_opened") == 0
+
+    with deadline(5), database.session() as session, ThreadPoolExecutor(1) as threads:
+        with pytest.raises(RuntimeError):
+            threads.submit(session.scalar, text("SELECT 1")).result()
+        session.rollback()
+        read = partial(session.scalar, text("SELECT 1"))
+        assert threads.submit(copy_context().run, read).result() == 1
+        with deadline(3):
+            assert session.scalar(text("SELECT 2")) == 2
+
+
+def test_a_deadline_that_has_ended_does_not_matter(database: Database) -> None:
+    """A session may outlive the block of a deadline, and may be used in another thread without one."""
+    with ExitStack() as stack:
+        with deadline(5):
+            session = stack.enter_context(database.session())
+        assert session.scalar(text("SELECT 1")) == 1
+    with database.session() as session, ThreadPoolExecutor(1) as threads:
+        assert threads.submit(session.scalar, text("SELECT 1")).result() == 1

@@ -18,6 +18,7 @@ from registration_persistence.errors import (
 SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
 
 RETRYABLE = {
+    "AttemptNotCounted",
     "ConnectionLost",
     "DatabaseUnavailable",
     "LockTimeout",

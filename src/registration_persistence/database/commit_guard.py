@@ -10,6 +10,9 @@ from registration_persistence.database.error_translation import transaction_is_a
 from registration_persistence.database.liveness import REOPEN_CAUSE, has_pending_input, is_alive
 from registration_persistence.errors import ConnectionLost, StatementTimeout, TransactionAborted
 
+COMMIT = "COMMIT"
+"""The statement with which a repository commits its own transaction."""
+
 COMMITTING = "registration_persistence.committing"
 """Key of a connection's `info`: COMMIT may have been sent, so a lost connection leaves the outcome unknown."""
 
@@ -27,6 +30,23 @@ def forget_commit(connection: Connection) -> None:
 
 
 def prepare_commit(connection: Connection) -> None:
+    """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
+
+    If the server has no transaction, because a statement COMMIT has ended it, psycopg sends nothing.
+    """
+    driver = driver_connection(connection)
+    if driver.autocommit or driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        _refuse_useless_commit(connection)
+        connection.info[COMMITTING] = True
+
+
+def check_commit_statement(connection: Connection, _cursor: object, statement: str, *_arguments: object) -> None:
+    """Refuse the statement COMMIT if it would keep nothing; called before each statement."""
+    if statement == COMMIT:
+        _refuse_useless_commit(connection)
+
+
+def _refuse_useless_commit(connection: Connection) -> None:
     """Refuse a COMMIT that would keep nothing, and one on a connection that is already lost.
 
     PostgreSQL answers COMMIT in an aborted transaction with ROLLBACK, and neither psycopg nor SQLAlchemy reports that.
@@ -46,7 +66,6 @@ def prepare_commit(connection: Connection) -> None:
         set_record_info(connection, REOPEN_CAUSE, "lost")
         connection.invalidate()
         raise ConnectionLost("the server ended the session before COMMIT was sent, so nothing was kept")
-    connection.info[COMMITTING] = True
 
 
 def _roll_back(connection: Connection, driver: psycopg.Connection[Any]) -> None:

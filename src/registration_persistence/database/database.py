@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,10 +19,12 @@ from registration_persistence.database.events import DatabaseEvent, EventCause, 
 from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
+from registration_persistence.database.plain_function import require_plain_function
 from registration_persistence.database.retry import run_with_retries
 from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
+from registration_persistence.database.session_deadline import remember_deadline
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import RegistrationPersistenceError
+from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
 
 T = TypeVar("T")
 
@@ -83,8 +85,11 @@ class Database:
             CommitOutcomeUnknown: The connection broke during COMMIT, or during a statement under *autocommit*.
             TransactionAborted: The block swallowed the error of a statement, so its transaction cannot be committed.
             TransactionConflict, LockTimeout, StatementTimeout, SchemaOutdated: The server refused a statement.
+            AttemptNotCounted: A wrong code was rolled back, and could not be counted again.
             sqlalchemy.exc.SQLAlchemyError: Another error of a statement, for example a violated constraint.
             ValueError: *autocommit* and *read_only* are both true.
+            RuntimeError: The session is used in a thread or context in which the deadline around it does not apply;
+                nothing was sent.
         """
         if autocommit and read_only:
             raise ValueError(
@@ -92,14 +97,14 @@ class Database:
             )
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
         session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
+        remember_deadline(session)
         try:
             yield session
             session.commit()
         except PendingRollbackError as error:
             raise swallowed_error(session, error, autocommit=autocommit) from error
-        except BaseException:
-            with suppress(SQLAlchemyError, RegistrationPersistenceError):
-                session.rollback()
+        except BaseException as error:
+            _roll_back(session, after=error)
             raise
         finally:
             session.close()
@@ -115,7 +120,7 @@ class Database:
         waited as long as it may. Side effects of *work* outside the database happen in each attempt.
 
         Args:
-            work: The unit of work, called with a new session in each attempt.
+            work: The unit of work, a plain function, called with a new session in each attempt.
             attempts: Maximum number of attempts, 1 or more. Defaults to 3.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
@@ -125,8 +130,13 @@ class Database:
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
+            TypeError: *work* is not a plain function, or *attempts* is not a whole number, and nothing was sent; or
+                *work* returned a coroutine or a generator, and was rolled back.
             ValueError: *attempts* is below 1, or *autocommit* is true and *idempotent* is not.
         """
+        require_plain_function(work)
+        if type(attempts) is not int:
+            raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number")
         if attempts < 1:
             raise ValueError(f"attempts is {attempts}: expected 1 or more")
         if autocommit and not idempotent:
@@ -190,3 +200,14 @@ class Database:
 
     def _emit(self, name: EventName, cause: EventCause, seconds: float) -> None:
         self.events.emit(DatabaseEvent(name, cause, seconds))
+
+
+def _roll_back(session: Session, *, after: BaseException) -> None:
+    """Roll *session* back; the error of its block, *after*, is raised instead of a failure to do so."""
+    try:
+        session.rollback()
+    except AttemptNotCounted:
+        if not isinstance(after, CommitOutcomeUnknown):
+            raise  # the error of the block could tell that a code was wrong
+    except (SQLAlchemyError, RegistrationPersistenceError):
+        pass

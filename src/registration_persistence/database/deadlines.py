@@ -1,18 +1,43 @@
 """`deadline`: one end for every wait inside a block; `remaining`: the time until it."""
 
+import inspect
+import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
+from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
 
 # Cancelling a statement and reading the server's confirmation takes up to 0.45 s of it.
 _DEFAULT_RESERVE_SECONDS = 0.5
 
-_remaining: ContextVar[Callable[[], float]] = ContextVar("remaining", default=lambda: math.inf)
+_logger = logging.getLogger("registration_persistence.database")
+
+
+class Deadline:
+    """The deadline of one `with` block.
+
+    Args:
+        seconds_left: Returns the seconds until the deadline.
+        outer: The deadline of the enclosing block; `None` if there is none.
+
+    Attributes:
+        outer: The deadline of the enclosing block.
+        is_over: Whether the block has ended, so that the deadline does not apply any more, in any thread or task.
+    """
+
+    __slots__ = ("is_over", "outer", "seconds_left")
+
+    def __init__(self, seconds_left: Callable[[], float], outer: "Deadline | None") -> None:
+        self.seconds_left = seconds_left
+        self.outer = outer
+        self.is_over = False
+
+
+_innermost: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 @runtime_checkable
@@ -27,8 +52,11 @@ class LambdaContext(Protocol):
 def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RESERVE_SECONDS) -> Iterator[None]:
     """End every wait inside the block in time: for a connection, a free slot in the pool, a reply or a secret.
 
-    A statement that is running when the time is over is cancelled, and no further statement is sent. The deadline
-    applies to the current thread or asyncio task only. If deadlines are nested, the earliest applies.
+    A statement that is running when the time is over is cancelled, and no further statement is sent. If deadlines are
+    nested, the earliest applies. The deadline applies to the current thread or asyncio task, and to the tasks and
+    calls of `asyncio.to_thread` that it starts, until the block ends. A session that was opened inside the block
+    refuses to be used where the deadline does not apply, for example in the endpoint of a FastAPI dependency that is
+    not `async`.
 
     Two waits cannot be shortened: the look-up of the host's name, which the C library does, and a response of Secrets
     Manager that arrives byte by byte.
@@ -39,18 +67,26 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
             Defaults to 0.5 s.
 
     Raises:
-        TypeError: *limit* is neither a duration nor a Lambda context, or *reserve* is not a duration.
+        TypeError: *limit* is neither a duration nor a Lambda context, its `get_remaining_time_in_millis()` does not
+            return a number, or *reserve* is not a duration.
         ValueError: *limit* or *reserve* is NaN, or *reserve* is negative.
     """
-    outer, own = _remaining.get(), _clock(limit)
-    kept = in_seconds(reserve, name="the reserve")
+    seconds_left, kept = _clock(limit), in_seconds(reserve, name="the reserve")
     if kept < 0:
         raise ValueError(f"the reserve is {kept:g} s: expected 0 s or more")
-    token = _remaining.set(lambda: min(outer(), own() - kept))
+    own = Deadline(lambda: seconds_left() - kept, current_deadline())
+    _innermost.set(own)
     try:
         yield
     finally:
-        _remaining.reset(token)
+        own.is_over = True
+        if _innermost.get() is own:
+            _innermost.set(own.outer)
+        elif own not in _deadlines_here():
+            _logger.warning(
+                "a deadline began and ended in different threads or contexts, so it did not apply in between: "
+                "use `with deadline(...)` in the function that uses the database, or in an `async def` dependency"
+            )
 
 
 @contextmanager
@@ -73,18 +109,52 @@ def remaining() -> float:
 
     The result is negative if the deadline has passed, and infinite if there is none.
     """
-    return _remaining.get()()
+    return min((own.seconds_left() for own in _deadlines_here() if not own.is_over), default=math.inf)
+
+
+def current_deadline() -> Deadline | None:
+    """Return the innermost deadline whose block has not ended."""
+    return next((own for own in _deadlines_here() if not own.is_over), None)
+
+
+def applies_here(own: Deadline | None) -> bool:
+    """Return whether *own* limits the waits of the current thread or task, or does not have to."""
+    return own is None or own.is_over or own in _deadlines_here()
+
+
+def _deadlines_here() -> Iterator[Deadline]:
+    """Return the deadlines of the current context, from the inside to the outside."""
+    own = _innermost.get()
+    while own is not None:
+        yield own
+        own = own.outer
 
 
 def _clock(limit: Duration | LambdaContext) -> Callable[[], float]:
     """Return a function that returns the seconds until *limit*."""
     if isinstance(limit, LambdaContext):
-        return lambda: limit.get_remaining_time_in_millis() / 1000
+        _seconds_left(limit)  # an unusable context is reported here, and not in the first wait
+        return lambda: _seconds_left(limit)
     try:
-        end = time.monotonic() + in_seconds(limit, name="the deadline")
+        end = monotonic() + in_seconds(limit, name="the deadline")
     except TypeError:
         raise TypeError(
             f"the deadline is a {type(limit).__name__}: "
             "expected a timedelta, a number of seconds or the context of a Lambda"
         ) from None
-    return lambda: end - time.monotonic()
+    return lambda: end - monotonic()
+
+
+def _seconds_left(context: LambdaContext) -> float:
+    """Return the remaining time of *context*, which is checked, because tests pass objects of any kind."""
+    method, fix = "get_remaining_time_in_millis()", "expected a number; in a test, pass sandbox.FakeLambdaContext()"
+    if isinstance(context, type):
+        raise TypeError(f"the deadline is the class {context.__name__}: expected the context of a Lambda, an instance")
+    milliseconds: object = context.get_remaining_time_in_millis()
+    if inspect.iscoroutine(milliseconds):
+        milliseconds.close()
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        raise TypeError(f"{method} of the Lambda context returned a {type(milliseconds).__name__}: {fix}")
+    if math.isnan(milliseconds):
+        raise ValueError(f"{method} of the Lambda context returned NaN: {fix}")
+    return milliseconds / 1000

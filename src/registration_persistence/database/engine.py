@@ -9,7 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.pool import NullPool
 
 from registration_persistence.database.commit_guard import (
+    COMMIT,
     COMMITTING,
+    check_commit_statement,
     driver_connection,
     forget_commit,
     prepare_commit,
@@ -74,6 +76,7 @@ def create_database_engine(
     event.listen(engine, "engine_disposed", connector.forget_pool)
     check_on_checkout(engine)
     event.listen(engine, "before_cursor_execute", refuse_late_statement)
+    event.listen(engine, "before_cursor_execute", check_commit_statement)
     event.listen(engine, "handle_error", _translate)
     for moment in ("begin", "rollback"):
         event.listen(engine, moment, forget_commit)
@@ -104,7 +107,8 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     driver = driver_connection(connection)
     read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
     # In autocommit the server commits before it replies, so a lost reply leaves the outcome unknown too.
-    committing = not read_only and (driver.autocommit or COMMITTING in connection.info)
+    commit_was_sent = COMMITTING in connection.info or context.statement == COMMIT
+    committing = not read_only and (driver.autocommit or commit_was_sent)
     # psycopg can notice a broken socket before libpq, which then reports the connection as neither closed nor broken.
     lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.events import RetryCause
+from registration_persistence.database.plain_function import plain_result
 from registration_persistence.database.session import KEPT
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
@@ -19,6 +20,7 @@ from registration_persistence.errors import (
     TransactionConflict,
     WriterMoved,
 )
+from registration_persistence.session_keys import EARLIER_TRIES
 
 T = TypeVar("T")
 
@@ -73,11 +75,14 @@ def run_with_retries(
     """
     unknown: CommitOutcomeUnknown | None = None
     kept = False
+    tries: list[dict[Any, Any]] = []
     for attempt in range(1, attempts + 1):
         try:
             with open_session() as session:
+                session.info[EARLIER_TRIES] = tuple(tries)
+                tries.append(session.info)
                 try:
-                    return work(session)
+                    return plain_result(work(session))
                 finally:
                     kept = kept or KEPT in session.info
         except RegistrationPersistenceError as error:

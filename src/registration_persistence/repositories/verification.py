@@ -20,6 +20,7 @@ from registration_persistence.outcomes import (
     PeekOutcome,
     TokenUnknown,
     VerifyOutcome,
+    WrongCode,
 )
 from registration_persistence.repositories.base import Repository, repeat_if_changed_meanwhile
 from registration_persistence.repositories.issue import issue, issue_limits
@@ -31,6 +32,7 @@ from registration_persistence.repositories.verification_outcomes import (
     peek_outcome,
     verify_outcome,
 )
+from registration_persistence.repositories.wrong_attempts import WrongAttempts
 
 _MAX_WRONG_CODES = 100
 _TOKEN_KEY_ID = 0  # the key id of the plain hash of a token; those of peppers begin with 1
@@ -193,9 +195,11 @@ class VerificationRepository(Repository):
     ) -> CodeOutcome:
         """Verify the mailbox that *code* was sent to; needs *peppers*.
 
-        **Commit for every outcome**: a wrong code is counted in the transaction, and a rollback would give the attempt
-        back. At most *max_attempts* wrong codes are judged, however many arrive at the same time. One round trip, and
-        one or two more if another transaction changed the registration at the same moment.
+        A wrong code counts, whatever becomes of the transaction. If this is the first statement of its transaction,
+        the attempt is committed at once, and exactly *max_attempts* wrong codes are judged, however many arrive at the
+        same time. Otherwise it is counted again after a roll-back, and each transaction that is open at that moment
+        may judge one more. One round trip, and one or two more if another transaction changed the registration at the
+        same moment.
 
         Args:
             registration_id: The registration.
@@ -211,9 +215,11 @@ class VerificationRepository(Repository):
 
         Raises:
             RegistrationNotFound: No registration has this id.
-            InvalidInput: An argument is not valid, or there are no peppers; nothing was sent.
+            InvalidInput: An argument is not valid, there are no peppers, or the transaction belongs to a connection
+                that could roll it back without the session; nothing was sent.
             TransactionConflict: Another registration verified the mailbox at the same moment, and earlier statements of
                 this transaction were lost.
+            AttemptNotCounted: Raised by the roll-back, if a wrong code could not be counted again.
         """
         if not isinstance(code, str):
             raise InvalidInput(f"the code is a {type(code).__name__}: expected a string")
@@ -225,6 +231,9 @@ class VerificationRepository(Repository):
             "max_attempts": checked_number("max_attempts", max_attempts, 1, _MAX_WRONG_CODES),
             "ttl": checked_duration("ttl", ttl),
         }
+        attempts = WrongAttempts(self._session, registration_id, hashes)
+        if earlier := attempts.outcome_of_earlier_try():
+            return earlier
 
         def attempt() -> CodeOutcome:
             row = self._verify(statements.VERIFY_CODE, **parameters)
@@ -232,7 +241,10 @@ class VerificationRepository(Repository):
                 return row
             if row is None:
                 raise RegistrationNotFound(registration_id)
-            return code_outcome(row, max_attempts)
+            outcome = code_outcome(row, max_attempts)
+            if isinstance(outcome, WrongCode):
+                attempts.count(outcome, row.token_id)
+            return outcome
 
         return repeat_if_changed_meanwhile(attempt)
 

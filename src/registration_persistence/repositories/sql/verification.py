@@ -131,12 +131,13 @@ WITH found AS (
   FROM found, unnest(:code_key_ids, :code_hashes) AS given (key_id, hash)
   WHERE t.registration_id = found.id AND t.purpose = 'verify_email' AND t.hash_key_id = given.key_id
     AND {_CODE_IS_JUDGED} AND t.attempts < :max_attempts AND found.status_now IN ('pending', 'verified', 'active')
-  RETURNING t.registration_id, t.attempts, t.secret_hash = given.hash AS matched
+  RETURNING t.id, t.registration_id, t.attempts, t.secret_hash = given.hash AS matched
 ), used AS (
   SELECT judged.registration_id FROM judged JOIN found ON found.id = judged.registration_id
   WHERE judged.matched AND found.status_now = 'pending' AND NOT found.email_proven
 ), {_VERIFY_CTES}
-SELECT found.status_now, found.email_proven, judged.matched, judged.attempts, code.attempts AS attempts_before,
+SELECT found.status_now, found.email_proven, judged.id AS token_id, judged.matched, judged.attempts,
+       code.attempts AS attempts_before,
        moved.id IS NOT NULL AS changed, {changed_or_found_columns("moved", "found")}
 FROM found
 LEFT JOIN judged ON judged.registration_id = found.id
@@ -152,4 +153,18 @@ LEFT JOIN moved ON moved.id = found.id
     code_hashes=ARRAY(LargeBinary()),
     max_attempts=BigInteger(),
     **_VERIFY_TYPES,
+)
+
+COUNT_ATTEMPT = statement(
+    """
+WITH found AS (
+  SELECT r.id FROM registrations r WHERE r.id = :id
+  FOR NO KEY UPDATE OF r
+)
+UPDATE verification_tokens t SET attempts = t.attempts + 1
+FROM found
+WHERE t.id = :token_id AND t.registration_id = found.id
+""",
+    id=UUID(),
+    token_id=UUID(),
 )

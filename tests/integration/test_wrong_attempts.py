@@ -1,0 +1,415 @@
+"""A wrong code counts, whatever becomes of the transaction in which it was judged."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+from races import PEPPERS, another, code_for
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.orm import Session
+from support import Rows, SignUp, terminate_backend
+
+from registration_persistence import Database, DatabaseSettings, VerificationRepository, deadline
+from registration_persistence.errors import (
+    AttemptNotCounted,
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    InvalidInput,
+    StatementTimeout,
+    TransactionConflict,
+)
+from registration_persistence.outcomes import (
+    CodeOutcome,
+    EmailTaken,
+    Issued,
+    LockedOut,
+    Registered,
+    Verified,
+    WrongCode,
+)
+from registration_persistence.repositories.registrations import RegistrationRepository
+from registration_persistence.sandbox import TcpProxy
+
+
+class Rejected(Exception):
+    """The exception with which a web framework answers 422."""
+
+
+@pytest.fixture
+def pending(database: Database, sign_up: SignUp) -> tuple[UUID, str]:
+    """A registration, and its code."""
+    identity = sign_up().registration.id
+    return identity, code_for(database, identity)
+
+
+@pytest.fixture
+def one_connection(database_settings: DatabaseSettings) -> Iterator[Database]:
+    """A database with the pool of a Lambda: a second connection cannot be opened beside the first."""
+    made = Database(replace(database_settings, pool="lambda"))
+    yield made
+    made.dispose()
+
+
+def judge(session: Session, identity: UUID, code: str) -> CodeOutcome:
+    """Type *code*."""
+    return VerificationRepository(session, peppers=PEPPERS).verify_by_code(identity, code)
+
+
+def raise_in_block(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Raise in the block of the session, as a dependency of a web framework does."""
+    outcome = None
+    with suppress(Rejected), database.session() as session:
+        outcome = judge(session, identity, code)
+        raise Rejected
+    assert outcome is not None
+    return outcome
+
+
+def roll_back(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back explicitly."""
+    with database.session() as session:
+        outcome = judge(session, identity, code)
+        session.rollback()
+    return outcome
+
+
+def close(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Close a session of SQLAlchemy without a commit."""
+    with Session(database.engine) as session:
+        return judge(session, identity, code)
+
+
+def roll_back_later(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back a transaction that contained another statement before."""
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        session.rollback()
+    return outcome
+
+
+def raise_later(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Raise in the block, after another statement."""
+    outcome = None
+    with suppress(Rejected), database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        raise Rejected
+    assert outcome is not None
+    return outcome
+
+
+def close_later(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Close a session without a commit, after another statement."""
+    with Session(database.engine) as session:
+        session.execute(text("SELECT 1"))
+        return judge(session, identity, code)
+
+
+def raise_in_savepoint(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back to a savepoint, and commit the transaction."""
+    outcome = None
+    with database.session() as session, suppress(Rejected), session.begin_nested():
+        outcome = judge(session, identity, code)
+        raise Rejected
+    assert outcome is not None
+    return outcome
+
+
+def raise_around_savepoint(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back to a savepoint that contains a released savepoint, then roll back everything."""
+    outcome = None
+    with suppress(Rejected), database.session() as session:
+        with suppress(Rejected), session.begin_nested():
+            inner = session.begin_nested()
+            outcome = judge(session, identity, code)
+            inner.commit()
+            raise Rejected
+        raise Rejected
+    assert outcome is not None
+    return outcome
+
+
+def abort(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Let a later statement abort the transaction."""
+    outcome = None
+    with suppress(Exception), database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        session.execute(text("SELECT 1 / 0"))
+    assert outcome is not None
+    return outcome
+
+
+def lose_the_connection(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Lose the connection before COMMIT."""
+    outcome = None
+    with suppress(ConnectionLost), database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        terminate_backend(session)
+    assert outcome is not None
+    return outcome
+
+
+Typing = Callable[[Database, UUID, str], CodeOutcome]
+
+
+@pytest.mark.parametrize(
+    "typing",
+    [
+        raise_in_block,
+        roll_back,
+        close,
+        roll_back_later,
+        raise_later,
+        close_later,
+        raise_in_savepoint,
+        raise_around_savepoint,
+        abort,
+        lose_the_connection,
+    ],
+)
+def test_a_wrong_code_counts_if_it_is_rolled_back(
+    one_connection: Database, pending: tuple[UUID, str], rows: Rows, typing: Typing
+) -> None:
+    """After five wrong codes even the right code is refused, and each attempt counted once."""
+    identity, code = pending
+
+    outcomes = [typing(one_connection, identity, another(code)) for _ in range(5)]
+
+    assert [WrongCode(left) for left in (4, 3, 2, 1, 0)] == outcomes
+    assert LockedOut() == typing(one_connection, identity, code)
+    assert [5] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_a_wrong_code_that_is_committed_counts_once(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """This holds for the first statement, a later one, and for one inside a savepoint."""
+    identity, code = pending
+    outcomes = []
+    with database.session() as session:
+        outcomes.append(judge(session, identity, another(code)))
+        outcomes.append(judge(session, identity, another(code)))
+    with database.session() as session, session.begin_nested():
+        outcomes.append(judge(session, identity, another(code)))
+
+    assert [WrongCode(4), WrongCode(3), WrongCode(2)] == outcomes
+    assert [3] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_attempts_within_one_transaction_count_for_each_other(database: Database, pending: tuple[UUID, str]) -> None:
+    """A savepoint that is rolled back does not give the attempt back to the same transaction."""
+    identity, code = pending
+    outcomes = []
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+        for _ in range(5):
+            with suppress(Rejected), session.begin_nested():
+                outcomes.append(judge(session, identity, another(code)))
+                raise Rejected
+        outcomes.append(judge(session, identity, code))
+
+    assert [*(WrongCode(left) for left in (4, 3, 2, 1, 0)), LockedOut()] == outcomes
+
+
+def test_the_work_before_and_after_a_wrong_code_is_rolled_back(
+    database: Database, pending: tuple[UUID, str], rows: Rows
+) -> None:
+    """Only the attempt is kept."""
+    identity, code = pending
+    with suppress(Rejected), database.session() as session:
+        judge(session, identity, another(code))
+        RegistrationRepository(session).register("eve@example.com")
+        judge(session, identity, another(code))
+        raise Rejected
+
+    assert ["ada@example.com"] == [row["email_key"] for row in rows("SELECT email_key FROM registrations")]
+    assert [2] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_parallel_guesses_are_limited(wide: Database, pending: tuple[UUID, str]) -> None:
+    """As the first statement exactly five are judged, although each is rolled back."""
+    identity, code = pending
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(lambda _: raise_in_block(wide, identity, another(code)), range(40)))
+
+    assert 5 == sum(isinstance(outcome, WrongCode) for outcome in outcomes)
+
+
+def test_parallel_guesses_in_larger_transactions_are_limited(wide: Database, pending: tuple[UUID, str]) -> None:
+    """Each of the eight transactions may have one attempt that is not counted yet."""
+    identity, code = pending
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(lambda _: raise_later(wide, identity, another(code)), range(40)))
+
+    assert 5 <= sum(isinstance(outcome, WrongCode) for outcome in outcomes) <= 5 + 8 - 1
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first statement", "later statement"])
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_repetition_does_not_count_again(
+    database: Database, pending: tuple[UUID, str], rows: Rows, *, first: bool, idempotent: bool
+) -> None:
+    """`run` repeats the unit of work, whose two wrong codes count once each."""
+    identity, code = pending
+    wrong, attempts, outcomes = another(code), [], []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        if not first:
+            session.execute(text("SELECT 1"))
+        outcomes.append((judge(session, identity, wrong), judge(session, identity, wrong)))
+        if len(attempts) < 3:
+            raise TransactionConflict("a deadlock, for example")
+
+    database.run(work, idempotent=idempotent)
+
+    assert [(WrongCode(4), WrongCode(3))] * 3 == outcomes
+    assert [2] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_a_wrong_code_that_cannot_be_counted_is_an_error(
+    database_settings: DatabaseSettings, pending: tuple[UUID, str]
+) -> None:
+    """The block's own exception, which would tell that the code was wrong, is replaced."""
+    identity, code = pending
+    with TcpProxy(database_settings.host, database_settings.port) as proxy:
+        settings = replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable", connect_timeout=2)
+        behind = Database(replace(settings, pool="lambda"))
+        with pytest.raises(AttemptNotCounted) as raised, behind.session() as session:
+            session.execute(text("SELECT 1"))
+            assert WrongCode(4) == judge(session, identity, another(code))
+            proxy.stop_accepting()
+            proxy.cut()
+            raise Rejected
+        assert raised.value.retryable
+        behind.dispose()
+
+
+def test_a_commit_that_is_lost_gives_no_answer(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """If the attempt could not be committed at once, the outcome is not returned."""
+    identity, code = pending
+
+    def terminate(connection: Connection, _cursor: object, statement: str, *_arguments: object) -> None:
+        if "judged" in statement:
+            with Session(connection) as session:
+                terminate_backend(session)
+
+    event.listen(database.engine, "after_cursor_execute", terminate)
+    with pytest.raises(ConnectionLost), database.session() as session:
+        judge(session, identity, another(code))
+    event.remove(database.engine, "after_cursor_execute", terminate)
+
+    assert [0] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first statement", "later statement"])
+def test_an_unknown_commit_stays_unknown(
+    database_settings: DatabaseSettings, pending: tuple[UUID, str], *, first: bool
+) -> None:
+    """If the reply to COMMIT is lost and the server is gone, the outcome of the transaction is reported as unknown."""
+    identity, code = pending
+    with TcpProxy(database_settings.host, database_settings.port) as proxy, ExitStack() as stack:
+        settings = replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable", connect_timeout=2)
+        behind = Database(settings)
+        stack.callback(behind.dispose)
+
+        def lose_replies(*_arguments: object) -> None:
+            stack.enter_context(proxy.lose_replies(1))
+            proxy.stop_accepting()
+
+        with pytest.raises(CommitOutcomeUnknown), behind.session() as session:
+            if not first:
+                session.execute(text("SELECT 1"))
+                event.listen(behind.engine, "commit", lose_replies)
+            else:
+                event.listen(behind.engine, "after_cursor_execute", lose_replies)
+            judge(session, identity, another(code))
+
+
+def test_a_late_wrong_code_gives_no_answer(database: Database, pending: tuple[UUID, str]) -> None:
+    """If the deadline has passed when the transaction is rolled back, the attempt cannot be counted."""
+    identity, code = pending
+    with pytest.raises(AttemptNotCounted) as raised, deadline(0.3, reserve=0), database.session() as session:
+        session.execute(text("SELECT 1"))
+        judge(session, identity, another(code))
+        with suppress(StatementTimeout):
+            session.execute(text("SELECT pg_sleep(1)"))
+        raise Rejected
+    assert isinstance(raised.value.__cause__, StatementTimeout)
+
+
+def test_a_session_on_a_connection(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """With savepoints a roll-back counts; a transaction that the session does not own is rejected."""
+    identity, code = pending
+    wrong = another(code)
+    with database.engine.connect() as connection, connection.begin():
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            assert WrongCode(4) == judge(session, identity, wrong)
+            session.rollback()
+            assert WrongCode(3) == judge(session, identity, wrong)
+            session.commit()
+        with Session(connection) as session, pytest.raises(InvalidInput, match="create_savepoint"):
+            judge(session, identity, wrong)
+    with pytest.raises(InvalidInput, match="begin_nested"), database.session() as session:
+        session.connection().begin_nested()
+        judge(session, identity, wrong)
+
+    assert [2] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_an_isolated_session(isolated_session: Session) -> None:
+    """The fixture of services counts as well, and keeps nothing after the test."""
+    registrations = RegistrationRepository(isolated_session)
+    made = registrations.register("ada@example.com")
+    assert isinstance(made, Registered)
+    verification = VerificationRepository(isolated_session, peppers=PEPPERS)
+    issued = verification.issue_code(made.registration.id, min_gap=timedelta(0))
+    assert isinstance(issued, Issued)
+    isolated_session.commit()
+    for left in (4, 3):
+        assert WrongCode(left) == verification.verify_by_code(made.registration.id, another(issued.secret))
+        isolated_session.rollback()
+    assert isinstance(verification.verify_by_code(made.registration.id, issued.secret), Verified)
+
+
+def test_a_plain_engine(database_settings: DatabaseSettings, pending: tuple[UUID, str], rows: Rows) -> None:
+    """The rule does not depend on this package's engine."""
+    identity, code = pending
+    settings = database_settings
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(
+            host=settings.host, port=settings.port, dbname=settings.name, user=settings.user, password=settings.password
+        ),
+    )
+    for begin in ("SELECT 1", None):
+        with Session(engine) as session:
+            if begin:
+                session.execute(text(begin))
+            judge(session, identity, another(code))
+            session.rollback()
+    engine.dispose()
+
+    assert [2] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_the_right_code_for_a_taken_mailbox_keeps_the_transaction(
+    database: Database, sign_up: SignUp, pending: tuple[UUID, str], rows: Rows
+) -> None:
+    """As the second statement it is `EmailTaken`, and the transaction commits its first statement."""
+    identity, code = pending
+    with database.session() as session:
+        VerificationRepository(session).verify_by_token(sign_up("Ada@example.com").token)
+    with database.session() as session:
+        RegistrationRepository(session).register("eve@example.com")
+        assert EmailTaken() == judge(session, identity, code)
+
+    assert 3 == len(rows("SELECT id FROM registrations"))
