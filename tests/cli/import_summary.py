@@ -5,6 +5,6 @@ import re
 
 def counts(printed: str) -> tuple[int, int, int]:
     """Return the numbers of imported, duplicate and rejected rows in the summary of an import."""
-    found = re.findall(r"^ *([\d,]+)  (imported|duplicates|rejected)\b", printed, re.MULTILINE)
+    found = re.findall(r"^ *([\d,]+)  (imported|duplicate|rejected)s?\b", printed, re.MULTILINE)
     number = {name: int(digits.replace(",", "")) for digits, name in found}
-    return number["imported"], number["duplicates"], number["rejected"]
+    return number["imported"], number["duplicate"], number["rejected"]

@@ -1,7 +1,10 @@
 """`import`: the formats of its files, and its report of rejected rows."""
 
+import bz2
+import gzip
 import itertools
 import json
+import lzma
 from datetime import UTC, datetime, timedelta
 
 from command_line import one_line
@@ -10,6 +13,7 @@ from workspace import Workspace
 
 from registration_persistence.repositories.bulk_import import DUPLICATE
 
+PEOPLE = "email\nada@example.com\n"
 NO_TIME = "registered_at is not a time in ISO 8601 with a time zone, like 2024-05-01T09:30:00Z"
 NO_STATUS = "the status cannot be imported: expected one of pending, verified, active"
 NO_AT = "the e-mail address is not valid: An email address must have an @-sign."
@@ -186,16 +190,31 @@ def test_the_report_lists_each_rejected_json_line(workspace: Workspace) -> None:
 
 def test_unusable_files_are_rejected(workspace: Workspace) -> None:
     """Each ends with 2 and one line with the name of the file; an older report is kept, and no database is needed."""
-    headers: dict[str, str | bytes] = {
-        "none.csv": "",
-        "blank.csv": "\n",
-        "no-mailbox.csv": "status,profile.name\nactive,Ada\n",
-        "unknown.csv": "email,name\nada@example.com,Ada\n",
-        "twice.csv": "email,status,email\nada@example.com,active,ada@example.com\n",
-        "semicolons.csv": "email;status\nada@example.com;active\n",
-        "utf-16.csv": "email\nada@example.com\n".encode("utf-16"),
+    headers: dict[str, tuple[str | bytes, str]] = {
+        "none.csv": ("", "the header is missing"),
+        "blank.csv": ("\n", "the header is missing"),
+        "no-mailbox.csv": ("status,profile.name\nactive,Ada\n", "the header has no column email"),
+        "no-header.csv": ("ada@example.com,active\n", "the header has no column email"),
+        "unknown.csv": ("email,name\nada@example.com,Ada\n", "the column 'name' is unknown"),
+        "long.csv": (f"email,{'x' * 100}\n", f"the column '{'x' * 59}... is unknown"),
+        "purpose.csv": ("email,consent.Terms\n", "the column 'consent.Terms' is unknown"),
+        "twice.csv": ("email,status,email\nada@example.com,active,ada\n", "the column 'email' occurs 2 times"),
+        "semicolons.csv": ("email;status\nada@example.com;active\n", "the columns are separated by semicolons"),
+        "tabs.csv": ("status\temail\nactive\tada@example.com\n", "the columns are separated by tabs"),
     }
-    for name, content in headers.items():
+    encodings: dict[str, tuple[bytes, str]] = {
+        "utf-16.csv": (PEOPLE.encode("utf-16"), "is UTF-16 or UTF-32: expected CSV or JSON Lines in UTF-8; convert it"),
+        "utf-16be.csv": (b"\xfe\xff" + PEOPLE.encode("utf-16-be"), "is UTF-16: expected"),
+        "no-mark.csv": (PEOPLE.encode("utf-16-le"), "is UTF-16, UTF-32 or not text: expected"),
+        "utf-16.jsonl": ('{"email": "ada@example.com"}'.encode("utf-16"), "is UTF-16 or UTF-32: expected"),
+        "people.csv.gz": (gzip.compress(PEOPLE.encode()), "is compressed with gzip: expected"),
+        "gzip.csv": (gzip.compress(PEOPLE.encode()), "is compressed with gzip: expected"),
+        "xz.csv": (lzma.compress(PEOPLE.encode()), "is compressed with xz: expected"),
+        "bz2.csv": (bz2.compress(PEOPLE.encode()), "is compressed with bzip2: expected"),
+        "sheet.csv": (b"PK\x03\x04" + bytes(20), "is a ZIP archive, as XLSX and ODS files are: expected"),
+        "nulls.csv": (bytes(4096), "is UTF-16, UTF-32 or not text: expected"),
+    }
+    for name, (content, _) in {**headers, **encodings}.items():
         workspace.write(name, content)
     workspace.write("people.csv", "email\nada@example.com\n")
     workspace.write("people.txt", "email\nada@example.com\n")
@@ -204,7 +223,16 @@ def test_unusable_files_are_rejected(workspace: Workspace) -> None:
     workspace.write("old.csv", "an earlier report\n")
     overwritten = "is the file to import: name another one for the rejected rows"
     cases: dict[tuple[str, ...], str] = {
-        **{(name, "--rejected", "old.csv"): f"{name}, line 1: the header is wrong: expected email" for name in headers},
+        **{
+            (
+                name,
+                "--rejected",
+                "old.csv",
+            ): f"{name}, line 1: {problem}: expected the column email, and any of "
+            for name, (_, problem) in headers.items()
+        },
+        **{(name, "--rejected", "old.csv"): f"{name} {problem}" for name, (_, problem) in encodings.items()},
+        ("/proc/self/mem", "--format", "csv"): "cannot read /proc/self/mem: Input/output error",
         ("nowhere.csv",): "cannot read nowhere.csv: No such file or directory",
         ("folder.csv",): "cannot read folder.csv: Is a directory",
         ("people.txt",): "people.txt: neither .csv nor .jsonl: name the format with --format",
@@ -220,6 +248,7 @@ def test_unusable_files_are_rejected(workspace: Workspace) -> None:
     for (arguments, problem), answer in zip(cases.items(), answers, strict=True):
         assert (2, "") == (answer.code, answer.stdout), arguments
         assert one_line(answer.stderr).startswith(f"registration-persistence: {problem}"), arguments
+        assert "ada@" not in answer.stderr
     assert "an earlier report\n" == workspace.read("old.csv")
     assert "email\nada@example.com\n" == workspace.read("people.csv")
     assert [] == list(workspace.folder.glob("*.rejected.csv"))

@@ -1,7 +1,11 @@
 """`import`: its options, its repetition, and its end by an error."""
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +116,77 @@ def test_an_import_can_be_repeated_after_sigkill(workspace: Workspace) -> None:
     for table in ("registrations", "registration_events"):
         assert number == workspace.value(f"SELECT count(*) FROM {table}")
     assert number == workspace.value("SELECT count(DISTINCT email) FROM registrations")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_an_import_with_a_summary(workspace: Workspace, number: signal.Signals) -> None:
+    """The summary states that the import stopped, after which line, and how to continue; continuing completes it."""
+    people = "email\nnobody\n" + "".join(f"{n}@example.com\n" for n in range(1500))
+    os.mkfifo(workspace.folder / "people.csv")
+    with workspace.start("import", "people.csv") as process, (workspace.folder / "people.csv").open("w") as pipe:
+        pipe.write(people)
+        pipe.flush()
+        wait_until(lambda: workspace.value("SELECT count(*) FROM registrations"), "a batch is stored", process)
+        time.sleep(0.2)  # the results of the batch are counted, and the command waits for the next line
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+
+    assert (128 + number, "") == (process.returncode, stderr)
+    stopped, how_to_continue, total, *_ = stdout.splitlines()
+    assert "the import stopped after line 1001 of people.csv; some rows after that may be stored, too" == stopped
+    assert "to continue, import the same file again: the rows that are stored count as duplicates" == how_to_continue
+    assert total.startswith("1,000 rows in ")
+    assert (999, 0, 1) == counts(stdout)
+    (workspace.folder / "people.csv").unlink()
+    workspace.write("people.csv", people)
+    assert (501, 999, 1) == counts(workspace.run("import", "people.csv", code=1).stdout)
+
+
+def test_a_lost_database_stops_an_import_with_a_summary(workspace: Workspace) -> None:
+    """An error in the middle has the same summary as a signal; that of a dry run says that nothing is stored."""
+    workspace.write("people.csv", "email\nada@example.com\n")
+    workspace.execute("DROP TABLE registrations CASCADE")
+
+    answers = workspace.run_each(("import", "people.csv"), ("import", "people.csv", "--dry-run"))
+
+    assert [1, 1] == [answer.code for answer in answers]
+    assert answers[0].stdout.startswith("the import stopped at the beginning of people.csv; some rows")
+    assert answers[1].stdout.startswith("the dry run stopped at the beginning of people.csv; nothing is stored\n")
+    assert "0 rows in" in answers[1].stdout
+
+
+def test_each_import_has_a_report_of_its_own(workspace: Workspace) -> None:
+    """A report never replaces that of another import, and an import that stores each row leaves no report."""
+    workspace.write("people.csv", "email\nnobody\n")
+    workspace.write("good.csv", "email\nada@example.com\n")
+
+    first, second, good = workspace.run_each(
+        ("import", "people.csv"), ("import", "people.csv"), ("import", "good.csv", "--rejected", "chosen.csv")
+    )
+
+    assert first.stdout.endswith("are in people.rejected.csv\n")
+    assert second.stdout.endswith("are in people.rejected-2.csv\n")
+    assert [[(2, NO_AT)]] * 2 == [workspace.rejected(), workspace.rejected("people.rejected-2.csv")]
+    assert 0 == good.code
+    assert {"people.csv", "good.csv", "people.rejected.csv", "people.rejected-2.csv"} == {
+        file.name for file in workspace.folder.iterdir()
+    }
+
+
+def test_a_report_in_use_is_not_overwritten(workspace: Workspace) -> None:
+    """If another import is writing the chosen report, the import ends with 2 before it stores anything."""
+    workspace.write("people.csv", "email\nada@example.com\nnobody\n")
+    workspace.write("chosen.csv", "line,reason\n7,a row of the other import\n")
+    with (workspace.folder / "chosen.csv").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        refused = workspace.run("import", "people.csv", "--rejected", "chosen.csv", code=2)
+
+    assert "chosen.csv is in use by another import" in one_line(refused.stderr)
+    assert [(7, "a row of the other import")] == workspace.rejected("chosen.csv")
+    assert 0 == workspace.value("SELECT count(*) FROM registrations")
+    workspace.run("import", "people.csv", "--rejected", "chosen.csv", code=1)
+    assert [(3, NO_AT)] == workspace.rejected("chosen.csv")
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(workspace: Workspace) -> None:

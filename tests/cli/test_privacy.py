@@ -57,7 +57,7 @@ def test_wrong_ids_mailboxes_and_options_are_rejected(workspace: Workspace) -> N
         ("erase",): (2, "nothing is chosen"),
         ("erase", "--yes"): (2, "nothing is chosen"),
         ("erase", ada): (2, "pass --yes if there is no terminal to ask on"),
-        ("erase", ada, "--yes", "--actor", "kim"): (2, "the actor is unknown"),
+        ("erase", ada, "--yes", "--actor", "kim"): (2, "--actor is 'kim': expected user, system or admin:<id>, with "),
         ("erase", unknown, "--yes"): (1, f"there is no registration {unknown}"),
         ("erase", "--email", "--yes"): (2, "the e-mail address is not valid"),
         ("export",): (2, "nothing is chosen"),

@@ -89,10 +89,19 @@ class Workspace:
         self, *commands: Sequence[str], environ: Mapping[str, str] | None = None, stdin: str = ""
     ) -> list[Answer]:
         """Run several commands one after the other in one process, which is faster than a process for each."""
+        return self._run_each((), commands, self.environ if environ is None else environ, stdin)[0]
+
+    def run_each_strictly(self, *commands: Sequence[str]) -> tuple[list[Answer], str]:
+        """Run several commands in one process with `-W error`; also return what the interpreter says about leaks."""
+        return self._run_each(("-W", "error", "-X", "dev"), commands, self.environ, "")
+
+    def _run_each(
+        self, options: Sequence[str], commands: Sequence[Sequence[str]], environ: Mapping[str, str], stdin: str
+    ) -> tuple[list[Answer], str]:
         done = subprocess.run(
-            [sys.executable, "-c", RUN_EACH_PROGRAM, json.dumps(commands)],
+            [sys.executable, *options, "-c", RUN_EACH_PROGRAM, json.dumps(commands)],
             cwd=self.folder,
-            env=environment(self.environ if environ is None else environ),
+            env=environment(environ),
             input=stdin,
             capture_output=True,
             text=True,
@@ -100,7 +109,7 @@ class Workspace:
             check=True,
         )
         assert PASSWORD not in done.stdout
-        return [Answer(*json.loads(line)) for line in done.stdout.splitlines()]
+        return [Answer(*json.loads(line)) for line in done.stdout.splitlines()], done.stderr
 
     def run_on_terminal(self, *arguments: str, typed: str = "", code: int = 0) -> tuple[str, str]:
         """Run the command with a terminal for input and errors; return the terminal's text and standard output."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
-from registration_persistence.cli.console import WrongUse
+from registration_persistence.cli.console import WrongUse, shortened
 
 N = TypeVar("N", int, float)
 
@@ -55,15 +55,15 @@ def number(kind: type[N], minimum: N, maximum: N) -> Callable[[str], N]:
         minimum: The smallest number that is accepted.
         maximum: The largest number that is accepted.
     """
+    expected = f"expected {'a whole' if kind is int else 'a'} number from {minimum} to {maximum}"
 
     def parse(given: str) -> N:
-        expected = f"expected {'a whole' if kind is int else 'a'} number from {minimum:g} to {maximum:g}"
         try:
             parsed = kind(given)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{given!r} is not a number: {expected}") from None
+            raise argparse.ArgumentTypeError(f"{shortened(repr(given))} is not a number: {expected}") from None
         if not minimum <= parsed <= maximum:
-            raise argparse.ArgumentTypeError(f"{given} is out of range: {expected}")
+            raise argparse.ArgumentTypeError(f"{shortened(given)} is out of range: {expected}")
         return parsed
 
     return parse
@@ -78,7 +78,17 @@ def month(given: str) -> datetime:
     try:
         return datetime.strptime(given, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a month: expected YYYY-MM") from None
+        raise argparse.ArgumentTypeError(f"{shortened(repr(given))} is not a month: expected YYYY-MM") from None
+
+
+def uuid(given: str) -> UUID:
+    """Parse an argument that is the id of a registration or of an event."""
+    try:
+        return UUID(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{shortened(repr(given))} is not an id: expected a UUID like 01890a5d-ac96-774b-bcce-b302099a8057"
+        ) from None
 
 
 def names(given: str) -> list[str]:

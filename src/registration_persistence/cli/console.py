@@ -7,6 +7,8 @@ from enum import IntEnum
 
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
 
+_MAX_QUOTED_CHARACTERS = 60
+
 
 class ExitCode(IntEnum):
     """How a command ended."""
@@ -53,3 +55,8 @@ def prompt(question: str) -> str:
 def counted(quantity: int, noun: str) -> str:
     """Return a number with its noun: `1 row`, `2,000 rows`."""
     return f"{quantity:,} {noun}" if quantity == 1 else f"{quantity:,} {noun}s"
+
+
+def shortened(quoted: str) -> str:
+    """Return a value for an error message, without the end of a long one."""
+    return quoted if len(quoted) <= _MAX_QUOTED_CHARACTERS else f"{quoted[:_MAX_QUOTED_CHARACTERS]}..."

@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, assert_never
 
+from registration_persistence.cli.console import counted, shortened
 from registration_persistence.domain.records import Consent, ImportRow
 from registration_persistence.domain.status import Status
 from registration_persistence.errors import InvalidInput, UnreadableFile
@@ -24,6 +25,8 @@ FORMAT_OF_SUFFIX: Mapping[str, ImportFormat] = {".csv": "csv", ".jsonl": "jsonl"
 _FIELDS = ("email", "status", "registered_at", "idempotency_key")
 
 _COLUMN_WITH_PREFIX = re.compile(r"profile\..+|(?:consent|declined)\.[a-z][a-z0-9_]{0,62}")
+
+_WRONG_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 _OBJECT_FIELDS = (*_FIELDS, "profile", "consents")
 
@@ -59,15 +62,18 @@ def read_lines(file: Path, source: BinaryIO, file_format: ImportFormat) -> Gener
         file_format: Its format.
 
     Raises:
-        UnreadableFile: The header of a CSV file is wrong, or a line is not CSV.
+        UnreadableFile: The file cannot be read, the header of a CSV file is wrong, or a line is not CSV.
     """
-    match file_format:
-        case "csv":
-            return _csv_lines(file, source)
-        case "jsonl":
-            return _json_lines(source)
-        case _:
-            assert_never(file_format)
+    try:
+        match file_format:
+            case "csv":
+                yield from _csv_lines(file, source)
+            case "jsonl":
+                yield from _json_lines(source)
+            case _:
+                assert_never(file_format)
+    except OSError as error:
+        raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
 
 
 def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
@@ -100,17 +106,33 @@ def _bounded(text: TextIOWrapper) -> Iterator[str]:
 
 
 def _check_header(file: Path, header: list[str]) -> None:
-    known = [name for name in header if name in _FIELDS or _COLUMN_WITH_PREFIX.fullmatch(name)]
-    if "email" not in header or known != header or len(set(header)) < len(header):
+    if problem := _header_problem(header):
         raise UnreadableFile(
-            f"{file}, line 1: the header is wrong: expected email, and any of "
-            f"{', '.join(_FIELDS[1:])}, profile.<field>, consent.<purpose>, declined.<purpose>, each once"
+            f"{file}, line 1: {problem}: expected the column email, and any of {', '.join(_FIELDS[1:])}, "
+            "profile.<field>, consent.<purpose> and declined.<purpose>, each once, separated by commas; "
+            "a purpose has up to 63 of a-z, 0-9 and _"
         )
+
+
+def _header_problem(header: list[str]) -> str:
+    """Return the problem of a header; it is not quoted without the column email, because it may be a person's row."""
+    if not header:
+        return "the header is missing"
+    if "email" not in header:
+        split = {separator: ",".join(header).split(separator) for separator in _WRONG_SEPARATORS}
+        used = [name for separator, name in _WRONG_SEPARATORS.items() if "email" in map(str.strip, split[separator])]
+        return f"the columns are separated by {used[0]}" if used else "the header has no column email"
+    for name in header:
+        if header.count(name) > 1:
+            return f"the column {shortened(repr(name))} occurs {header.count(name)} times"
+        if name not in _FIELDS and not _COLUMN_WITH_PREFIX.fullmatch(name):
+            return f"the column {shortened(repr(name))} is unknown"
+    return ""
 
 
 def _row_of_values(header: list[str], values: list[str]) -> ImportRow:
     if len(values) != len(header):
-        raise InvalidInput(f"the row has {len(values)} fields: expected {len(header)}")
+        raise InvalidInput(f"the row has {counted(len(values), 'field')}: expected {len(header)}")
     if any("\udc80" <= char <= "\udcff" for value in values for char in value):
         raise InvalidInput("the row is not UTF-8")
     cells = {name: value.strip() for name, value in zip(header, values, strict=True) if value.strip()}

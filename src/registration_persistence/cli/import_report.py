@@ -1,18 +1,20 @@
 """The results of an import: counts for the summary, and a file with the rows that were not stored."""
 
 import csv
+import fcntl
+import itertools
+import os
+import stat
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TextIO
 
 from registration_persistence.cli.console import counted
 from registration_persistence.errors import UnreadableFile
-
-AddRow: TypeAlias = Callable[[int, str], None]
-"""Adds the line and the reason of a row that was not stored."""
 
 _MAX_REASONS_SHOWN = 12
 
@@ -25,55 +27,154 @@ class Counts:
         inserted: Rows that were stored.
         duplicates: Rows whose mailbox or idempotency key exists already.
         rejected: Rows that cannot be stored, by reason.
+        last_line: The line of the last row that has a result; 0 before the first batch.
     """
 
     inserted: int = 0
     duplicates: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    last_line: int = 0
 
 
-def print_summary(counts: Counts, seconds: float, report: Path, *, dry_run: bool) -> None:
-    """Print the number of rows by result, and the most frequent reasons for rejection."""
+class Report:
+    """The file with the line and the reason of each row that was not stored; it has a header as soon as it has a row.
+
+    Args:
+        file: The name of the file.
+        handle: The open and empty file.
+    """
+
+    def __init__(self, file: Path, handle: TextIO) -> None:
+        self.file = file
+        self.is_empty = True
+        self._writer = csv.writer(handle)
+
+    def add(self, line: int, reason: str) -> None:
+        """Write the line and the reason of a row.
+
+        Raises:
+            UnreadableFile: The file cannot be written.
+        """
+        with _clear_write_error(self.file):
+            if self.is_empty:
+                self._writer.writerow(["line", "reason"])
+                self.is_empty = False
+            self._writer.writerow([line, reason])
+
+
+@contextmanager
+def open_report(people: Path, source: int, chosen: Path | None) -> Iterator[Report]:
+    """Open the report; a report without rows is removed at the end of the block.
+
+    Args:
+        people: The file that is imported; a report is named after it unless one is chosen.
+        source: The descriptor of that file, which the report must not overwrite.
+        chosen: The name of the report, which is overwritten. By default it is `NAME.rejected.csv`, or
+            `NAME.rejected-2.csv` and so on, so that no earlier or simultaneous import loses its report.
+
+    Raises:
+        UnreadableFile: The file cannot be written, is the imported one, or another import is writing it.
+    """
+    if chosen is None:
+        file, handle = _create_unused(people.stem)
+    else:
+        file, handle = chosen, _overwrite(chosen, source)
+    report = Report(file, handle)
+    try:
+        yield report
+    finally:
+        is_file = _is_regular(handle)
+        with _clear_write_error(file):
+            handle.close()
+        if report.is_empty and is_file:
+            with suppress(OSError):
+                file.unlink()
+
+
+@contextmanager
+def summary(people: Path, counts: Counts, report: Report, *, dry_run: bool) -> Iterator[None]:
+    """Print the number of rows by result when the block ends, and whether it ended before the end of the file."""
+    started = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        _print_stopped(people, counts, dry_run=dry_run)
+        _print_counts(counts, time.monotonic() - started, report, dry_run=dry_run)
+        raise
+    _print_counts(counts, time.monotonic() - started, report, dry_run=dry_run)
+
+
+def _print_stopped(people: Path, counts: Counts, *, dry_run: bool) -> None:
+    at = f"after line {counts.last_line}" if counts.last_line else "at the beginning"
+    if dry_run:
+        print(f"the dry run stopped {at} of {people}; nothing is stored")
+        return
+    print(f"the import stopped {at} of {people}; some rows after that may be stored, too")
+    print("to continue, import the same file again: the rows that are stored count as duplicates")
+
+
+def _print_counts(counts: Counts, seconds: float, report: Report, *, dry_run: bool) -> None:
     rejected = counts.rejected.total()
     total = counts.inserted + counts.duplicates + rejected
+    duplicates = "duplicate" if counts.duplicates == 1 else "duplicates"
     print(
         f"{counted(total, 'row')} in {seconds:.1f} s" + (", none of them kept: this was a dry run" if dry_run else "")
     )
     print(f"{counts.inserted:>10,}  imported")
-    print(f"{counts.duplicates:>10,}  duplicates: the mailbox is verified already, or the row was imported before")
+    print(f"{counts.duplicates:>10,}  {duplicates}: the mailbox is verified already, or the row was imported before")
     print(f"{rejected:>10,}  rejected")
     for reason, number in counts.rejected.most_common(_MAX_REASONS_SHOWN):
         print(f"{number:>14,}  {reason}")
-    if rejected or counts.duplicates:
-        print(f"line and reason of each row that was not stored are in {report}")
+    if not report.is_empty:
+        print(f"line and reason of each row that was not stored are in {report.file}")
 
 
-@contextmanager
-def open_report(file: Path) -> Iterator[AddRow]:
-    """Write a CSV file with the line and the reason of each row that was not stored.
+def _create_unused(stem: str) -> tuple[Path, TextIO]:
+    """Create the first file of the default names that does not exist."""
+    for number in itertools.count(1):
+        file = Path(f"{stem}.rejected.csv" if number == 1 else f"{stem}.rejected-{number}.csv")
+        with suppress(FileExistsError), _clear_write_error(file):
+            return file, file.open("x", encoding="utf-8", newline="")
+    raise AssertionError("the loop has no end")
 
-    Raises:
-        UnreadableFile: The file cannot be written.
-    """
-    with _clear_write_error(file):
-        handle = file.open("w", encoding="utf-8", newline="")
-    writer = csv.writer(handle)
 
-    def add(line: int | str, reason: str) -> None:
+def _overwrite(file: Path, source: int) -> TextIO:
+    """Open *file* and remove its content, unless it is the imported one or in use by another import."""
+    with ExitStack() as stack:
         with _clear_write_error(file):
-            writer.writerow([line, reason])
+            handle = stack.enter_context(file.open("a", encoding="utf-8", newline=""))
+        _check_usable(file, handle, source)
+        with _clear_write_error(file):
+            if _is_regular(handle):
+                handle.truncate(0)
+        stack.pop_all()
+    return handle
 
+
+def _check_usable(file: Path, handle: TextIO, source: int) -> None:
+    """Check that the report is not the imported file, and reserve it until it is closed."""
+    if os.path.samestat(os.fstat(handle.fileno()), os.fstat(source)):
+        raise UnreadableFile(f"{file} is the file to import: name another one for the rejected rows")
     try:
-        add("line", "reason")
-        yield add
-    finally:
-        with _clear_write_error(file):
-            handle.close()
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        if _is_regular(handle):
+            raise UnreadableFile(
+                f"{file} is in use by another import: name another one for the rejected rows"
+            ) from error
+    except OSError:
+        return  # a file system without locks
+
+
+def _is_regular(handle: TextIO) -> bool:
+    return stat.S_ISREG(os.fstat(handle.fileno()).st_mode)
 
 
 @contextmanager
 def _clear_write_error(file: Path) -> Iterator[None]:
     try:
         yield
+    except FileExistsError:
+        raise
     except OSError as error:
         raise UnreadableFile(f"cannot write {file}: {error.strerror}") from error

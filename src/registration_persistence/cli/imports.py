@@ -1,22 +1,22 @@
 """`import`: store people who registered elsewhere, in batches, with a progress bar, a summary and a report."""
 
 import argparse
-import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import get_args
 
 from sqlalchemy.orm import Session
 
 from registration_persistence.cli.arguments import Subcommands, number
-from registration_persistence.cli.console import ExitCode, needs_extra
+from registration_persistence.cli.console import ExitCode
 from registration_persistence.cli.import_formats import FORMAT_OF_SUFFIX, ImportFormat, Line, read_lines
-from registration_persistence.cli.import_report import AddRow, Counts, open_report, print_summary
+from registration_persistence.cli.import_report import Counts, Report, open_report, summary
+from registration_persistence.cli.import_source import open_source, size
+from registration_persistence.cli.progress import percentage_bar
 from registration_persistence.database import session_scope
 from registration_persistence.errors import UnreadableFile
 from registration_persistence.repositories.bulk_import import bulk_import
@@ -37,31 +37,30 @@ def add_commands(commands: Subcommands) -> None:
         "--open-days",
         type=number(int, 1, 3650),
         default=30,
-        help="days until pending and verified rows expire (default: 30)",
+        metavar="DAYS",
+        help="days until pending and verified rows expire, 1 to 3650 (default: 30)",
     )
     parser.add_argument(
         "--rejected",
         type=Path,
-        help="the file for line and reason of each row that was not stored (default: NAME.rejected.csv here)",
+        metavar="FILE",
+        help="the file for line and reason of each row that was not stored, which is overwritten "
+        "(default: NAME.rejected.csv here, or NAME.rejected-2.csv and so on if it exists)",
     )
 
 
 def _import(options: argparse.Namespace) -> int:
     """Import a file. Every batch is committed in its own transaction; rows of an earlier import are duplicates."""
-    with needs_extra("cli"):
-        from registration_persistence.cli.progress import percentage_bar
-    file, rejected = options.file, options.rejected or Path(f"{options.file.stem}.rejected.csv")
-    file_format = options.format or _format_of(file)
-    started, counts = time.monotonic(), Counts()
+    file, counts = options.file, Counts()
     with ExitStack() as stack:
-        source = stack.enter_context(_open_source(file, rejected))
-        batches = _batches(stack.enter_context(closing(read_lines(file, source, file_format))))
+        source = stack.enter_context(open_source(file))
+        lines = read_lines(file, source, options.format or _format_of(file))
+        batches = _batches(stack.enter_context(closing(lines)))
         first = next(batches, [])  # a wrong header is an error before the report is overwritten
-        report = stack.enter_context(open_report(rejected))
-        # Called after the bar has ended, because the bar redirects standard output.
-        stack.callback(lambda: print_summary(counts, time.monotonic() - started, rejected, dry_run=options.dry_run))
-        total_bytes = os.fstat(source.fileno()).st_size if source.seekable() else None
-        show = stack.enter_context(percentage_bar("Importing", total_bytes))
+        report = stack.enter_context(open_report(file, source.fileno(), options.rejected))
+        # Printed after the bar has ended, because the bar redirects standard output.
+        stack.enter_context(summary(file, counts, report, dry_run=options.dry_run))
+        show = stack.enter_context(percentage_bar("Importing", size(source)))
         session = stack.enter_context(_rolled_back_session()) if options.dry_run else None
         importer = _Importer(counts, report, session, options.announce, timedelta(options.open_days))
         for batch in chain([first], batches):
@@ -76,19 +75,6 @@ def _format_of(file: Path) -> ImportFormat:
         return FORMAT_OF_SUFFIX[file.suffix.lower()]
     except KeyError:
         raise UnreadableFile(f"{file}: neither .csv nor .jsonl: name the format with --format") from None
-
-
-@contextmanager
-def _open_source(file: Path, rejected: Path) -> Iterator[BinaryIO]:
-    """Open *file*, and check that the report would not overwrite it."""
-    try:
-        source = file.open("rb")
-    except OSError as error:
-        raise UnreadableFile(f"cannot read {file}: {error.strerror}") from error
-    with source:
-        if rejected.exists() and os.path.samestat(rejected.stat(), os.fstat(source.fileno())):
-            raise UnreadableFile(f"{rejected} is the file to import: name another one for the rejected rows")
-        yield source
 
 
 def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
@@ -123,14 +109,14 @@ class _Importer:
 
     Args:
         counts: Updated with the results.
-        report: Called for each row that was not stored.
+        report: The file for the rows that were not stored.
         session: The session of a dry run; by default each batch has its own.
         announce: Whether each row puts a message into the outbox.
         ttl: The time until pending and verified rows expire.
     """
 
     counts: Counts
-    report: AddRow
+    report: Report
     session: Session | None
     announce: bool
     ttl: timedelta
@@ -139,7 +125,7 @@ class _Importer:
         """Store the readable lines of *batch*, and report the others together with the rows that were not stored."""
         rows = [(line.number, line.row) for line in batch if line.row is not None]
         skipped = {line.number: line.problem for line in batch if line.row is None}
-        self.counts.rejected.update(skipped.values())
+        unreadable = list(skipped.values())
         with ExitStack() as stack:
             done = bulk_import(
                 self.session or stack.enter_context(session_scope(autocommit=True)),
@@ -152,5 +138,7 @@ class _Importer:
         self.counts.inserted += done.inserted
         self.counts.duplicates += done.duplicates
         self.counts.rejected.update(done.reasons)
+        self.counts.rejected.update(unreadable)
+        self.counts.last_line = batch[-1].number if batch else 0
         for line_number in sorted(skipped):
-            self.report(line_number, skipped[line_number])
+            self.report.add(line_number, skipped[line_number])

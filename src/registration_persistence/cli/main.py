@@ -1,9 +1,9 @@
 """The program: parses the arguments, runs one command, and turns each error into a message and an exit code."""
 
 import argparse
-import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
@@ -11,15 +11,18 @@ from typing import NoReturn
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from registration_persistence.cli import imports, outbox, ping, privacy, retention, sandbox, schema
+from registration_persistence.cli import imports, outbox, ping, privacy, retention, sandbox, schema, streams
 from registration_persistence.cli.arguments import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse
+from registration_persistence.database import forget_db
 from registration_persistence.errors import (
     ConfigurationError,
     InvalidInput,
     RegistrationPersistenceError,
     UnreadableFile,
 )
+
+_WRONG_USE = (ConfigurationError, InvalidInput, UnreadableFile, WrongUse)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,24 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if it is done, 1 if it failed, 2 if the arguments, the environment or a file are wrong, and 128 plus the
         number of the signal that ended it.
     """
-    options = build_parser().parse_args(arguments)
+    streams.prepare()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _exit)
     try:
-        code = int(options.run(options))
-        sys.stdout.flush()  # raises BrokenPipeError here instead of at the interpreter's exit
-    except (ConfigurationError, InvalidInput, UnreadableFile, WrongUse) as error:
-        return _print_error(error, ExitCode.WRONG_USE)
-    except RegistrationPersistenceError as error:
-        return _print_error(error, ExitCode.FAILED)
-    except SQLAlchemyError as error:
-        return _print_error(getattr(error, "orig", None) or error, ExitCode.FAILED)
+        code = _run(arguments)
+        sys.stdout.flush()  # raises here instead of at the interpreter's exit
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        code = 128 + signal.SIGINT
     except BrokenPipeError:
-        # The interpreter flushes standard output again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        code = 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 a traceback helps nobody who uses the command
+        code = _report(error)
+    streams.discard_unwritten_output()
     return code
 
 
@@ -66,9 +65,36 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_error(error: Exception, code: ExitCode) -> int:
-    print("registration-persistence:", str(error).strip(), file=sys.stderr)
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run the command and close its connections; return the exit code, also that of `sys.exit`."""
+    try:
+        options = build_parser().parse_args(arguments)
+        return int(options.run(options))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.FAILED
+    finally:
+        forget_db()
+
+
+def _report(error: Exception) -> int:
+    """Print one line about *error*, and return the exit code."""
+    message, code = str(error).strip(), ExitCode.FAILED
+    if isinstance(error, _WRONG_USE):
+        code = ExitCode.WRONG_USE
+    elif isinstance(error, SQLAlchemyError):
+        # The first line, because the others quote values of the row.
+        message = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    elif not isinstance(error, RegistrationPersistenceError):
+        message = _unexpected(error)
+    print("registration-persistence:", message, file=sys.stderr)
     return int(code)
+
+
+def _unexpected(error: Exception) -> str:
+    """Return one line that is enough for a bug report."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    described = " ".join(str(error).split()) or "no message"
+    return f"unexpected {type(error).__name__} at {frame.filename}:{frame.lineno}: {described}"
 
 
 def _exit(number: int, _: FrameType | None) -> NoReturn:

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from types import FrameType
 from uuid import UUID
 
-from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds
+from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds, uuid
 from registration_persistence.cli.console import ExitCode, WrongUse
 from registration_persistence.database import get_db, session_scope
 from registration_persistence.domain.records import OutboxMessage
@@ -39,14 +39,13 @@ def _add_run(commands: Subcommands) -> None:
         "--deliver", required=True, metavar="MODULE:FUNCTION", help="the function to call with each message"
     )
     parser.add_argument("--once", action="store_true", help="end when no message is due")
-    parser.add_argument("--batch", type=_up_to_1000, default=10, help="messages to claim at once (default: 10)")
-    parser.add_argument(
-        "--lease", type=seconds, default=60, help="seconds until other workers may claim the batch (default: 60)"
-    )
-    parser.add_argument(
-        "--max-attempts", type=_up_to_1000, default=10, help="attempts until a message is a dead letter (default: 10)"
-    )
-    parser.add_argument("--poll", type=seconds, default=1, help="seconds to wait if no message is due (default: 1)")
+    for option, kind, default, metavar, purpose in (
+        ("--batch", _up_to_1000, 10, "MESSAGES", "messages to claim at once, 1 to 1000"),
+        ("--lease", seconds, 60, "SECONDS", "seconds until other workers may claim the batch, 0.1 to 86400"),
+        ("--max-attempts", _up_to_1000, 10, "ATTEMPTS", "attempts until a message is a dead letter, 1 to 1000"),
+        ("--poll", seconds, 1, "SECONDS", "seconds to wait if no message is due, 0.1 to 86400"),
+    ):
+        parser.add_argument(option, type=kind, default=default, metavar=metavar, help=f"{purpose} (default: {default})")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -105,7 +104,9 @@ def _stop_on_signals() -> Event:
 
 def _add_dead(commands: Subcommands) -> None:
     parser = commands.add("dead", _dead, "print the dead letters")
-    parser.add_argument("--limit", type=_up_to_1000, default=100, help="1 to 1000 messages (default: 100)")
+    parser.add_argument(
+        "--limit", type=_up_to_1000, default=100, metavar="MESSAGES", help="1 to 1000 messages (default: 100)"
+    )
 
 
 def _dead(options: argparse.Namespace) -> int:
@@ -122,7 +123,7 @@ def _dead(options: argparse.Namespace) -> int:
 
 def _add_revive(commands: Subcommands) -> None:
     parser = commands.add("revive", _revive, "make dead letters due again")
-    parser.add_argument("ids", nargs="*", type=UUID, metavar="EVENT_ID", help="event ids of messages")
+    parser.add_argument("ids", nargs="*", type=uuid, metavar="EVENT_ID", help="event ids of messages")
     parser.add_argument("--all", action="store_true", help="all dead letters")
 
 

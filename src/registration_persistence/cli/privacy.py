@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from uuid import UUID
 
-from registration_persistence.cli.arguments import Subcommands, check_chosen
-from registration_persistence.cli.console import ExitCode, WrongUse, prompt
+from registration_persistence.cli.arguments import Subcommands, check_chosen, uuid
+from registration_persistence.cli.console import ExitCode, WrongUse, prompt, shortened
 from registration_persistence.database import session_scope
 from registration_persistence.domain.validation import checked_actor
-from registration_persistence.errors import RegistrationNotFound
+from registration_persistence.errors import InvalidInput, RegistrationNotFound
 from registration_persistence.repositories.privacy import PrivacyRepository
 
 
@@ -20,13 +20,15 @@ def add_commands(commands: Subcommands) -> None:
     _add_choice(erase)
     erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     erase.add_argument(
-        "--actor", default="system", help="for the event log: user, system or admin:<id> (default: system)"
+        "--actor",
+        default="system",
+        help="for the event log: user, system or admin:<id>; an id has up to 64 of a-zA-Z0-9_.- (default: system)",
     )
     _add_choice(commands.add("export", _export, "print all data about a person, as JSON"))
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="*", type=UUID, metavar="ID", help="ids of registrations")
+    parser.add_argument("ids", nargs="*", type=uuid, metavar="ID", help="ids of registrations")
     parser.add_argument(
         "--email",
         action="store_true",
@@ -48,7 +50,7 @@ def _chosen_ids(options: argparse.Namespace) -> list[UUID]:
 
 
 def _erase(options: argparse.Namespace) -> int:
-    checked_actor(options.actor)
+    _check_actor(options.actor)
     ids = _chosen_ids(options)
     if not ids:
         print("no registration has this mailbox")
@@ -58,6 +60,16 @@ def _erase(options: argparse.Namespace) -> int:
         return ExitCode.FAILED
     erased = [_erase_one(registration_id, options.actor) for registration_id in ids]
     return ExitCode.DONE if all(erased) else ExitCode.FAILED
+
+
+def _check_actor(actor: str) -> None:
+    try:
+        checked_actor(actor)
+    except InvalidInput:
+        raise WrongUse(
+            f"--actor is {shortened(repr(actor))}: expected user, system or admin:<id>, "
+            "with up to 64 of a-zA-Z0-9_.- as the id"
+        ) from None
 
 
 def _is_confirmed(ids: Sequence[UUID]) -> bool:

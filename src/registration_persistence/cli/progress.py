@@ -1,43 +1,54 @@
-"""Progress bars on a terminal. Needs the extra `cli`."""
+"""Progress bars on a terminal. They need the extra `cli`; without it, nothing is shown."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+Show = Callable[[int], None]
+"""Sets the number that is done."""
 
 
-@contextmanager
-def counting_bar(title: str) -> Iterator[Callable[[int], None]]:
-    """Show how much is done if the total is unknown.
+def counting_bar(title: str) -> AbstractContextManager[Show]:
+    """Return a bar that shows how much is done if the total is unknown, and hands over its `Show`.
 
-    Yields:
-        The function that sets the number that is done.
+    Args:
+        title: The text in front of the bar.
     """
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
-    with _bar(*columns, total=None) as update:
-        yield update
+    try:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    except ImportError:
+        return nullcontext(_show_nothing)
+    return _bar(TextColumn(title), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn(), total=None)
 
 
-@contextmanager
-def percentage_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show the percentage that is done.
+def percentage_bar(title: str, total: int | None) -> AbstractContextManager[Show]:
+    """Return a bar that shows the percentage that is done, and hands over its `Show`.
 
     Args:
         title: The text in front of the bar.
         total: The number that is 100 %, or `None` if it is unknown.
-
-    Yields:
-        The function that sets the number that is done.
     """
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    with _bar(*columns, total=total) as update:
-        yield update
+    try:
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    except ImportError:
+        return nullcontext(_show_nothing)
+    percentage = TextColumn("{task.percentage:>3.0f} %")
+    return _bar(TextColumn(title), BarColumn(), percentage, TimeRemainingColumn(), total=total)
 
 
 @contextmanager
-def _bar(*columns: ProgressColumn, total: int | None) -> Iterator[Callable[[int], None]]:
+def _bar(*columns: "ProgressColumn", total: int | None) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+def _show_nothing(_done: int) -> None:
+    """Show nothing, because rich is not installed."""

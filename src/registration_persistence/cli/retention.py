@@ -4,12 +4,12 @@ import argparse
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 
 from sqlalchemy.orm import Session
 
 from registration_persistence.cli.arguments import Subcommands, month, number
-from registration_persistence.cli.console import ExitCode, WrongUse, counted, needs_extra
+from registration_persistence.cli.console import ExitCode, WrongUse, counted
+from registration_persistence.cli.progress import counting_bar
 from registration_persistence.database import session_scope
 from registration_persistence.repositories.retention import Retention
 
@@ -32,7 +32,7 @@ def add_commands(commands: Subcommands) -> None:
 
 def _add_expire(commands: Subcommands) -> None:
     parser = commands.add("expire", _expire, "expire registrations that are past their time")
-    parser.add_argument("--batch", type=_batch, default=1000, help="registrations per statement (default: 1000)")
+    _add_batch(parser, "registrations")
 
 
 def _expire(options: argparse.Namespace) -> int:
@@ -42,9 +42,17 @@ def _expire(options: argparse.Namespace) -> int:
 
 def _add_purge(commands: Subcommands) -> None:
     parser = commands.add("purge", _purge, "delete expired and cancelled registrations, and old tokens")
-    parser.add_argument("--closed-days", type=_days, default=30, help="days since a registration ended (default: 30)")
-    parser.add_argument("--token-days", type=_days, default=30, help="days since a token expired (default: 30)")
-    parser.add_argument("--batch", type=_batch, default=1000, help="rows per statement (default: 1000)")
+    for option, event in (("--closed-days", "a registration ended"), ("--token-days", "a token expired")):
+        parser.add_argument(
+            option, type=_days, default=30, metavar="DAYS", help=f"days since {event}, 0 to 36500 (default: 30)"
+        )
+    _add_batch(parser, "rows")
+
+
+def _add_batch(parser: argparse.ArgumentParser, noun: str) -> None:
+    parser.add_argument(
+        "--batch", type=_batch, default=1000, metavar="ROWS", help=f"{noun} per statement, 1 to 10000 (default: 1000)"
+    )
 
 
 def _purge(options: argparse.Namespace) -> int:
@@ -57,8 +65,6 @@ def _purge(options: argparse.Namespace) -> int:
 
 def _sweep(doing: str, done: str, noun: str, limit: int, sweep_batch: Callable[[Retention], int]) -> None:
     """Call *sweep_batch* until it finds fewer rows than *limit*, with a progress bar, and print the total."""
-    with needs_extra("cli"):
-        from registration_persistence.cli.progress import counting_bar
     started, total = time.monotonic(), 0
     try:
         with counting_bar(f"{doing} {noun}s") as show:
@@ -80,14 +86,16 @@ def _add_partitions(commands: Subcommands) -> None:
         "partitions", _partitions, "create the partitions of the event log, with a login that owns it"
     )
     parser.add_argument(
-        "--months", type=number(int, 0, 120), default=12, help="the number of months ahead (default: 12)"
+        "--months",
+        type=number(int, 0, 120),
+        default=12,
+        metavar="MONTHS",
+        help="the number of months ahead, 0 to 120 (default: 12)",
     )
     parser.add_argument("--drop-before", type=month, metavar="YYYY-MM", help="drop the partitions of earlier months")
 
 
 def _partitions(options: argparse.Namespace) -> int:
-    with needs_extra("cli"):
-        import_module("rich")  # unused here, but a scheduler that runs this also runs `expire` and `purge`
     from registration_persistence.schema import drop_event_partitions, ensure_event_partitions
 
     before: datetime | None = options.drop_before

@@ -17,7 +17,9 @@ def _add_demo(commands: Subcommands) -> None:
     parser = commands.add("demo", _demo, "register the people of a CSV file in a PostgreSQL on this machine")
     parser.add_argument("signups", type=Path, help="a CSV file with the header of examples/signups.csv")
     parser.add_argument("--keep", action="store_true", help="leave the database running until Enter is pressed")
-    parser.add_argument("--rejected", type=Path, help="the file for rejected rows (default: NAME.rejected.csv here)")
+    parser.add_argument(
+        "--rejected", type=Path, metavar="FILE", help="the file for rejected rows (default: NAME.rejected.csv here)"
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -47,7 +49,12 @@ def _add_chaos(commands: Subcommands) -> None:
         metavar="NAME,NAME",
         help="the faults, in this order (default: all; an unknown name lists them)",
     )
-    parser.add_argument("--seed", type=number(int, 0, 2**32), help="seed of the random numbers (default: random)")
+    parser.add_argument(
+        "--seed",
+        type=number(int, 0, 2**32),
+        metavar="NUMBER",
+        help="seed of the random numbers, 0 to 4294967296 (default: random)",
+    )
     parser.add_argument("--timeline", type=Path, metavar="FILE.svg", help="draw the requests over time")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
