@@ -32,7 +32,7 @@ def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Itera
     path = construct.node.path
     if isinstance(construct, rds.CfnDBCluster):
         yield f"{_NAG}RDS6", "Logins come from Secrets Manager and rotate; no role is granted rds_iam."
-        if config.name != "prod":
+        if config.aurora is not None and not config.aurora.deletion_protection:
             yield f"{_NAG}RDS10", "The environment file turns it off, which is allowed outside production only."
     elif isinstance(construct, lambda_.CfnFunction):
         yield f"{_NAG}L1", "Python 3.13 is the newest version that the package is tested on."
