@@ -32,7 +32,10 @@ _PERIOD = Duration.minutes(5)
 # As long as a migration can run.
 _MIGRATION_PERIOD = Duration.minutes(15)
 _CLUSTER_EVENTS = ["failover", "failure", "maintenance", "notification"]
-_INSTANCE_EVENTS = ["availability", "failure", "low storage", "maintenance", "notification", "recovery"]
+_INSTANCE_EVENTS = [
+    *("availability", "configuration change", "failure", "low storage"),
+    *("maintenance", "notification", "recovery"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ class Alarms(Construct):
             f"Events-{source_type}",
             sns_topic_arn=self.topic.topic_arn,
             source_type=source_type,
+            enabled=True,
             source_ids=source_ids,
             event_categories=categories,
         )
