@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo chaos test coverage lint types layers check lock dist benchmark diagrams clean \
-  infra-test infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
+  infra-test infra-scan infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
@@ -17,6 +17,8 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_SRC PIP_DRY_RUN 
 ENVIRONMENT ?= dev
 INFRA_VENV := infra/.venv
 INFRA_BIN := $(INFRA_VENV)/bin
+# checkov needs other versions of the packages of infra/.
+CHECKOV_VENV := infra/.venv-checkov
 # The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
@@ -103,6 +105,15 @@ infra-test: infra-build infra/node_modules/.installed ## Type-check and test inf
 	@$(INFRA) mypy
 	@$(INFRA) python -m pytest $(ARGS)
 
+$(CHECKOV_VENV)/.installed: infra/requirements-checkov.txt
+	$(call make-venv,$(CHECKOV_VENV))
+	@echo "Installing $< into $(CHECKOV_VENV)" >&2
+	@$(CHECKOV_VENV)/bin/python -m $(PIP) install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+infra-scan: infra/node_modules/.installed $(CHECKOV_VENV)/.installed ## Check the templates with cfn-guard and checkov
+	@$(INFRA) python -m pytest -q tests/scan/test_cfn_guard.py tests/scan/checkov_scan.py
+
 infra-build: $(INFRA_VENV)/.installed ## Build the Lambda layer with the package and its dependencies
 	@infra/build-layer
 
@@ -134,5 +145,5 @@ lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environments and all build results
-	@rm -rf $(VENV) $(INFRA_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from aws_cdk import App, Tags
-from registration_infra import EnvironmentConfig, InfraConfigError, load
+from registration_infra import EnvironmentConfig, InfraConfigError, load, production_gaps
 from registration_infra.nag import acknowledge_findings, add_checks
 from registration_infra.stacks.database import DatabaseStack
 from registration_service.stack import RegistrationServiceStack
@@ -52,7 +52,10 @@ def main() -> int:
         print("the context has no environment: expected --context environment=NAME", file=sys.stderr)
         return 2
     try:
-        config = load(_INFRA / "environments" / f"{name}.toml")
+        file = _INFRA / "environments" / f"{name}.toml"
+        config = load(file)
+        for gap in production_gaps(config):
+            print(f"warning: {file}: {gap}", file=sys.stderr)
         build_app(config, require_layer=context.try_get_context("layer") != "placeholder").synth()
     except InfraConfigError as error:
         print(error, file=sys.stderr)

@@ -17,6 +17,7 @@ from registration_infra.config import (
     NetworkConfig,
     load,
     parse,
+    production_gaps,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "NetworkConfig",
     "load",
     "parse",
+    "production_gaps",
 ]

@@ -32,7 +32,7 @@ def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Itera
     path = construct.node.path
     if isinstance(construct, rds.CfnDBCluster):
         yield f"{_NAG}RDS6", "Logins come from Secrets Manager and rotate; no role is granted rds_iam."
-        if config.name != "prod":
+        if config.aurora is not None and not config.aurora.deletion_protection:
             yield f"{_NAG}RDS10", "The environment file turns it off, which is allowed outside production only."
     elif isinstance(construct, lambda_.CfnFunction):
         yield f"{_NAG}L1", "Python 3.13 is the newest version that the package is tested on."
@@ -45,4 +45,7 @@ def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Itera
         policy = "arn:<AWS::Partition>:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"
         yield f"{_NAG}IAM4[Policy::{policy}]", "AWS Backup documents this policy for backups and maintains it."
     elif isinstance(construct, secretsmanager.CfnSecret) and "/MonitoringSecret/" in path:
-        yield f"{_NAG}SMG4", "The monitoring agent reads the secret once, at start-up; a rotation would lock it out."
+        yield (
+            f"{_NAG}SMG4",
+            "The monitoring agent reads the secret once, at start-up; infra/README.md describes how to change it.",
+        )

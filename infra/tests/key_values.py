@@ -9,15 +9,15 @@ from environment_files import CLUSTER, DATADOG, EXISTING, EXISTING_VPC, KEY, PAU
 FLAG_WORDS = "true or false"
 ACCOUNT_WORDS = "the 12 digits of an AWS account, in quotes"
 GROUP_WORDS = "a security group's id, sg-…"
-ARN_WORDS = "arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, in partition aws, aws-cn or aws-us-gov"
+ARN_WORDS = "arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME, with the partition of the region"
 PAUSE_WORDS = "a whole number of seconds, 300 to 86400"
-REGION_WORDS = "an AWS region outside China, such as eu-central-1"
+REGION_WORDS = "an AWS region whose host names end in amazonaws.com, such as eu-central-1"
 ZONES_WORDS = "a list of 2 to 4 different zones, such as eu-central-1a"
 SUBNETS_WORDS = "a list of different subnets' ids, subnet-…, one for each zone"
-NAME_WORDS = "a letter, then up to 62 letters, digits or underscores"
+NAME_WORDS = "a letter, then up to 62 letters, digits or underscores, and no reserved word such as db, postgres or user"
 VPC_WORDS = "a VPC's id, vpc-…"
-KEY_WORDS = "arn:PARTITION:kms:REGION:ACCOUNT:key/ID"
-VAULT_WORDS = "arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME"
+KEY_WORDS = "arn:PARTITION:kms:REGION:ACCOUNT:key/ID, with the partition of the region"
+VAULT_WORDS = "arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME, with the partition of the region"
 LOG_RETENTIONS = (
     "1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653"
 )
@@ -49,7 +49,18 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     "region": (
         REGION_WORDS,
         ['"eu-central-1"'],
-        ['"mars"', '" eu-central-1"', '"eu-central"', '"EU-CENTRAL-1"', '"eu-central-1a"', "1"],
+        [
+            '"mars"',
+            '" eu-central-1"',
+            '"eu-central"',
+            '"EU-CENTRAL-1"',
+            '"eu-central-1a"',
+            '"cn-northwest-1"',
+            '"eusc-de-east-1"',
+            '"us-iso-east-1"',
+            '"us-isob-east-1"',
+            "1",
+        ],
     ),
     "log_retention_days": (
         f"a number of days that CloudWatch Logs takes: {LOG_RETENTIONS}",
@@ -110,11 +121,34 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "aurora.database_name": (
         NAME_WORDS,
-        ['"r"', '"R_1"', f'"{"n" * 63}"'],
-        ['""', '"1st"', '"_a"', '"a-b"', f'"{"n" * 64}"', '"é"', '"a\\n"', "7"],
+        ['"r"', '"R_1"', f'"{"n" * 63}"', '"db1"', '"postgres_2"', '"users"'],
+        [
+            '""',
+            '"1st"',
+            '"_a"',
+            '"a-b"',
+            f'"{"n" * 64}"',
+            '"é"',
+            '"a\\n"',
+            "7",
+            '"db"',
+            '"postgres"',
+            '"template0"',
+            '"template1"',
+            '"rdsadmin"',
+            '"Postgres"',
+            '"DB"',
+            '"user"',
+        ],
     ),
     "aurora.deletion_protection": (FLAG_WORDS, ["true", "false"], ["1", '"yes"']),
     "aurora.force_ssl": (FLAG_WORDS, ["true", "false"], ["0", '"true"']),
+    "aurora.sslmode": (
+        '"verify-full" or "require"',
+        ['"verify-full"', '"require"'],
+        ['"prefer"', '"verify-ca"', '"disable"', "true"],
+    ),
+    "aurora.extended_support": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
     "aurora.engine_version": (
         "MAJOR.MINOR of Aurora PostgreSQL 15 to 18, such as 16.13",
         ['"15.0"', '"16.13"', '"18.99"'],
@@ -158,21 +192,41 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     "aurora.performance_insights": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
     "existing.host": (
         "one host name or IP address",
-        ['"d"', '"2001:db8::1"', '"db_1.example-2.org"'],
-        ['""', '"a b"', '"a,b"', '"/tmp"', '"a\\n"', '"é"', "5"],
+        ['"d"', '"2001:db8::1"', '"10.0.0.1"', '"db_1.example-2.org"', '"db.example.org."'],
+        ['""', '"a b"', '"a,b"', '"/tmp"', '"a\\n"', '"é"', '"db:5432"', '"a..b"', '"-a"', f'"{"a" * 64}"', "5"],
     ),
+    "existing.sslmode": ('"verify-full" or "require"', ['"require"'], ['"prefer"', '"verify-ca"', "true"]),
     "existing.port": ("a whole number, 1 to 65535", ["1", "65535"], ["0", "65536", '"5432"', "true", "5432.0"]),
     "existing.name": (
-        "the name of the database, 1 to 63 bytes",
-        ['"x"', '"my-db 2"', f'"{"é" * 31}x"', f'"{"n" * 63}"'],
-        ['""', f'"{"é" * 32}"', f'"{"n" * 64}"', '"a\\u0000"', "5"],
+        "the name of the database, 1 to 63 bytes, and not rdsadmin, template0, template1",
+        ['"x"', '"my-db 2"', '"postgres"', f'"{"é" * 31}x"', f'"{"n" * 63}"'],
+        ['""', f'"{"é" * 32}"', f'"{"n" * 64}"', '"a\\u0000"', '"template1"', '"rdsadmin"', "5"],
     ),
     "existing.secret_arn": (
         ARN_WORDS,
-        [f'"{SECRET}"', '"arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:prod/db"'],
+        [
+            f'"{SECRET}"',
+            f'"{SECRET.removesuffix("-AbCdEf")}"',
+            '"arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:prod/db"',
+            # The names that RDS gives to the passwords that it manages.
+            '"arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-0b9e4c1a-AbCdEf"',
+            '"arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-0b9e4c1a-2c34-4bd8-9c1e-7a7a5b1e2f00"',
+            '"arn:aws:secretsmanager:mx-central-1:123456789012:secret:/a_+=.@-!"',
+            f'"arn:aws:secretsmanager:ap-southeast-7:123456789012:secret:{"n" * 512}-AbCdEf"',
+            '"arn:aws-cn:secretsmanager:cn-northwest-1:123456789012:secret:a"',
+            '"arn:aws-eusc:secretsmanager:eusc-de-east-1:123456789012:secret:a"',
+            '"arn:aws-iso:secretsmanager:us-iso-east-1:123456789012:secret:a"',
+            '"arn:aws-iso-b:secretsmanager:us-isob-east-1:123456789012:secret:a"',
+            '"arn:aws-iso-e:secretsmanager:eu-isoe-west-1:123456789012:secret:a"',
+            '"arn:aws-iso-f:secretsmanager:us-isof-south-1:123456789012:secret:a"',
+        ],
         [
             '"registration"',
             f'"{SECRET.replace(":aws:", ":aws-iso:")}"',
+            f'"{SECRET.replace("eu-central-1", "us-gov-west-1")}"',
+            f'"{SECRET.replace(":aws:", ":amazon:")}"',
+            f'"{SECRET}:username::"',
+            f'"{SECRET}#1"',
             f'"{SECRET.replace("123456789012", "12345678901")}"',
             f'"{SECRET.replace("123456789012", "12345678901٢")}"',
             f'"{SECRET} "',
@@ -182,8 +236,13 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "existing.secret_key_arn": (
         KEY_WORDS,
-        [f'"{KEY}"', '"arn:aws-cn:kms:cn-north-1:123456789012:key/mrk-1"'],
         [
+            f'"{KEY}"',
+            '"arn:aws-cn:kms:cn-north-1:123456789012:key/mrk-1"',
+            '"arn:aws-iso:kms:us-iso-west-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef"',
+        ],
+        [
+            f'"{KEY.replace(":aws:", ":aws-cn:")}"',
             f'"{KEY.replace(":kms:", ":s3:")}"',
             f'"{KEY.replace("key/", "alias/")}"',
             f'"{KEY}/1"',
@@ -210,7 +269,14 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "backup.copy_to_vault_arn": (
         VAULT_WORDS,
-        [f'"{VAULT}"', f'"{VAULT[:-7]}{"v" * 50}"', f'"{VAULT[:-7]}vv"'],
+        [
+            f'"{VAULT}"',
+            f'"{VAULT[:-7]}{"v" * 50}"',
+            f'"{VAULT[:-7]}vv"',
+            '"arn:aws:backup:eu-central-1:123456789012:backup-vault:registration-staging"',
+            '"arn:aws:backup:eu-central-1:999999999999:backup-vault:registration-dev"',
+            '"arn:aws:backup:ap-southeast-5:123456789012:backup-vault:registration-dev"',
+        ],
         [
             f'" {VAULT}"',
             f'"{VAULT[:-7]}v"',
@@ -229,7 +295,14 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "datadog.site": (
         "a Datadog site, such as datadoghq.eu",
-        ['"datadoghq.com"', '"us3.datadoghq.com"', '"ddog-gov.com"'],
+        [
+            '"datadoghq.com"',
+            '"us3.datadoghq.com"',
+            '"us5.datadoghq.com"',
+            '"ap1.datadoghq.com"',
+            '"ap2.datadoghq.com"',
+            '"ddog-gov.com"',
+        ],
         ['"https://datadoghq.eu"', '"datadoghq.eu/"', '"datadog.eu"', '"eu"', "5"],
     ),
     "datadog.api_key_secret_arn": (ARN_WORDS, [f'"{SECRET}"'], ['"0123456789abcdef"', f'"{KEY}"', "5"]),

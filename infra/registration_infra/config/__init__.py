@@ -10,6 +10,7 @@ from registration_infra.config.errors import InfraConfigError
 from registration_infra.config.existing import ExistingDatabase
 from registration_infra.config.loading import load, parse
 from registration_infra.config.network import MAX_ZONES, NetworkConfig
+from registration_infra.config.production_gaps import production_gaps
 
 __all__ = [
     "BACKUP_TAG",
@@ -26,4 +27,5 @@ __all__ = [
     "NetworkConfig",
     "load",
     "parse",
+    "production_gaps",
 ]

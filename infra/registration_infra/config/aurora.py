@@ -2,13 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from registration_infra.budget import max_connections
 from registration_infra.config.key_types import Days, Seconds
+from registration_infra.config.reserved_names import is_reserved_for_new_database
 from registration_infra.config.table import Expected, Table
 
 _MAX_CAPACITY_ACU = 256
+
+
+def _not_reserved(name: str) -> str:
+    if is_reserved_for_new_database(name):
+        raise ValueError("RDS cannot create a database with this name")
+    return name
+
 
 _Capacity = Annotated[
     float,
@@ -18,7 +26,10 @@ _Capacity = Annotated[
 _DatabaseName = Annotated[
     str,
     Field(pattern="^[A-Za-z][A-Za-z0-9_]{0,62}$"),
-    Expected("a letter, then up to 62 letters, digits or underscores"),
+    AfterValidator(_not_reserved),
+    Expected(
+        "a letter, then up to 62 letters, digits or underscores, and no reserved word such as db, postgres or user"
+    ),
 ]
 _EngineVersion = Annotated[
     str,
@@ -41,7 +52,17 @@ class AuroraConfig(Table):
     database_name: _DatabaseName = Field(description="The database that the cluster is created with.")
     deletion_protection: bool = Field(description="Whether AWS refuses to delete the cluster. Must be true in prod.")
     force_ssl: bool = Field(description="Whether the server refuses connections without TLS. Must be true in prod.")
+    sslmode: Literal["verify-full", "require"] = Field(
+        default="verify-full",
+        description='Whether the functions verify the certificate of the server. "require" encrypts without verifying; '
+        "it is for regions whose root certificate the package does not contain.",
+    )
     engine_version: _EngineVersion = Field(default="16.13", description="The version of Aurora PostgreSQL.")
+    extended_support: bool = Field(
+        default=False,
+        description="Whether AWS keeps a major version after the end of its standard support, for a fee per ACU. "
+        "If false, AWS upgrades it then.",
+    )
     min_capacity: _Capacity = Field(
         default=0.5, ge=0, description="The smallest capacity of an instance. If it is 0, an idle cluster pauses."
     )

@@ -2,9 +2,15 @@
 
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from registration_infra.config.key_types import REGION_PATTERN, AccountId, Days
+from registration_infra.config.key_types import (
+    ARN_START,
+    REGION_PATTERN,
+    AccountId,
+    Days,
+    with_partition_of_region,
+)
 from registration_infra.config.table import Expected, Table
 
 BACKUP_TAG: Final = ("backup", "enabled")
@@ -12,8 +18,9 @@ BACKUP_TAG: Final = ("backup", "enabled")
 
 _VaultArn = Annotated[
     str,
-    Field(pattern=f"^arn:aws[a-z-]*:backup:{REGION_PATTERN}:[0-9]{{12}}:backup-vault:[A-Za-z0-9_-]{{2,50}}$"),
-    Expected("arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME"),
+    Field(pattern=f"{ARN_START}:backup:{REGION_PATTERN}:[0-9]{{12}}:backup-vault:[A-Za-z0-9_-]{{2,50}}$"),
+    AfterValidator(with_partition_of_region),
+    Expected("arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME, with the partition of the region"),
 ]
 
 
@@ -34,5 +41,6 @@ class BackupConfig(Table):
     )
     copy_to_vault_arn: _VaultArn | None = Field(
         default=None,
-        description="A vault in another region or account to which `backup.own_plan` copies each backup.",
+        description="A second vault, usually in another region or account, for copies of the backups of "
+        "`backup.own_plan`.",
     )

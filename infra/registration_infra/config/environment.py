@@ -14,9 +14,10 @@ from registration_infra.config.database_kind import database_problems, provision
 from registration_infra.config.datadog import DatadogConfig
 from registration_infra.config.errors import InfraConfigError
 from registration_infra.config.existing import ExistingDatabase
-from registration_infra.config.field_problems import Location, field_problems, invalid_keys
+from registration_infra.config.field_problems import Location, by_table, field_problems, invalid_keys, misspelled_keys
 from registration_infra.config.key_types import REGION_PATTERN, AccountId
 from registration_infra.config.network import NetworkConfig
+from registration_infra.config.partitions import has_hosts_in_amazonaws_com
 from registration_infra.config.rules import rule_problems
 from registration_infra.config.table import Expected, Table
 from registration_infra.config.valid_values import valid_values
@@ -31,9 +32,9 @@ _LOG_RETENTION_DAYS = (
 )
 
 
-def _outside_china(region: str) -> str:
-    if region.startswith("cn-"):
-        raise ValueError("service principals and host names of China are different")
+def _in_amazonaws_com(region: str) -> str:
+    if not has_hosts_in_amazonaws_com(region):
+        raise ValueError("its service principals and host names are different")
     return region
 
 
@@ -46,8 +47,8 @@ def _log_retention(days: int) -> int:
 _Region = Annotated[
     str,
     Field(pattern=f"^{REGION_PATTERN}$"),
-    AfterValidator(_outside_china),
-    Expected("an AWS region outside China, such as eu-central-1"),
+    AfterValidator(_in_amazonaws_com),
+    Expected("an AWS region whose host names end in amazonaws.com, such as eu-central-1"),
 ]
 _LogRetention = Annotated[
     int,
@@ -110,8 +111,9 @@ class EnvironmentConfig(Table):
             made = validate_fields(relevant)
         except ValidationError as error:
             invalid = invalid_keys(cls, error)
-        valid = {**valid_values(cls, relevant, invalid), "provision_aurora": provisions_aurora(given)}
-        problems = [*field_problems(cls, given, invalid), *database_problems(given), *rule_problems(valid)]
+        unknown = {*invalid, *misspelled_keys(cls, invalid).values()}
+        valid = {**valid_values(cls, relevant, unknown), "provision_aurora": provisions_aurora(given)}
+        problems = by_table([*field_problems(cls, given, invalid), *database_problems(given), *rule_problems(valid)])
         if made is None or problems:
             raise InfraConfigError(f"the environment {given.get('name')}", problems)
         return made

@@ -1,10 +1,12 @@
 """`ExistingDatabase`: the table [existing]."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from registration_infra.config.endpoints import is_host, is_rds_proxy, is_rds_server
 from registration_infra.config.key_types import KeyArn, SecretArn, SecurityGroupId
+from registration_infra.config.reserved_names import UNUSABLE_DATABASES
 from registration_infra.config.table import Expected, Table
 
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
@@ -13,25 +15,38 @@ _MAX_NAME_BYTES = 63
 
 def _database_name(value: str) -> str:
     # NUL ends a string of the protocol; a lone surrogate has no encoding, which `encode` reports.
-    if not value or "\0" in value or len(value.encode()) > _MAX_NAME_BYTES:
+    if not value or "\0" in value or len(value.encode()) > _MAX_NAME_BYTES or value in UNUSABLE_DATABASES:
         raise ValueError("no name of a database")
     return value
 
 
-_Host = Annotated[str, Field(pattern="^[A-Za-z0-9_.:-]+$"), Expected("one host name or IP address")]
+def _host(value: str) -> str:
+    if not is_host(value):
+        raise ValueError("no host name or IP address")
+    return value
+
+
+_Host = Annotated[str, AfterValidator(_host), Expected("one host name or IP address")]
 _Name = Annotated[
     str,
     AfterValidator(_database_name),
-    Expected(f"the name of the database, 1 to {_MAX_NAME_BYTES} bytes"),
+    Expected(
+        f"the name of the database, 1 to {_MAX_NAME_BYTES} bytes, and not {', '.join(sorted(UNUSABLE_DATABASES))}"
+    ),
 ]
 
 
 class ExistingDatabase(Table):
     """A database that is provisioned, backed up and protected elsewhere."""
 
-    host: _Host = Field(description="The endpoint of the cluster.")
+    host: _Host = Field(description="The endpoint of the cluster or of its RDS Proxy.")
     port: int = Field(ge=1, le=65_535, description="The TCP port.")
     name: _Name = Field(description="The name of the database.")
+    sslmode: Literal["verify-full", "require"] | None = Field(
+        default=None,
+        description='Whether the functions verify the certificate of the server. "require" encrypts without verifying. '
+        "If it is missing, endpoints of RDS are verified, and other hosts are not.",
+    )
     secret_arn: SecretArn = Field(description="The secret with `username` and `password`.")
     secret_key_arn: KeyArn | None = Field(
         default=None, description="The key that encrypts the secret, unless it is AWS's own."
@@ -39,3 +54,18 @@ class ExistingDatabase(Table):
     security_group_id: SecurityGroupId = Field(
         description="The security group of the cluster. The application is allowed to connect to it."
     )
+
+    @property
+    def effective_sslmode(self) -> Literal["verify-full", "require"]:
+        """`sslmode`, or the mode for the host if it is missing."""
+        return self.sslmode or sslmode_for(self.host)
+
+    @property
+    def is_proxy(self) -> bool:
+        """Whether the host is an endpoint of RDS Proxy."""
+        return is_rds_proxy(self.host)
+
+
+def sslmode_for(host: str) -> Literal["verify-full", "require"]:
+    """Return the default of `existing.sslmode`: endpoints of RDS are verified, other hosts are not."""
+    return "verify-full" if is_rds_server(host) else "require"

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from registration_infra.config.aurora_rules import aurora_problems
+from registration_infra.config.backup_rules import backup_problems
 from registration_infra.config.network_rules import network_problems
+from registration_infra.config.tls_rules import tls_problems
 from registration_infra.config.toml_text import toml_text
 from registration_infra.config.valid_values import Values
 
@@ -18,7 +20,8 @@ def rule_problems(environment: Values) -> Iterator[str]:
         yield from aurora_problems(environment)
     else:
         yield from _existing_database_problems(environment)
-    yield from _backup_problems(environment.get("backup", {}))
+    yield from tls_problems(environment)
+    yield from backup_problems(environment)
 
 
 def _existing_database_problems(environment: Values) -> Iterator[str]:
@@ -26,8 +29,3 @@ def _existing_database_problems(environment: Values) -> Iterator[str]:
         value = environment.get(table, {}).get(key)
         if value:
             yield f"{table}.{key} is {toml_text(value)}: expected only if provision_aurora is true"
-
-
-def _backup_problems(backup: Values) -> Iterator[str]:
-    if backup.get("copy_to_vault_arn") is not None and backup.get("own_plan") is False:
-        yield "backup.copy_to_vault_arn is set: expected only if backup.own_plan is true"

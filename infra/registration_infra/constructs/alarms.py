@@ -18,6 +18,8 @@ from constructs import Construct
 
 from registration_infra.config import AuroraConfig
 from registration_infra.constructs.context import DatabaseContext
+from registration_infra.constructs.key import key_use
+from registration_infra.constructs.principals import service_in_this_account
 
 # PostgreSQL rejects writes about 3 million transactions before 2^31 and warns 40 million before. Vacuum works against
 # it from 200 million on. Half of 2^31 leaves time to act: https://www.postgresql.org/docs/current/routine-vacuuming.html
@@ -30,7 +32,10 @@ _PERIOD = Duration.minutes(5)
 # As long as a migration can run.
 _MIGRATION_PERIOD = Duration.minutes(15)
 _CLUSTER_EVENTS = ["failover", "failure", "maintenance", "notification"]
-_INSTANCE_EVENTS = ["availability", "failure", "low storage", "maintenance", "notification", "recovery"]
+_INSTANCE_EVENTS = [
+    *("availability", "configuration change", "failure", "low storage"),
+    *("maintenance", "notification", "recovery"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +83,12 @@ class Alarms(Construct):
             self._add(alarm, f"The database {context.config.prefix} {alarm.description}")
         self._add_rds_events("db-cluster", [cluster.cluster_identifier], _CLUSTER_EVENTS)
         self._add_rds_events("db-instance", cluster.instance_identifiers, _INSTANCE_EVENTS)
-        self._add_failed_rotations(secrets)
+        self._add_failed_rotations(secrets, context)
 
     def _topic(self, context: DatabaseContext) -> sns.Topic:
         topic = sns.Topic(self, "Topic", topic_name=self._name, master_key=context.key, enforce_ssl=True)
         for service in ("cloudwatch.amazonaws.com", "events.rds.amazonaws.com"):
-            topic.grant_publish(iam.ServicePrincipal(service))
+            topic.grant_publish(service_in_this_account(service))
         if context.config.alarms.email:
             topic.add_subscription(subscriptions.EmailSubscription(context.config.alarms.email))
         return topic
@@ -112,11 +117,12 @@ class Alarms(Construct):
             f"Events-{source_type}",
             sns_topic_arn=self.topic.topic_arn,
             source_type=source_type,
+            enabled=True,
             source_ids=source_ids,
             event_categories=categories,
         )
 
-    def _add_failed_rotations(self, secrets: list[secretsmanager.ISecret]) -> None:
+    def _add_failed_rotations(self, secrets: list[secretsmanager.ISecret], context: DatabaseContext) -> None:
         rule = events.Rule(
             self,
             "FailedRotation",
@@ -130,7 +136,15 @@ class Alarms(Construct):
                 },
             ),
         )
-        rule.add_target(targets.SnsTopic(self.topic))
+        # With a role of this account, because the topic and the key cannot limit EventBridge itself to an account.
+        rule.add_target(targets.SnsTopic(self.topic, role=self._role_of_rule(context)))
+
+    def _role_of_rule(self, context: DatabaseContext) -> iam.IRole:
+        principal = service_in_this_account("events.amazonaws.com")
+        role = iam.Role(self, "FailedRotationRole", assumed_by=principal, description="Failed rotations to the topic")
+        role.add_to_policy(iam.PolicyStatement(actions=["sns:Publish"], resources=[self.topic.topic_arn]))
+        role.add_to_policy(key_use(context.key.key_arn, ["kms:Decrypt", "kms:GenerateDataKey"], service="sns"))
+        return role.without_policy_updates()
 
 
 def _alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster, migrate: lambda_.IFunction) -> Iterator[_Alarm]:

@@ -11,6 +11,10 @@ from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.network import closed_security_group
 
 _REMOVAL_POLICIES = {"snapshot": RemovalPolicy.SNAPSHOT, "destroy": RemovalPolicy.DESTROY}
+_LIFECYCLES = {
+    True: rds.EngineLifecycleSupport.OPEN_SOURCE_RDS_EXTENDED_SUPPORT,
+    False: rds.EngineLifecycleSupport.OPEN_SOURCE_RDS_EXTENDED_SUPPORT_DISABLED,
+}
 # UTC. The backup comes first, so that it has finished before the maintenance window.
 _BACKUP_WINDOW = "02:00-02:30"
 _MAINTENANCE_WINDOW = "sun:03:00-sun:04:00"
@@ -75,6 +79,7 @@ class Aurora(Construct):
             backup=rds.BackupProps(retention=retention, preferred_window=_BACKUP_WINDOW),
             preferred_maintenance_window=_MAINTENANCE_WINDOW,
             copy_tags_to_snapshot=True,
+            engine_lifecycle_support=_LIFECYCLES[aurora.extended_support],
             deletion_protection=aurora.deletion_protection,
             removal_policy=_REMOVAL_POLICIES[aurora.removal],
             delete_automated_backups=aurora.removal == "destroy",

@@ -17,7 +17,8 @@ from registration_infra.parameters import CONNECTION_PARAMETERS, PARAMETERS, env
 
 # The certificates of RDS Proxy are issued by Amazon Trust Services, which the bundle of the Lambda image contains.
 _LAMBDA_CA_BUNDLE = "/etc/pki/tls/certs/ca-bundle.crt"
-_RDS_DOMAINS = (".rds.amazonaws.com", ".rds.amazonaws.com.cn")
+# RDS Proxy rejects the startup options that the other pools send.
+_POOL_FOR_PROXY = {"APP_DATABASE_POOL": "proxy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,7 @@ class DatabaseAccess(Construct):
         }
         variables = environment_variables(self._config.name, {name: values[name] for name in CONNECTION_PARAMETERS})
         if aurora.proxy:
-            variables |= {"APP_DATABASE_POOL": "proxy", "APP_DATABASE_SSL_ROOT_CERT": _LAMBDA_CA_BUNDLE}
+            variables |= _POOL_FOR_PROXY | {"APP_DATABASE_SSL_ROOT_CERT": _LAMBDA_CA_BUNDLE}
         subnet_ids = Fn.split(",", values["subnet_ids"])
         return _Database(
             variables=variables,
@@ -158,11 +159,13 @@ def _existing(config: EnvironmentConfig, existing: ExistingDatabase) -> _Databas
         "port": str(existing.port),
         "name": existing.name,
         "secret_arn": existing.secret_arn,
-        # The package contains the certificates for these domains only.
-        "sslmode": "verify-full" if existing.host.endswith(_RDS_DOMAINS) else "require",
+        "sslmode": existing.effective_sslmode,
     }
+    variables = environment_variables(config.name, values)
+    if existing.is_proxy:
+        variables |= _POOL_FOR_PROXY
     return _Database(
-        variables=environment_variables(config.name, values),
+        variables=variables,
         secret_arn=existing.secret_arn,
         key_arn=existing.secret_key_arn,
         port=existing.port,

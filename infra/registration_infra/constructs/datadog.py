@@ -8,6 +8,7 @@ from datadog_cdk_constructs_v2 import DatadogLambda
 
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.network import HTTPS
+from registration_infra.constructs.secrets import is_complete_arn
 
 
 def instrument(scope: Construct, function: lambda_.Function, *, config: EnvironmentConfig, service: str) -> None:
@@ -28,9 +29,7 @@ def instrument(scope: Construct, function: lambda_.Function, *, config: Environm
         scope,
         "Datadog",
         site=config.datadog.site,
-        api_key_secret=secretsmanager.Secret.from_secret_complete_arn(
-            scope, "DatadogApiKey", config.datadog.api_key_secret_arn
-        ),
+        api_key_secret=_api_key(scope, config.datadog.api_key_secret_arn),
         python_layer_version=config.datadog.python_layer_version,
         extension_layer_version=config.datadog.extension_layer_version,
         env=config.name,
@@ -40,3 +39,9 @@ def instrument(scope: Construct, function: lambda_.Function, *, config: Environm
     datadog.add_lambda_functions([function])
     function.add_environment("DD_DBM_PROPAGATION_MODE", "service")
     function.connections.allow_to(ec2.Peer.any_ipv4(), HTTPS, "Datadog intake")
+
+
+def _api_key(scope: Construct, arn: str) -> secretsmanager.ISecret:
+    secret = secretsmanager.Secret
+    imported = secret.from_secret_complete_arn if is_complete_arn(arn) else secret.from_secret_partial_arn
+    return imported(scope, "DatadogApiKey", arn)

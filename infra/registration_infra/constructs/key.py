@@ -1,5 +1,7 @@
 """The key that encrypts all data at rest."""
 
+from collections.abc import Sequence
+
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -59,3 +61,18 @@ class DatabaseKey(Construct):
                 conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
             )
         )
+
+
+def key_use(key_arn: str, actions: Sequence[str], *, service: str) -> iam.PolicyStatement:
+    """Return a statement that allows *actions* with a key only in requests of *service* on behalf of the role.
+
+    Args:
+        key_arn: The ARN of the key.
+        actions: The actions, such as `kms:Decrypt`.
+        service: The first part of the host name of the service, such as `secretsmanager`.
+    """
+    return iam.PolicyStatement(
+        actions=[*actions],
+        resources=[key_arn],
+        conditions={"StringEquals": {"kms:ViaService": f"{service}.{Aws.REGION}.amazonaws.com"}},
+    )

@@ -10,6 +10,7 @@ from constructs import Construct
 
 from registration_infra.config import MAX_ZONES, EnvironmentConfig, NetworkConfig
 from registration_infra.constructs.logs import encrypted_log_group
+from registration_infra.constructs.principals import service_in_this_account
 
 DATABASE = "database"
 FUNCTIONS = "functions"
@@ -30,6 +31,7 @@ class Network(Construct):
             route to the internet.
         endpoint_security_group: The security group of the endpoint for Secrets Manager. It allows no traffic until a
             rule is added.
+        endpoint: The endpoint for Secrets Manager; `None` if the VPC is an existing one, which has its own.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig, key: kms.IKey) -> None:
@@ -47,6 +49,7 @@ class Network(Construct):
         else:
             self.vpc = existing_vpc(self, network, network.vpc_id, network.subnet_ids or ())
             self.database_subnets = self.function_subnets = self.vpc.isolated_subnets
+        self.endpoint: ec2.InterfaceVpcEndpoint | None = None
         self.endpoint_security_group = self._endpoint(network.secrets_endpoint_security_group_id)
 
     def _new_vpc(self, network: NetworkConfig, name: str) -> ec2.Vpc:
@@ -65,7 +68,7 @@ class Network(Construct):
 
     def _log_rejected_traffic(self, config: EnvironmentConfig, key: kms.IKey) -> None:
         group = encrypted_log_group(self, "FlowLogs", name=f"/vpc/{config.prefix}", config=config, key=key)
-        role = iam.Role(self, "FlowLogsRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
+        role = iam.Role(self, "FlowLogsRole", assumed_by=service_in_this_account("vpc-flow-logs.amazonaws.com"))
         self.vpc.add_flow_log(
             "FlowLog",
             destination=ec2.FlowLogDestination.to_cloud_watch_logs(group, role),
@@ -76,7 +79,7 @@ class Network(Construct):
         if existing is not None:
             return ec2.SecurityGroup.from_security_group_id(self, "EndpointSecurityGroup", existing)
         group = closed_security_group(self, "EndpointSecurityGroup", self.vpc, "VPC endpoint for Secrets Manager")
-        self.vpc.add_interface_endpoint(
+        self.endpoint = self.vpc.add_interface_endpoint(
             "SecretsManager",
             service=ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
             subnets=ec2.SubnetSelection(subnets=[*self.database_subnets]),

@@ -8,6 +8,7 @@ from constructs import Construct
 
 from registration_infra.budget import RESERVED
 from registration_infra.constructs.context import DatabaseContext
+from registration_infra.constructs.key import key_use
 from registration_infra.constructs.network import HTTPS, allow_connections, closed_security_group
 
 
@@ -33,9 +34,17 @@ class Proxy(Construct):
         self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "RDS Proxy of the database")
         # `DatabaseProxy` adds the rule to the cluster itself, and EC2 rejects a duplicate.
         allow_connections(self.security_group, network.endpoint_security_group, HTTPS, "RDS Proxy to Secrets Manager")
+        role = self._role(context, secret)
+        # `DatabaseProxy` would allow the role to decrypt outside of Secrets Manager too.
+        self.proxy = self._proxy(context, cluster, secret, role.without_policy_updates())
+        self.proxy.node.add_dependency(role)
+
+    def _role(self, context: DatabaseContext, secret: secretsmanager.ISecret) -> iam.Role:
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("rds.amazonaws.com"))
-        self.proxy = self._proxy(context, cluster, secret, role)
-        context.key.grant_decrypt(role)
+        actions = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+        role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[secret.secret_arn]))
+        role.add_to_policy(key_use(context.key.key_arn, ["kms:Decrypt"], service="secretsmanager"))
+        return role
 
     def _proxy(
         self, context: DatabaseContext, cluster: rds.DatabaseCluster, secret: secretsmanager.ISecret, role: iam.IRole

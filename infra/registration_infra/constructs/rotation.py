@@ -1,10 +1,13 @@
 """The rotation of the secrets of the administrator and of the application."""
 
+from collections.abc import Sequence
+
 from aws_cdk import Duration
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
-from constructs import Construct
+from constructs import Construct, IDependable
 
 from registration_infra.constructs.context import DatabaseContext
 from registration_infra.constructs.logs import encrypted_log_group
@@ -19,6 +22,8 @@ class Rotation(Construct):
 
     Attributes:
         security_group: The security group of the rotation functions.
+        requirements: The resources that a rotation needs: log groups, instances, endpoint and security group rules.
+            Secrets Manager tests the functions as soon as the schedules exist, and the test logs in to the database.
     """
 
     def __init__(
@@ -27,6 +32,7 @@ class Rotation(Construct):
         construct_id: str,
         *,
         context: DatabaseContext,
+        cluster: rds.DatabaseCluster,
         cluster_security_group: ec2.ISecurityGroup,
         cluster_secret: secretsmanager.ISecret,
         application_secret: secretsmanager.ISecret,
@@ -37,26 +43,23 @@ class Rotation(Construct):
         self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "Rotation of secrets")
         allow_connections(self.security_group, cluster_security_group, POSTGRESQL, "Rotation to the database")
         allow_connections(self.security_group, network.endpoint_security_group, HTTPS, "Rotation to Secrets Manager")
-        log_groups = [self._log_group("Cluster"), self._log_group("Application")]
-        self._rotate("Cluster", cluster_secret, None, log_groups)
+        # Without the log groups, Lambda would create them itself, without encryption and retention period.
+        self.requirements: Sequence[IDependable] = [
+            *(self._log_group("Cluster"), self._log_group("Application")),
+            *(cluster, cluster_security_group, self.security_group, network.endpoint_security_group),
+            *([network.endpoint] if network.endpoint else []),
+        ]
+        self._rotate("Cluster", cluster_secret, None)
         master = cluster_secret if context.aurora.rotation == "alternating" else None
-        self._rotate("Application", application_secret, master, log_groups)
+        self._rotate("Application", application_secret, master)
 
-    def _rotate(
-        self,
-        name: str,
-        secret: secretsmanager.ISecret,
-        master: secretsmanager.ISecret | None,
-        log_groups: list[logs.LogGroup],
-    ) -> None:
-        schedule = secret.add_rotation_schedule(
+    def _rotate(self, name: str, secret: secretsmanager.ISecret, master: secretsmanager.ISecret | None) -> None:
+        secret.add_rotation_schedule(
             name,
             hosted_rotation=self._single_user(name) if master is None else self._alternating_users(name, master),
             automatically_after=Duration.days(self._context.aurora.rotation_days),
             rotate_immediately_on_update=False,
         )
-        # Otherwise Lambda creates the log groups itself, without encryption and retention period.
-        schedule.node.add_dependency(*log_groups)
 
     def _log_group(self, name: str) -> logs.LogGroup:
         return encrypted_log_group(

@@ -1,13 +1,16 @@
 """The secrets of the administrator, the application and the monitoring agent."""
 
 import json
+import re
 
-from aws_cdk import Aws, RemovalPolicy
+from aws_cdk import RemovalPolicy, Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
+
+from registration_infra.constructs.key import key_use
 
 ADMIN = "registration_admin"
 APPLICATION = "registration_app"
@@ -19,6 +22,7 @@ EXCLUDED_CHARACTERS = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
 They include the characters that the rotation functions of AWS exclude by default.
 """
 _PASSWORD_LENGTH = 32
+_SUFFIX = re.compile(r"-[A-Za-z0-9]{6}\Z")
 
 
 class DatabaseSecret(Construct):
@@ -64,6 +68,14 @@ def _with_generated_password(template: dict[str, object]) -> secretsmanager.Secr
     )
 
 
+def is_complete_arn(secret_arn: str) -> bool:
+    """Return whether *secret_arn* ends in the suffix of six characters that Secrets Manager adds to each name.
+
+    In a policy, an ARN without the suffix matches no secret. Secrets Manager accepts it in requests.
+    """
+    return Token.is_unresolved(secret_arn) or _SUFFIX.search(secret_arn) is not None
+
+
 def allow_secret(function: lambda_.Function, secret_arn: str, key_arn: str | None) -> None:
     """Let *function* read a secret, and decrypt it through Secrets Manager only.
 
@@ -75,12 +87,9 @@ def allow_secret(function: lambda_.Function, secret_arn: str, key_arn: str | Non
         secret_arn: The ARN of the secret.
         key_arn: The ARN of the key that encrypts the secret; `None` if the key is the AWS-managed one.
     """
-    function.add_to_role_policy(iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[secret_arn]))
+    resources = [secret_arn]
+    if not is_complete_arn(secret_arn):
+        resources.append(f"{secret_arn}-??????")
+    function.add_to_role_policy(iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=resources))
     if key_arn is not None:
-        function.add_to_role_policy(
-            iam.PolicyStatement(
-                actions=["kms:Decrypt"],
-                resources=[key_arn],
-                conditions={"StringEquals": {"kms:ViaService": f"secretsmanager.{Aws.REGION}.amazonaws.com"}},
-            )
-        )
+        function.add_to_role_policy(key_use(key_arn, ["kms:Decrypt"], service="secretsmanager"))

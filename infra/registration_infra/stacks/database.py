@@ -1,6 +1,6 @@
 """The stack of the database of one environment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aws_cdk import CfnOutput, Environment, Stack
@@ -25,7 +25,6 @@ from registration_infra.constructs.secrets import ADMIN, APPLICATION, MONITORING
 from registration_infra.layer import package_layer
 from registration_infra.parameters import CONNECTION_PARAMETERS, PARAMETERS, parameter_name, variable_name
 
-_SSLMODE = "verify-full"
 _PORT = "5432"
 
 
@@ -36,6 +35,11 @@ class _Secrets:
     cluster: secretsmanager.ISecret
     application: secretsmanager.ISecret
     monitoring: secretsmanager.ISecret | None
+
+    @property
+    def all(self) -> Sequence[secretsmanager.ISecret]:
+        """All secrets of the environment."""
+        return [secret for secret in (self.cluster, self.application, self.monitoring) if secret]
 
 
 class DatabaseStack(Stack):
@@ -68,8 +72,8 @@ class DatabaseStack(Stack):
         if config.backup.own_plan:
             Backup(self, "Backup", context=self._context)
         self._alarms(aurora, secrets, migrate)
-        host, security_group = self._endpoint(aurora, secrets)
-        self._publish(address | {"host": host}, secrets.application, security_group)
+        endpoint, security_group = self._endpoint(aurora, secrets)
+        self._publish(address | endpoint, secrets.application, security_group)
         CfnOutput(self, "MigrateFunctionName", value=migrate.function_name)
 
     def _avoid_zone_lookup(self, config: EnvironmentConfig) -> None:
@@ -106,21 +110,25 @@ class DatabaseStack(Stack):
         ).secret
 
     def _rotation(self, aurora: Aurora, secrets: _Secrets) -> None:
-        Rotation(
+        rotation = Rotation(
             self,
             "Rotation",
             context=self._context,
+            cluster=aurora.cluster,
             cluster_security_group=aurora.security_group,
             cluster_secret=secrets.cluster,
             application_secret=secrets.application,
         )
+        for attachment in secrets.all:
+            # The schedules are below the attachments, and follow them.
+            attachment.node.add_dependency(*rotation.requirements)
 
     def _address(self, aurora: Aurora) -> dict[str, str]:
         return {
             "host": aurora.cluster.cluster_endpoint.hostname,
             "port": _PORT,
             "name": self._context.aurora.database_name,
-            "sslmode": _SSLMODE,
+            "sslmode": self._context.aurora.sslmode,
         }
 
     def _migrations(
@@ -154,12 +162,13 @@ class DatabaseStack(Stack):
             migrate=migrate,
         )
 
-    def _endpoint(self, aurora: Aurora, secrets: _Secrets) -> tuple[str, ec2.ISecurityGroup]:
-        """Return the host and the security group that applications connect to: the proxy's or the cluster's."""
+    def _endpoint(self, aurora: Aurora, secrets: _Secrets) -> tuple[dict[str, str], ec2.ISecurityGroup]:
+        """Return the part of the address, and the security group, that differ between the proxy and the cluster."""
         if not self._context.aurora.proxy:
-            return aurora.cluster.cluster_endpoint.hostname, aurora.security_group
+            return {}, aurora.security_group
         proxy = Proxy(self, "Proxy", context=self._context, cluster=aurora.cluster, secret=secrets.application)
-        return proxy.proxy.endpoint, proxy.security_group
+        # Its certificate can be verified in each region, see `DatabaseAccess`.
+        return {"host": proxy.proxy.endpoint, "sslmode": "verify-full"}, proxy.security_group
 
     def _publish(
         self, address: Mapping[str, str], secret: secretsmanager.ISecret, security_group: ec2.ISecurityGroup

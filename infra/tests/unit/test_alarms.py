@@ -1,6 +1,7 @@
 """`registration_infra.constructs.alarms`: the alarms, and the other sources of the topic."""
 
 import pytest
+from policies import plain
 from templates import EVERYTHING, PROXY, templates_of, text_of
 
 FIVE, FIFTEEN = 300, 900
@@ -63,14 +64,13 @@ def test_fixed_capacity_has_no_alarm() -> None:
 
 
 def test_topic_is_encrypted_and_requires_tls() -> None:
-    """Only the alarm sources may publish; a mailbox is subscribed if the file names one."""
+    """Only the alarm sources of this account may publish; a mailbox is subscribed if the file names one."""
     template = templates_of("dev").database
     deny, allow = template.one("SNS::TopicPolicy")["PolicyDocument"]["Statement"]
 
     assert ("Deny", {"Bool": {"aws:SecureTransport": "false"}}) == (deny["Effect"], deny["Condition"])
-    assert ["cloudwatch.amazonaws.com", "events.amazonaws.com", "events.rds.amazonaws.com"] == allow["Principal"][
-        "Service"
-    ]
+    assert ["cloudwatch.amazonaws.com", "events.rds.amazonaws.com"] == allow["Principal"]["Service"]
+    assert {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}} == allow["Condition"]
     assert text_of(template.one("SNS::Topic")["KmsMasterKeyId"]).startswith("{Key")
     assert {} == template.all("SNS::Subscription")
     mail = templates_of("prod", EVERYTHING).database.one("SNS::Subscription")
@@ -105,7 +105,26 @@ def test_failed_rotation_is_sent_to_the_topic() -> None:
         for secret, start in zip(secrets, ("{ClusterSecret", "{ApplicationSecret"), strict=True)
     ]
     ((topic, _),) = template.all("SNS::Topic").items()
-    assert {"Ref": topic} == rule["Targets"][0]["Arn"]
+    (target,) = rule["Targets"]
+    assert {"Ref": topic} == target["Arn"]
+    assert text_of(target["RoleArn"]).startswith("{AlarmsFailedRotationRole")
+
+
+def test_eventbridge_publishes_with_a_role_of_this_account() -> None:
+    """The role may only publish to the topic, and use the key only through SNS."""
+    template = templates_of("dev").database
+    ((topic, _),) = template.all("SNS::Topic").items()
+    ((key, _),) = template.all("KMS::Key").items()
+
+    publish, use = template.statements("AlarmsFailedRotationRole")
+
+    assert {"Action": "sns:Publish", "Effect": "Allow", "Resource": {"Ref": topic}} == publish
+    assert {
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Effect": "Allow",
+        "Resource": f"{{{key}.Arn}}",
+        "Condition": {"StringEquals": {"kms:ViaService": "sns.{AWS::Region}.amazonaws.com"}},
+    } == plain(use)
 
 
 def test_proxy_changes_no_alarm() -> None:

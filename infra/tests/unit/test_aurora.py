@@ -87,6 +87,17 @@ def test_parameters_log_statements_without_values() -> None:
     } == group["Parameters"]
 
 
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_extended_support_is_off_by_default(name: str) -> None:
+    """AWS charges for Extended Support, so it is off unless the file turns it on."""
+    lifecycle = database(name).one("RDS::DBCluster")["EngineLifecycleSupport"]
+
+    assert lifecycle == "open-source-rds-extended-support-disabled"
+    if name == "dev":
+        extended = database(name, extended_support=True).one("RDS::DBCluster")
+        assert extended["EngineLifecycleSupport"] == "open-source-rds-extended-support"
+
+
 @pytest.mark.parametrize(("name", "days"), [("dev", 1), ("staging", 1), ("prod", 7)])
 def test_backup_retention_and_windows(name: str, days: int) -> None:
     """The file sets the retention; the backup comes before the maintenance; snapshots get the tags."""

@@ -13,6 +13,8 @@ from registration_infra import InfraConfigError
 from registration_infra.constructs.database_access import DatabaseAccess
 from templates import EXISTING, EXISTING_NETWORK, KEY, PROXY, SECRET, config_of, templates_of, text_of
 
+from registration_persistence import DatabaseSettings
+
 
 def test_environment_comes_from_the_parameters() -> None:
     """Each variable has the value of its parameter, so the application stack does not depend on another stack."""
@@ -59,7 +61,27 @@ def test_certificate_of_an_existing_rds_cluster_is_verified() -> None:
     existing = {**EXISTING["existing"], "host": "db.cluster-abc.eu-central-1.rds.amazonaws.com"}
     template = templates_of("dev", {**EXISTING, "existing": existing}).application
 
-    assert template.one("Lambda::Function")["Environment"]["Variables"]["APP_DATABASE_SSLMODE"] == "verify-full"
+    variables = template.one("Lambda::Function")["Environment"]["Variables"]
+    assert variables["APP_DATABASE_SSLMODE"] == "verify-full"
+    assert "APP_DATABASE_POOL" not in variables
+
+
+def test_existing_proxy_with_a_managed_secret() -> None:
+    """A function behind an existing RDS Proxy keeps no connections, and may read a secret given without its suffix."""
+    secret = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-0b9e4c1a-2c34-4bd8-9c1e-7a7a5b1e2f00"
+    existing = {
+        **EXISTING["existing"],
+        "host": "db.proxy-abc.eu-central-1.rds.amazonaws.com",
+        "secret_arn": secret,
+    }
+    template = templates_of("dev", {**EXISTING, "existing": existing}).application
+
+    variables = template.one("Lambda::Function")["Environment"]["Variables"]
+    assert ("proxy", "verify-full") == (variables["APP_DATABASE_POOL"], variables["APP_DATABASE_SSLMODE"])
+    assert variables["APP_DATABASE_SECRET_ARN"] == secret
+    read, _ = granted(template, "ServiceRole")
+    assert [secret, f"{secret}-??????"] == read["Resource"]
+    assert DatabaseSettings.from_env({**variables, "APP_DATABASE_SECRET_ARN": SECRET}).pool == "proxy"
 
 
 class Services(Stack):

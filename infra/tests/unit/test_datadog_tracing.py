@@ -25,3 +25,13 @@ def test_datadog_traces_the_service() -> None:
     assert 3 == len(function["Layers"])
     assert SECRET in str(granted(template, "ServiceRole"))
     assert "DD_SITE" not in str(templates_of("prod").application.body)
+
+
+def test_api_key_without_the_suffix_of_its_arn() -> None:
+    """The suffix that Secrets Manager adds to the name may be missing."""
+    secret = SECRET.removesuffix("-AbCdEf")
+    changes = {**DATADOG, "datadog": {**DATADOG["datadog"], "api_key_secret_arn": secret}}
+
+    statements = granted(templates_of("prod", changes).application, "ServiceRole")
+
+    assert f"{secret}-??????" in str(statements)

@@ -50,7 +50,6 @@ def test_services_may_use_the_key() -> None:
     logs, alarms = (one for one in statements if "Service" in one["Principal"])
     groups = text_of(logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"])
     assert groups.endswith(":log-group:/*/registration-dev*")
-    assert ["cloudwatch.amazonaws.com", "events.amazonaws.com", "events.rds.amazonaws.com"] == alarms["Principal"][
-        "Service"
-    ]
+    assert ["cloudwatch.amazonaws.com", "events.rds.amazonaws.com"] == alarms["Principal"]["Service"]
+    assert {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}} == alarms["Condition"]
     assert ["kms:Decrypt", "kms:GenerateDataKey*"] == alarms["Action"]

@@ -30,18 +30,19 @@ def test_no_unacknowledged_finding(variant: str, tmp_path: Path) -> None:
     assert [] == findings(tmp_path)
 
 
-def test_production_needs_deletion_protection() -> None:
-    """RDS10, missing deletion protection, is acknowledged in dev and not in production."""
+def test_missing_deletion_protection_is_acknowledged_only_if_the_file_turns_it_off() -> None:
+    """RDS10 is acknowledged in dev; staging and production cannot lose deletion protection unnoticed."""
     rules = {
         name: {
             rule
             for construct in build_app(config_of(name), require_layer=False, run_checks=False).node.find_all()
             for rule, _ in accepted_findings(construct, config_of(name))
         }
-        for name in ("dev", "prod")
+        for name in ("dev", "staging", "prod")
     }
 
     assert "AwsSolutions::AwsSolutions-RDS10" in rules["dev"]
+    assert "AwsSolutions::AwsSolutions-RDS10" not in rules["staging"]
     assert "AwsSolutions::AwsSolutions-RDS10" not in rules["prod"]
 
 

@@ -79,6 +79,41 @@ def test_service_may_only_read_its_secret() -> None:
 
 
 @pytest.mark.parametrize(("variant", "stack"), TEMPLATES)
+def test_keys_are_used_only_through_a_service(variant: str, stack: str) -> None:
+    """No role may decrypt by itself: each statement with an action of KMS names the service."""
+    template: Template = getattr(templates_of(*VARIANTS[variant]), stack)
+    statements = [
+        statement
+        for policy in template.all("IAM::Policy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "kms:" in str(statement["Action"])
+    ]
+
+    assert statements or stack == "application"
+    for statement in statements:
+        assert "kms:ViaService" in statement["Condition"]["StringEquals"], statement
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "existing"])
+def test_services_act_for_this_account_only(variant: str) -> None:
+    """No service may act here for another account as its confused deputy, if it tells for whom it acts."""
+    template = templates_of(*VARIANTS[variant]).database
+    documents = [
+        *(template.one("KMS::Key")["KeyPolicy"], template.one("SNS::TopicPolicy")["PolicyDocument"]),
+        *(role["AssumeRolePolicyDocument"] for role in template.all("IAM::Role").values()),
+    ]
+    # They act only for resources of the account that passed them the role.
+    without_account = {"lambda.amazonaws.com", "rds.amazonaws.com", "backup.amazonaws.com"}
+
+    for statement in (each for document in documents for each in document["Statement"]):
+        service = statement["Principal"].get("Service")
+        if service is not None and text_of(service) not in without_account:
+            ((_, condition),) = statement["Condition"].items()
+            (value,) = condition.values()
+            assert "AWS::AccountId" in str(value), service
+
+
+@pytest.mark.parametrize(("variant", "stack"), TEMPLATES)
 def test_roles_have_no_wildcards(variant: str, stack: str) -> None:
     """No action contains a wildcard, and only the actions on network interfaces have the resource `*`."""
     template: Template = getattr(templates_of(*VARIANTS[variant]), stack)

@@ -1,5 +1,6 @@
 """`registration_infra.constructs.proxy`: RDS Proxy."""
 
+from policies import plain, secret_statements
 from templates import PROXY, templates_of, text_of
 
 
@@ -22,3 +23,25 @@ def test_proxy_requires_tls_and_uses_the_application_secret() -> None:
         variables["APP_DATABASE_SSL_ROOT_CERT"],
     )
     assert {} == templates_of("staging").database.all("RDS::DBProxy")
+
+
+def test_role_of_the_proxy_reads_one_secret() -> None:
+    """The role decrypts only through Secrets Manager, and the proxy is created after its policy."""
+    template = templates_of("staging", PROXY).database
+    ((key, _),) = template.all("KMS::Key").items()
+    secret, decrypt = template.statements("ProxyRole")
+
+    assert ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"] == secret["Action"]
+    assert text_of(secret["Resource"]).startswith("{ApplicationSecretAttachment")
+    assert secret_statements([], f"{{{key}.Arn}}") == [plain(decrypt)]
+    policies = [name for name in template.all("IAM::Policy") if name.startswith("ProxyRole")]
+    assert set(policies) < set(template.resource("RDS::DBProxy")["DependsOn"])
+
+
+def test_certificate_of_the_proxy_is_verified() -> None:
+    """`aurora.sslmode` is about the certificate of the cluster, which only the migrations connect to directly."""
+    template = templates_of("staging", {"aurora": {**PROXY["aurora"], "sslmode": "require"}}).database
+
+    assert template.named("SSM::Parameter", "ParameterSslmode")["Value"] == "verify-full"
+    variables = template.named("Lambda::Function", "Migrations")["Environment"]["Variables"]
+    assert variables["APP_DATABASE_SSLMODE"] == "require"

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from templates import DATADOG, PROXY, Template, templates_of, text_of
+from templates import DATADOG, PROXY, VARIANTS, Template, templates_of, text_of
 
 FORBIDDEN = set("'\"@/\\ ")
 
@@ -70,6 +70,36 @@ def test_passwords_rotate_every_thirty_days(name: str) -> None:
     hosted = schedule(template, "ApplicationSecret")["HostedRotationLambda"]
     assert isinstance(hosted, dict)
     assert text_of(hosted["MasterSecretArn"]).startswith("{ClusterSecretAttachment")
+
+
+@pytest.mark.parametrize("variant", ["everything", "proxy", "existing VPC"])
+def test_rotation_waits_for_all_that_it_needs(variant: str) -> None:
+    """The first test of a rotation logs in, so instances, endpoint and security group rules exist before it."""
+    template = templates_of(*VARIANTS[variant]).database
+    rules = [
+        name
+        for kind in ("Ingress", "Egress")
+        for name, rule in template.all(f"EC2::SecurityGroup{kind}").items()
+        if "{RotationSecurityGroup" in f"{text_of(rule['GroupId'])} {text_of(rule.get('SourceSecurityGroupId'))}"
+    ]
+    assert len(rules) == 4
+    needed = {
+        *rules,
+        *template.all("RDS::DBInstance"),
+        *template.all("EC2::VPCEndpoint"),
+        *(name for name in template.all("Logs::LogGroup") if name.startswith("Rotation")),
+    }
+    waiting = [
+        resource
+        for kind in ("RotationSchedule", "SecretTargetAttachment")
+        for resource in template.body["Resources"].values()
+        if resource["Type"] == f"AWS::SecretsManager::{kind}"
+    ]
+
+    assert len(waiting) == (5 if variant == "everything" else 4)
+    assert len(template.all("EC2::VPCEndpoint")) == (variant != "existing VPC")
+    for resource in waiting:
+        assert needed <= set(resource["DependsOn"])
 
 
 def test_single_user_rotation() -> None:

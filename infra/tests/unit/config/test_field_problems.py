@@ -11,6 +11,7 @@ from environment_files import (
     EXISTING_VPC,
     PAUSE,
     VAULT,
+    WEEK,
     accepted,
     document,
     problems,
@@ -112,14 +113,66 @@ def test_any_other_key_may_be_left_out(key: str) -> None:
 
 
 def test_an_unknown_key_is_refused() -> None:
-    """An unknown key outside the tables is refused with a list of the known keys; so is an unknown table."""
+    """An unknown key outside the tables is refused with a list of the known keys."""
     known = (
         "provision_aurora, account, region, log_retention_days, "
         "network, aurora, existing, backup, application, alarms, datadog"
     )
 
     assert problems(CLUSTER, {"backup_tag": '"hunter2"'}) == (f"backup_tag is not a key: expected one of {known}",)
-    assert problems(CLUSTER, {"nework.cidr": '"hunter2"'}) == (f"nework is not a key: expected one of {known}",)
+    assert problems(CLUSTER, {"net.cidr": '"hunter2"'}) == (f"net is not a key: expected one of {known}",)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("provisionAurora", "provision_aurora"),
+        ("ProvisionAurora", "provision_aurora"),
+        ("provision-aurora", "provision_aurora"),
+        ("provision_arora", "provision_aurora"),
+        ("logRetentionDays", "log_retention_days"),
+        ("nework", "network"),
+        ("aurora.minCapacity", "aurora.min_capacity"),
+        ("aurora.MIN_CAPACITY", "aurora.min_capacity"),
+        ("aurora.databaseName", "aurora.database_name"),
+        ("network.vpcId", "network.vpc_id"),
+        ("network.availabilityZones", "network.availability_zones"),
+        ("backup.copyToVaultArn", "backup.copy_to_vault_arn"),
+        ("application.reservedConcurrency", "application.reserved_concurrency"),
+        ("datadog.apiKeySecretArn", "datadog.api_key_secret_arn"),
+        ("minCapacity", "aurora.min_capacity"),
+        ("central_account", "backup.central_account"),
+    ],
+)
+def test_a_misspelled_key_is_refused_with_the_right_one(key: str, meant: str) -> None:
+    """A key in another spelling or table is reported once, with the key that was meant, and without its value."""
+    base = around(meant) if meant in VALUES else CLUSTER
+
+    assert problems(base, {meant: None, key: '"hunter2"'}) == (f"{key} is not a key: did you mean {meant}?",)
+
+
+def test_all_problems_of_a_table_are_reported_together() -> None:
+    """Misspelled, missing and invalid keys of one table are next to each other, before those of the next table."""
+    changes = {
+        "aurora.database_name": None,
+        "aurora.minCapacity": "300",
+        "aurora.max_capacity": "300",
+        "aurora.force_ssl": "false",
+        "network.availability_zones": '["eu-west-1a", "eu-west-1b"]',
+        "network.natGateways": "1",
+    }
+
+    found = problems(CLUSTER, changes, WEEK, environment="prod")
+
+    assert [problem.partition(":")[0] for problem in found] == [
+        "network.natGateways is not a key",
+        'network.availability_zones has "eu-west-1a"',
+        'network.availability_zones has "eu-west-1b"',
+        "aurora.database_name is missing",
+        "aurora.max_capacity is 300",
+        "aurora.minCapacity is not a key",
+        "aurora.force_ssl is false",
+    ]
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -133,7 +133,7 @@ def test_the_name_is_not_a_key_of_a_file(value: object) -> None:
 
 
 def test_every_problem_is_in_one_error() -> None:
-    """One error lists all invalid keys and violated rules, but nothing that only follows from an invalid key."""
+    """One error lists all invalid keys and violated rules by table, but nothing that follows from an invalid key."""
     found = problems(
         CLUSTER,
         {
@@ -157,9 +157,9 @@ def test_every_problem_is_in_one_error() -> None:
         "aurora.max_capacity is 300",
         "aurora.backup_retention_days is 0",
         "aurora.colour is not a key",
+        'aurora.removal is "destroy"',
         "application.connections is 0",
         "colour is not a key",
-        'aurora.removal is "destroy"',
         "backup.copy_to_vault_arn is set",
     ]
 
