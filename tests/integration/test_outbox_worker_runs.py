@@ -234,7 +234,7 @@ def working(settings: DatabaseSettings, journal: Path, acknowledge: str) -> Iter
         "APP_DATABASE_SSLMODE": settings.sslmode,
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    arguments = [sys.executable, "-c", PROGRAM, journal, acknowledge]
+    arguments = [sys.executable, "-c", PROGRAM, str(journal), acknowledge]
     with subprocess.Popen(arguments, env={**os.environ, **environment}) as process:
         try:
             yield process

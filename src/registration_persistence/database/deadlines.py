@@ -39,6 +39,9 @@ class Deadline:
 
 _innermost: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
+# The end of `at_least`, on the clock of `monotonic`.
+_minimum_end: ContextVar[float] = ContextVar("minimum_end", default=-math.inf)
+
 
 @runtime_checkable
 class LambdaContext(Protocol):
@@ -96,12 +99,11 @@ def at_least(seconds: float) -> Iterator[None]:
     Args:
         seconds: The minimum of `remaining` when the block begins.
     """
-    outer, end = _remaining.get(), time.monotonic() + seconds
-    token = _remaining.set(lambda: max(outer(), end - time.monotonic()))
+    token = _minimum_end.set(max(_minimum_end.get(), monotonic() + seconds))
     try:
         yield
     finally:
-        _remaining.reset(token)
+        _minimum_end.reset(token)
 
 
 def remaining() -> float:
@@ -109,7 +111,9 @@ def remaining() -> float:
 
     The result is negative if the deadline has passed, and infinite if there is none.
     """
-    return min((own.seconds_left() for own in _deadlines_here() if not own.is_over), default=math.inf)
+    left = min((own.seconds_left() for own in _deadlines_here() if not own.is_over), default=math.inf)
+    end = _minimum_end.get()
+    return left if end == -math.inf else max(left, end - monotonic())
 
 
 def current_deadline() -> Deadline | None:

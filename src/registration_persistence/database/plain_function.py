@@ -14,19 +14,30 @@ _FIX = (
 )
 
 
+def creates_deferred(function: object) -> bool:
+    """Return whether a call of *function* only creates a coroutine or a generator, whose body is not executed."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(kind(called) for kind in kinds for called in (function, type(function).__call__))
+
+
+def is_deferred(result: object) -> bool:
+    """Return whether *result* would have to be awaited or iterated; close it, or Python warns that it was not."""
+    if isinstance(result, Generator) or inspect.iscoroutine(result):
+        result.close()
+    return inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator)
+
+
 def require_plain_function(work: object) -> None:
     """Check *work* before anything is sent.
 
     Raises:
         TypeError: *work* cannot be called, or a call would only create a coroutine or a generator.
     """
-    function = work
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not callable(function):
+    if not callable(work):
         raise TypeError(f"the unit of work is of type {type(work).__name__}: expected {_FIX}")
-    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    if any(kind(called) for kind in kinds for called in (function, type(function).__call__)):
+    if creates_deferred(work):
         raise TypeError(f"the unit of work is a coroutine or generator function: expected {_FIX}")
 
 
@@ -36,8 +47,6 @@ def plain_result(result: T) -> T:
     Raises:
         TypeError: *result* would have to be awaited or iterated.
     """
-    if inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator):
-        if isinstance(result, Generator) or inspect.iscoroutine(result):
-            result.close()  # or Python warns that it was never awaited
+    if is_deferred(result):
         raise TypeError(f"the unit of work returned a {type(result).__name__}: expected {_FIX}")
     return result

@@ -1,8 +1,8 @@
 """`CircuitBreaker`: pauses the deliveries after several messages have failed in a row."""
 
-import time
 from uuid import UUID
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import backoff
 
 _FIRST_PAUSE_SECONDS = 1.0
@@ -34,7 +34,7 @@ class CircuitBreaker:
     @property
     def seconds_until_trial(self) -> float:
         """The rest of the pause in seconds; 0 if messages may be delivered or tried."""
-        return max(self._paused_until - time.monotonic(), 0.0) if self.is_open else 0.0
+        return max(self._paused_until - monotonic(), 0.0) if self.is_open else 0.0
 
     def on_delivered(self) -> bool:
         """Close, and return whether it was open."""
@@ -55,5 +55,5 @@ class CircuitBreaker:
         """Start the next pause, and return its length in seconds."""
         seconds = backoff(self._pauses, min(_FIRST_PAUSE_SECONDS, self._longest_pause), self._longest_pause)
         self._pauses += 1
-        self._paused_until = time.monotonic() + seconds
+        self._paused_until = monotonic() + seconds
         return seconds

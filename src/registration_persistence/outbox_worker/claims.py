@@ -1,9 +1,9 @@
 """`Claims`: claims the messages that are due, without reading the whole queue each time."""
 
 import math
-import time
 from datetime import timedelta
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.repositories.outbox import OutboxPosition, OutboxRepository
@@ -23,7 +23,7 @@ class Claims:
 
     def take(self, limit: int) -> tuple[OutboxMessage, ...]:
         """Lease up to *limit* messages; fewer only if no other message is due."""
-        if time.monotonic() >= self._last_whole_read + _SECONDS_BETWEEN_WHOLE_READS:
+        if monotonic() >= self._last_whole_read + _SECONDS_BETWEEN_WHOLE_READS:
             return self._take_from_the_beginning(limit)
         messages = self._take(limit)
         if len(messages) < limit:
@@ -32,7 +32,7 @@ class Claims:
 
     def _take_from_the_beginning(self, limit: int) -> tuple[OutboxMessage, ...]:
         self._position = OutboxPosition()
-        self._last_whole_read = time.monotonic()
+        self._last_whole_read = monotonic()
         return self._take(limit)
 
     def _take(self, limit: int) -> tuple[OutboxMessage, ...]:

@@ -1,12 +1,12 @@
 """`Delivery`: calls the service's function, and tells which messages it has not delivered, and why."""
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from registration_persistence.database.plain_function import creates_deferred, is_deferred
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_reason
 from registration_persistence.errors import InvalidInput, Undeliverable
@@ -28,7 +28,7 @@ class Delivery:
     """
 
     def __init__(self, deliver: Deliver | DeliverBatch, *, takes_batch: bool) -> None:
-        if not callable(deliver) or _is_deferred(deliver):
+        if not callable(deliver) or creates_deferred(deliver):
             raise InvalidInput("deliver must be a plain function: a coroutine or generator would never be executed")
         if not isinstance(takes_batch, bool):
             raise InvalidInput(f"takes_batch is a {type(takes_batch).__name__}: expected True or False")
@@ -45,18 +45,9 @@ class Delivery:
             result = self._deliver(tuple(messages)) if self.takes_batch else self._deliver(messages[0])
         except Exception as error:  # noqa: BLE001 whatever the service's function raises
             return dict.fromkeys((message.event_id for message in messages), error)
-        if inspect.iscoroutine(result):
-            result.close()
-        if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if is_deferred(result):
             raise InvalidInput("deliver returned a coroutine or a generator, which would never be executed")
         return _checked_failures(result, messages) if self.takes_batch else {}
-
-
-def _is_deferred(deliver: Callable[..., object]) -> bool:
-    """Return whether a call of *deliver* only creates a coroutine or a generator."""
-    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    called = (deliver, type(deliver).__call__)
-    return any(kind(function) for kind in kinds for function in called)
 
 
 def _checked_failures(result: object, messages: Sequence[OutboxMessage]) -> Mapping[UUID, Exception]:

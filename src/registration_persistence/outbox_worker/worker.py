@@ -1,13 +1,13 @@
 """`OutboxWorker`: delivers the messages of the outbox, each at least once."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 from typing import Literal, TypeAlias, get_args
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
@@ -138,12 +138,12 @@ class OutboxWorker:
         if self._breaker.seconds_until_trial > 0:
             return 0
         is_trial = self._breaker.is_open
-        last_start = time.monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
+        last_start = monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
         claimed = self._claims.take(min(self._batch, self._breaker.threshold) if is_trial else self._batch)
 
         def must_end() -> bool:
             is_stopped = stop is not None and stop.is_set()
-            return is_stopped or time.monotonic() > last_start or (self._breaker.is_open and not is_trial)
+            return is_stopped or monotonic() > last_start or (self._breaker.is_open and not is_trial)
 
         self._deliver_groups(self._grouped(claimed), must_end)
         if is_trial and claimed and self._breaker.is_open:
