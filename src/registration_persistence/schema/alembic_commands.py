@@ -103,7 +103,9 @@ def current(database: Database) -> str | None:
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
     with translated_errors(), database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "version_table_schema": "public"}
+        )
         return context.get_current_revision()
 
 

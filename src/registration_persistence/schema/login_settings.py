@@ -12,19 +12,20 @@ DATE_STYLE = "ISO"
 # PostgreSQL applies the setting of a role in a database first, then that of the role, the database, and all roles.
 _UNSUITABLE = text(r"""
 WITH login AS (
-  SELECT r.oid, r.rolname AS name FROM pg_roles r
-  WHERE r.rolcanlogin AND NOT r.rolsuper AND (
-    CAST(:proxied AS boolean) AND r.rolname = current_user
-    OR EXISTS (SELECT FROM pg_roles g WHERE g.rolname = :group AND pg_has_role(r.oid, g.oid, 'USAGE')))
+  SELECT r.oid, r.rolname AS name, g.oid IS NOT NULL OR CAST(:proxied AS boolean) AS keeps_date_style
+  FROM pg_roles r LEFT JOIN pg_roles g ON g.rolname = :group
+  WHERE r.rolcanlogin AND NOT r.rolsuper
+    AND CASE WHEN g.oid IS NULL OR CAST(:proxied AS boolean) AND r.rolname = current_user THEN r.rolname = current_user
+        ELSE pg_has_role(r.oid, g.oid, 'USAGE') END
 ), configured AS (
   SELECT DISTINCT ON (login.name, setting) login.name AS login, lower(split_part(entry, '=', 1)) AS setting,
-         substr(entry, strpos(entry, '=') + 1) AS value
+         substr(entry, strpos(entry, '=') + 1) AS value, keeps_date_style
   FROM login JOIN pg_db_role_setting s ON s.setrole IN (0, login.oid), unnest(s.setconfig) AS entry
   WHERE s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
   ORDER BY login.name, setting, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
 ), unsuitable AS (
   SELECT *, CASE
-    WHEN setting = 'datestyle' AND value ~* 'sql|postgres|german' THEN 'ISO'
+    WHEN setting = 'datestyle' AND keeps_date_style AND value ~* 'sql|postgres|german' THEN 'ISO'
     WHEN setting = 'search_path' AND value !~ '\ypublic\y' THEN concat_ws(', ', nullif(value, '""'), 'public')
     WHEN setting = 'default_transaction_read_only' AND value ~* '^(on|t|tr|tru|true|y|ye|yes|1)$' THEN 'off'
   END AS expected
@@ -38,6 +39,8 @@ FROM unsuitable WHERE expected IS NOT NULL ORDER BY login, setting
 
 def unsuitable_settings(connection: Connection, *, proxied: bool) -> Sequence[str]:
     """Return one line for each setting with which a login of the service fails, with the statement that corrects it.
+
+    The logins are those of `READ_WRITE_ROLE`, or that of *connection* if there is no such role.
 
     Args:
         connection: A connection to the database.

@@ -168,3 +168,16 @@ def test_settings_with_which_a_login_fails(prepared: Cluster) -> None:
         prepared.execute(line.split(": ")[1])
     schema.check(prepared.database)
     prepared.execute("DROP ROLE {}", own)
+
+
+def test_the_version_of_a_development_version_is_moved(prepared: Cluster, application: Database) -> None:
+    """The owner role moves the revision to our own table, which the service can read as before."""
+    prepared.execute("ALTER TABLE {} RENAME TO alembic_version", VERSION_TABLE)
+    prepared.execute("ALTER INDEX {} RENAME TO alembic_version_pkc", f"{VERSION_TABLE}_pkc")
+    prepared.execute("UPDATE alembic_version SET version_num = 'b41d5e0c92fa'")
+
+    assert schema.upgrade(prepared.database, owner_role=OWNER_ROLE) == schema.newest()
+
+    assert schema.current(application) == schema.newest()
+    assert prepared.owners() == {OWNER_ROLE}
+    assert prepared.bootstrap().changes == ()
