@@ -8,7 +8,8 @@ from logging.config import fileConfig
 from typing import Any
 
 import psycopg
-from alembic import context
+from alembic import command, context
+from alembic.autogenerate import RevisionContext
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
@@ -17,7 +18,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.errors import ConfigurationError, RegistrationPersistenceError
 from registration_persistence.models.columns import Base
-from registration_persistence.schema.alembic_configuration import is_progress
+from registration_persistence.schema.alembic_configuration import DIFFERS, SchemaDiffers, is_progress
 from registration_persistence.schema.composed_sql import execute_verbatim
 from registration_persistence.schema.deployment_lock import (
     LOCK_TIMEOUT_SECONDS,
@@ -26,6 +27,7 @@ from registration_persistence.schema.deployment_lock import (
     schema_connection,
     set_role_statement,
 )
+from registration_persistence.schema.differences import describe_differences
 from registration_persistence.schema.grants import VERSION_TABLE, apply_grants
 from registration_persistence.schema.lock_timeout_retry import retry_on_lock_timeout
 from registration_persistence.schema.version_table import adopt_former_version, reject_newer_version
@@ -137,6 +139,14 @@ def run(connection: Connection) -> None:
                 raise
             hint = f"{VERSION_TABLE} records no revision that created it"
             raise CommandError(f"{error.orig.diag.message_primary}, but {hint}") from error
+    if config.cmd_opts is not None and config.cmd_opts.cmd[0] is command.check:
+        reject_differences(migrations.opts["revision_context"])
+
+
+def reject_differences(found: RevisionContext) -> None:
+    """Report the differences that `alembic check` found before Alembic prints them as Python objects."""
+    if differences := describe_differences(found):
+        raise SchemaDiffers(DIFFERS, differences)
 
 
 @contextmanager

@@ -17,6 +17,16 @@ from registration_persistence.schema import ADVISORY_LOCK, VERSION_TABLE, Deploy
 
 NEWER = "the database is at revision 0123456789ab, which this version does not know: it is newer"
 
+DIFFERENCES = """
+registration-persistence: the database differs from the models:
+  - the index mine of outbox is not in the models: DROP INDEX CONCURRENTLY mine;
+  - the column registrations.profile is missing: \
+ALTER TABLE registrations ADD COLUMN profile JSONB DEFAULT '{}' NOT NULL;
+  - the constraint fk_verification_tokens_registration_id of verification_tokens is missing: \
+ALTER TABLE verification_tokens ADD CONSTRAINT fk_verification_tokens_registration_id \
+FOREIGN KEY(registration_id) REFERENCES registrations (id) ON DELETE CASCADE;
+"""
+
 
 def error_of(*arguments: str, environ: dict[str, str], code: int = 1) -> str:
     """Return the error of `alembic`, which must be all that it prints, except for the revision that it ran."""
@@ -120,6 +130,9 @@ def test_an_unusual_folder_and_a_new_revision(working_copy: Path, database: Data
             "CREATE INDEX mine ON outbox (attempts)",
         ):
             connection.execute(text(statement))
+    check = alembic("check", environ=environ, folder=working_copy, code=1)
+    assert check.stdout == ""
+    assert check.stderr.endswith(DIFFERENCES)
 
     alembic("revision", "--autogenerate", "-m", "expand add phone number", environ=environ, folder=working_copy)
     alembic("stamp", "--purge", "head", environ=environ, folder=working_copy)

@@ -16,8 +16,9 @@ from registration_persistence.schema.alembic_configuration import (
     check_revision,
     translated_errors,
 )
-from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS
+from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, schema_connection
 from registration_persistence.schema.grants import VERSION_TABLE
+from registration_persistence.schema.login_settings import unsuitable_settings
 from registration_persistence.schema.version_table import knows, newer_version_message
 
 
@@ -102,7 +103,9 @@ def current(database: Database) -> str | None:
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
     with translated_errors(), database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "version_table_schema": "public"}
+        )
         return context.get_current_revision()
 
 
@@ -128,7 +131,8 @@ def check(database: Database) -> None:
     Alembic compares tables, columns with their type, default and NOT NULL, indexes and their columns, unique
     constraints and foreign keys. It ignores CHECK constraints, triggers, partitions, collations, and the predicates of
     partial indexes. It compares only the tables of this package; of those it also reports the columns and indexes that
-    a service has added. Takes no lock, so it does not wait for a deployment.
+    a service has added. It also finds settings of the database and its logins with which the service fails. Takes no
+    lock, so it does not wait for a deployment.
 
     Args:
         database: The database to compare.
@@ -145,5 +149,14 @@ def check(database: Database) -> None:
         raise SchemaDiffers(
             f"the database is at revision {revision}, the newest is {head}: run registration-persistence migrate"
         )
-    with alembic_run():
-        command.check(alembic_config(database))
+    differences: tuple[str, ...] = ()
+    try:
+        with alembic_run():
+            command.check(alembic_config(database))
+    except SchemaDiffers as error:
+        differences = error.differences
+    with schema_connection(database, name="schema") as connection:
+        settings = unsuitable_settings(connection, proxied=database.settings.pool == "proxy")
+    if differences or settings:
+        what = "differs from the models" if differences else "has settings with which the service fails"
+        raise SchemaDiffers(f"the database {what}:", (*differences, *settings))

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 
 from registration_persistence.database import Credentials, Database, DatabaseSettings
 from registration_persistence.database.credentials.secret_reader import read_secret
-from registration_persistence.errors import ConfigurationError
+from registration_persistence.errors import ConfigurationError, LockTimeout
 from registration_persistence.schema.bootstrap_catalog import ADMIN, STATE
 from registration_persistence.schema.bootstrap_checks import check_preconditions
+from registration_persistence.schema.bootstrap_conflicts import RolesChanged, repeat_while_roles_change
 from registration_persistence.schema.bootstrap_logins import Logins
 from registration_persistence.schema.bootstrap_passwords import is_password_outdated, set_password
 from registration_persistence.schema.bootstrap_privileges import grant_as_owner, hand_over_to_owner, revoke_from_public
@@ -45,7 +46,8 @@ class Bootstrapped:
 def bootstrap(database: Database, application: Credentials, *, monitoring: Credentials | None = None) -> Bootstrapped:
     """Create the roles of a cluster, the service's login and its clone, and grant each the least privileges.
 
-    Everything happens in one transaction. It can be repeated at any time, and corrects manual changes. The password of
+    Everything happens in one transaction, which is repeated if a bootstrap in another database of the cluster changes
+    the same roles. It can be repeated at any time, and corrects manual changes. The password of
     *application* is set to the given one, also after a restore. The clone has no password until a rotation sets one,
     which `bootstrap` then leaves alone. Tables that belong to the login of *database* are handed over to the owner
     role.
@@ -58,12 +60,14 @@ def bootstrap(database: Database, application: Credentials, *, monitoring: Crede
 
     Raises:
         BootstrapRefused: The roles cannot be created; the error lists every reason.
-        DeploymentInProgress: Another deployment is in progress.
+        DeploymentInProgress: Another deployment is in progress, or keeps changing the roles of the cluster.
         LockTimeout: A table that is to be handed over is in use: try again.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
-    with deployment(database, name="bootstrap", wait=0) as connection, connection.begin():
-        return _bootstrap(connection, database.settings, Logins(application, monitoring))
+    with deployment(database, name="bootstrap", wait=0) as connection:
+        return repeat_while_roles_change(
+            lambda: _bootstrap(connection, database.settings, Logins(application, monitoring))
+        )
 
 
 def bootstrap_from_secrets(
@@ -83,7 +87,7 @@ def bootstrap_from_secrets(
         SecretUnavailable: A secret cannot be read.
         SecretMalformed: A secret has no user name and password.
         BootstrapRefused: The roles cannot be created; the error lists every reason.
-        DeploymentInProgress: Another deployment is in progress.
+        DeploymentInProgress: Another deployment is in progress, or keeps changing the roles of the cluster.
         LockTimeout: A table that is to be handed over is in use: try again.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
@@ -103,14 +107,22 @@ def bootstrap_from_secrets(
 
 
 def _bootstrap(connection: Connection, settings: DatabaseSettings, logins: Logins) -> Bootstrapped:
+    with connection.begin():
+        return _change_everything(connection, settings, logins)
+
+
+def _change_everything(connection: Connection, settings: DatabaseSettings, logins: Logins) -> Bootstrapped:
     admin = connection.execute(ADMIN).one()
     check_preconditions(connection, admin, logins)
     before = _state(connection, logins)
     outdated = [each for each in logins.credentials if is_password_outdated(connection, settings, each)]
-    create_group_roles(connection, admin.name)
-    create_logins(connection, logins)
-    for credentials in outdated:
-        set_password(connection, credentials)
+    try:
+        create_group_roles(connection, admin.name)
+        create_logins(connection, logins, settings.name)
+        for credentials in outdated:
+            set_password(connection, credentials)
+    except LockTimeout as error:
+        raise RolesChanged(str(error)) from error
     revoke_from_public(connection, settings.name)
     hand_over_to_owner(connection)
     grant_as_owner(connection, logins.names)

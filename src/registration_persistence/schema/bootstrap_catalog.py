@@ -64,9 +64,10 @@ UNION
 SELECT format('%s can become %s', current_user, rolname) FROM pg_roles
 WHERE rolname = '{OWNER_ROLE}' AND pg_has_role(current_user, oid, 'USAGE')
 UNION
-SELECT format('%s has %s', rolname, setting)
+SELECT format('%s has %s%s', rolname, setting, CASE WHEN s.setdatabase <> 0 THEN ' in this database' ELSE '' END)
 FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS setting
-WHERE s.setdatabase = 0 AND rolname = ANY(:roles)
+WHERE rolname = ANY(:roles)
+  AND (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))
 UNION
 SELECT format('%s may %s on %s', CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END,
               string_agg(privilege_type, ', ' ORDER BY privilege_type), what)

@@ -13,6 +13,7 @@ from registration_persistence.database.engine import create_database_engine
 from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.schema.bootstrap_catalog import ROLES
 from registration_persistence.schema.bootstrap_checks import BootstrapRefused
+from registration_persistence.schema.bootstrap_conflicts import RolesChanged, is_conflict
 
 _LOGIN_TIMEOUT_SECONDS = 5.0
 
@@ -28,8 +29,11 @@ def set_password(connection: Connection, credentials: Credentials) -> None:
 
     Raises:
         BootstrapRefused: The server or libpq reported an error.
+        RolesChanged: Another session has changed the role at the same time.
     """
-    problem = _password_problem(driver_connection(connection), credentials)
+    problem, sqlstate = _password_problem(driver_connection(connection), credentials)
+    if is_conflict(sqlstate):
+        raise RolesChanged(f"another session has changed the role {credentials.username}")
     if problem is not None:
         raise BootstrapRefused([f"the password of {credentials.username} cannot be set: {problem}"])
 
@@ -47,8 +51,8 @@ def _is_rejected(settings: DatabaseSettings, credentials: Credentials) -> bool:
         engine.dispose()
 
 
-def _password_problem(driver: psycopg.Connection[Any], credentials: Credentials) -> str | None:
-    """Set the password, and return the error's text or `None`; raises nothing, because a frame would show it."""
+def _password_problem(driver: psycopg.Connection[Any], credentials: Credentials) -> tuple[str | None, str | None]:
+    """Set the password, and return the error's text and SQLSTATE; raises nothing, because a frame would show it."""
     try:
         verifier = driver.pgconn.encrypt_password(
             credentials.password.encode(), credentials.username.encode(), b"scram-sha-256"
@@ -57,5 +61,5 @@ def _password_problem(driver: psycopg.Connection[Any], credentials: Credentials)
             sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(credentials.username), sql.Literal(verifier))
         )
     except psycopg.Error as error:
-        return error.diag.message_primary or "libpq cannot hash it"
-    return None
+        return error.diag.message_primary or "libpq cannot hash it", error.sqlstate
+    return None, None

@@ -14,6 +14,7 @@ from registration_persistence.schema.bootstrap_checks import BootstrapRefused
 from registration_persistence.schema.bootstrap_logins import GROUP_ROLES, Logins
 from registration_persistence.schema.composed_sql import execute_with_identifiers
 from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE
+from registration_persistence.schema.login_settings import DATE_STYLE
 
 # An agent needs a few connections, and must not use up the connection slots of a small cluster.
 _MAX_MONITORING_CONNECTIONS = 10
@@ -46,8 +47,8 @@ def create_group_roles(connection: Connection, admin_name: str) -> None:
         raise BootstrapRefused([problem]) from error
 
 
-def create_logins(connection: Connection, logins: Logins) -> None:
-    """Create the logins, make each a member of its group role alone, and set its time limits.
+def create_logins(connection: Connection, logins: Logins, database_name: str) -> None:
+    """Create the logins, make each a member of its group role alone, and set its time limits and date style.
 
     Raises:
         BootstrapRefused: A login stays a member of another role, because only that role's admin can revoke it.
@@ -58,7 +59,7 @@ def create_logins(connection: Connection, logins: Logins) -> None:
         _create_role(connection, login, "LOGIN", max_connections=limit)
         execute_with_identifiers(connection, "GRANT {} TO {}", group, login)
     for login in logins.names:
-        _set_time_limits(connection, login)
+        _set_defaults(connection, login, database_name)
     for membership in _unwanted_memberships(connection, logins):
         execute_with_identifiers(connection, "REVOKE {} FROM {}", membership.role, membership.member)
     if remaining := _unwanted_memberships(connection, logins):
@@ -88,8 +89,10 @@ def _create_role(
         execute_with_identifiers(connection, f"ALTER ROLE {{}} {attributes}", name)
 
 
-def _set_time_limits(connection: Connection, login: str) -> None:
-    """Set the time limits of *login* on the server, because a connection pooler does not let the client set them."""
+def _set_defaults(connection: Connection, login: str, database_name: str) -> None:
+    """Set time limits and date style on the server, because a connection pooler does not let the client set them."""
     defaults = {field.name: field.default for field in dataclasses.fields(DatabaseSettings)}
     for setting, name in _TIME_LIMITS.items():
         execute_with_identifiers(connection, f"ALTER ROLE {{}} SET {setting} = '{defaults[name]:g}s'", login)
+    execute_with_identifiers(connection, f"ALTER ROLE {{}} SET datestyle = '{DATE_STYLE}'", login)
+    execute_with_identifiers(connection, "ALTER ROLE {} IN DATABASE {} RESET datestyle", login, database_name)

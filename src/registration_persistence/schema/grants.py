@@ -51,14 +51,16 @@ ours AS (
   UNION ALL
   SELECT p.oid, p.oid::regprocedure::text, p.proowner, p.proacl, 'f'::"char"
   FROM pg_proc p
-  WHERE p.pronamespace = 'public'::regnamespace AND p.oid IN (
-    SELECT t.tgfoid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE NOT t.tgisinternal AND c.relnamespace = p.pronamespace AND c.relname = ANY(:tables))
+  WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY(:functions)
 )
 """
-"""The objects of this package: its tables, their partitions, and the functions of their triggers."""
+"""The objects of this package: its tables, their partitions, and its functions."""
 
-PACKAGE_OBJECTS_PARAMETERS = {"tables": list(GRANTS), "partitioned": RegistrationEventRow.__tablename__}
+PACKAGE_OBJECTS_PARAMETERS = {
+    "tables": list(GRANTS),
+    "partitioned": RegistrationEventRow.__tablename__,
+    "functions": ["registrations_check_move"],
+}
 """The parameters of `PACKAGE_OBJECTS_CTE`."""
 
 _GRANTABLE_OBJECTS = text(f"""

@@ -1,6 +1,8 @@
 """Tests of `schema.bootstrap`: the roles that it creates."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from typing import Any
 
 import psycopg
@@ -8,8 +10,9 @@ import pytest
 from clusters import Cluster, NewCluster
 from psycopg import sql
 
-from registration_persistence import Credentials, schema
-from registration_persistence.schema import GRANTS, OWNER_ROLE, READ_WRITE_ROLE, BootstrapRefused
+from registration_persistence import Credentials, deadline, schema
+from registration_persistence.errors import StatementTimeout
+from registration_persistence.schema import GRANTS, OWNER_ROLE, READ_WRITE_ROLE, BootstrapRefused, DeploymentInProgress
 
 
 def test_a_second_bootstrap_changes_nothing(cluster: Cluster) -> None:
@@ -159,3 +162,33 @@ def logs_to_file(connection: psycopg.Connection) -> bool:
     """Return whether the server logs to the file `log` in its folder, as `LocalPostgres` starts it."""
     row = connection.execute("SELECT (pg_stat_file('log', true)).size").fetchone()
     return row is not None and row[0] is not None
+
+
+def test_databases_of_one_cluster_are_bootstrapped_at_the_same_time(new_cluster: NewCluster) -> None:
+    """The databases share their roles; every bootstrap succeeds, if it creates the roles and if it corrects them."""
+    clusters = [new_cluster() for _ in range(3)]
+    barrier = Barrier(len(clusters))
+
+    def bootstrap(cluster: Cluster) -> schema.Bootstrapped:
+        barrier.wait(timeout=30)
+        return cluster.bootstrap()
+
+    with ThreadPoolExecutor(len(clusters)) as pool:
+        for _ in range(3):
+            list(pool.map(bootstrap, clusters))
+            clusters[0].execute("ALTER ROLE {} CREATEDB CONNECTION LIMIT 3", clusters[0].clone)
+            clusters[0].execute("REVOKE {} FROM {}", READ_WRITE_ROLE, clusters[0].clone)
+            clusters[0].execute("ALTER ROLE {} PASSWORD 'another'", clusters[0].application.username)
+        list(pool.map(bootstrap, clusters))
+
+    assert [cluster.bootstrap().changes for cluster in clusters] == [()] * len(clusters)
+
+
+def test_a_locked_role_ends_a_bootstrap_in_time(cluster: Cluster) -> None:
+    """If another session never ends its transaction, the error is ours, and comes before the deadline."""
+    cluster.bootstrap()
+    with cluster.server.connect(cluster.name) as other, other.transaction():
+        other.execute(sql.SQL("ALTER ROLE {} SET lock_timeout = '1s'").format(sql.Identifier(cluster.clone)))
+
+        with deadline(4, reserve=0), pytest.raises((DeploymentInProgress, StatementTimeout)):
+            cluster.bootstrap()

@@ -2,6 +2,7 @@
 
 import secrets
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence import Credentials, Database, StaticCredentials, schema
 from registration_persistence.schema import GRANTS, OWNER_ROLE, READ_WRITE_ROLE, VERSION_TABLE
+from registration_persistence.schema.grants import PACKAGE_OBJECTS_PARAMETERS
 from registration_persistence.schema.partitions import ensure_event_partitions
 
 
@@ -103,3 +105,79 @@ def test_the_logins_have_time_limits(prepared: Cluster) -> None:
                 for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
             ]
         assert ["15s", "5s", "30s"] == limits
+
+
+def test_the_objects_of_a_service_are_left_alone(cluster: Cluster) -> None:
+    """A service's tables and functions keep owner and privileges, even with its own trigger on a table of ours."""
+    login = cluster.application.username
+    cluster.prepare()
+    cluster.execute("CREATE TABLE campaigns (id uuid)")
+    cluster.execute("GRANT ALL ON campaigns TO {}, PUBLIC", login)
+    cluster.execute("CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'")
+    cluster.execute("CREATE TRIGGER forget BEFORE DELETE ON registrations FOR EACH ROW EXECUTE FUNCTION forget()")
+    cluster.execute("CREATE TABLE campaigns_of_owner (id uuid)")
+    cluster.execute("ALTER TABLE campaigns_of_owner OWNER TO {}", OWNER_ROLE)
+    cluster.execute("GRANT ALL ON campaigns_of_owner TO {}, PUBLIC", login)
+    cluster.execute("CREATE VIEW everyone AS SELECT FROM registrations")
+    cluster.execute("GRANT SELECT ON everyone TO PUBLIC")
+
+    def objects_of_service() -> list[tuple[Any, ...]]:
+        return [row for row in cluster.catalogue() if row[1] in {"campaigns", "campaigns_of_owner", "forget()"}]
+
+    before = objects_of_service()
+    assert cluster.bootstrap().changes == ()
+    cluster.execute("DROP VIEW everyone")
+    schema.downgrade(cluster.database, "base", owner_role=OWNER_ROLE)
+    schema.upgrade(cluster.database, owner_role=OWNER_ROLE)
+
+    assert len(before) == 3
+    assert objects_of_service() == before
+
+
+def test_every_function_of_ours_is_listed(prepared: Cluster) -> None:
+    """The functions of the migrations are exactly those that bootstrap hands over."""
+    with prepared.server.connect(prepared.name) as connection:
+        rows = connection.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+        assert PACKAGE_OBJECTS_PARAMETERS["functions"] == [name for (name,) in rows]
+
+
+def test_settings_with_which_a_login_fails(prepared: Cluster) -> None:
+    """`bootstrap` sets the date style of its logins; `check` prints a statement for each setting that it leaves."""
+    prepared.execute("ALTER DATABASE {} SET datestyle = 'SQL, DMY'", prepared.name)
+    prepared.execute("ALTER ROLE {} IN DATABASE {} SET datestyle = 'German'", prepared.clone, prepared.name)
+    prepared.execute("ALTER DATABASE {} SET search_path = shop", prepared.name)
+    prepared.execute("ALTER ROLE {} SET default_transaction_read_only = yes", prepared.application.username)
+    prepared.execute("CREATE ROLE {} LOGIN IN ROLE {}", own := f"own_{prepared.clone}", READ_WRITE_ROLE)
+
+    with pytest.raises(schema.SchemaDiffers, match="has settings with which the service fails") as failure:
+        schema.check(prepared.database)
+
+    app, clone = prepared.application.username, prepared.clone
+    assert [line.split(": ")[0] for line in failure.value.differences] == [
+        f"the login {own} has datestyle = SQL, DMY",
+        f"the login {own} has search_path = shop",
+        f"the login {app} has default_transaction_read_only = yes",
+        f"the login {app} has search_path = shop",
+        f"the login {clone} has datestyle = German",
+        f"the login {clone} has search_path = shop",
+    ]
+    assert f"no longer: {clone} has DateStyle=German in this database" in prepared.bootstrap().changes
+    with closing(prepared.as_login(prepared.application)) as connection:
+        assert connection.execute("SHOW datestyle").fetchone() == ("ISO, MDY",)
+    for line in failure.value.differences:
+        prepared.execute(line.split(": ")[1])
+    schema.check(prepared.database)
+    prepared.execute("DROP ROLE {}", own)
+
+
+def test_the_version_of_a_development_version_is_moved(prepared: Cluster, application: Database) -> None:
+    """The owner role moves the revision to our own table, which the service can read as before."""
+    prepared.execute("ALTER TABLE {} RENAME TO alembic_version", VERSION_TABLE)
+    prepared.execute("ALTER INDEX {} RENAME TO alembic_version_pkc", f"{VERSION_TABLE}_pkc")
+    prepared.execute("UPDATE alembic_version SET version_num = 'b41d5e0c92fa'")
+
+    assert schema.upgrade(prepared.database, owner_role=OWNER_ROLE) == schema.newest()
+
+    assert schema.current(application) == schema.newest()
+    assert prepared.owners() == {OWNER_ROLE}
+    assert prepared.bootstrap().changes == ()

@@ -1,0 +1,50 @@
+"""The settings of the service's logins on the server, which a connection through a proxy cannot override."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from registration_persistence.schema.grants import READ_WRITE_ROLE
+
+DATE_STYLE = "ISO"
+"""The only `datestyle` that psycopg can parse."""
+
+# PostgreSQL applies the setting of a role in a database first, then that of the role, the database, and all roles.
+_UNSUITABLE = text(r"""
+WITH login AS (
+  SELECT r.oid, r.rolname AS name, g.oid IS NOT NULL OR CAST(:proxied AS boolean) AS keeps_date_style
+  FROM pg_roles r LEFT JOIN pg_roles g ON g.rolname = :group
+  WHERE r.rolcanlogin AND NOT r.rolsuper
+    AND CASE WHEN g.oid IS NULL OR CAST(:proxied AS boolean) AND r.rolname = current_user THEN r.rolname = current_user
+        ELSE pg_has_role(r.oid, g.oid, 'USAGE') END
+), configured AS (
+  SELECT DISTINCT ON (login.name, setting) login.name AS login, lower(split_part(entry, '=', 1)) AS setting,
+         substr(entry, strpos(entry, '=') + 1) AS value, keeps_date_style
+  FROM login JOIN pg_db_role_setting s ON s.setrole IN (0, login.oid), unnest(s.setconfig) AS entry
+  WHERE s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+  ORDER BY login.name, setting, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
+), unsuitable AS (
+  SELECT *, CASE
+    WHEN setting = 'datestyle' AND keeps_date_style AND value ~* 'sql|postgres|german' THEN 'ISO'
+    WHEN setting = 'search_path' AND value !~ '\ypublic\y' THEN concat_ws(', ', nullif(value, '""'), 'public')
+    WHEN setting = 'default_transaction_read_only' AND value ~* '^(on|t|tr|tru|true|y|ye|yes|1)$' THEN 'off'
+  END AS expected
+  FROM configured
+)
+SELECT format('the login %I has %s = %s: ALTER ROLE %I IN DATABASE %I SET %s = %s;',
+              login, setting, value, login, current_database(), setting, expected)
+FROM unsuitable WHERE expected IS NOT NULL ORDER BY login, setting
+""")
+
+
+def unsuitable_settings(connection: Connection, *, proxied: bool) -> Sequence[str]:
+    """Return one line for each setting with which a login of the service fails, with the statement that corrects it.
+
+    The logins are those of `READ_WRITE_ROLE`, or that of *connection* if there is no such role.
+
+    Args:
+        connection: A connection to the database.
+        proxied: Whether connections go through a proxy, so that they cannot set `datestyle` themselves. The login of
+            *connection* is then checked, too.
+    """
+    return connection.scalars(_UNSUITABLE, {"group": READ_WRITE_ROLE, "proxied": proxied}).all()
