@@ -141,6 +141,7 @@ def test_the_next_start_removes_what_was_left(scratch: Path, tmp_path: Path) -> 
         owner.process.kill()
         owner.process.wait()
         kill(owner.forked)  # it holds the lock of the folder
+        wait_until(lambda: not is_running(owner.forked), "the forked process has ended")
         assert is_running(owner.server)
 
         with LocalPostgres(embedded_binaries()):

@@ -67,7 +67,7 @@ def test_a_server_that_hangs_is_killed(tmp_path: Path) -> None:
     data = tmp_path / "server/data"
     data.mkdir(parents=True)
     (tmp_path / "postgres").symlink_to(sys.executable)
-    arguments = ["-c", HANGING, "-D", data]
+    arguments = ["-c", HANGING, "-D", str(data)]
     with (
         subprocess.Popen([tmp_path / "postgres", *arguments], stdout=subprocess.PIPE) as server,
         subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE) as editor,
