@@ -1,5 +1,6 @@
 """The servers of the tests: first the embedded one, then a container."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,14 @@ from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import ServerMissing, open_server, skip_or_fail
 
 settings.register_profile("nightly", print_blob=True)
+
+# A shell ignores SIGINT in background jobs, nohup ignores SIGHUP, and the processes of the tests would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
 pytest_plugins = ["registration_persistence.testing.plugin", "command_databases"]
 
 

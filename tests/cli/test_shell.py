@@ -140,7 +140,8 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
 def limit_the_process() -> None:
     """Set limits, a mask and signals that a shell, a service manager or `nohup` may leave to its processes."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for limit, value in ((resource.RLIMIT_NOFILE, 28), (resource.RLIMIT_FSIZE, 2**20), (resource.RLIMIT_STACK, 2**19)):
+        resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD])
@@ -172,8 +173,8 @@ def test_the_demo_ignores_the_shell(shell: dict[str, str], tmp_path: Path) -> No
 
 
 def test_the_chaos_command_ignores_the_shell(shell: dict[str, str], tmp_path: Path) -> None:
-    """A short run with a rotation is sound."""
-    arguments = ["--seconds=6", "--processes=1", "--faults=rotation"]
+    """A short run is sound."""
+    arguments = ["--seconds=4", "--processes=1", "--faults=terminated"]
 
     done = run(["-I", "-m", "registration_persistence", "chaos", *arguments], shell, tmp_path)
 
@@ -254,3 +255,22 @@ def test_programs_that_only_root_can_read_are_copied(tmp_path: Path) -> None:
 
     with LocalPostgres(tmp_path / package.name / "pginstall/bin") as postgres:
         postgres.server.connect().close()
+
+
+def test_a_hard_limit_that_is_too_low_is_one_line() -> None:
+    """The message says which command raises it."""
+    program = "from registration_persistence.sandbox.limits import raise_limits; raise_limits()"
+    without_privilege = ["setpriv", "--bounding-set=-sys_resource"] if os.geteuid() == 0 else []
+
+    done = subprocess.run(
+        [*without_privilege, "sh", "-c", 'ulimit -n 100; exec "$0" -c "$1"', sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    *_, last = done.stderr.splitlines()
+    assert last.endswith(
+        "the hard limit of open files is 100: PostgreSQL needs 256; "
+        "run ulimit -n 256 with the privileges for it, or raise the limit of your login"
+    )

@@ -7,13 +7,14 @@ import pytest
 
 @pytest.fixture
 def handler(tmp_path: Path) -> str:
-    """A Lambda handler that obeys the events `raise`, `exit`, `sleep` and `read`, and returns any other event."""
+    """A Lambda handler that obeys `raise`, `exit`, `sleep`, `variables` and `read`, and returns any other event."""
     file = tmp_path / "handler.py"
     file.write_text(_HANDLER)
     return f"{file}:handle"
 
 
 _HANDLER = """
+import os
 import sys
 import time
 from registration_persistence import DatabaseSettings
@@ -29,6 +30,8 @@ def handle(event, context):
             sys.exit("the handler exits")
         case "sleep":
             time.sleep(30)
+        case "variables":
+            return dict(os.environ)
         case "read":
             settings = DatabaseSettings.from_env()
             return RotationBridge(settings.secret_arn, region=settings.secret_region).current().username

@@ -1,6 +1,8 @@
 """The fixtures of the test kit: each fault has the described effect, and ends with its block."""
 
+import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,13 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from sqlalchemy.orm import Session
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository
-from registration_persistence.sandbox import InvocationFailed, LocalSecretsManager, LocalServerError, TcpProxy
+from registration_persistence.sandbox import (
+    InvocationFailed,
+    LambdaProcess,
+    LocalSecretsManager,
+    LocalServerError,
+    TcpProxy,
+)
 from registration_persistence.sandbox import network_namespace as network
 from registration_persistence.testing import (
     FailOver,
@@ -316,6 +324,38 @@ def test_lambdas_freeze_and_end(lambda_process: StartLambda, freeze: Freeze, han
     assert ["hello", "hello"] == [process.result()["event"] for process in processes]
     processes[0].pause()
     assert [-15, -15] == [process.terminate() for process in processes]
+
+
+def test_a_lambda_inherits_no_ignored_or_blocked_signal(handler: str) -> None:
+    """SIGINT and SIGTERM reach the handler, although this process ignores and blocks them, like a background job."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, list(handlers))
+    try:
+        with LambdaProcess(handler) as interrupted, LambdaProcess(handler) as terminated:
+            interrupted.start("sleep")
+            os.kill(interrupted.pid, signal.SIGINT)
+            with pytest.raises(InvocationFailed, match=r"(?s)Runtime.ExitError.*KeyboardInterrupt"):
+                interrupted.result()
+            terminated.wait_ready()
+            assert terminated.terminate(grace=10) == -signal.SIGTERM
+    finally:
+        for number, previous in handlers.items():
+            signal.signal(number, previous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_a_lambda_has_only_its_own_variables(handler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of this process are not inherited, and without credentials the AWS SDK finds none."""
+    monkeypatch.setenv("AWS_PROFILE", "other-machine")
+    monkeypatch.setenv("APP_DATABASE_HOST", "db.invalid")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with LambdaProcess(handler, environment={"LOG_LEVEL": "debug"}) as process:
+        variables = process.invoke("variables")
+
+    assert variables["LOG_LEVEL"] == "debug"
+    assert variables["AWS_REGION"] == "eu-west-1"
+    assert variables["AWS_EC2_METADATA_DISABLED"] == "true"
+    assert not variables.keys() & {"AWS_PROFILE", "APP_DATABASE_HOST", "AWS_SECRET_ACCESS_KEY"}
 
 
 def test_the_calls_of_each_lambda_are_counted(

@@ -15,9 +15,9 @@ import pytest
 
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries, wait_until
 
-# The server is started in a thread that has ended, and a thread of the owner is no parent either.
+# The server is started in a thread that has ended, and a process that the owner has forked lives on.
 OWNER = """
-import sys, threading, time
+import os, sys, threading, time
 from registration_persistence.sandbox import LambdaProcess, LocalPostgres, embedded_binaries
 
 postgres = LocalPostgres(embedded_binaries())
@@ -27,7 +27,9 @@ process = LambdaProcess(sys.argv[1])
 process.__enter__()
 process.start()
 thread.join()
-print(postgres.server.port, process.pid, flush=True)
+forked = os.fork()
+if forked:
+    print(postgres.server.port, process.pid, forked, flush=True)
 time.sleep(60)
 """
 
@@ -52,6 +54,7 @@ class Owner:
     folder: Path
     server: int
     handlers: list[int]
+    forked: int
 
     def kill_watchdog(self) -> None:
         """Kill the watchdog of the process."""
@@ -91,7 +94,8 @@ def running_owner(scratch: Path, handlers: Path) -> Iterator[Owner]:
         )
         stack.callback(process.kill)
         assert process.stdout
-        port, parent = map(int, process.stdout.readline().split())
+        port, parent, forked = map(int, process.stdout.readline().split())
+        stack.callback(kill, forked)
         children = handler.with_suffix(".children")
         wait_until(lambda: children.exists() and children.read_text(), "the handler runs", timeout=60)
         (folder,) = (
@@ -100,7 +104,7 @@ def running_owner(scratch: Path, handlers: Path) -> Iterator[Owner]:
             if str(port) in file.read_text().split()
         )
         server = int((folder / "data/postmaster.pid").read_text().split()[0])
-        owner = Owner(process, folder, server, [parent, int(children.read_text())])
+        owner = Owner(process, folder, server, [parent, int(children.read_text())], forked)
         for pid in (server, *owner.handlers):
             stack.callback(kill, pid)
         yield owner
@@ -136,6 +140,8 @@ def test_the_next_start_removes_what_was_left(scratch: Path, tmp_path: Path) -> 
         owner.kill_watchdog()
         owner.process.kill()
         owner.process.wait()
+        kill(owner.forked)  # it holds the lock of the folder
+        wait_until(lambda: not is_running(owner.forked), "the forked process has ended")
         assert is_running(owner.server)
 
         with LocalPostgres(embedded_binaries()):
@@ -143,3 +149,32 @@ def test_the_next_start_removes_what_was_left(scratch: Path, tmp_path: Path) -> 
             assert not is_running(owner.server)
             living.server.connect().close()
     assert [] == list(scratch.iterdir())
+
+
+def test_the_load_of_chaos_ends_with_it(scratch: Path) -> None:
+    """If the chaos command is killed in the middle of a fault, its servers and its frozen processes end."""
+    arguments = ["chaos", "--seconds=4", "--processes=2", "--faults=frozen"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "registration_persistence", *arguments],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        assert any("frozen" in line for line in process.stderr)
+        process.kill()
+
+    wait_until(lambda: not list(scratch.glob("registration-postgres-*")), "the folders are removed", timeout=20)
+    wait_until(lambda: not processes_with(scratch), "every process has ended", timeout=5)
+
+
+def processes_with(scratch: Path) -> list[str]:
+    """Return the processes that use *scratch* for temporary files."""
+    variable = f"TMPDIR={scratch}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if variable in (process / "environ").read_bytes().split(b"\0"):
+                found.append(process.name)
+    return found

@@ -36,7 +36,7 @@ class HandlerProcess:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 `close` closes it
         with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", _RUNTIME, handler, name, str(child_end.fileno())],
+                [sys.executable, "-u", "-m", _RUNTIME, handler, name, str(child_end.fileno())],
                 env={**sandbox_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,

@@ -15,6 +15,7 @@ from psycopg import sql
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox.data_directory import DataDirectory
 from registration_persistence.sandbox.errors import LocalServerError
+from registration_persistence.sandbox.limits import raise_limits
 from registration_persistence.sandbox.ports import LOOPBACK, free_port
 from registration_persistence.sandbox.server import PostgresServer
 from registration_persistence.sandbox.waiting import wait_until
@@ -83,6 +84,7 @@ class LocalPostgres:
         Raises:
             LocalServerError: The server cannot be created here, or does not start.
         """
+        raise_limits()
         self._directory = DataDirectory(self._binaries)
         try:
             if self._primary is None:

@@ -27,15 +27,25 @@ _MAX_REMOVAL_SECONDS = 30.0
 
 
 def main(owner: int) -> None:
-    """Read records from standard input until the process *owner* has ended; then clean up what they name.
+    """Watch a process; signals that reach it, too, have no effect.
 
     Args:
         owner: The process id of the parent process.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
+    watch(owner, sys.stdin.fileno())
+
+
+def watch(owner: int, source: int) -> None:
+    """Read records until the process *owner* has ended; then clean up what they name.
+
+    Args:
+        owner: The process id of the parent process.
+        source: A file descriptor, from which the records are read.
+    """
     watched: dict[bytes, None] = {}
-    for record in _records(owner):
+    for record in _records(owner, source):
         if record.startswith(FORGET):
             watched.pop(record.removeprefix(FORGET), None)
         else:
@@ -70,18 +80,18 @@ def remove_server(folder: Path) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _records(owner: int) -> Iterator[bytes]:
-    """Yield the records of standard input until its end, or until *owner* is no longer the parent process.
+def _records(owner: int, source: int) -> Iterator[bytes]:
+    """Yield the records of *source* until its end, or until *owner* is no longer the parent process.
 
     A process that the owner has forked may hold the other end open.
     """
     pending = b""
     while True:
-        if not select.select([0], [], [], _POLL_SECONDS)[0]:
+        if not select.select([source], [], [], _POLL_SECONDS)[0]:
             if os.getppid() != owner:
                 return
             continue
-        chunk = os.read(0, 65536)
+        chunk = os.read(source, 65536)
         if not chunk:
             return
         *records, pending = (pending + chunk).split(END_OF_RECORD)
@@ -90,22 +100,24 @@ def _records(owner: int) -> Iterator[bytes]:
 
 def _programs(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield process id and name of each program of PostgreSQL that has *data* among its arguments."""
-    for pid, arguments in _command_lines():
+    for pid, arguments in _from_proc() if Path("/proc/self/cmdline").exists() else _from_ps():
         program = arguments[0].rpartition(b"/")[2]
         if program in _SERVER_PROGRAMS and data in b" ".join(arguments):
             yield pid, program
 
 
-def _command_lines() -> Iterator[tuple[int, list[bytes]]]:
-    processes = Path("/proc")
-    if (processes / "self/cmdline").exists():
-        for process in processes.glob("[0-9]*"):
-            with suppress(OSError):
-                yield int(process.name), (process / "cmdline").read_bytes().split(b"\0")
-        return
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, check=False)  # noqa: S607 in PATH
+def _from_proc() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield process id and arguments of each process, on Linux."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield int(process.name), (process / "cmdline").read_bytes().split(b"\0")
+
+
+def _from_ps() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield process id and arguments of each process, on other systems; arguments with spaces are in pieces."""
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, check=False)  # noqa: S607 found in PATH
     for line in listed.stdout.splitlines():
-        pid, *arguments = line.split()
+        pid, *arguments = line.strip().split(b" ")
         yield int(pid), arguments or [b""]
 
 
