@@ -7,7 +7,13 @@ from uuid import UUID
 import pytest
 
 from registration_persistence import RegistrationPersistenceError, errors
-from registration_persistence.errors import ConfigurationError, IllegalTransition, RegistrationNotFound, StaleVersion
+from registration_persistence.errors import (
+    ConfigurationError,
+    IllegalTransition,
+    PoolExhausted,
+    RegistrationNotFound,
+    StaleVersion,
+)
 
 SOME_ID = UUID("01a20a8a-9603-733d-9a12-6297a9d994f0")
 
@@ -15,6 +21,7 @@ RETRYABLE = {
     "ConnectionLost",
     "DatabaseUnavailable",
     "LockTimeout",
+    "PoolExhausted",
     "SecretUnavailable",
     "TooManyConnections",
     "TransactionConflict",
@@ -36,6 +43,7 @@ def test_retryable_errors() -> None:
     "error",
     [
         ConfigurationError(["one", "two"]),
+        PoolExhausted("one connection", retryable=False),
         RegistrationNotFound(SOME_ID),
         StaleVersion(SOME_ID, 1, 2),
         IllegalTransition(SOME_ID, "pending", "active"),

@@ -17,7 +17,7 @@ from registration_persistence.database.deadlines import deadline
 from registration_persistence.database.engine import create_database_engine
 from registration_persistence.database.events import DatabaseEvent, EventCause, EventName, Events
 from registration_persistence.database.health import Health, measure_health
-from registration_persistence.database.lifecycle import reset_in_forked_children
+from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import run_with_retries
 from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
@@ -183,6 +183,7 @@ class Database:
 
     def abort_connections(self) -> None:
         """Close every connection at once, including those in use, because the process ends."""
+        detect_fork()
         self._open_connections.abort()
 
     def _track(self, connection: psycopg.Connection[Any], _record: object) -> None:
