@@ -18,6 +18,7 @@ from support import LambdaEnvironment
 
 from registration_persistence import Database, RegistrationRepository, get_db, get_engine, session_scope
 from registration_persistence.database import process
+from registration_persistence.domain.ids import new_id
 from registration_persistence.errors import ConfigurationError, ConnectionLost
 
 
@@ -290,4 +291,23 @@ def test_a_fork_without_hooks_while_another_thread_holds_locks_does_not_hang(
     finally:
         done.set()
         thread.join()
+    assert lambda_environment.secrets_manager.calls.total() == 1
+
+
+def test_a_fork_without_hooks_creates_other_ids(lambda_environment: LambdaEnvironment) -> None:
+    """The random numbers of the child are not those of its parent, also in the first unit of work."""
+    database = get_db()
+    new_id()
+    reader, writer = os.pipe()
+
+    def work() -> None:
+        with database.session() as session:
+            made = RegistrationRepository(session).register("ada@example.com").registration
+            os.write(writer, made.id.bytes)
+
+    in_child_without_hooks(work)
+
+    assert os.read(reader, 16)[9:] not in {new_id().bytes[9:] for _ in range(9)}
+    os.close(reader)
+    os.close(writer)
     assert lambda_environment.secrets_manager.calls.total() == 1

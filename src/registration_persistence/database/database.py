@@ -90,6 +90,7 @@ class Database:
             raise ValueError(
                 "autocommit and read_only are both true: expected one, because only a transaction is read-only"
             )
+        detect_fork()  # before the block creates ids
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
         session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
         try:

@@ -30,8 +30,9 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
     A statement that is running when the time is over is cancelled, and no further statement is sent. The deadline
     applies to the current thread or asyncio task only. If deadlines are nested, the earliest applies.
 
-    Two waits cannot be shortened: the look-up of the host's name, which the C library does, and a response of Secrets
-    Manager that arrives byte by byte.
+    Three waits cannot be shortened: the look-up of the host's name, which the C library does, a response of Secrets
+    Manager that arrives byte by byte, and outside Lambda the AWS SDK's search for credentials while the metadata
+    service is silent, which takes up to 3 s on EC2 and 9 s in ECS.
 
     Args:
         limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds.

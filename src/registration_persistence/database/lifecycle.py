@@ -34,6 +34,7 @@ def detect_fork() -> None:
     `os.fork` calls the hooks by itself. A server that is written in C, such as uWSGI, may fork without Python.
     """
     if os.getpid() != _process_id:
+        uuid_utils.reseed_rng()  # its hook was not called either: the child would create the parent's ids again
         _after_fork_in_child()
 
 
