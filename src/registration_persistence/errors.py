@@ -5,7 +5,6 @@ service can respond with 503 instead of 500. No message contains a password, a t
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 from uuid import UUID
 
 
@@ -13,10 +12,10 @@ class RegistrationPersistenceError(Exception):
     """The base class of every exception of this package.
 
     Attributes:
-        retryable: Whether the same unit of work can be repeated and may succeed then. Defined for each class.
+        retryable: Whether the same unit of work can be repeated and may succeed then.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
 
 class ConfigurationError(RegistrationPersistenceError):
@@ -71,7 +70,17 @@ class ConnectionRejected(RegistrationPersistenceError):
 
 
 class PoolExhausted(RegistrationPersistenceError):
-    """All connections of this process are checked out."""
+    """All connections of this process are checked out.
+
+    Attributes:
+        retryable: False if the thread that asked holds the one connection itself, because waiting cannot help then.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        self.retryable = retryable
+        super().__init__(message)
 
 
 class ConnectionLost(RegistrationPersistenceError):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -175,3 +177,41 @@ def test_repr_names_the_database_and_nothing_else(database: Database) -> None:
     settings = database.settings
     assert f"<Database {settings.name} at {settings.host}:{settings.port}>" == repr(database)
     assert str(settings.password) not in f"{database.engine.url!r} {settings!r} {database.credentials!r}"
+
+
+WITHOUT_POLL = """
+import select, selectors
+del select.poll, select.epoll, selectors.PollSelector, selectors.EpollSelector
+selectors.DefaultSelector = selectors.SelectSelector
+
+from registration_persistence import RegistrationRepository, get_db
+
+for number in range(2):
+    with get_db().session() as session:
+        RegistrationRepository(session).register(f"ada{number}@example.com")
+assert get_db().ping().writable
+assert get_db().events.count("connection_opened") == 1
+get_db().dispose()
+"""
+
+
+def test_a_process_without_poll_commits(database: Database) -> None:
+    """A library that replaces blocking calls, such as eventlet, removes `select.poll`; checkout and COMMIT work."""
+    settings = database.settings
+    environment = {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": settings.host,
+        "APP_DATABASE_PORT": str(settings.port),
+        "APP_DATABASE_NAME": settings.name,
+        "APP_DATABASE_USER": str(settings.user),
+        "APP_DATABASE_PASSWORD": str(settings.password),
+        "APP_DATABASE_SSLMODE": settings.sslmode,
+    }
+
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_POLL], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    with database.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM registrations")) == 2

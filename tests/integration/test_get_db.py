@@ -1,7 +1,9 @@
 """Tests of `get_db`, `session_scope` and `get_engine`: one database per process, configured by the environment."""
 
+import ctypes
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +13,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 from support import LambdaEnvironment
 
 from registration_persistence import Database, RegistrationRepository, get_db, get_engine, session_scope
 from registration_persistence.database import process
-from registration_persistence.errors import ConfigurationError
+from registration_persistence.domain.ids import new_id
+from registration_persistence.errors import ConfigurationError, ConnectionLost
 
 
 @pytest.fixture(autouse=True)
@@ -166,4 +170,144 @@ def test_a_fork_while_another_thread_holds_locks_does_not_hang(lambda_environmen
     finally:
         done.set()
         thread.join()
+    assert lambda_environment.secrets_manager.calls.total() == 1
+
+
+def in_child_without_hooks(work: Callable[[], None]) -> None:
+    """Call *work* in a child that was forked by the C library, as uWSGI does, so that Python's hooks are not called."""
+    # If another thread has asked for the interpreter's lock at the moment of the fork, the child waits for it forever.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    time.sleep(0.05)
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 the child must end here, whatever happens
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    sys.setswitchinterval(interval)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def backend_of(session: Session) -> int:
+    """Return the process id of the session's backend."""
+    return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+
+@pytest.mark.parametrize("pool", ["lambda", "service", "proxy"])
+def test_a_fork_without_pythons_hooks_shares_no_connection(
+    lambda_environment: LambdaEnvironment, monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    """Whatever the child uses first, it opens its own connection; the parent keeps its own."""
+    monkeypatch.setenv("APP_DATABASE_POOL", pool)
+    assert get_db().warm_up()
+    database, engine, old_pool = get_db(), get_engine(), get_engine().pool
+    with session_scope() as session:
+        parents = backend_of(session)
+    opened = database.events.count("connection_opened")
+
+    def use_session() -> None:
+        with database.session() as session:
+            assert backend_of(session) != parents
+
+    def use_engine() -> None:
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT pg_backend_pid()")) != parents
+
+    def use_pool() -> None:
+        connection = old_pool.connect()
+        connection.close()
+        assert database.events.count("connection_opened") == opened + 1
+
+    uses = [use_session, use_engine, use_pool, lambda: get_db().dispose(), engine.dispose, database.abort_connections]
+    for use in uses:
+        in_child_without_hooks(use)
+        if pool != "proxy":
+            with session_scope() as session:
+                assert parents == backend_of(session)
+
+    assert get_db().ping().writable
+    assert lambda_environment.secrets_manager.calls.total() == 1
+
+
+@pytest.mark.parametrize("leaves", ["with a statement", "cleanly", "with an error"])
+def test_a_fork_without_hooks_inside_a_session_does_not_end_it(
+    lambda_environment: LambdaEnvironment, leaves: str
+) -> None:
+    """Nothing that the child does in the parent's session reaches the server."""
+    with session_scope() as session:
+        RegistrationRepository(session).register("ada@example.com")
+
+        def work() -> None:
+            match leaves:
+                case "with a statement":
+                    with pytest.raises(ConnectionLost):
+                        session.execute(text("DELETE FROM registrations"))
+                case "cleanly":
+                    with suppress(Exception):  # only the effect on the parent matters
+                        session.commit()
+                case _:
+                    with suppress(Exception):
+                        session.rollback()
+
+        in_child_without_hooks(work)
+        assert session.scalar(text("SELECT count(*) FROM registrations")) == 1
+        if leaves == "cleanly":
+            session.rollback()
+    with session_scope(read_only=True) as session:
+        kept = session.scalar(text("SELECT count(*) FROM registrations"))
+
+    assert kept == (0 if leaves == "cleanly" else 1)
+    assert lambda_environment.secrets_manager.calls.total() == 1
+
+
+def test_a_fork_without_hooks_while_another_thread_holds_locks_does_not_hang(
+    lambda_environment: LambdaEnvironment,
+) -> None:
+    """Locks that another thread holds at the moment of the fork are free in the child."""
+    database = get_db()
+    holding, done = Event(), Event()
+
+    def hold() -> None:
+        credentials: Any = database.credentials
+        pool: Any = database.engine.pool
+        with process._this_process._lock, credentials._lock, database.events._lock, pool._changed:
+            holding.set()
+            done.wait(20)
+
+    thread = Thread(target=hold)
+    thread.start()
+    holding.wait(20)
+
+    def work() -> None:
+        assert get_db().ping().writable
+
+    try:
+        in_child_without_hooks(work)
+    finally:
+        done.set()
+        thread.join()
+    assert lambda_environment.secrets_manager.calls.total() == 1
+
+
+def test_a_fork_without_hooks_creates_other_ids(lambda_environment: LambdaEnvironment) -> None:
+    """The random numbers of the child are not those of its parent, also in the first unit of work."""
+    database = get_db()
+    new_id()
+    reader, writer = os.pipe()
+
+    def work() -> None:
+        with database.session() as session:
+            made = RegistrationRepository(session).register("ada@example.com").registration
+            os.write(writer, made.id.bytes)
+
+    in_child_without_hooks(work)
+
+    assert os.read(reader, 16)[9:] not in {new_id().bytes[9:] for _ in range(9)}
+    os.close(reader)
+    os.close(writer)
     assert lambda_environment.secrets_manager.calls.total() == 1

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.pool import QueuePool
 from support import ADD, Rows, added, create_slow_table
 
 from registration_persistence import Database, DatabaseSettings, deadline
 from registration_persistence.database.connection import BoundedConnection
+from registration_persistence.database.pool import BoundedPool
 from registration_persistence.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 Cursor = psycopg.Cursor[Any]
@@ -115,7 +115,7 @@ def test_a_wait_for_the_pool_ends_at_the_deadline(database_settings: DatabaseSet
     with deadline(1):
         database.dispose()
     pool = database.engine.pool
-    assert isinstance(pool, QueuePool)
+    assert isinstance(pool, BoundedPool)
     assert pool.timeout() == 2
     database.dispose()
 

@@ -13,6 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
+from registration_persistence.database.connection_parameters import connection_parameters
+from registration_persistence.database.login import Login, LoginFailed
 from registration_persistence.errors import ConnectionRejected, CredentialsRejected, TooManyConnections
 from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, system_binaries, wait_until
 from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, skip_or_fail
@@ -186,6 +188,25 @@ def test_a_role_without_login_in_another_language_is_a_rejected_login(german_clu
         connection.execute("CREATE ROLE past NOLOGIN PASSWORD 'secret'")
     with pytest.raises(CredentialsRejected), deadline(2):
         in_german(german_cluster.endpoint.port, APP_DATABASE_USER="past").ping()
+
+
+def test_an_invalid_parameter_in_another_language_is_not_retried(german_cluster: LocalCluster) -> None:
+    """22023 before the session begins is final at once, because the same parameter would be sent again."""
+    database = in_german(german_cluster.endpoint.port)
+    settings = database.settings
+    parameters = connection_parameters(settings) | {
+        "host": settings.host,
+        "port": settings.port,
+        "dbname": settings.name,
+        "options": "-c datestyle=falsch",
+    }
+
+    with deadline(5):
+        outcome = Login("postgres", database.credentials, database.events).attempt(parameters)
+
+    assert isinstance(outcome, LoginFailed)
+    assert (ConnectionRejected, False) == (type(outcome.error), outcome.error.retryable)
+    assert "für Parameter »DateStyle«" in str(outcome.error)
 
 
 def test_a_rejection_by_pg_hba_in_another_language_is_not_retried() -> None:

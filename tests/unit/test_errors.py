@@ -10,6 +10,7 @@ from registration_persistence import RegistrationPersistenceError, errors
 from registration_persistence.errors import (
     ConfigurationError,
     IllegalTransition,
+    PoolExhausted,
     RegistrationNotFound,
     RegistrationReferenced,
     StaleVersion,
@@ -22,6 +23,7 @@ RETRYABLE = {
     "ConnectionLost",
     "DatabaseUnavailable",
     "LockTimeout",
+    "PoolExhausted",
     "SecretUnavailable",
     "TooManyConnections",
     "TransactionConflict",
@@ -43,6 +45,7 @@ def test_retryable_errors() -> None:
     "error",
     [
         ConfigurationError(["one", "two"]),
+        PoolExhausted("one connection", retryable=False),
         RegistrationNotFound(SOME_ID),
         RegistrationReferenced("orders", "fk_orders_registration_id"),
         StaleVersion(SOME_ID, 1, 2),

@@ -17,7 +17,7 @@ from registration_persistence.database.deadlines import deadline
 from registration_persistence.database.engine import create_database_engine
 from registration_persistence.database.events import DatabaseEvent, EventCause, EventName, Events
 from registration_persistence.database.health import Health, measure_health
-from registration_persistence.database.lifecycle import reset_in_forked_children
+from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.plain_function import require_plain_function
 from registration_persistence.database.retry import run_with_retries
@@ -95,6 +95,7 @@ class Database:
             raise ValueError(
                 "autocommit and read_only are both true: expected one, because only a transaction is read-only"
             )
+        detect_fork()  # before the block creates ids
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
         session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
         remember_deadline(session)
@@ -193,6 +194,7 @@ class Database:
 
     def abort_connections(self) -> None:
         """Close every connection at once, including those in use, because the process ends."""
+        detect_fork()
         self._open_connections.abort()
 
     def _track(self, connection: psycopg.Connection[Any], _record: object) -> None:

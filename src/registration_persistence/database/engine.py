@@ -23,6 +23,7 @@ from registration_persistence.database.credentials.source import CredentialSourc
 from registration_persistence.database.dialect import DRIVER_NAME
 from registration_persistence.database.error_translation import statement_failure, without_detail
 from registration_persistence.database.events import Events
+from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import (
     MUST_PROBE,
     REOPEN_CAUSE,
@@ -30,7 +31,7 @@ from registration_persistence.database.liveness import (
     is_reported_writable,
 )
 from registration_persistence.database.log_redaction import ENGINE_LOGGING_NAME, redact_logs
-from registration_persistence.database.pool import BoundedPool
+from registration_persistence.database.pool import BoundedPool, UnpooledConnections
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
@@ -75,6 +76,8 @@ def create_database_engine(
     event.listen(engine, "do_connect", connector)
     event.listen(engine, "engine_disposed", connector.forget_pool)
     check_on_checkout(engine)
+    for moment in ("begin", "commit", "rollback", "before_cursor_execute"):  # of a session that the parent has open
+        event.listen(engine, moment, lambda *_arguments: detect_fork())
     event.listen(engine, "before_cursor_execute", refuse_late_statement)
     event.listen(engine, "before_cursor_execute", check_commit_statement)
     event.listen(engine, "handle_error", _translate)
@@ -87,7 +90,7 @@ def create_database_engine(
 def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     match settings.pool:
         case "proxy":
-            return {"poolclass": NullPool}
+            return {"poolclass": UnpooledConnections}
         case "lambda":
             # If the one connection is checked out, no other thread can return it, so waiting is pointless.
             size, timeout = 1, 0.0
@@ -95,7 +98,7 @@ def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
             size, timeout = settings.pool_size, settings.connect_timeout
         case _:
             assert_never(settings.pool)
-    return {"poolclass": BoundedPool, "pool_size": size, "max_overflow": 0, "pool_timeout": timeout}
+    return {"poolclass": BoundedPool, "pool_size": size, "pool_timeout": timeout}
 
 
 def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:

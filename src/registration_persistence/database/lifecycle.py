@@ -21,15 +21,31 @@ _forkables: "WeakSet[Forkable]" = WeakSet()
 
 
 def reset_in_forked_children(forkable: Forkable) -> None:
-    """Call *forkable*'s `after_fork_in_child` in every child that this process forks while *forkable* lives."""
+    """Call *forkable*'s `after_fork_in_child` in every child that this process forks while *forkable* lives.
+
+    In a child that was forked without Python, it is called by the next `detect_fork`.
+    """
     _forkables.add(forkable)
 
 
+def detect_fork() -> None:
+    """Call the hooks of `reset_in_forked_children` if this process is a child, and Python does not know.
+
+    `os.fork` calls the hooks by itself. A server that is written in C, such as uWSGI, may fork without Python.
+    """
+    if os.getpid() != _process_id:
+        uuid_utils.reseed_rng()  # its hook was not called either: the child would create the parent's ids again
+        _after_fork_in_child()
+
+
 def _after_fork_in_child() -> None:
+    global _process_id  # noqa: PLW0603 it is the id of this process
+    _process_id = os.getpid()
     for forkable in list(_forkables):
         forkable.after_fork_in_child()
 
 
+_process_id = os.getpid()
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 

@@ -1,6 +1,6 @@
 """Checks whether a pooled connection is still usable, without a round trip if possible."""
 
-import select
+import selectors
 import time
 from typing import Any, Literal, TypeAlias, assert_never
 
@@ -41,12 +41,14 @@ def check_on_checkout(engine: Engine) -> None:
 
 def has_pending_input(connection: psycopg.Connection[Any]) -> bool:
     """Return whether an idle *connection* has unread input, for example why the server closed it; no round trip."""
-    poll = select.poll()
     try:
-        poll.register(connection.fileno(), select.POLLIN)
+        socket = connection.fileno()
     except psycopg.OperationalError:  # the socket is closed
         return True
-    return bool(poll.poll(0))
+    # Libraries that replace blocking calls, such as eventlet, remove `select.poll` and this class.
+    with getattr(selectors, "PollSelector", selectors.DefaultSelector)() as selector:
+        selector.register(socket, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from registration_persistence.database.database import Database
 from registration_persistence.database.lifecycle import (
     around_snapshots,
+    detect_fork,
     in_lambda,
     on_sigterm,
     reset_in_forked_children,
@@ -25,6 +26,7 @@ class _ThisProcess:
         reset_in_forked_children(self)
 
     def database(self) -> Database:
+        detect_fork()  # another thread of the parent may have held the lock
         if self._database is None:
             with self._lock:
                 if self._database is None:

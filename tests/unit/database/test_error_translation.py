@@ -83,6 +83,8 @@ def test_a_password_that_cannot_be_encoded_is_not_shown() -> None:
         ("57P03", DatabaseUnavailable),
         ("3D000", ConnectionRejected),
         ("42501", ConnectionRejected),
+        ("22023", ConnectionRejected),
+        ("0A000", ConnectionRejected),
         (None, DatabaseUnavailable),
     ],
 )
