@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from registration_persistence import Database, DatabaseSettings, deadline
+from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.connection import BoundedConnection
+from registration_persistence.database.liveness import has_pending_input
 from registration_persistence.sandbox import PostgresServer, wait_until
 
 Connection = BoundedConnection[Any]
@@ -273,17 +275,23 @@ def test_a_statement_that_finishes_while_it_is_cancelled_returns_its_rows(driver
     assert driver.execute("SELECT 7").fetchone() == (7,)
 
 
-def test_a_pool_keeps_a_connection_that_is_checked_out_after_the_deadline(database_settings: DatabaseSettings) -> None:
+def test_a_pool_keeps_a_connection_that_is_checked_out_after_the_deadline(
+    database_settings: DatabaseSettings, postgres_server: PostgresServer
+) -> None:
     """Nothing can be asked of the server then, so the next checkout asks."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     with database.session(autocommit=True) as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text("LISTEN news"))
-        session.execute(text("SELECT pg_notify('news', '')"))
+        driver = driver_connection(session.connection())
+    with postgres_server.connect(database_settings.name) as other:
+        other.execute("NOTIFY news")
+    wait_until(lambda: has_pending_input(driver), "the socket is readable")
     with deadline(0), database.engine.connect():
         pass
     with database.session(autocommit=True) as session:
         assert first == session.scalar(text("SELECT pg_backend_pid()"))
+        assert not has_pending_input(driver)
     database.dispose()
 
 
