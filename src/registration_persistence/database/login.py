@@ -12,7 +12,6 @@ from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events
-from registration_persistence.database.traced_connection import TracedConnection
 from registration_persistence.errors import (
     CredentialsRejected,
     RegistrationPersistenceError,
@@ -120,6 +119,8 @@ class Login:
         started = time.monotonic()
         outcome = _connect(BoundedConnection, parameters, credentials)
         if isinstance(outcome, _DriverError) and needs_sqlstate(outcome.error) and sys.platform == "linux":
+            from registration_persistence.database.traced_connection import TracedConnection
+
             outcome = _connect(TracedConnection, parameters, credentials)
         if isinstance(outcome, _DriverError):
             failure = connect_failure(outcome.error, where=self._where)
