@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test coverage lint types layers check lock dist benchmark diagrams clean \
+.PHONY: help demo chaos test compliance coverage lint types layers check lock dist benchmark diagrams clean \
   infra-test infra-scan infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
@@ -74,6 +74,9 @@ chaos: $(VENV)/.installed-local ## Sign people up for a minute while faults are 
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)
+
+compliance: $(VENV)/.installed-dev ## Run SQLAlchemy's compliance suite on the dialect and on the engine (ARGS='-k isolation' selects)
+	@for engine in dialect ours; do $(BIN)/python -m pytest -q -c tests/compliance/setup.cfg tests/compliance --engine $$engine $(ARGS) || exit; done
 
 coverage: $(VENV)/.installed-dev ## Run every test and measure branch coverage (fails below the gate)
 	@$(BIN)/coverage erase

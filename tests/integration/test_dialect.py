@@ -3,10 +3,11 @@
 import dataclasses
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy.exc import DataError, DBAPIError
 
 from registration_persistence import Database, DatabaseSettings
+from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.errors import ConnectionLost
 from registration_persistence.sandbox import PostgresServer, TcpProxy
 from registration_persistence.testing import RoundTripCounter
@@ -62,6 +63,49 @@ def test_the_isolation_level_of_the_database_is_kept(
         with database.session(autocommit=True) as session:
             session.execute(text("SELECT 1"))
     database.dispose()
+
+
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "REPEATABLE READ", "AUTOCOMMIT", None])
+def test_the_isolation_level_of_the_engine_is_restored(postgres_server: PostgresServer, level: str | None) -> None:
+    """After a connection with another level, the next one has the level that `create_engine` was given."""
+    server = postgres_server
+    seen: dict[str, list[object]] = {}
+    for driver in ("psycopg", "psycopg_aurora"):
+        url = URL.create(f"postgresql+{driver}", server.user, server.password, server.host, server.port, "postgres")
+        engine = create_engine(url, pool_size=1, max_overflow=0, **({"isolation_level": level} if level else {}))
+        seen[driver] = []
+        for options in ({}, {"isolation_level": "READ COMMITTED"}, {}, {"isolation_level": "AUTOCOMMIT"}, {}):
+            with engine.connect().execution_options(**options) as connection:
+                seen[driver] += [
+                    connection.scalar(text("SHOW transaction_isolation")),
+                    connection.get_isolation_level(),
+                    connection.default_isolation_level,
+                    driver_connection(connection).autocommit,
+                ]
+        engine.dispose()
+
+    assert seen["psycopg"] == seen["psycopg_aurora"]
+
+
+def test_a_failure_while_the_dialect_is_initialised_is_reported(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the statement is raised, also if the connection is lost in it."""
+
+    def fail(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT 1 / 0")
+
+    def end(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(database.engine.dialect, "_get_default_schema_name", fail)
+    with pytest.raises(DataError, match="division by zero"):
+        database.ping()
+    monkeypatch.setattr(database.engine.dialect, "_get_default_schema_name", end)
+    with pytest.raises(ConnectionLost, match="57P01"):
+        database.ping()
+    monkeypatch.undo()
+    assert database.ping().writable
 
 
 def test_an_error_of_the_first_connection_is_translated(database_settings: DatabaseSettings) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -11,8 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from registration_persistence import Database, DatabaseSettings, deadline
+from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.connection import BoundedConnection
-from registration_persistence.sandbox import PostgresServer, wait_until
+from registration_persistence.database.liveness import has_pending_input
+from registration_persistence.sandbox import PostgresServer, TcpProxy, wait_until
 
 Connection = BoundedConnection[Any]
 
@@ -160,17 +163,67 @@ def test_a_block_that_ends_too_late_is_rolled_back(driver: Connection, *, force_
     assert driver.execute("SELECT array_agg(n) FROM things").fetchone() == ([5],)
 
 
-def test_a_block_on_a_silent_server_closes_the_connection(driver: Connection, postgres_server: PostgresServer) -> None:
-    """Its own exception is raised within the grace period."""
-    started = time.monotonic()
-    with pytest.raises(ZeroDivisionError), deadline(0.2, reserve=0), driver.transaction():
+class StallingProxy(TcpProxy):
+    """A proxy that keeps what the client sends back while it is stalled."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.free = Event()
+        self.free.set()
+
+    def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:  # noqa: ARG002 the proxy's signature
+        """Wait until the proxy is free."""
+        if from_client:
+            self.free.wait(5)
+
+
+def test_a_silent_server_ends_every_block_within_the_grace_period(database_settings: DatabaseSettings) -> None:
+    """The exception of the block is raised, and the connection is closed."""
+    here = database_settings
+
+    def block(driver: Connection) -> None:
+        with driver.transaction():
+            driver.execute("SELECT 1")
+            proxy.free.clear()
+            time.sleep(0.3)
+            _ = 1 / 0
+
+    def pipeline(driver: Connection) -> None:
+        with driver.pipeline():
+            driver.execute("SELECT 1").fetchone()
+            proxy.free.clear()
+            driver.execute("SELECT 2").fetchone()
+
+    def executemany(driver: Connection) -> None:
         driver.execute("SELECT 1")
-        with postgres_server.connect() as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
-        time.sleep(0.3)
-        _ = 1 / 0
-    assert time.monotonic() - started < 2
-    assert_usable_or_closed(driver)
+        proxy.free.clear()
+        driver.cursor().executemany("SELECT %s::int", [(1,), (2,)], returning=True)
+
+    def named_cursor(driver: Connection) -> None:
+        with driver.cursor("named") as cursor:
+            cursor.execute("SELECT 1")
+            proxy.free.clear()
+            time.sleep(0.3)
+            _ = 1 / 0
+
+    for act, error in (
+        (block, ZeroDivisionError),
+        (pipeline, psycopg.OperationalError),
+        (executemany, psycopg.OperationalError),
+        (named_cursor, ZeroDivisionError),
+    ):
+        with StallingProxy(here.host, here.port) as proxy:
+            driver: Connection = BoundedConnection.connect(
+                host="127.0.0.1", port=proxy.port, dbname=here.name, user=here.user, password=here.password
+            )
+            started = time.monotonic()
+            with pytest.raises(error), deadline(0.2, reserve=0):
+                act(driver)
+            with suppress(psycopg.Error):
+                driver.rollback()
+            assert driver.closed
+            assert time.monotonic() - started < 0.3 + 2 * GRACE_SECONDS
+            proxy.free.set()
 
 
 def test_a_two_phase_transaction_can_be_rolled_back_after_the_deadline(driver: Connection) -> None:
@@ -273,17 +326,23 @@ def test_a_statement_that_finishes_while_it_is_cancelled_returns_its_rows(driver
     assert driver.execute("SELECT 7").fetchone() == (7,)
 
 
-def test_a_pool_keeps_a_connection_that_is_checked_out_after_the_deadline(database_settings: DatabaseSettings) -> None:
+def test_a_pool_keeps_a_connection_that_is_checked_out_after_the_deadline(
+    database_settings: DatabaseSettings, postgres_server: PostgresServer
+) -> None:
     """Nothing can be asked of the server then, so the next checkout asks."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     with database.session(autocommit=True) as session:
         first = session.scalar(text("SELECT pg_backend_pid()"))
         session.execute(text("LISTEN news"))
-        session.execute(text("SELECT pg_notify('news', '')"))
+        driver = driver_connection(session.connection())
+    with postgres_server.connect(database_settings.name) as other:
+        other.execute("NOTIFY news")
+    wait_until(lambda: has_pending_input(driver), "the socket is readable")
     with deadline(0), database.engine.connect():
         pass
     with database.session(autocommit=True) as session:
         assert first == session.scalar(text("SELECT pg_backend_pid()"))
+        assert not has_pending_input(driver)
     database.dispose()
 
 

@@ -1,6 +1,7 @@
 """`proxy` mode behind PgBouncer in transaction mode, which is stricter than RDS Proxy: it fails instead of pinning."""
 
 import os
+import random
 import secrets
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from resilience.outcomes import assert_exact, failures, handler, run_all
 from sqlalchemy import text
 
 from registration_persistence import Database, RegistrationRepository
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.outcomes import Replayed
 from registration_persistence.sandbox import wait_until
 from registration_persistence.sandbox.ports import free_port
@@ -122,3 +124,31 @@ def test_no_state_stays_in_the_servers_session(
     again = database.run(lambda session: RegistrationRepository(session).register("a@example.com", idempotency_key="a"))
     assert isinstance(again, Replayed)
     assert first.registration.id == again.registration.id
+
+
+def test_prepared_statements_survive_a_change_of_the_servers_session(
+    registration_environment: RegistrationEnvironment, pooler: dict[str, str]
+) -> None:
+    """If statements are prepared behind a pooler, each one that the assigned session does not have is sent again."""
+    env = registration_environment
+    secret = env.secrets_manager.read(env.arn)
+    connections = [
+        BoundedConnection[Any].connect(
+            host="127.0.0.1",
+            port=int(pooler["APP_DATABASE_PORT"]),
+            dbname=env.name,
+            user=secret["username"],
+            password=secret["password"],
+            autocommit=True,
+        )
+        for _ in range(6)
+    ]
+    for number in range(120):
+        for autocommit in (True, False):
+            connection = random.choice(connections)  # noqa: S311 not for cryptography
+            connection.autocommit = autocommit
+            for query in (f"SELECT %s::int + {number % 3}", "SELECT %s::int"):
+                assert connection.execute(query, [1], prepare=number > 20 or None).rowcount == 1
+                connection.commit()
+    for connection in connections:
+        connection.close()

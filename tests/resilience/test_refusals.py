@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
+import psycopg
 import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 from sqlalchemy import text
@@ -15,7 +16,12 @@ from sqlalchemy.orm import Session
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
 from registration_persistence.database.connection_parameters import connection_parameters
 from registration_persistence.database.login import Login, LoginFailed
-from registration_persistence.errors import ConnectionRejected, CredentialsRejected, TooManyConnections
+from registration_persistence.errors import (
+    ConnectionRejected,
+    CredentialsRejected,
+    TooManyConnections,
+    TransactionConflict,
+)
 from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, system_binaries, wait_until
 from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, skip_or_fail
 
@@ -235,4 +241,30 @@ def test_work_is_repeated_after_a_shutdown_in_another_language(german_cluster: L
 
     assert len(attempts) == 2
     assert database.events.count("retry", "connection_lost") == 1
+    database.dispose()
+
+
+def test_an_invalid_prepared_statement_in_another_language_is_sent_again(german_cluster: LocalCluster) -> None:
+    """Neither the unknown name of a statement nor the changed type of a result is recognised by an English text."""
+    database = in_german(german_cluster.endpoint.port)
+    server = german_cluster.primary.server
+    with server.connect() as connection:
+        connection.execute("CREATE TABLE things (n int); GRANT SELECT ON things TO app")
+        with database.session(autocommit=True) as session:
+            for change in ("ALTER TABLE things ALTER COLUMN n TYPE bigint", "ALTER TABLE things ADD COLUMN m int"):
+                for _ in range(7):
+                    session.execute(text("SELECT * FROM things"))
+                connection.execute(change.encode())
+                session.execute(text("SELECT * FROM things"))
+            for _ in range(7):
+                session.execute(text("SELECT * FROM things"))
+            driver = session.connection().connection.dbapi_connection
+            assert isinstance(driver, psycopg.Connection)
+            driver.pgconn.exec_(b"DISCARD ALL")
+            session.execute(text("SELECT * FROM things"))
+        with pytest.raises(TransactionConflict, match="existiert nicht"), database.session() as session:
+            for _ in range(7):
+                session.execute(text("SELECT * FROM things"))
+            driver.pgconn.exec_(b"DEALLOCATE ALL")
+            session.execute(text("SELECT * FROM things"))
     database.dispose()

@@ -29,6 +29,14 @@ def forget_commit(connection: Connection) -> None:
         connection.info.pop(COMMITTING, None)
 
 
+def is_committing(connection: Connection) -> bool:
+    """Return whether COMMIT may have been sent on *connection*."""
+    try:
+        return COMMITTING in connection.info
+    except NotImplementedError:  # while SQLAlchemy initialises the dialect, a connection has no `info`
+        return False
+
+
 def prepare_commit(connection: Connection) -> None:
     """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
 

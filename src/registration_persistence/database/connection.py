@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
@@ -15,7 +15,6 @@ from psycopg.abc import PQGen, PQGenConn
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
 
-from registration_persistence.database.bounded_pipeline import BoundedPipeline
 from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.database.recoverable_connection import RecoverableConnection
 
@@ -82,9 +81,11 @@ class BoundedConnection(RecoverableConnection[Row]):
             if not force_rollback:
                 _refuse_after_deadline()
         except BaseException:
-            with at_least(_CANCEL_TIMEOUT_SECONDS):
-                if not block.__exit__(*sys.exc_info()):
-                    raise
+            is_handled: bool | None = False
+            with at_least(_CANCEL_TIMEOUT_SECONDS), suppress(psycopg.OperationalError):  # the connection is closed then
+                is_handled = block.__exit__(*sys.exc_info())
+            if not is_handled:
+                raise
         else:
             with at_least(_CANCEL_TIMEOUT_SECONDS):
                 block.__exit__(None, None, None)
@@ -95,14 +96,14 @@ class BoundedConnection(RecoverableConnection[Row]):
         with self.lock:
             self._check_connection_ok()
             if self._pipeline is None:
-                self._pipeline = BoundedPipeline(self)
+                self._pipeline = _new_pipeline(self)
         with super().pipeline() as pipeline:
             yield pipeline
 
     @contextmanager
     def _pipeline_nolock(self) -> Iterator[Pipeline]:
         """Return the pipeline of `executemany`, which holds the lock."""
-        self._pipeline = BoundedPipeline(self, _no_lock=True)
+        self._pipeline = _new_pipeline(self, lock=False)
         try:
             with self._pipeline as pipeline:
                 yield pipeline
@@ -191,8 +192,11 @@ class BoundedServerCursor(psycopg.ServerCursor[Row]):
 
     def close(self) -> None:
         """Close the cursor on the server and here."""
-        with at_least(_CANCEL_TIMEOUT_SECONDS):
-            super().close()
+        try:
+            with at_least(_CANCEL_TIMEOUT_SECONDS):
+                super().close()
+        except psycopg.OperationalError:
+            super().close()  # the connection is closed, so this sends nothing
 
 
 def abort(connection: psycopg.Connection[Any]) -> None:
@@ -206,6 +210,12 @@ def abort(connection: psycopg.Connection[Any]) -> None:
             duplicate.shutdown(socket.SHUT_RDWR)
     else:
         connection.close()
+
+
+def _new_pipeline(connection: BoundedConnection[Any], *, lock: bool = True) -> Pipeline:
+    from registration_persistence.database.bounded_pipeline import BoundedPipeline  # few services use pipelines
+
+    return BoundedPipeline(connection, _no_lock=not lock)
 
 
 def _refuse_after_deadline() -> None:

@@ -1,11 +1,12 @@
 """`AuroraDialect`: SQLAlchemy's dialect for psycopg, without round trips when an engine connects first."""
 
-from typing import Any, Literal
+from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine.interfaces import IsolationLevel
 
 DRIVER_NAME = "postgresql+psycopg_aurora"
 """The name of the dialect in a URL."""
@@ -28,14 +29,22 @@ class AuroraDialect(PGDialect_psycopg):
         # Only reflection reads it, and the migrations ask the server instead.
         return "public"
 
-    def get_default_isolation_level(self, dbapi_conn: Any) -> Literal["READ COMMITTED"]:  # noqa: ARG002 SQLAlchemy's signature
-        """Return PostgreSQL's default; `reset_isolation_level` restores the level that the server has configured."""
-        return "READ COMMITTED"
+    def get_default_isolation_level(self, dbapi_conn: Any) -> IsolationLevel:
+        """Return the level that `create_engine` has set for each connection, or PostgreSQL's default."""
+        level = dbapi_conn.isolation_level
+        return cast("IsolationLevel", level.name.replace("_", " ")) if level is not None else "READ COMMITTED"
 
     def reset_isolation_level(self, dbapi_conn: Any) -> None:
-        """Leave autocommit and return to the server's configured isolation level; no round trip."""
-        dbapi_conn.autocommit = False
-        dbapi_conn.isolation_level = None
+        """Return to the level that `create_engine` has set, or to the one that the server has configured.
+
+        It leaves autocommit, and takes no round trip.
+        """
+        level = self._on_connect_isolation_level
+        dbapi_conn.autocommit = level == "AUTOCOMMIT"
+        if level is None or level == "AUTOCOMMIT":
+            dbapi_conn.isolation_level = None
+        else:
+            dbapi_conn.isolation_level = psycopg.IsolationLevel[level.replace(" ", "_")]
 
     def _set_backslash_escapes(self, connection: Connection) -> None:
         status = _driver(connection).info.parameter_status("standard_conforming_strings")

@@ -10,10 +10,10 @@ from sqlalchemy.pool import NullPool
 
 from registration_persistence.database.commit_guard import (
     COMMIT,
-    COMMITTING,
     check_commit_statement,
     driver_connection,
     forget_commit,
+    is_committing,
     prepare_commit,
     refuse_late_statement,
     set_record_info,
@@ -61,18 +61,30 @@ def create_database_engine(
         credentials: The source of user name and password.
         events: Receives the events of the connections. Defaults to a new `Events`.
     """
-    from registration_persistence.database.connection_parameters import connection_parameters
-
     redact_logs()
     engine = create_engine(
         URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name),
-        connect_args=connection_parameters(settings),
-        hide_parameters=True,
-        logging_name=ENGINE_LOGGING_NAME,
-        use_native_hstore=False,
-        **_pool_arguments(settings),
+        **engine_arguments(settings),
     )
-    connector = Connector(settings, credentials, events or Events())
+    listen_to(engine, Connector(settings, credentials, events or Events()))
+    return engine
+
+
+def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+    """Return the arguments of `create_engine`: the connection parameters, the pool, and options that hide values."""
+    from registration_persistence.database.connection_parameters import connection_parameters
+
+    return {
+        "connect_args": connection_parameters(settings),
+        "hide_parameters": True,
+        "logging_name": ENGINE_LOGGING_NAME,
+        "use_native_hstore": False,
+        **_pool_arguments(settings),
+    }
+
+
+def listen_to(engine: Engine, connector: Connector) -> None:
+    """Open the connections of *engine* with *connector*, check each checkout and commit, and translate errors."""
     event.listen(engine, "do_connect", connector)
     event.listen(engine, "engine_disposed", connector.forget_pool)
     check_on_checkout(engine)
@@ -84,7 +96,6 @@ def create_database_engine(
     for moment in ("begin", "rollback"):
         event.listen(engine, moment, forget_commit)
     event.listen(engine, "commit", prepare_commit)
-    return engine
 
 
 def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
@@ -110,8 +121,7 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     driver = driver_connection(connection)
     read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
     # In autocommit the server commits before it replies, so a lost reply leaves the outcome unknown too.
-    commit_was_sent = COMMITTING in connection.info or context.statement == COMMIT
-    committing = not read_only and (driver.autocommit or commit_was_sent)
+    committing = not read_only and (driver.autocommit or is_committing(connection) or context.statement == COMMIT)
     # psycopg can notice a broken socket before libpq, which then reports the connection as neither closed nor broken.
     lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):

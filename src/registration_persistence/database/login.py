@@ -14,7 +14,6 @@ from registration_persistence.database.credentials.source import Credentials, Cr
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events
-from registration_persistence.database.traced_connection import TracedConnection
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
@@ -170,6 +169,8 @@ def _log_in_at(parameters: dict[str, Any], credentials: Credentials) -> LoggedIn
     """Connect once, or twice to learn the SQLSTATE of an unrecognised failure."""
     outcome = _connect(BoundedConnection, parameters, credentials)
     if isinstance(outcome, _DriverError) and needs_sqlstate(outcome.error) and sys.platform == "linux":
+        from registration_persistence.database.traced_connection import TracedConnection
+
         outcome = _connect(TracedConnection, parameters, credentials)
     return outcome
 

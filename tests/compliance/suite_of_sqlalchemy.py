@@ -1,0 +1,3 @@
+"""SQLAlchemy's compliance suite for third-party dialects."""
+
+from sqlalchemy.testing.suite import *  # noqa: F403 the suite
