@@ -268,3 +268,13 @@ def test_every_exception_to_a_rule_has_its_reason() -> None:
     ]
 
     assert [] == bare
+
+
+def test_waits_use_a_clock_that_tests_cannot_freeze() -> None:
+    """Outside of `clock`, only programs that run in processes of their own read `time.monotonic`."""
+    programs = {"cli", "chaos", "demo"}
+    files = [
+        file for file in (ROOT / "src").rglob("*.py") if not programs & set(file.parts) and file.name != "clock.py"
+    ]
+
+    assert [] == [file.name for file in files if re.search(r"time\.monotonic\b(?!`|\(\)`)", file.read_text())]

@@ -3,13 +3,13 @@
 import inspect
 import logging
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
@@ -114,12 +114,12 @@ class OutboxWorker:
             InvalidInput: The function returned a coroutine or a generator.
             RegistrationPersistenceError: The database failed; no message is lost.
         """
-        last_start = time.monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
+        last_start = monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
         with self._database.session(autocommit=True) as session:
             claimed = OutboxRepository(session).claim(self._batch, self._lease)
         messages = self._with_one_poison_message_last(claimed)
         for position, message in enumerate(messages):
-            if (stop is not None and stop.is_set()) or time.monotonic() > last_start:
+            if (stop is not None and stop.is_set()) or monotonic() > last_start:
                 self._release(messages[position:])
                 break
             self._handle(message)

@@ -4,15 +4,15 @@ import math
 import os
 import re
 import socket
-import time
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg import pq
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.pq.abc import PGconn
-from psycopg.waiting import Wait
+from psycopg.waiting import Wait, wait_conn
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 
 T = TypeVar("T")
@@ -74,19 +74,19 @@ class BoundedConnection(psycopg.Connection[Any]):
         # The minimum is for a ROLLBACK, and for commands that only configure the next transaction.
         left = max(left, _CANCEL_TIMEOUT_SECONDS)
         try:
-            return super().wait(self._limited(gen, time.monotonic() + left), interval, timeout)
+            return super().wait(self._limited(gen, monotonic() + left), interval, timeout)
         except _WaitEnded as ended:
             return self._cancel(gen, str(ended))
 
     def _limited(self, gen: PQGen[T], end: float) -> PQGen[T]:
         """Advance *gen* until *end*, or until the server has been silent for too long."""
-        last_reply = time.monotonic()
+        last_reply = monotonic()
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 state = gen.send(ready)
-                now = time.monotonic()
+                now = monotonic()
                 if now >= end:
                     raise _WaitEnded("the deadline came before the answer")
                 if ready:
@@ -104,20 +104,28 @@ class BoundedConnection(psycopg.Connection[Any]):
     def _cancel(self, gen: PQGen[T], reason: str) -> T:
         """Cancel the running statement; close the connection if the server does not confirm it."""
         try:
-            self.cancel_safe(timeout=_CANCEL_TIMEOUT_SECONDS)
-            answer = super().wait(gen, _POLL_INTERVAL_SECONDS, _CANCEL_TIMEOUT_SECONDS)
+            self._request_cancellation()
+            answer = super().wait(self._limited(gen, monotonic() + _CANCEL_TIMEOUT_SECONDS), _POLL_INTERVAL_SECONDS)
             if self.pgconn.transaction_status == _ACTIVE:
                 raise psycopg.OperationalError("there is more to come")
             return answer  # noqa: TRY300 the one before is caught below
         except psycopg.errors.QueryCanceled:
             raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
-        except psycopg.Error:
+        except (psycopg.Error, _WaitEnded):
             self.close()
             raise psycopg.OperationalError(f"{reason}; the connection was closed") from None
 
+    def _request_cancellation(self) -> None:
+        """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
+        if psycopg.capabilities.has_cancel_safe():
+            sending = _limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS)
+            wait_conn(sending, _POLL_INTERVAL_SECONDS)
+        else:
+            self.cancel()
+
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        return _limited_connect(cls._connect_steps(conninfo), time.monotonic() + remaining())
+        return _limited_connect(cls._connect_steps(conninfo), monotonic() + remaining())
 
     @classmethod
     def _connect_steps(cls, conninfo: str) -> PQGenConn[Self]:
@@ -182,7 +190,7 @@ def _limited_connect(connecting: PQGenConn[T], end: float) -> PQGenConn[T]:
         state = next(connecting)
         while True:
             state = connecting.send((yield state))
-            if time.monotonic() >= end:
+            if monotonic() >= end:
                 raise psycopg.errors.ConnectionTimeout("the deadline came before a connection was made")
     except StopIteration as done:
         return cast(T, done.value)

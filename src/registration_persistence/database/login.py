@@ -1,13 +1,13 @@
 """`Login`: one attempt to connect, with the current credentials and then with their replacements."""
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.connection import BoundedConnection, TracedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
@@ -71,7 +71,7 @@ class Login:
         Args:
             parameters: psycopg's and libpq's parameters, without user and password.
         """
-        since = time.monotonic()
+        since = monotonic()
         tried: list[Credentials] = []
         rejection: CredentialsRejected | None = None
         try:
@@ -116,14 +116,14 @@ class Login:
 
     def _log_in(self, parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | LoginFailed:
         """Connect with *credentials*, once, or twice to learn the SQLSTATE of an unrecognised failure."""
-        started = time.monotonic()
+        started = monotonic()
         outcome = _connect(BoundedConnection, parameters, credentials)
         if isinstance(outcome, _DriverError) and needs_sqlstate(outcome.error) and sys.platform == "linux":
             outcome = _connect(TracedConnection, parameters, credentials)
         if isinstance(outcome, _DriverError):
             failure = connect_failure(outcome.error, where=self._where)
             if isinstance(failure, CredentialsRejected):
-                self._events.emit(DatabaseEvent("login_rejected", "password", time.monotonic() - started))
+                self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))
             return LoginFailed(failure)
         return outcome
 

@@ -4,11 +4,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.pool_queue import PoolQueue
 from registration_persistence.errors import PoolExhausted
 
 
 class BoundedPool(QueuePool):
     """A `QueuePool` whose checkout waits no longer than the deadline, with an error that explains the fix."""
+
+    _queue_class = PoolQueue
 
     @property
     def _timeout(self) -> float:  # overrides the attribute that QueuePool reads at each checkout
