@@ -181,11 +181,11 @@ def test_services_need_no_private_module() -> None:
 
 
 def test_the_configuration_page_lists_every_variable() -> None:
-    """docs/configuration.md lists the variables that `DatabaseSettings` and `schema` read, and no other."""
+    """docs/configuration.md lists the variables that `DatabaseSettings`, `schema` and `domain` read, and no other."""
     table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
 
     of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, MONITORING_SECRET}
-    assert {*settings_rules.VARIABLES.values(), *of_schema} == table
+    assert {*settings_rules.VARIABLES.values(), *of_schema, "APP_TEST_EMAIL_DOMAINS"} == table
 
 
 def test_the_architecture_shows_the_layers_that_are_checked() -> None:

@@ -279,7 +279,7 @@ def test_a_coroutine_function_is_rejected(database: Database, rows: Rows) -> Non
 
 
 def test_a_coroutine_that_a_lambda_returns_is_rejected(database: Database, rows: Rows) -> None:
-    """What the unit of work did itself is rolled back, and it is not repeated."""
+    """The statements of the unit of work are rolled back, and it is not repeated."""
     calls = []
 
     def work(session: Session) -> object:
