@@ -181,11 +181,11 @@ def test_services_need_no_private_module() -> None:
 
 
 def test_the_configuration_page_lists_every_variable() -> None:
-    """docs/configuration.md lists the variables that `DatabaseSettings` and `schema` read, and no other."""
+    """docs/configuration.md lists the variables that `DatabaseSettings`, `schema` and `domain` read, and no other."""
     table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
 
     of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, MONITORING_SECRET}
-    assert {*settings_rules.VARIABLES.values(), *of_schema} == table
+    assert {*settings_rules.VARIABLES.values(), *of_schema, "APP_TEST_EMAIL_DOMAINS"} == table
     assert of_schema == {*settings_rules.BOOTSTRAP_VARIABLES}
 
 
@@ -269,3 +269,11 @@ def test_every_exception_to_a_rule_has_its_reason() -> None:
     ]
 
     assert [] == bare
+
+
+def test_waits_use_a_clock_that_tests_cannot_freeze() -> None:
+    """Outside of `clock`, only programs that run in processes of their own read `time.monotonic`."""
+    programs = {"cli", "chaos", "demo", "clock.py", "watchdog_program.py"}
+    files = [file for file in (ROOT / "src").rglob("*.py") if not programs & set(file.parts)]
+
+    assert [] == [file.name for file in files if re.search(r"time\.monotonic\b(?!`|\(\)`)", file.read_text())]

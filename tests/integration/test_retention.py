@@ -148,6 +148,17 @@ def test_a_sweep_skips_locked_rows(
     assert [second] == left_by(sweep, rows)
 
 
+def test_the_largest_limit_is_accepted(retention: Retention) -> None:
+    """Each method accepts 10,000 rows."""
+    now = datetime.now(UTC)
+
+    assert [0, 0, 0] == [
+        retention.expire_due(10_000),
+        retention.purge_closed(now, 10_000),
+        retention.purge_tokens(now, 10_000),
+    ]
+
+
 @pytest.mark.parametrize("limit", [0, -1, 10_001, True, 2.0, "10", None])
 def test_an_invalid_limit_is_rejected(unsent: Retention, limit: Any) -> None:
     """The limit must be from 1 to 10,000, and is checked before any statement is sent."""

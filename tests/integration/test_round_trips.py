@@ -170,3 +170,24 @@ def test_a_malformed_token_is_not_sent(wire: RoundTripCounter, counted: Database
         VerificationRepository(session).verify_by_token("nonsense")
 
     assert wire.round_trips() == 0
+
+
+def test_a_wrong_code_in_a_transaction_is_three_round_trips(wire: RoundTripCounter, counted: Database) -> None:
+    """The attempt is committed at once, and neither the end of the block nor a roll-back sends anything."""
+    peppers = Peppers({1: bytes(32)})
+    with counted.session(autocommit=True) as session:
+        made = RegistrationRepository(session).register("ada@example.com")
+        VerificationRepository(session, peppers=peppers).issue_code(made.registration.id, min_gap=timedelta(0))
+    wire.round_trips()
+    with counted.session() as session:
+        assert WrongCode(4) == VerificationRepository(session, peppers=peppers).verify_by_code(
+            made.registration.id, "wrong"
+        )
+    assert wire.round_trips() == 3
+
+    with counted.session() as session:
+        assert WrongCode(3) == VerificationRepository(session, peppers=peppers).verify_by_code(
+            made.registration.id, "wrong"
+        )
+        session.rollback()
+    assert wire.round_trips() == 3

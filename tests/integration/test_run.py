@@ -271,7 +271,9 @@ async def deferred(session: Session) -> None:
 
 def test_a_coroutine_function_is_rejected(database: Database, rows: Rows) -> None:
     """No connection is opened."""
-    with pytest.raises(TypeError, match="coroutine or generator function: expected a plain function"):
+    with pytest.raises(
+        TypeError, match="the unit of work is a coroutine function or a generator function: expected a plain"
+    ):
         database.run(untyped(deferred))
 
     assert database.events.count("connection_opened") == 0
@@ -279,7 +281,7 @@ def test_a_coroutine_function_is_rejected(database: Database, rows: Rows) -> Non
 
 
 def test_a_coroutine_that_a_lambda_returns_is_rejected(database: Database, rows: Rows) -> None:
-    """What the unit of work did itself is rolled back, and it is not repeated."""
+    """The statements of the unit of work are rolled back, and it is not repeated."""
     calls = []
 
     def work(session: Session) -> object:

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from races import PEPPERS, another, code_for
 from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.orm import Session
-from support import Rows, SignUp, terminate_backend
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from support import Rows, SignUp, terminate_backend, untyped
 
 from registration_persistence import Database, DatabaseSettings, VerificationRepository, deadline
 from registration_persistence.errors import (
@@ -378,6 +378,54 @@ def test_an_isolated_session(isolated_session: Session) -> None:
         assert WrongCode(left) == verification.verify_by_code(made.registration.id, another(issued.secret))
         isolated_session.rollback()
     assert isinstance(verification.verify_by_code(made.registration.id, issued.secret), Verified)
+
+
+def test_many_wrong_codes_on_one_connection(one_connection: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """The statements are prepared at some time, which changes nothing."""
+    identity, code = pending
+    for number in range(12):
+        for first in (True, False):
+            with one_connection.session() as session:
+                if not first:
+                    session.execute(text("SELECT 1"))
+                verification = VerificationRepository(session, peppers=PEPPERS)
+                outcome = verification.verify_by_code(identity, another(code), max_attempts=100)
+                assert WrongCode(99 - 2 * number - (not first)) == outcome
+                if number % 2:
+                    session.rollback()
+    assert [24] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_a_scoped_session(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """Only the session of this thread counts again."""
+    identity, code = pending
+    sessions = scoped_session(sessionmaker(database.engine))
+    verification = VerificationRepository(untyped(sessions), peppers=PEPPERS)
+    with Session(database.engine) as other:
+        other.execute(text("SELECT 1"))
+        sessions.execute(text("SELECT 1"))
+        verification.verify_by_code(identity, another(code))
+        other.rollback()
+        assert [0] == [r["attempts"] for r in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+    sessions.remove()
+    assert [1] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_two_phase_commit_and_transaction_blocks(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """Both count, as the first statement and as a later one."""
+    identity, code = pending
+    for prelude in ("SELECT 1", None):
+        with suppress(Rejected), Session(database.engine) as session, session.begin():
+            if prelude:
+                session.execute(text(prelude))
+            judge(session, identity, another(code))
+            raise Rejected
+        with Session(database.engine, twophase=True) as session:
+            if prelude:
+                session.execute(text(prelude))
+            judge(session, identity, another(code))
+            session.rollback()
+    assert [4] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
 
 
 def test_a_plain_engine(database_settings: DatabaseSettings, pending: tuple[UUID, str], rows: Rows) -> None:

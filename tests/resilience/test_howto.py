@@ -27,7 +27,7 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "5 passed" in run.stdout
+    assert "6 passed" in run.stdout
 
 
 def test_the_page_names_every_fixture() -> None:

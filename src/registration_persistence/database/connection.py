@@ -4,7 +4,6 @@ import math
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar, cast
@@ -14,7 +13,9 @@ from psycopg import Pipeline, Transaction, Xid, pq
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
+from psycopg.waiting import wait_conn
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.database.recoverable_connection import RecoverableConnection
 
@@ -134,7 +135,7 @@ class BoundedConnection(RecoverableConnection[Row]):
         # The minimum is for commands that only configure the next transaction.
         left = max(left, _CANCEL_TIMEOUT_SECONDS)
         try:
-            return super().wait(self._limited(gen, time.monotonic() + left), interval)
+            return super().wait(self._limited(gen, monotonic() + left), interval)
         except _WaitEnded as ended:
             if self.pgconn.transaction_status == _ACTIVE:
                 return self._cancel(gen, str(ended))
@@ -143,13 +144,13 @@ class BoundedConnection(RecoverableConnection[Row]):
 
     def _limited(self, gen: PQGen[T], end: float) -> PQGen[T]:
         """Advance *gen* until *end*, or until the server has been silent for too long."""
-        last_reply = time.monotonic()
+        last_reply = monotonic()
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 state = gen.send(ready)
-                now = time.monotonic()
+                now = monotonic()
                 if now >= end:
                     raise _WaitEnded("the deadline came before the answer")
                 if ready:
@@ -167,20 +168,28 @@ class BoundedConnection(RecoverableConnection[Row]):
     def _cancel(self, gen: PQGen[T], reason: str) -> T:
         """Cancel the running statement; close the connection if the server does not confirm it."""
         try:
-            self.cancel_safe(timeout=_CANCEL_TIMEOUT_SECONDS)
-            answer = super().wait(gen, _POLL_INTERVAL_SECONDS, _CANCEL_TIMEOUT_SECONDS)
+            self._request_cancellation()
+            answer = super().wait(self._limited(gen, monotonic() + _CANCEL_TIMEOUT_SECONDS), _POLL_INTERVAL_SECONDS)
             if self.pgconn.transaction_status == _ACTIVE:
                 raise psycopg.OperationalError("there is more to come")
             return answer  # noqa: TRY300 the one before is caught below
         except psycopg.errors.QueryCanceled:
             raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
-        except psycopg.Error:
+        except (psycopg.Error, _WaitEnded):
             self.close()
             raise psycopg.OperationalError(f"{reason}; the connection was closed") from None
 
+    def _request_cancellation(self) -> None:
+        """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
+        if psycopg.capabilities.has_cancel_safe():
+            sending = _limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS)
+            wait_conn(sending, _POLL_INTERVAL_SECONDS)
+        else:
+            self.cancel()
+
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        return _limited_connect(cls._connect_steps(conninfo), time.monotonic() + remaining())
+        return _limited_connect(cls._connect_steps(conninfo), monotonic() + remaining())
 
     @classmethod
     def _connect_steps(cls, conninfo: str) -> PQGenConn[Self]:
@@ -230,7 +239,7 @@ def _limited_connect(connecting: PQGenConn[T], end: float) -> PQGenConn[T]:
         state = next(connecting)
         while True:
             state = connecting.send((yield state))
-            if time.monotonic() >= end:
+            if monotonic() >= end:
                 raise psycopg.errors.ConnectionTimeout("the deadline came before a connection was made")
     except StopIteration as done:
         return cast(T, done.value)

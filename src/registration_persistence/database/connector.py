@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
@@ -75,7 +76,7 @@ class Connector:
         """
         if problems := list(_variable_problems()):
             raise ConfigurationError(problems)
-        started, history = time.monotonic(), _history(record)
+        started, history = monotonic(), _history(record)
         cause = self._opening_cause(history)
         limit = self._settings.connect_timeout if remaining() == math.inf else remaining()
         with deadline(limit, reserve=0):
@@ -104,7 +105,7 @@ class Connector:
         return known or ("recycled" if self._disposed or _OPENED_BEFORE in history else "further")
 
     def _emit_opened(self, cause: OpeningCause, started: float) -> None:
-        self._events.emit(DatabaseEvent("connection_opened", cause, time.monotonic() - started))
+        self._events.emit(DatabaseEvent("connection_opened", cause, monotonic() - started))
 
     def _wait_after(self, failure: RegistrationPersistenceError, attempts: int) -> None:
         """Wait before the next attempt; raise *failure* if it cannot pass, or if the wait would end too late."""

@@ -19,12 +19,12 @@ from registration_persistence.database.events import DatabaseEvent, EventCause, 
 from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
-from registration_persistence.database.plain_function import require_plain_function
 from registration_persistence.database.retry import run_with_retries
 from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
 from registration_persistence.database.session_deadline import remember_deadline
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
+from registration_persistence.plain_function import require_plain_function
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ class Database:
                 *work* returned a coroutine or a generator, and was rolled back.
             ValueError: *attempts* is below 1, or *autocommit* is true and *idempotent* is not.
         """
-        require_plain_function(work)
+        require_plain_function(work, "the unit of work")
         if type(attempts) is not int:
             raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number")
         if attempts < 1:

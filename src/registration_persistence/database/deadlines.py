@@ -23,24 +23,26 @@ class Deadline:
     Args:
         seconds_left: Returns the seconds until the deadline.
         outer: The deadline of the enclosing block; `None` if there is none.
+        replaces_outer: Whether the outer deadlines do not apply inside the block. Defaults to false.
 
     Attributes:
         outer: The deadline of the enclosing block.
         is_over: Whether the block has ended, so that the deadline does not apply any more, in any thread or task.
+        replaces_outer: Whether the outer deadlines do not apply inside the block.
     """
 
-    __slots__ = ("is_over", "outer", "seconds_left")
+    __slots__ = ("is_over", "outer", "replaces_outer", "seconds_left")
 
-    def __init__(self, seconds_left: Callable[[], float], outer: "Deadline | None") -> None:
+    def __init__(
+        self, seconds_left: Callable[[], float], outer: "Deadline | None", *, replaces_outer: bool = False
+    ) -> None:
         self.seconds_left = seconds_left
         self.outer = outer
+        self.replaces_outer = replaces_outer
         self.is_over = False
 
 
 _innermost: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
-
-# The end of `at_least`, on the clock of `monotonic`.
-_minimum_end: ContextVar[float] = ContextVar("minimum_end", default=-math.inf)
 
 
 @runtime_checkable
@@ -61,9 +63,8 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
     refuses to be used where the deadline does not apply, for example in the endpoint of a FastAPI dependency that is
     not `async`.
 
-    Three waits cannot be shortened: the look-up of the host's name, which the C library does, a response of Secrets
-    Manager that arrives byte by byte, and outside Lambda the AWS SDK's search for credentials while the metadata
-    service is silent, which takes up to 3 s on EC2 and 9 s in ECS.
+    Two waits cannot be shortened: the look-up of the host's name, which the C library does, and a response of Secrets
+    Manager that arrives byte by byte.
 
     Args:
         limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds.
@@ -78,7 +79,25 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
     seconds_left, kept = _clock(limit), in_seconds(reserve, name="the reserve")
     if kept < 0:
         raise ValueError(f"the reserve is {kept:g} s: expected 0 s or more")
-    own = Deadline(lambda: seconds_left() - kept, current_deadline())
+    with _applying(Deadline(lambda: seconds_left() - kept, current_deadline())):
+        yield
+
+
+@contextmanager
+def at_least(seconds: float) -> Iterator[None]:
+    """Allow *seconds* for the block, even after the deadline; for commands that end a transaction or a pipeline.
+
+    Args:
+        seconds: The minimum of `remaining` when the block begins.
+    """
+    outer, end = current_deadline(), monotonic() + seconds
+    with _applying(Deadline(lambda: max(_remaining_of(outer), end - monotonic()), outer, replaces_outer=True)):
+        yield
+
+
+@contextmanager
+def _applying(own: Deadline) -> Iterator[None]:
+    """Apply *own* until the end of the block, which may come in another thread or context."""
     _innermost.set(own)
     try:
         yield
@@ -93,28 +112,23 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
             )
 
 
-@contextmanager
-def at_least(seconds: float) -> Iterator[None]:
-    """Allow *seconds* for the block, even after the deadline; for commands that end a transaction or a pipeline.
-
-    Args:
-        seconds: The minimum of `remaining` when the block begins.
-    """
-    token = _minimum_end.set(max(_minimum_end.get(), monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _minimum_end.reset(token)
-
-
 def remaining() -> float:
     """Return the seconds until the deadline, without its reserve.
 
     The result is negative if the deadline has passed, and infinite if there is none.
     """
-    left = min((own.seconds_left() for own in _deadlines_here() if not own.is_over), default=math.inf)
-    end = _minimum_end.get()
-    return left if end == -math.inf else max(left, end - monotonic())
+    return _remaining_of(_innermost.get())
+
+
+def _remaining_of(own: Deadline | None) -> float:
+    left = math.inf
+    while own is not None:
+        if not own.is_over:
+            left = min(left, own.seconds_left())
+            if own.replaces_outer:
+                break
+        own = own.outer
+    return left
 
 
 def current_deadline() -> Deadline | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal, TypeAlias
 
+from registration_persistence.plain_function import require_plain_function
+
 EventName: TypeAlias = Literal["connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry"]
 
 OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "writer_moved", "lost", "recycled", "further"]
@@ -84,8 +86,12 @@ class Events:
         An exception of *subscriber* is logged and dropped, so that a failing metric fails no request.
 
         Args:
-            subscriber: Called in the thread in which the event happens.
+            subscriber: A plain function, called in the thread in which the event happens.
+
+        Raises:
+            TypeError: *subscriber* is not a plain function.
         """
+        require_plain_function(subscriber, "the subscriber")
         self._subscribers.append(subscriber)
 
     def count(self, name: EventName, cause: EventCause | None = None) -> int:

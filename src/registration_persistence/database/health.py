@@ -1,10 +1,10 @@
 """`Health`: the result of `Database.ping`."""
 
-import time
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.engine import READS_ONLY
 
@@ -30,8 +30,8 @@ class Health:
 
 def measure_health(engine: Engine) -> Health:
     """Ask the server for its state, with one statement on a connection of *engine* in autocommit."""
-    started = time.monotonic()
+    started = monotonic()
     with engine.connect().execution_options(**{READS_ONLY: True}) as connection:
         version, writable = connection.execute(_PING).one()
         encrypted = driver_connection(connection).pgconn.ssl_in_use
-    return Health(version, writable, encrypted, time.monotonic() - started)
+    return Health(version, writable, encrypted, monotonic() - started)

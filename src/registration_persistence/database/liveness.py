@@ -9,6 +9,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.recoverable_connection import outside_transaction
 
@@ -75,7 +76,7 @@ def is_reported_writable(connection: psycopg.Connection[Any]) -> bool:
 
 def _now() -> tuple[float, float]:
     # Both clocks: while a process is frozen, either may stand still.
-    return time.time(), time.monotonic()
+    return time.time(), monotonic()
 
 
 def _record_checkin(connection: Any, record: ConnectionPoolEntry) -> None:

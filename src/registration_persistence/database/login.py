@@ -2,13 +2,13 @@
 
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
@@ -78,7 +78,7 @@ class Login:
         Args:
             parameters: psycopg's and libpq's parameters, without user and password.
         """
-        since = time.monotonic()
+        since = monotonic()
         tried: list[Credentials] = []
         rejection: CredentialsRejected | None = None
         try:
@@ -123,7 +123,7 @@ class Login:
 
     def _log_in(self, parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | LoginFailed:
         """Connect with *credentials* to one address of the host after the other, each with a share of the time."""
-        started = time.monotonic()
+        started = monotonic()
         addresses, failures = _addresses_of(parameters["host"])
         for number, address in enumerate(addresses):
             with deadline(remaining() / (len(addresses) - number), reserve=0):
@@ -133,7 +133,7 @@ class Login:
             failures.append(outcome.error)
         failure = connect_failure(failures, where=self._where)
         if isinstance(failure, CredentialsRejected):
-            self._events.emit(DatabaseEvent("login_rejected", "password", time.monotonic() - started))
+            self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))
         return LoginFailed(failure)
 
     def _checked(self, login: LoggedIn) -> LoggedIn | LoginFailed:

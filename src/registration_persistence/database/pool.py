@@ -1,12 +1,12 @@
 """`BoundedPool`: a connection pool whose checkout ends at the deadline; `UnpooledConnections` keeps none."""
 
-import time
 from collections import deque
 from threading import Condition, RLock, get_ident
 from typing import Any
 
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.errors import PoolExhausted
@@ -107,10 +107,10 @@ class BoundedPool(Pool):
     def _do_get(self) -> ConnectionPoolEntry:
         """Return an idle connection, or a new one if there is a free place; wait for either."""
         wait = max(min(self._max_wait_seconds, remaining()), 0.0)
-        end = time.monotonic() + wait
+        end = monotonic() + wait
         with self._changed:
             while not self._idle and self._places_taken >= self._size:
-                if not self._changed.wait(end - time.monotonic()):
+                if not self._changed.wait(end - monotonic()):
                     raise self._exhausted(wait)
             self._holder = get_ident()
             if self._idle:

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.events import RetryCause
-from registration_persistence.database.plain_function import plain_result
 from registration_persistence.database.session import KEPT
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
@@ -20,6 +19,7 @@ from registration_persistence.errors import (
     TransactionConflict,
     WriterMoved,
 )
+from registration_persistence.plain_function import plain_result
 from registration_persistence.session_keys import EARLIER_TRIES
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def run_with_retries(
                 session.info[EARLIER_TRIES] = tuple(tries)
                 tries.append(session.info)
                 try:
-                    return plain_result(work(session))
+                    return plain_result(work(session), "the unit of work")
                 finally:
                     kept = kept or KEPT in session.info
         except RegistrationPersistenceError as error:

@@ -1,5 +1,6 @@
 """`normalise_email`: the comparison key of an address."""
 
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _MAX_ADDRESS_BYTES = 254
 _PLAIN = re.compile(r"((?:[A-Za-z0-9_+-]+\.)*[A-Za-z0-9_+-]+)@([A-Za-z0-9.-]+)", re.ASCII)
 
 _MAX_CACHED_DOMAINS = 10_000
+
+# Domains that are never assigned, so that no mail can be sent to them.
+_RESERVED_FOR_TESTS = frozenset({"test", "local", "localhost", "invalid"})
+_END_OF_A_VALID_DOMAIN = ".com"
 
 # The part of the validator's message that comes from IDNA and quotes the domain.
 _QUOTATION = re.compile(r" \(.*'.*\)")
@@ -64,16 +69,33 @@ def normalise_email(address: str) -> EmailAddress:
         raise InvalidEmail(f"the e-mail address is of type {type(address).__name__}: expected a string")
     trimmed = address.strip()
     plain = _PLAIN.fullmatch(trimmed)
-    if plain and len(plain[1]) <= _MAX_LOCAL_PART_BYTES and len(trimmed) <= _MAX_ADDRESS_BYTES:
-        return EmailAddress(trimmed, f"{plain[1].lower()}@{_plain_domain(plain[2])}")
-    return _validated_and_folded(trimmed)
+    try:
+        if plain and len(plain[1]) <= _MAX_LOCAL_PART_BYTES and len(trimmed) <= _MAX_ADDRESS_BYTES:
+            return EmailAddress(trimmed, f"{plain[1].lower()}@{_plain_domain(plain[2])}")
+        return _validated_and_folded(trimmed)
+    except InvalidEmail:
+        if not _test_domains():
+            raise
+    return _validated_and_folded(trimmed, _test_domains())
 
 
-def _validated_and_folded(trimmed: str) -> EmailAddress:
-    parts = _validated(trimmed)
+def _test_domains() -> tuple[str, ...]:
+    """Return the reserved domains that a service's tests may use; none in production, whatever the variable contains.
+
+    They are read for each rejected address, because a test may set the variables at any time.
+    """
+    if os.environ.get("APP_ENVIRONMENT") not in ("test", "local"):
+        return ()
+    given = os.environ.get("APP_TEST_EMAIL_DOMAINS", "").lower().replace(",", " ").split()
+    domains = (domain.strip(".") for domain in given)
+    return tuple(domain for domain in domains if domain.rpartition(".")[2] in _RESERVED_FOR_TESTS)
+
+
+def _validated_and_folded(trimmed: str, test_domains: tuple[str, ...] = ()) -> EmailAddress:
+    parts = _validated(trimmed, test_domains)
     key = f"{_folded(parts.local_part)}@{_ascii_domain(parts)}"
     # Folding can produce special characters: U+FF20 becomes "@", U+2024 becomes a dot, U+2100 becomes "a/c".
-    again = _validated(key)
+    again = _validated(key, test_domains)
     if f"{_folded(again.local_part)}@{_ascii_domain(again)}" != key:
         raise InvalidEmail("the e-mail address changes its meaning when it is normalised")
     return EmailAddress(trimmed, key)
@@ -85,7 +107,7 @@ def _plain_domain(domain: str) -> str:
     return _ascii_domain(_validated(f"a@{domain}"))
 
 
-def _validated(address: str) -> "ValidatedEmail":
+def _validated(address: str, test_domains: tuple[str, ...] = ()) -> "ValidatedEmail":
     if len(address) > _MAX_ADDRESS_BYTES or len(address.encode(errors="replace")) > _MAX_ADDRESS_BYTES:
         raise InvalidEmail(f"the e-mail address is longer than {_MAX_ADDRESS_BYTES} bytes")
     if any(unicodedata.category(char) in _REFUSED_CATEGORIES or char in _IGNORABLE for char in address):
@@ -93,11 +115,16 @@ def _validated(address: str) -> "ValidatedEmail":
     # Imported here, because a process that checks no address, such as a worker or a command, needs none of its modules.
     from email_validator import EmailNotValidError, validate_email
 
+    domain = unicodedata.normalize("NFKC", address.rpartition("@")[2]).lower()
+    is_test = any(domain == known or domain.endswith(f".{known}") for known in test_domains)
+    # The validator has no option to accept these domains, but a domain with another end has the same rules.
+    end = _END_OF_A_VALID_DOMAIN if is_test else ""
     try:
-        parts = validate_email(address, check_deliverability=False, strict=True)
+        parts = validate_email(address + end, check_deliverability=False, strict=True)
     except EmailNotValidError as error:
         reason = _QUOTATION.sub("", str(error))
     else:
+        parts.ascii_domain = parts.ascii_domain.removesuffix(end)
         if len(parts.local_part.encode()) <= _MAX_LOCAL_PART_BYTES:
             return parts
         reason = f"The part before the @-sign is longer than {_MAX_LOCAL_PART_BYTES} bytes."

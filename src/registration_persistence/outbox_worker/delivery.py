@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from registration_persistence.database.plain_function import creates_deferred, is_deferred
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_reason
 from registration_persistence.errors import InvalidInput, Undeliverable
+from registration_persistence.plain_function import creates_deferred, is_deferred
 
 _MAX_REASON_CHARACTERS = 200
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from registration_persistence.errors import AttemptNotCounted, InvalidInput, RegistrationPersistenceError
 from registration_persistence.outcomes import WrongCode
@@ -54,14 +54,15 @@ class WrongAttempts:
     """
 
     def __init__(self, session: Session, registration_id: UUID, hashes: dict[int, bytes]) -> None:
-        self._session = session
+        # SQLAlchemy would register listeners of a scoped session for all sessions.
+        self._session: Session = session.registry() if isinstance(session, scoped_session) else session
         self._guess: _Guess = (registration_id, tuple(hashes.values()))
-        self._connection = session.connection()
+        self._connection = self._session.connection()
         driver: Any = self._connection.connection.dbapi_connection
         self._commits_itself = bool(driver.autocommit)
         self._is_first_statement = driver.info.transaction_status == TransactionStatus.IDLE
         if not self._is_first_statement:
-            _require_own_transaction(session, self._connection)
+            _require_own_transaction(self._session, self._connection)
 
     def outcome_of_earlier_try(self) -> WrongCode | None:
         """Return the outcome of the same code in an earlier try of this unit of work, once for each time it counted."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox.binaries import embedded_binaries, system_binaries
 from registration_persistence.sandbox.connection_slots import hold_slots
@@ -105,16 +106,16 @@ class LocalCluster:
         """
         standby, delay = self.add_standby(), in_seconds(switch_after)
         self.endpoint.stop_accepting()
-        started = time.monotonic()
+        started = monotonic()
         self.primary.stop("immediate")
         self.endpoint.cut()
         standby.promote()
         crashed, self.primary, self._standby = self.primary, standby, None
         crashed.close()
-        time.sleep(max(0.0, started + delay - time.monotonic()))
+        time.sleep(max(0.0, started + delay - monotonic()))
         self.endpoint.retarget(standby.server.host, standby.server.port)
         self.endpoint.resume_accepting()
-        return time.monotonic() - started
+        return monotonic() - started
 
     def restart(self, *, down_for: Duration = 0.5) -> None:
         """Stop the primary, which ends every session, and start it again.

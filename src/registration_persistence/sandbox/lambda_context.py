@@ -1,9 +1,9 @@
 """A stand-in for the context object that AWS Lambda passes to a handler."""
 
-import time
 from collections.abc import Callable
 from uuid import uuid4
 
+from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
 
 
@@ -14,7 +14,7 @@ class FakeLambdaContext:
         timeout: Timeout of the invocation, as a `timedelta` or in seconds, 0 or more; 30 s by default.
         function_name: Name of the Lambda function; `function` by default.
         aws_request_id: Id of the invocation; a random UUID by default.
-        clock: Returns the current time in seconds; `time.monotonic` by default.
+        clock: Returns the current time in seconds; the monotonic clock by default.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class FakeLambdaContext:
         *,
         function_name: str = "function",
         aws_request_id: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.function_name = function_name
         self.aws_request_id = aws_request_id or str(uuid4())

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox.errors import InvocationFailed, LocalServerError
 from registration_persistence.sandbox.handler_process import TERMINATION_GRACE_SECONDS, HandlerProcess
@@ -59,7 +60,7 @@ class LambdaProcess:
             **(environment or {}),
         }
         self.seconds = 0.0
-        # The moment at which the current invocation times out, on the clock of time.monotonic; `None` between two.
+        # The moment at which the current invocation times out, on the clock of `monotonic`; `None` between two.
         self._deadline: float | None = None
         self._is_ready = False
         self._started: HandlerProcess | None = None
@@ -136,7 +137,7 @@ class LambdaProcess:
         except OSError as error:
             code = self._process.exit_code()
             raise LocalServerError(f"{self.name} has ended with {code}:{self._process.log_tail}") from error
-        self._deadline = time.monotonic() + self._timeout_seconds
+        self._deadline = monotonic() + self._timeout_seconds
 
     def result(self, timeout: Duration | None = None) -> Any:
         """Return what the handler returns for the event of `start`.
@@ -205,10 +206,10 @@ class LambdaProcess:
         return self._started
 
     def _wait_for_answer(self, deadline: float, timeout: Duration | None) -> None:
-        remaining = max(0.0, deadline - time.monotonic())
+        remaining = max(0.0, deadline - monotonic())
         if self._process.pipe.poll(remaining if timeout is None else min(remaining, in_seconds(timeout))):
             return
-        if time.monotonic() < deadline:
+        if monotonic() < deadline:
             raise TimeoutError(f"{self.name} has not answered yet")
         self._process.terminate(grace_seconds=0.0)
         message = f"Task timed out after {self._timeout_seconds:.2f} seconds"
@@ -216,6 +217,6 @@ class LambdaProcess:
 
     def _failure(self, error_type: str, message: str, deadline: float) -> InvocationFailed:
         """End the invocation, and return the error for it."""
-        self.seconds = time.monotonic() - deadline + self._timeout_seconds
+        self.seconds = monotonic() - deadline + self._timeout_seconds
         self._deadline = None
         return InvocationFailed(error_type, message + self._process.log_tail, retryable=False, seconds=self.seconds)

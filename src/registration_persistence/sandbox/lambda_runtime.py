@@ -4,7 +4,6 @@ import importlib.util
 import json
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from registration_persistence.clock import monotonic
 from registration_persistence.sandbox.lambda_context import FakeLambdaContext
 
 Handler = Callable[[Any, FakeLambdaContext], Any]
@@ -58,7 +58,7 @@ def serve(handler: Handler, function_name: str, pipe: Connection) -> None:
 
 
 def _call_handler(handler: Handler, function_name: str, request: dict[str, Any]) -> dict[str, Any]:
-    started = time.monotonic()
+    started = monotonic()
     context = FakeLambdaContext(request["timeout"], function_name=function_name, aws_request_id=request["id"])
     answer: dict[str, Any]
     try:
@@ -68,7 +68,7 @@ def _call_handler(handler: Handler, function_name: str, request: dict[str, Any])
         traceback.print_exc()
         answer = {"type": type(error).__name__, "message": str(error)}
         answer["retryable"] = bool(getattr(error, "retryable", False))
-    return {**answer, "seconds": time.monotonic() - started}
+    return {**answer, "seconds": monotonic() - started}
 
 
 def _load_module(name: str) -> ModuleType:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.sandbox.errors import LocalServerError
 
@@ -24,8 +25,8 @@ def wait_until(
         LocalServerError: *condition* is still false after *timeout*.
     """
     seconds = in_seconds(timeout)
-    end = time.monotonic() + seconds
+    end = monotonic() + seconds
     while not condition():
-        if time.monotonic() > end:
+        if monotonic() > end:
             raise LocalServerError(f"timed out after {seconds:g} s waiting until {what}")
         time.sleep(in_seconds(interval))

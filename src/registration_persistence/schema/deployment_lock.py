@@ -11,6 +11,7 @@ from typing import Any
 from psycopg import sql
 from sqlalchemy import Connection, text
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.engine import create_database_engine
@@ -94,11 +95,11 @@ def set_role_statement(role: str | None = None) -> str | None:
 
 
 def _take_lock(connection: Connection, max_wait_seconds: float) -> None:
-    started = time.monotonic()
+    started = monotonic()
     next_report = 0.0
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):
         connection.rollback()
-        waited = time.monotonic() - started
+        waited = monotonic() - started
         if waited >= max_wait_seconds or remaining() <= _POLL_SECONDS:
             raise DeploymentInProgress(
                 f"another deployment has held the lock for {waited:.0f} s: look for its session in pg_stat_activity"

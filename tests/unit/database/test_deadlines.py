@@ -14,7 +14,7 @@ import pytest
 from support import untyped
 
 from registration_persistence import deadline
-from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.sandbox import FakeLambdaContext
 
 
@@ -209,3 +209,14 @@ def test_tasks_and_their_threads_have_the_deadline_of_their_block() -> None:
     inside, other, late = asyncio.run(main())
     assert inside <= 5
     assert math.inf == other == late
+
+
+def test_a_minimum_applies_after_the_deadline() -> None:
+    """The end of a transaction may take some time after the deadline, unless an inner deadline is earlier."""
+    with deadline(0), at_least(2):
+        assert 1 < remaining() <= 2
+        with deadline(1, reserve=0):
+            assert remaining() <= 1
+    with deadline(60), at_least(2):
+        assert remaining() > 50
+    assert remaining() == math.inf

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from support import untyped
 
 from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.events import Events
@@ -33,3 +34,13 @@ def test_events_are_counted_by_cause() -> None:
         events.count("connection_opened"),
         events.count("secret_read"),
     )
+
+
+def test_a_subscriber_must_be_a_plain_function() -> None:
+    """A coroutine would never be awaited, and the metric would be missing."""
+
+    async def count(_event: DatabaseEvent) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="the subscriber is a coroutine function"):
+        Events().subscribe(untyped(count))

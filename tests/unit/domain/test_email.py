@@ -218,3 +218,62 @@ def test_repr_does_not_show_the_address() -> None:
 
     assert "ada@" not in f"{mailbox!r} {mailbox}"
     assert mailbox == pickle.loads(pickle.dumps(mailbox))  # noqa: S301 our own bytes
+
+
+IN_TESTS = [
+    ("ada@example.test", "ada@example.test"),
+    ("Ada+x@Mail.Example.TEST", "ada+x@mail.example.test"),
+    ("ada@box.local", "ada@box.local"),
+    ("ada@no.invalid", "ada@no.invalid"),
+    ("ada@localhost", "ada@localhost"),
+    ("jos\u00e9@b\u00fccher.test", "jos\u00e9@xn--bcher-kva.test"),
+    ("ada@EXAMPLE\uff0etest", "ada@example.test"),
+]
+
+
+@pytest.mark.parametrize(("address", "expected"), IN_TESTS)
+@pytest.mark.parametrize("environment", ["test", "local"])
+def test_reserved_domains_are_accepted_in_tests(
+    monkeypatch: pytest.MonkeyPatch, address: str, expected: str, environment: str
+) -> None:
+    """The option works only in these environments, and at once."""
+    monkeypatch.setenv("APP_TEST_EMAIL_DOMAINS", "test, .LOCAL invalid,localhost")
+    for other in ("prod", "staging", "dev", "", "TEST", None):
+        if other is None:
+            monkeypatch.delenv("APP_ENVIRONMENT")
+        else:
+            monkeypatch.setenv("APP_ENVIRONMENT", other)
+        with pytest.raises(InvalidEmail):
+            normalise_email(address)
+    monkeypatch.setenv("APP_ENVIRONMENT", environment)
+    assert expected == normalise_email(address).key
+    assert address == normalise_email(address).address
+    monkeypatch.delenv("APP_TEST_EMAIL_DOMAINS")
+    with pytest.raises(InvalidEmail):
+        normalise_email(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ada@example.local",
+        "ada@xtest",
+        "ada@.test",
+        "ada@-x.test",
+        "ada@x..test",
+        "ada @x.test",
+        "a@b@x.test",
+        "ada@x.test.",
+        "@x.test",
+        f"ada@{'x' * 64}.test",
+        "ada@xn--a.test",
+        "ada@x.onion",
+        "ada@x.arpa",
+    ],
+)
+def test_the_other_rules_apply_to_reserved_domains(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Only the given domains are accepted, and only well-formed addresses."""
+    monkeypatch.setenv("APP_ENVIRONMENT", "test")
+    monkeypatch.setenv("APP_TEST_EMAIL_DOMAINS", "test onion")
+    with pytest.raises(InvalidEmail):
+        normalise_email(address)

@@ -9,9 +9,14 @@ from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_p
 from registration_persistence.errors import InvalidProfile, ProfileTooLarge
 
 
-def nested(levels: int) -> dict[str, Any]:
+def nested(levels: int, innermost: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return an object with *levels* objects in each other."""
-    return {"a": nested(levels - 1)} if levels > 1 else {}
+    return {"a": nested(levels - 1, innermost)} if levels > 1 else innermost or {}
+
+
+def nested_list(levels: int) -> list[Any]:
+    """Return a list with *levels* lists in each other."""
+    return [nested_list(levels - 1)] if levels > 1 else []
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,8 @@ def nested(levels: int) -> dict[str, Any]:
         {},
         {"name": "Zoë", "tags": [1, 2.5, True, None, {"a": "b"}]},
         nested(32),
+        {"a": nested_list(31)},
+        nested(32, innermost={"b": 1, "c": "d"}),
         {"a": "x" * (MAX_PROFILE_BYTES - len('{"a": ""}'))},
         {"backslash": "\\u0000"},
         {"number": 1e21},
@@ -36,7 +43,9 @@ def test_a_profile_is_returned_unchanged(profile: dict[str, Any]) -> None:
     [
         ([("a", 1)], "the profile is a list: expected an object"),
         (None, "the profile is a NoneType: expected an object"),
-        (nested(34), "nested more than 32 levels deep"),
+        (nested(33), "nested more than 32 levels deep"),
+        ({"a": nested_list(32)}, "nested more than 32 levels deep"),
+        ({"a": 1, "b": [nested(31)]}, "nested more than 32 levels deep"),
         ({"a": object()}, "cannot be written as JSON"),
         ({"a": math.nan}, "cannot be written as JSON"),
         ({"a": "\ud800"}, "cannot be written as JSON"),

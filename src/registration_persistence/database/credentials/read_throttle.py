@@ -1,8 +1,8 @@
 """`ReadThrottle`: limits the calls to Secrets Manager that follow rejected logins."""
 
 import math
-import time
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.credentials.secret_reader import Stage
 
@@ -18,11 +18,11 @@ class ReadThrottle:
     """Decides whether a rejected login leads to a call, so that many threads cause one call and not one each."""
 
     def __init__(self) -> None:
-        # `time.monotonic()` at the start of the last read that Secrets Manager answered.
+        # `monotonic()` at the start of the last read that Secrets Manager answered.
         self._read_at: dict[Stage, float] = {}
-        # `time.monotonic()` of the last read that `must_read` asked for, answered or not.
+        # `monotonic()` of the last read that `must_read` asked for, answered or not.
         self._asked_at: dict[Stage, float] = {}
-        # The number of pauses since a login was accepted, and the `time.monotonic()` at which the last one ends.
+        # The number of pauses since a login was accepted, and the `monotonic()` at which the last one ends.
         self._pauses, self._pause_until = 0, -math.inf
 
     def must_read(self, stage: Stage, since: float) -> bool:
@@ -34,7 +34,7 @@ class ReadThrottle:
             return False
         if self._asked_at.get(stage, -math.inf) >= since - _LOGIN_SECONDS:
             return False
-        self._asked_at[stage] = time.monotonic()
+        self._asked_at[stage] = monotonic()
         return True
 
     def on_read(self, stage: Stage, started: float) -> None:
@@ -43,12 +43,12 @@ class ReadThrottle:
 
     def seconds_left(self) -> float:
         """Return the seconds until the pause ends; 0 if there is none."""
-        return max(self._pause_until - time.monotonic(), 0.0)
+        return max(self._pause_until - monotonic(), 0.0)
 
     def start_pause(self) -> None:
         """Start a pause, longer than the one before, unless one is running."""
         if not self.seconds_left():
-            self._pause_until = time.monotonic() + backoff(self._pauses, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
+            self._pause_until = monotonic() + backoff(self._pauses, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
             self._pauses += 1
 
     def end_pause(self) -> None:

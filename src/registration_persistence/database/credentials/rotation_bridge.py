@@ -2,13 +2,13 @@
 
 import logging
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.credentials.read_throttle import ReadThrottle
 from registration_persistence.database.credentials.secret_cache import CachedSecret
 from registration_persistence.database.credentials.secret_reader import MalformedSecret, Secret, SecretReader, Stage
@@ -108,7 +108,7 @@ class RotationBridge(CredentialSource):
 
         Args:
             rejected: The credentials that the server rejected.
-            since: The `time.monotonic()` at which the attempt began; a version that was read later is up to date.
+            since: The `monotonic()` at which the attempt began; a version that was read later is up to date.
 
         Raises:
             SecretUnavailable: Secrets Manager did not answer.
@@ -214,10 +214,10 @@ class RotationBridge(CredentialSource):
 
     def _read(self, stage: Stage, cause: SecretReadCause) -> Secret:
         """Read *stage*, and emit an event if it holds credentials."""
-        started = time.monotonic()
+        started = monotonic()
         outcome = self._reader.read(stage, timeout=_REFRESH_TIMEOUT_SECONDS if cause == "refresh" else math.inf)
         self._throttle.on_read(stage, started)
         if isinstance(outcome, MalformedSecret):
             raise SecretMalformed(outcome.problem)
-        self._on_event("secret_read", cause, time.monotonic() - started)
+        self._on_event("secret_read", cause, monotonic() - started)
         return outcome

@@ -23,7 +23,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replaces the clock of the throttle, and removes the jitter of its pauses."""
     clock = Clock()
-    monkeypatch.setattr(read_throttle, "time", clock)
+    monkeypatch.setattr(read_throttle, "monotonic", clock.monotonic)
     monkeypatch.setattr(read_throttle, "backoff", lambda attempts, first, longest: min(first * 2**attempts, longest))
     return clock
 

@@ -1,4 +1,4 @@
-"""The unit of work of `Database.run` must be a plain function."""
+"""Functions of the caller must be plain functions."""
 
 import asyncio
 import functools
@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from registration_persistence.database.plain_function import plain_result, require_plain_function
+from registration_persistence.plain_function import plain_result, require_plain_function
 
 
 async def coroutine_function(_session: object) -> None:
@@ -64,14 +64,14 @@ def old_coroutine(_session: object) -> Iterator[int]:
 )
 def test_other_functions_are_rejected(work: object) -> None:
     """The error says what is expected."""
-    with pytest.raises(TypeError, match="expected a plain function"):
-        require_plain_function(work)
+    with pytest.raises(TypeError, match=r"the work is .*: expected a plain function"):
+        require_plain_function(work, "the work")
 
 
 @pytest.mark.parametrize("work", [lambda _session: 1, functools.partial(print), dict, AsyncCallable], ids=repr)
 def test_plain_functions_are_accepted(work: object) -> None:
     """Also classes, whose call creates an object."""
-    require_plain_function(work)
+    require_plain_function(work, "the work")
 
 
 def future() -> object:
@@ -96,11 +96,11 @@ def test_results_that_are_not_finished_are_rejected(make: Callable[[], object]) 
     """A coroutine is closed, so that Python does not warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(TypeError, match="the unit of work returned a"):
-            plain_result(make())
+        with pytest.raises(TypeError, match="the work returned a"):
+            plain_result(make(), "the work")
 
 
 @pytest.mark.parametrize("result", [None, 1, [1], iter([1]), {}], ids=repr)
 def test_other_results_are_returned(result: object) -> None:
     """The result is not copied."""
-    assert plain_result(result) is result
+    assert plain_result(result, "the work") is result
