@@ -38,16 +38,32 @@ def _add_chaos(commands: Subcommands) -> None:
         epilog="The exit code is 1 if an acknowledged sign-up was lost, one is stored twice, or an error was wrong.",
     )
     parser.add_argument(
-        "--seconds", type=number(float, 2, 600), default=60, help="duration in seconds, 2 to 600 (default: 60)"
+        "--seconds",
+        type=number(float, 2, 600),
+        default=75,
+        metavar="SECONDS",
+        help="duration in seconds, 2 to 600 (default: 75)",
     )
     parser.add_argument(
-        "--processes", type=number(int, 1, 16), default=4, help="processes that sign people up, 1 to 16 (default: 4)"
+        "--processes",
+        type=number(int, 1, 16),
+        default=4,
+        metavar="NUMBER",
+        help="processes that sign people up, 1 to 16 (default: 4)",
     )
     parser.add_argument(
         "--faults",
         type=names,
         metavar="NAME,NAME",
         help="the faults, in this order (default: all; an unknown name lists them)",
+    )
+    parser.add_argument(
+        "--rotation-window",
+        type=number(float, 0.1, 300),
+        default=12,
+        metavar="SECONDS",
+        help="seconds in which the server rejects the password that the secret still holds, 0.1 to 300 "
+        "(default: 12, longer than the deadline of a request)",
     )
     parser.add_argument(
         "--seed",
@@ -67,6 +83,7 @@ def _chaos(options: argparse.Namespace) -> int:
             seconds=options.seconds,
             processes=options.processes,
             faults=options.faults,
+            rotation_window=options.rotation_window,
             seed=options.seed,
             timeline=options.timeline,
             as_json=options.json,
