@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from command_line import environment, one_line, run
 
+from registration_persistence.sandbox.chaos import recording as recordings
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
 from registration_persistence.sandbox.chaos.evaluation import Outage, Phase, evaluate, longest_outages
 from registration_persistence.sandbox.chaos.faults import FAULTS, NO_FAULT, FaultName, selected_faults
@@ -157,6 +158,9 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
         (["--faults=restart,restart"], "a fault is named twice"),
         (["--seconds=5", "--faults=restart,failover"], "5 seconds are too short for 2 faults"),
         (["--seconds=14.9", "--faults=rotation"], "14.9 seconds are too short for 1 fault and a time without a fault"),
+        (["--redraw=chaos.json"], "--redraw needs --timeline"),
+        (["--redraw=nowhere.json", "--timeline=a.svg"], "cannot read nowhere.json: No such file or directory"),
+        (["--redraw=bad.json", "--timeline=a.svg"], "bad.json is not a recording: expected a file that chaos --record"),
         (["--timeline=drawing.png"], "the timeline is drawing.png: expected a name that ends in .svg"),
         (["--timeline=nowhere/drawing.svg"], "nowhere/drawing.svg cannot be written: No such file or directory"),
         (["--timeline=folder.svg"], "folder.svg cannot be written: Is a directory"),
@@ -166,6 +170,7 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
 def test_wrong_use_is_one_line_before_anything_starts(tmp_path: Path, arguments: list[str], message: str) -> None:
     """Wrong arguments end the command at once, with exit code 2 and one line that names the expected values."""
     (tmp_path / "folder.svg").mkdir()
+    (tmp_path / "bad.json").write_text('{"requests": [[1]]}')
 
     error = one_line(run("chaos", *arguments, folder=tmp_path, code=2).stderr)
 
@@ -291,6 +296,18 @@ def test_the_timeline_shows_each_request_from_its_start_to_its_response() -> Non
     assert any(f"deadline of a request, {REQUEST_TIMEOUT_SECONDS:g} s" in text for text in texts)
     assert {"none", "restart", "<&>"} <= set(texts)
     assert {"10.5 s", "2.5 s", "17.0 s"} <= set(texts)
+
+
+def test_a_recorded_run_is_drawn_again(tmp_path: Path) -> None:
+    """A recording holds what its timeline shows, and `--redraw` always gives the same drawing."""
+    moments = [100 + n / 100 for n in range(3000)]
+    whole = recording([*(record(f"k{n}", moment) for n, moment in enumerate(moments)), record("a", 115, "failed")])
+    recordings.save(tmp_path / "chaos.json", whole)
+
+    run("chaos", "--redraw=chaos.json", "--timeline=again.svg", folder=tmp_path)
+
+    again = (tmp_path / "again.svg").read_text()
+    assert chaos_timeline.draw(whole) == again
 
 
 def test_the_timeline_stays_small() -> None:

@@ -14,6 +14,7 @@ import psycopg
 
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
 from registration_persistence.sandbox import InvocationFailed, LambdaProcess, LocalServerError, wait_until
+from registration_persistence.sandbox.chaos import recording as recordings
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
 from registration_persistence.sandbox.chaos.evaluation import Phase, evaluate
 from registration_persistence.sandbox.chaos.faults import NO_FAULT, Fault, selected_faults
@@ -54,6 +55,7 @@ def run_chaos(
     rotation_window: float,
     seed: int | None,
     timeline: Path | None,
+    record: Path | None,
     as_json: bool,
 ) -> bool:
     """Run the load with the faults, print the report, and return whether the database holds what clients were told.
@@ -65,6 +67,7 @@ def run_chaos(
         rotation_window: Duration of the fault `rotation` in seconds.
         seed: Seed of the random number generators; `None` for a random one.
         timeline: SVG file for a drawing of the requests over time; `None` for no drawing.
+        record: JSON file for what a timeline shows, for `redraw`; `None` for no file.
         as_json: Whether to print one JSON object instead of the table.
 
     Raises:
@@ -73,15 +76,33 @@ def run_chaos(
     """
     if timeline is not None:
         chaos_timeline.check_writable(timeline)
-    report, recording = measure(seconds, processes, faults, rotation_window=rotation_window, seed=seed)
+    report, recording = _measure(seconds, processes, faults, rotation_window=rotation_window, seed=seed)
     print(json.dumps(report.as_json()) if as_json else report.text())
+    if record is not None:
+        recordings.save(record, recording)
+        _print_progress(f"the recording is in {record}")
     if timeline is not None:
         chaos_timeline.write(timeline, recording)
         _print_progress(f"the timeline is in {timeline}")
     return report.sound
 
 
-def measure(
+def redraw(recording: Path, timeline: Path) -> None:
+    """Draw the timeline of a recorded run.
+
+    Args:
+        recording: The file of the recorded run.
+        timeline: SVG file for the drawing.
+
+    Raises:
+        InvalidInput: *timeline* cannot be written.
+        UnreadableFile: *recording* cannot be read.
+    """
+    chaos_timeline.check_writable(timeline)
+    chaos_timeline.write(timeline, recordings.load(recording))
+
+
+def _measure(
     seconds: float, processes: int, faults: Sequence[str] | None, *, rotation_window: float, seed: int | None
 ) -> tuple[Report, Recording]:
     """Run the load with the faults; return the report and the recording, with the arguments of `run_chaos`."""
