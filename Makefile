@@ -69,7 +69,7 @@ infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
 	@$(BIN)/python -I -m registration_persistence demo $(ARGS) "$(SIGNUPS)"
 
-chaos: $(VENV)/.installed-local ## Sign people up for a minute while faults are injected (ARGS='--timeline chaos.svg')
+chaos: $(VENV)/.installed-local ## Sign people up for 75 s while faults are injected (ARGS='--timeline chaos.svg')
 	@$(BIN)/python -I -m registration_persistence chaos $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
@@ -101,8 +101,9 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 benchmark: $(VENV)/.installed-dev ## Measure the figures in the documentation
 	@for name in register_in_one_statement rotation bulk_import expiry outbox; do $(BIN)/python benchmarks/$$name.py || exit; done
 
-diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code
+diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code and docs/chaos.svg from docs/chaos.json (ARGS=--record measures again)
 	@$(BIN)/python docs/make_diagrams.py
+	@$(BIN)/python docs/make_timeline.py $(ARGS)
 
 infra-test: infra-build infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects tests)
 	@$(INFRA) mypy

@@ -1,6 +1,7 @@
 """The servers of the tests: first the embedded one, then a container."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -33,3 +34,11 @@ def every_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresSe
             yield address
     except ServerMissing as error:
         skip_or_fail(error)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line for each reason for which tests were skipped, instead of one for each test."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    for reason, number in reasons.most_common():
+        terminalreporter.write_line(f"SKIPPED {number} {'test' if number == 1 else 'tests'}: {reason}", yellow=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 import registration_persistence
 from registration_persistence import errors, outcomes
 from registration_persistence.database import settings_rules
+from registration_persistence.sandbox.chaos import recording, timeline
+from registration_persistence.sandbox.chaos.faults import FaultName
 from registration_persistence.schema.bootstrap import APPLICATION_SECRET, MONITORING_SECRET
 
 ROOT = Path(__file__).parents[1]
@@ -220,6 +222,14 @@ def test_the_diagrams_are_up_to_date() -> None:
     generated = runpy.run_path(str(ROOT / "docs/make_diagrams.py"))["text"]()
 
     assert generated == (ROOT / "docs/diagrams.md").read_text()
+
+
+def test_the_timeline_is_up_to_date() -> None:
+    """`make diagrams` does not change docs/chaos.svg, and the recorded run has every fault."""
+    drawing = timeline.draw(recording.load(ROOT / "docs/chaos.json"))
+
+    assert drawing == (ROOT / "docs/chaos.svg").read_text()
+    assert [fault for fault in FaultName if f">{fault}</text>" not in drawing] == []
 
 
 def test_locks_contain_hashes_and_no_addresses() -> None:

@@ -10,19 +10,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from command_line import environment, one_line, run
 
+from registration_persistence.sandbox.chaos import recording as recordings
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
-from registration_persistence.sandbox.chaos.evaluation import Phase, evaluate
-from registration_persistence.sandbox.chaos.faults import FAULTS, NO_FAULT, FaultName
-from registration_persistence.sandbox.chaos.load import Record, RequestOutcome
+from registration_persistence.sandbox.chaos.evaluation import Outage, Phase, evaluate, longest_outages
+from registration_persistence.sandbox.chaos.faults import FAULTS, NO_FAULT, FaultName, selected_faults
+from registration_persistence.sandbox.chaos.load import REQUEST_TIMEOUT_SECONDS, Record, RequestOutcome
 from registration_persistence.sandbox.chaos.report import Report
+from registration_persistence.sandbox.chaos.run import planned_durations
+from registration_persistence.sandbox.chaos.timeline_scale import Recording, thinned
 
 COMMAND = [sys.executable, "-m", "registration_persistence", "chaos"]
+SVG = "{http://www.w3.org/2000/svg}"
 PHASES = [Phase("none", 100, 100, 110), Phase("restart", 110, 112, 120), Phase("<&>", 120, 121, 130)]
 
 
@@ -69,7 +74,23 @@ def record(key: str, started_at: float, outcome: RequestOutcome = "ok", *, attem
 def report(records: list[Record], *tables: dict[str, int]) -> Report:
     """Return the report of these requests, with *tables* that have this number of rows for each key."""
     *lines, total = evaluate(records, tables, PHASES)
-    return Report(lines, total, {"dropped-packets": "it needs root"}, 30, 2, 7)
+    return Report(lines, total, PHASES, {"dropped-packets": "it needs root"}, 30, 2, 7)
+
+
+def recording(records: list[Record]) -> Recording:
+    """Return the recording of these requests."""
+    return Recording(records, PHASES, longest_outages(records, PHASES), "<&>")
+
+
+def bars(drawing: ET.Element, kind: str) -> list[tuple[float, float, float]]:
+    """Return start, height and length of the lines of one kind of request."""
+    (path,) = (each for each in drawing.iter(f"{SVG}path") if each.get("class") == kind and not _is_legend(each))
+    found = re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)", path.attrib["d"])
+    return [(float(x), float(y), float(length)) for x, y, length in found]
+
+
+def _is_legend(path: ET.Element) -> bool:
+    return path.attrib["d"].endswith("h18")
 
 
 def test_a_run_loses_and_duplicates_nothing(scratch: Path) -> None:
@@ -78,7 +99,13 @@ def test_a_run_loses_and_duplicates_nothing(scratch: Path) -> None:
     drawing = scratch / "timeline.svg"
 
     with start(
-        scratch, "--seconds=12", "--processes=2", f"--faults={','.join(names)}", "--json", f"--timeline={drawing}"
+        scratch,
+        "--seconds=14",
+        "--processes=2",
+        "--rotation-window=2",
+        f"--faults={','.join(names)}",
+        "--json",
+        f"--timeline={drawing}",
     ) as process:
         output, progress = process.communicate(timeout=60)
 
@@ -88,7 +115,7 @@ def test_a_run_loses_and_duplicates_nothing(scratch: Path) -> None:
     assert ["none", *names] == re.findall(r"^ *[\d.]+ s  ([\w-]+): ", progress, re.MULTILINE)
     assert result["sound"]
     assert [] == result["skipped"]
-    assert (12, 2) == (result["seconds"], result["processes"])
+    assert (14, 2) == (result["seconds"], result["processes"])
     assert all(line["requests"] > 0 for line in result["faults"])
     for column in ("requests", "failed", "retried", "lost", "duplicated", "kept_despite_error"):
         assert sum(line[column] for line in result["faults"]) == result["total"][column]
@@ -96,6 +123,14 @@ def test_a_run_loses_and_duplicates_nothing(scratch: Path) -> None:
     assert sum(error["count"] for error in result["total"]["errors"]) == result["total"]["failed"]
     assert {*names} <= set(ET.fromstring(drawing.read_text()).itertext())  # noqa: S314 the command wrote it
     assert [drawing] == list(scratch.iterdir())
+    assert result["verdict"].startswith("Nothing was lost or duplicated: ")
+    moments = [line[name] for line in result["faults"] for name in ("started_at", "fault_ended_at", "ended_at")]
+    assert moments == sorted(moments)
+    assert 0 == moments[0]
+    rotation = result["faults"][1]
+    assert 2 <= rotation["fault_ended_at"] - rotation["started_at"] < 5
+    outages = [line["longest_outage"] for line in result["faults"]]
+    assert max(outages) == result["total"]["longest_outage"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -122,6 +157,10 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
         (["--faults=,"], "no fault is named: expected some of rotation,"),
         (["--faults=restart,restart"], "a fault is named twice"),
         (["--seconds=5", "--faults=restart,failover"], "5 seconds are too short for 2 faults"),
+        (["--seconds=14.9", "--faults=rotation"], "14.9 seconds are too short for 1 fault and a time without a fault"),
+        (["--redraw=chaos.json"], "--redraw needs --timeline"),
+        (["--redraw=nowhere.json", "--timeline=a.svg"], "cannot read nowhere.json: No such file or directory"),
+        (["--redraw=bad.json", "--timeline=a.svg"], "bad.json is not a recording: expected a file that chaos --record"),
         (["--timeline=drawing.png"], "the timeline is drawing.png: expected a name that ends in .svg"),
         (["--timeline=nowhere/drawing.svg"], "nowhere/drawing.svg cannot be written: No such file or directory"),
         (["--timeline=folder.svg"], "folder.svg cannot be written: Is a directory"),
@@ -131,13 +170,16 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
 def test_wrong_use_is_one_line_before_anything_starts(tmp_path: Path, arguments: list[str], message: str) -> None:
     """Wrong arguments end the command at once, with exit code 2 and one line that names the expected values."""
     (tmp_path / "folder.svg").mkdir()
+    (tmp_path / "bad.json").write_text('{"requests": [[1]]}')
 
     error = one_line(run("chaos", *arguments, folder=tmp_path, code=2).stderr)
 
     assert error.startswith(f"registration-persistence: {message}")
 
 
-@pytest.mark.parametrize("argument", ["--seconds=1", "--seconds=nan", "--processes=0", "--processes=17", "--seed=x"])
+@pytest.mark.parametrize(
+    "argument", ["--seconds=1", "--seconds=nan", "--processes=0", "--processes=17", "--seed=x", "--rotation-window=0"]
+)
 def test_wrong_numbers_are_wrong_use(argument: str) -> None:
     """A number out of range ends the command with exit code 2 and the usage."""
     assert f"error: argument {argument.partition('=')[0]}: " in run("chaos", argument, code=2).stderr
@@ -216,22 +258,94 @@ def test_the_table_and_the_json_agree() -> None:
     for line in [*found.as_json()["faults"], found.as_json()["total"]]:
         row = re.search(rf"^{line['fault']} +(.*)$", found.text(), re.MULTILINE)
         assert row
-        numbers = [line[name] for name in ("requests", "failed", "retried", "slowest", "lost", "duplicated")]
+        numbers = [
+            line[name] for name in ("requests", "failed", "retried", "slowest", "longest_outage", "lost", "duplicated")
+        ]
         assert [*numbers, line["kept_despite_error"]] == [float(number) for number in row[1].split()]
+
+
+def test_the_longest_outage_of_each_phase_is_found() -> None:
+    """An outage is the time between two acknowledgements; one across two phases belongs to the one with most of it."""
+    moments = [100, 109.5, 113.5, 114, 119.5, 120.5]
+
+    found = longest_outages([record(f"k{n}", moment) for n, moment in enumerate(moments)], PHASES)
+
+    assert [Outage(100.5, 110), Outage(114.5, 120), Outage(121, 130)] == found
+    lost = [record("a", 100), record("b", 112, "failed"), record("c", 129)]
+    assert [0.5, 29, 0.5] == [outage.seconds for outage in longest_outages(lost, PHASES)]
+
+
+def test_the_timeline_shows_each_request_from_its_start_to_its_response() -> None:
+    """A slow request is a bar of its own length; longer requests are higher; the axis ends with the last response."""
+    slow, slower, last = record("a", 110), record("b", 111), record("c", 129)
+    slower = replace(slower, seconds=2.0, attempts=2)
+    last = replace(last, seconds=6.0, outcome="failed")
+
+    root = ET.fromstring(chaos_timeline.draw(recording([slow, slower, last])))  # noqa: S314 our own drawing
+
+    ((x, y, length),), (longer,), (late,) = (bars(root, kind) for kind in ("ok", "retried", "failed"))
+    assert 4 * length == pytest.approx(longer[2], abs=0.5)
+    assert 2 * length == pytest.approx(longer[0] - x, abs=0.3)
+    assert y > longer[1] > late[1]
+    (background,) = (each for each in root.iter(f"{SVG}path") if each.get("class") == "deadline")
+    left, deadline_y, right = map(float, re.findall(r"[\d.]+", background.attrib["d"]))
+    assert right == pytest.approx(late[0] + late[2], abs=0.2)
+    assert right - left == pytest.approx(35 * 2 * length, rel=0.01)
+    assert late[1] > deadline_y
+    texts = list(root.itertext())
+    assert any(f"deadline of a request, {REQUEST_TIMEOUT_SECONDS:g} s" in text for text in texts)
+    assert {"none", "restart", "<&>"} <= set(texts)
+    assert {"10.5 s", "2.5 s", "17.0 s"} <= set(texts)
+
+
+def test_a_recorded_run_is_drawn_again(tmp_path: Path) -> None:
+    """A recording holds what its timeline shows, and `--redraw` always gives the same drawing."""
+    moments = [100 + n / 100 for n in range(3000)]
+    whole = recording([*(record(f"k{n}", moment) for n, moment in enumerate(moments)), record("a", 115, "failed")])
+    recordings.save(tmp_path / "chaos.json", whole)
+
+    run("chaos", "--redraw=chaos.json", "--timeline=again.svg", folder=tmp_path)
+
+    again = (tmp_path / "again.svg").read_text()
+    assert chaos_timeline.draw(whole) == again
 
 
 def test_the_timeline_stays_small() -> None:
     """The drawing of 100,000 requests has less than 500 kB, and shows every failed request."""
-    records = [record(f"k{n}", 100 + n / 3334) for n in range(100_000)]
-    records = [Record(each.key, each.started_at, 0.001 + n % 997 / 100, "ok") for n, each in enumerate(records)]
+    records = [
+        replace(record(f"k{n}", 100 + n / 3334 * 0.99), seconds=0.001 + (n % 97) ** 3 / 1e8) for n in range(100_000)
+    ]
+    whole = recording([*records, record("a", 105, "failed"), record("b", 115, "failed")])
 
-    drawing = chaos_timeline.draw([*records, record("a", 105, "failed"), record("b", 115, "failed")], PHASES, "<&>")
+    drawing = chaos_timeline.draw(whole)
 
     assert len(drawing) < 500_000
-    root = ET.fromstring(drawing)  # noqa: S314 the text of the line above
-    assert {"none", "restart", "<&>"} <= set(root.itertext())
-    *_, failed = root.iter("{http://www.w3.org/2000/svg}g")
-    assert len(failed) == 2
+    assert 2 == len(bars(ET.fromstring(drawing), "failed"))  # noqa: S314 the drawing of the line above
+    shown = thinned(whole)
+    assert len(shown) < 20_000
+    assert drawing == chaos_timeline.draw(replace(whole, records=shown))
+
+
+def test_a_wait_does_not_survive_a_rotation_window_or_dropped_packets() -> None:
+    """By default both last longer than the deadline of a request, and so longer than each limit of a connection."""
+    faults = [NO_FAULT, *selected_faults(None, rotation_window=12)]
+
+    durations = {fault.name: planned for fault, planned in zip(faults, planned_durations(75, faults), strict=True)}
+
+    for name in (FaultName.ROTATION, FaultName.DROPPED_PACKETS):
+        assert durations[name][0] > REQUEST_TIMEOUT_SECONDS
+        assert durations[name][1] > durations[name][0]
+    assert durations[FaultName.FAILOVER][0] < REQUEST_TIMEOUT_SECONDS
+    assert 75 == pytest.approx(sum(phase for _, phase in durations.values()))
+    assert 7 == selected_faults(["rotation"], rotation_window=7)[0].seconds
+
+
+def test_nouns_agree_with_their_number() -> None:
+    """A run with one sign-up has no plural."""
+    assert (
+        "Nothing was lost or duplicated: 1 sign-up was acknowledged and is stored once, 0 failed."
+        == report([record("a", 115)], {"a": 1}, {"a": 1}).verdict
+    )
 
 
 def test_every_fault_name_has_one_fault() -> None:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
@@ -79,6 +80,13 @@ def month(given: str) -> datetime:
         return datetime.strptime(given, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{shortened(repr(given))} is not a month: expected YYYY-MM") from None
+
+
+def file_name(given: str) -> Path:
+    """Parse an argument that is the name of a file."""
+    if not given:
+        raise argparse.ArgumentTypeError("the name is empty: expected that of a file")
+    return Path(given)
 
 
 def uuid(given: str) -> UUID:

@@ -11,7 +11,7 @@ from typing import get_args
 
 from sqlalchemy.orm import Session
 
-from registration_persistence.cli.arguments import Subcommands, number
+from registration_persistence.cli.arguments import Subcommands, file_name, number
 from registration_persistence.cli.console import ExitCode
 from registration_persistence.cli.import_formats import FORMAT_OF_SUFFIX, ImportFormat, Line, read_lines
 from registration_persistence.cli.import_report import Counts, Report, open_report, summary
@@ -29,7 +29,7 @@ def add_commands(commands: Subcommands) -> None:
     parser = commands.add(
         "import", _import, "import people from CSV or JSON Lines", epilog="The exit code is 1 if a row was rejected."
     )
-    parser.add_argument("file", type=Path, help="see docs/howto/import.md")
+    parser.add_argument("file", type=file_name, help="see docs/howto/import.md")
     parser.add_argument("--format", choices=get_args(ImportFormat), help="the format (default: by the file's name)")
     parser.add_argument("--dry-run", action="store_true", help="do everything in one transaction, and roll it back")
     parser.add_argument("--announce", action="store_true", help="put a message for each row into the outbox")
@@ -42,7 +42,7 @@ def add_commands(commands: Subcommands) -> None:
     )
     parser.add_argument(
         "--rejected",
-        type=Path,
+        type=file_name,
         metavar="FILE",
         help="the file for line and reason of each row that was not stored, which is overwritten "
         "(default: NAME.rejected.csv here, or NAME.rejected-2.csv and so on if it exists)",

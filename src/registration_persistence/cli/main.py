@@ -35,11 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if it is done, 1 if it failed, 2 if the arguments, the environment or a file are wrong, and 128 plus the
         number of the signal that ended it.
     """
-    streams.prepare()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _exit)
     try:
+        streams.prepare()
+        _exit_on_signals()
         code = _run(arguments)
         sys.stdout.flush()  # raises here instead of at the interpreter's exit
     except KeyboardInterrupt:
@@ -63,6 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
     for group in (schema, ping, retention, privacy, imports, outbox, sandbox):
         group.add_commands(commands)
     return parser
+
+
+def _exit_on_signals() -> None:
+    """Raise SystemExit on the signals that end a process, unless its parent ignores them, as nohup does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

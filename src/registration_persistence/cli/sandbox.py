@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from registration_persistence.cli.arguments import Subcommands, names, number
-from registration_persistence.cli.console import ExitCode, needs_extra
+from registration_persistence.cli.arguments import Subcommands, file_name, names, number
+from registration_persistence.cli.console import ExitCode, WrongUse, needs_extra
 
 
 def add_commands(commands: Subcommands) -> None:
@@ -15,10 +15,13 @@ def add_commands(commands: Subcommands) -> None:
 
 def _add_demo(commands: Subcommands) -> None:
     parser = commands.add("demo", _demo, "register the people of a CSV file in a PostgreSQL on this machine")
-    parser.add_argument("signups", type=Path, help="a CSV file with the header of examples/signups.csv")
+    parser.add_argument("signups", type=file_name, help="a CSV file with the header of examples/signups.csv")
     parser.add_argument("--keep", action="store_true", help="leave the database running until Enter is pressed")
     parser.add_argument(
-        "--rejected", type=Path, metavar="FILE", help="the file for rejected rows (default: NAME.rejected.csv here)"
+        "--rejected",
+        type=file_name,
+        metavar="FILE",
+        help="the file for rejected rows (default: NAME.rejected.csv here)",
     )
 
 
@@ -38,10 +41,18 @@ def _add_chaos(commands: Subcommands) -> None:
         epilog="The exit code is 1 if an acknowledged sign-up was lost, one is stored twice, or an error was wrong.",
     )
     parser.add_argument(
-        "--seconds", type=number(float, 2, 600), default=60, help="duration in seconds, 2 to 600 (default: 60)"
+        "--seconds",
+        type=number(float, 2, 600),
+        default=75,
+        metavar="SECONDS",
+        help="duration in seconds, 2 to 600 (default: 75)",
     )
     parser.add_argument(
-        "--processes", type=number(int, 1, 16), default=4, help="processes that sign people up, 1 to 16 (default: 4)"
+        "--processes",
+        type=number(int, 1, 16),
+        default=4,
+        metavar="NUMBER",
+        help="processes that sign people up, 1 to 16 (default: 4)",
     )
     parser.add_argument(
         "--faults",
@@ -50,25 +61,44 @@ def _add_chaos(commands: Subcommands) -> None:
         help="the faults, in this order (default: all; an unknown name lists them)",
     )
     parser.add_argument(
+        "--rotation-window",
+        type=number(float, 0.1, 300),
+        default=12,
+        metavar="SECONDS",
+        help="seconds in which the server rejects the password that the secret still holds, 0.1 to 300 "
+        "(default: 12, longer than the deadline of a request)",
+    )
+    parser.add_argument(
         "--seed",
         type=number(int, 0, 2**32),
         metavar="NUMBER",
         help="seed of the random numbers, 0 to 4294967296 (default: random)",
     )
-    parser.add_argument("--timeline", type=Path, metavar="FILE.svg", help="draw the requests over time")
+    parser.add_argument("--timeline", type=file_name, metavar="FILE.svg", help="draw the requests over time")
+    parser.add_argument("--record", type=file_name, metavar="FILE.json", help="keep what the timeline shows")
+    parser.add_argument(
+        "--redraw", type=file_name, metavar="FILE.json", help="run nothing, and draw the --timeline of a recorded run"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
 def _chaos(options: argparse.Namespace) -> int:
     with needs_extra("local"):  # includes the run, because Secrets Manager is imported when it starts
-        from registration_persistence.sandbox.chaos.run import run_chaos
+        from registration_persistence.sandbox.chaos.run import redraw, run_chaos
 
+        if options.redraw is not None:
+            if options.timeline is None:
+                raise WrongUse("--redraw needs --timeline: expected the file to draw")
+            redraw(options.redraw, options.timeline)
+            return ExitCode.DONE
         is_sound = run_chaos(
             seconds=options.seconds,
             processes=options.processes,
             faults=options.faults,
+            rotation_window=options.rotation_window,
             seed=options.seed,
             timeline=options.timeline,
+            record=options.record,
             as_json=options.json,
         )
     return ExitCode.DONE if is_sound else ExitCode.FAILED

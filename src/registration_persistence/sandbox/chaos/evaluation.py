@@ -1,8 +1,9 @@
 """The comparison of what clients were told with the rows of the database, for each phase of a run of `chaos`."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, assert_never
 
 from registration_persistence.sandbox.chaos.load import Record
@@ -25,6 +26,24 @@ class Phase:
     ended_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A period in which no sign-up of any process was acknowledged; its moments are on the clock of `time.time`.
+
+    Args:
+        started_at: The last acknowledgement before the outage.
+        ended_at: The first acknowledgement after it.
+    """
+
+    started_at: float
+    ended_at: float
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.ended_at - self.started_at
+
+
 @dataclass(slots=True)
 class Failure:
     """The errors of one class: how often clients got one, and the message of the first."""
@@ -44,6 +63,7 @@ class Line:
         failed: The number of requests whose client got an error.
         retried: The number of requests with more than one attempt.
         slowest: Duration of the slowest request in seconds.
+        outage: The longest period without an acknowledged sign-up.
         lost: The number of acknowledged sign-ups that the database does not hold.
         duplicated: The number of sign-ups that the database holds more than once.
         kept_despite_error: The number of sign-ups that the database holds although an error said that nothing was kept.
@@ -51,6 +71,7 @@ class Line:
     """
 
     fault: str
+    outage: Outage
     requests: int = 0
     failed: int = 0
     retried: int = 0
@@ -97,6 +118,7 @@ class Line:
             "failed": self.failed,
             "retried": self.retried,
             "slowest": round(self.slowest, 3),
+            "longest_outage": round(self.outage.seconds, 3),
             "lost": self.lost,
             "duplicated": self.duplicated,
             "kept_despite_error": self.kept_despite_error,
@@ -110,7 +132,7 @@ class Line:
         return {"fault": self.fault, **self.numbers, "errors": errors}
 
 
-def evaluate(records: Iterable[Record], tables: Sequence[Mapping[str, int]], phases: Sequence[Phase]) -> list[Line]:
+def evaluate(records: Sequence[Record], tables: Sequence[Mapping[str, int]], phases: Sequence[Phase]) -> list[Line]:
     """Compare what clients were told with the rows, and return a line for each of *phases*, then the total.
 
     Args:
@@ -118,10 +140,27 @@ def evaluate(records: Iterable[Record], tables: Sequence[Mapping[str, int]], pha
         tables: The number of rows of each table, by key.
         phases: The phases in their order; a request belongs to the phase in which it started.
     """
-    lines, total = [Line(phase.fault) for phase in phases], Line("total")
+    found = longest_outages(records, phases)
+    lines = [Line(phase.fault, outage) for phase, outage in zip(phases, found, strict=True)]
+    total = Line("total", max(found, key=lambda outage: outage.seconds))
     starts = [phase.started_at for phase in phases]
     for record in records:
         rows = [table.get(record.key, 0) for table in tables]
         for line in (lines[max(0, bisect_right(starts, record.started_at) - 1)], total):
             line.add(record, rows)
     return [*lines, total]
+
+
+def longest_outages(records: Sequence[Record], phases: Sequence[Phase]) -> list[Outage]:
+    """Return the longest period without an acknowledged sign-up for each of *phases*, to the end of the run.
+
+    An outage that crosses the end of a phase belongs to the phase that contains most of it.
+    """
+    answers = sorted(record.started_at + record.seconds for record in records if record.outcome == "ok")
+    longest = [Outage(phase.started_at, phase.started_at) for phase in phases]
+    for started_at, ended_at in pairwise([phases[0].started_at, *answers, phases[-1].ended_at]):
+        outage = Outage(started_at, ended_at)
+        overlaps = [min(ended_at, phase.ended_at) - max(started_at, phase.started_at) for phase in phases]
+        number = overlaps.index(max(overlaps))
+        longest[number] = max(longest[number], outage, key=lambda each: each.seconds)
+    return longest

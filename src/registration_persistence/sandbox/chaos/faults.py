@@ -3,15 +3,20 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from registration_persistence.errors import InvalidInput
 from registration_persistence.sandbox import rotate
+from registration_persistence.sandbox.chaos.load import REQUEST_TIMEOUT_SECONDS
 from registration_persistence.sandbox.chaos.stage import Stage
 from registration_persistence.sandbox.network_namespace import unsupported_reason
 
 _LOST_REPLIES_FRACTION = 0.04
+
+LONGER_THAN_A_REQUEST_SECONDS = REQUEST_TIMEOUT_SECONDS + 2.0
+"""A fault of this duration cannot be survived by a wait: the deadline of each request, and every shorter limit of a
+connection, ends before the fault does."""
 
 
 class FaultName(StrEnum):
@@ -39,6 +44,7 @@ class Fault:
         name: Name of the fault.
         description: Description of the fault in a few words.
         inflict: Causes the fault for about the given number of seconds, and repairs what does not recover by itself.
+        seconds: Duration of the fault; by default a part of its phase.
         prepare: Function that is called before the load begins; `None` by default.
         unsupported_reason: Returns why this machine does not support the fault, or `None`, the default.
         isolated: Whether servers and processes must be in an `IsolatedNetwork`; false by default.
@@ -47,20 +53,28 @@ class Fault:
     name: FaultName
     description: str
     inflict: Callable[[Stage, float], None]
+    seconds: float | None = None
     prepare: Callable[[Stage], None] | None = None
     unsupported_reason: Callable[[], str | None] = lambda: None
     isolated: bool = False
 
 
-def selected_faults(names: Sequence[str] | None) -> list[Fault]:
+def selected_faults(names: Sequence[str] | None, *, rotation_window: float) -> list[Fault]:
     """Return the faults with these names, in this order; all of them for `None`.
+
+    Args:
+        names: The names.
+        rotation_window: Seconds in which the server rejects the password that the secret still holds.
 
     Raises:
         InvalidInput: A name is unknown or given twice, or *names* is empty.
     """
+    known = {
+        str(fault.name): replace(fault, seconds=rotation_window) if fault.name == FaultName.ROTATION else fault
+        for fault in FAULTS
+    }
     if names is None:
-        return list(FAULTS)
-    known = {str(fault.name): fault for fault in FAULTS}
+        return list(known.values())
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         problem = f"unknown fault {', '.join(map(repr, unknown))}" if unknown else "no fault is named"
@@ -167,7 +181,12 @@ def _drop_packets(stage: Stage, seconds: float) -> None:
 NO_FAULT = Fault(FaultName.NONE, "no fault, for comparison", _do_nothing)
 
 FAULTS = (
-    Fault(FaultName.ROTATION, "the password changes, and the secret some time later", _rotate_single),
+    Fault(
+        FaultName.ROTATION,
+        "the password changes, and the secret some time later",
+        _rotate_single,
+        LONGER_THAN_A_REQUEST_SECONDS,
+    ),
     Fault(FaultName.ALTERNATING_ROTATION, "the secret changes to the other user, and back", _rotate_alternating),
     Fault(FaultName.NO_SECRETS_MANAGER, "Secrets Manager is down while connections close", _secrets_manager_down),
     Fault(FaultName.TERMINATED, "every session is terminated", _terminate),
@@ -186,6 +205,7 @@ FAULTS = (
         FaultName.DROPPED_PACKETS,
         "the kernel drops every packet",
         _drop_packets,
+        seconds=LONGER_THAN_A_REQUEST_SECONDS,
         unsupported_reason=unsupported_reason,
         isolated=True,
     ),

@@ -24,7 +24,9 @@ TABLE = "chaos_attempts"
 RequestOutcome = Literal["ok", "failed", "unknown"]
 """`failed`: an error said that nothing was kept. `unknown`: the client gave up without a known outcome."""
 
-_REQUEST_TIMEOUT_SECONDS = 10.0
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""The deadline of one request; a client that repeats a request gets it again."""
+
 _MAX_REPLAYS = 5
 _REPLAY_PAUSE_SECONDS = 0.1
 
@@ -101,7 +103,7 @@ def _send_until_known(key: str) -> tuple[RequestOutcome, int, Exception | None]:
     error: Exception | None = None
     for request in range(1, _MAX_REPLAYS + 2):
         try:
-            with deadline(_REQUEST_TIMEOUT_SECONDS):
+            with deadline(REQUEST_TIMEOUT_SECONDS):
                 get_db().run(partial(_store, key, is_replay=is_unknown))
         except CommitOutcomeUnknown as failure:
             is_unknown, error = True, failure

@@ -2,13 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from registration_persistence.sandbox.chaos.evaluation import Line
+from registration_persistence.sandbox.chaos.evaluation import Line, Phase
 
-_COLUMNS = ("requests", "failed", "retried", "slowest (s)", "lost", "duplicated", "kept despite error")
+_COLUMNS = (
+    "requests",
+    "failed",
+    "retried",
+    "slowest (s)",
+    "longest outage (s)",
+    "lost",
+    "duplicated",
+    "kept despite error",
+)
 
 _MIN_COLUMN_WIDTH = 8
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 process`, `2,000 sign-ups`."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{ending}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +34,7 @@ class Report:
     Args:
         lines: One line for each fault; the first one is the time without a fault.
         total: The sum of the lines.
+        phases: The periods of the lines, in the same order.
         skipped: Why a fault was skipped, by its name.
         seconds: Planned duration of the run in seconds.
         processes: The number of load processes.
@@ -26,6 +43,7 @@ class Report:
 
     lines: Sequence[Line]
     total: Line
+    phases: Sequence[Phase]
     skipped: Mapping[str, str]
     seconds: float
     processes: int
@@ -44,18 +62,16 @@ class Report:
         acknowledged = total.requests - total.failed
         if total.wrong:
             return (
-                f"{total.lost:,} of {acknowledged:,} acknowledged sign-ups were lost, {total.duplicated:,} were "
-                f"stored more than once, {total.kept_despite_error:,} were kept although an error denied it "
+                f"Of {counted(acknowledged, 'acknowledged sign-up')}, {total.lost:,} lost; {total.duplicated:,} "
+                f"stored more than once; {total.kept_despite_error:,} kept although an error denied it "
                 f"(seed {self.seed})."
             )
         if not acknowledged:
             return "No sign-up was acknowledged, so this run proves nothing."
         if not self.lines[1:]:
             return "No fault happened, so this run proves nothing."
-        return (
-            f"Nothing was lost or duplicated: {acknowledged:,} sign-ups were acknowledged and are stored once, "
-            f"{total.failed:,} failed."
-        )
+        stored = "was acknowledged and is stored once" if acknowledged == 1 else "were acknowledged and are stored once"
+        return f"Nothing was lost or duplicated: {counted(acknowledged, 'sign-up')} {stored}, {total.failed:,} failed."
 
     def text(self) -> str:
         """Return the table, the errors, and the verdict."""
@@ -74,13 +90,25 @@ class Report:
         return "\n".join([*table, *errors, self.verdict])
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
+        """Return the report as a JSON object; its moments are in seconds since the start of the run."""
+        started_at = self.phases[0].started_at
         return {
+            "started_at": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="milliseconds"),
             "seconds": self.seconds,
             "processes": self.processes,
             "seed": self.seed,
             "sound": self.sound,
-            "faults": [line.as_json() for line in self.lines],
+            "verdict": self.verdict,
+            "faults": [
+                line.as_json()
+                | {
+                    "started_at": round(phase.started_at - started_at, 3),
+                    "fault_ended_at": round(phase.fault_ended_at - started_at, 3),
+                    "ended_at": round(phase.ended_at - started_at, 3),
+                    "longest_outage_started_at": round(line.outage.started_at - started_at, 3),
+                }
+                for line, phase in zip(self.lines, self.phases, strict=True)
+            ],
             "total": self.total.as_json(),
             "skipped": [{"fault": name, "reason": reason} for name, reason in self.skipped.items()],
         }

@@ -1,67 +1,50 @@
-"""The timeline of `chaos`: an SVG drawing with a dot for each request, over the phases of the faults."""
+"""The timeline of `chaos`: an SVG drawing of each request from its start to its response, over the faults."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
 from xml.sax.saxutils import escape
 
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
 from registration_persistence.sandbox.chaos.evaluation import Phase
-from registration_persistence.sandbox.chaos.load import Record
+from registration_persistence.sandbox.chaos.load import REQUEST_TIMEOUT_SECONDS, Record
+from registration_persistence.sandbox.chaos.timeline_scale import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Kind,
+    Recording,
+    Scale,
+    end_of,
+    kind_of,
+    thinned,
+)
+from registration_persistence.sandbox.chaos.timeline_style import STYLE
 
-_WIDTH, _HEIGHT = 1280, 670
-_LEFT, _RIGHT, _TOP, _BOTTOM = 96, 1176, 190, 570
+_WIDTH, _HEIGHT = 1280, 676
 
-_INK, _FAINT = "#1f2933", "#52606d"
-
-_TEXT = f"fill='{_INK}' font-size='13' font-family='system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif'"
+# The baselines of the names of the faults, and of the outages.
+_NAMES, _OUTAGES = 186, 214
 
 # Distances between the marks of the time axis; the smallest one that needs no more than the maximum of marks is used.
 _MARK_STEPS_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120)
+_MAX_MARKS = 16
 
-_MAX_MARKS = 15
+# An outage that is shorter has a label, but no bar.
+_MIN_OUTAGE_SECONDS = 0.1
 
-# The latency axis is logarithmic, so it needs a minimum.
-_MIN_LATENCY_SECONDS = 0.0001
+_LEGEND: Sequence[tuple[Kind, str]] = (
+    ("ok", "answered at the first attempt"),
+    ("retried", "answered after more attempts"),
+    ("failed", "failed"),
+)
 
+# Half the width of the label of an outage.
+_LABEL_MARGIN = 20
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str
-    colour: str
-    radius: float
-    legend_offset: int
-
-
-# The kinds differ in size and in colour.
-_OK = _Kind("answered at the first attempt", "#2f6fb7", 1.6, 0)
-
-_RETRIED = _Kind("answered after more attempts", "#e08700", 3.0, 220)
-
-_FAILED = _Kind("failed", "#b3001b", 4.2, 470)
-
-_KINDS = (_OK, _RETRIED, _FAILED)
-
-
-class _Scale:
-    """Converts moments and latencies to coordinates."""
-
-    def __init__(self, records: Sequence[Record], phases: Sequence[Phase]) -> None:
-        self.start, self.end = phases[0].started_at, phases[-1].ended_at
-        latencies = [record.seconds for record in records] or [0.001]
-        self.min_power = math.floor(math.log10(max(min(latencies), _MIN_LATENCY_SECONDS)))
-        self.max_power = max(self.min_power + 1, math.ceil(math.log10(max(latencies))))
-
-    def x(self, moment: float) -> float:
-        share = (moment - self.start) / (self.end - self.start)
-        return _LEFT + min(max(share, 0), 1) * (_RIGHT - _LEFT)
-
-    def y(self, seconds: float) -> float:
-        power = math.log10(max(seconds, _MIN_LATENCY_SECONDS))
-        share = (power - self.min_power) / (self.max_power - self.min_power)
-        return _BOTTOM - min(max(share, 0), 1) * (_BOTTOM - _TOP)
+# The width of a character of the legend, for fonts that are unknown here.
+_CHARACTER_WIDTH = 7.1
 
 
 def check_writable(file: Path) -> None:
@@ -79,121 +62,121 @@ def check_writable(file: Path) -> None:
         raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
 
-def write(file: Path, records: Sequence[Record], phases: Sequence[Phase], caption: str) -> None:
+def write(file: Path, recording: Recording) -> None:
     """Draw the timeline and write it to *file*.
-
-    Args:
-        file: The SVG file.
-        records: The requests.
-        phases: The phases of the faults, in their order; at least one.
-        caption: Description of the drawing, in one line.
 
     Raises:
         RegistrationPersistenceError: *file* cannot be written.
     """
     try:
-        file.write_text(draw(records, phases, caption), encoding="utf-8")
+        file.write_text(draw(recording), encoding="utf-8")
     except OSError as error:
         raise RegistrationPersistenceError(f"cannot write {file}: {error.strerror}") from error
 
 
-def draw(records: Sequence[Record], phases: Sequence[Phase], caption: str) -> str:
-    """Return the timeline as SVG.
-
-    Args:
-        records: The requests.
-        phases: The phases of the faults, in their order; at least one.
-        caption: Description of the drawing, in one line.
-    """
-    scale = _Scale(records, phases)
+def draw(recording: Recording) -> str:
+    """Return the timeline as SVG, for light and dark pages."""
+    scale = Scale(recording)
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' {_TEXT}>",
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img'>",
         "<title>Sign-ups while faults happen</title>",
-        f"<rect width='{_WIDTH}' height='{_HEIGHT}' fill='#ffffff'/>",
-        f"<text x='{_LEFT}' y='36' font-size='20' font-weight='600'>Sign-ups while faults happen</text>",
-        f"<text x='{_LEFT}' y='60' fill='{_FAINT}'>{escape(caption)}</text>",
-        *_phase_bands(scale, phases),
+        f"<style>{STYLE}</style>",
+        f"<rect class='paper' x='0.5' y='0.5' width='{_WIDTH - 1}' height='{_HEIGHT - 1}' rx='8'/>",
+        f"<text class='title' x='{LEFT}' y='42'>Sign-ups while faults happen</text>",
+        f"<text class='faint' x='{LEFT}' y='68'>{escape(recording.caption)}</text>",
+        *_phase_bands(scale, recording.phases),
+        *_outages(scale, recording),
         *_time_axis(scale),
-        *_latency_axis(scale),
-        *_dots(scale, records),
+        *_duration_axis(scale),
+        *_bars(scale, thinned(recording)),
+        *_deadline(scale),
         *_legend(),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def _phase_bands(scale: _Scale, phases: Iterable[Phase]) -> Iterator[str]:
-    """Shade each phase, darker while its fault lasts; names are slanted, so that short phases do not overlap them."""
+def _phase_bands(scale: Scale, phases: Iterable[Phase]) -> Iterator[str]:
+    """Shade each phase, stronger while its fault lasts; names are slanted, so that short phases do not overlap."""
     for number, phase in enumerate(phases):
-        left, fault_end, right = scale.x(phase.started_at), scale.x(phase.fault_ended_at), scale.x(phase.ended_at)
-        ground = "#f3f5f8" if number % 2 else "#fafbfc"
-        yield _rectangle(left, right, ground)
-        yield _rectangle(left, fault_end, "#fbe3d0")
-        yield f"<path d='M{left:.1f} {_TOP - 8}V{_BOTTOM}' stroke='#cbd2d9'/>"
-        at = f"{left + 6:.1f} {_TOP - 10}"
-        yield f"<text transform='translate({at}) rotate(-35)'>{escape(phase.fault)}</text>"
+        left, faultend_of, right = scale.x(phase.started_at), scale.x(phase.fault_ended_at), scale.x(phase.ended_at)
+        yield _rectangle(left, right, "odd" if number % 2 else "even")
+        yield _rectangle(left, faultend_of, "fault")
+        yield f"<path class='grid' d='M{left:.1f} {_NAMES + 4}V{BOTTOM}'/>"
+        yield f"<text transform='translate({left + 8:.1f} {_NAMES}) rotate(-35)'>{escape(phase.fault)}</text>"
 
 
-def _rectangle(left: float, right: float, colour: str) -> str:
-    return f"<rect x='{left:.1f}' y='{_TOP}' width='{right - left:.1f}' height='{_BOTTOM - _TOP}' fill='{colour}'/>"
+def _rectangle(left: float, right: float, name: str) -> str:
+    return f"<rect class='{name}' x='{left:.1f}' y='{TOP}' width='{right - left:.1f}' height='{BOTTOM - TOP}'/>"
 
 
-def _time_axis(scale: _Scale) -> Iterator[str]:
+def _outages(scale: Scale, recording: Recording) -> Iterator[str]:
+    """Draw and label the longest outage of each phase, above the requests."""
+    yield f"<text class='faint' x='{LEFT - 10}' y='{_OUTAGES + 10}' text-anchor='end'>outage</text>"
+    for phase, outage in zip(recording.phases, recording.outages, strict=True):
+        if outage.seconds >= _MIN_OUTAGE_SECONDS:
+            left, right = scale.x(outage.started_at), scale.x(outage.ended_at)
+            size = f"width='{right - left:.1f}' height='9' rx='2'"
+            yield f"<rect class='outage' x='{left:.1f}' y='{_OUTAGES + 2}' {size}/>"
+            # Inside the phase, so that the labels of two short outages do not overlap.
+            first, last = scale.x(phase.started_at) + _LABEL_MARGIN, scale.x(phase.ended_at) - _LABEL_MARGIN
+            yield _small(max(first, min((left + right) / 2, last)), _OUTAGES - 4, f"{outage.seconds:.1f} s")
+        else:
+            middle = scale.x((phase.started_at + phase.ended_at) / 2)
+            yield _small(middle, _OUTAGES + 10, f"{outage.seconds * 1000:.0f} ms", "small faint")
+
+
+def _small(middle: float, y: float, text: str, name: str = "small") -> str:
+    return f"<text class='{name}' x='{middle:.1f}' y='{y}' text-anchor='middle'>{text}</text>"
+
+
+def _time_axis(scale: Scale) -> Iterator[str]:
     length = scale.end - scale.start
     step = next((step for step in _MARK_STEPS_SECONDS if length / step <= _MAX_MARKS), _MARK_STEPS_SECONDS[-1])
     for mark in range(0, math.floor(length) + 1, step):
         x = scale.x(scale.start + mark)
-        yield f"<path d='M{x:.1f} {_BOTTOM}v6' stroke='{_FAINT}'/>"
-        yield f"<text x='{x:.1f}' y='{_BOTTOM + 22}' text-anchor='middle'>{mark}</text>"
-    middle = (_LEFT + _RIGHT) / 2
-    label = "start of the request (s)"
-    yield f"<text x='{middle}' y='{_BOTTOM + 46}' text-anchor='middle' fill='{_FAINT}'>{label}</text>"
+        yield f"<path class='axis' d='M{x:.1f} {BOTTOM}v6'/>"
+        yield _small(x, BOTTOM + 21, str(mark))
+    middle = (LEFT + RIGHT) / 2
+    yield f"<text class='faint' x='{middle}' y='{BOTTOM + 44}' text-anchor='middle'>time (s)</text>"
 
 
-def _latency_axis(scale: _Scale) -> Iterator[str]:
-    for power in range(scale.min_power, scale.max_power + 1):
+def _duration_axis(scale: Scale) -> Iterator[str]:
+    for power in range(math.ceil(math.log10(scale.shortest)), math.floor(math.log10(scale.longest)) + 1):
         y = scale.y(10.0**power)
         label = f"{10**power} s" if power >= 0 else f"{10.0 ** (power + 3):g} ms"
-        yield f"<path d='M{_LEFT} {y:.1f}H{_RIGHT}' stroke='#d5dbe1'/>"
-        yield f"<text x='{_LEFT - 10}' y='{y + 4:.1f}' text-anchor='end'>{label}</text>"
-    middle = (_TOP + _BOTTOM) / 2
-    yield (
-        f"<text transform='translate(24 {middle}) rotate(-90)' text-anchor='middle' fill='{_FAINT}'>"
-        "duration (log scale)</text>"
-    )
+        yield f"<path class='grid' d='M{LEFT} {y:.1f}H{RIGHT}'/>"
+        yield f"<text class='small' x='{LEFT - 10}' y='{y + 4:.1f}' text-anchor='end'>{label}</text>"
+    middle = (TOP + BOTTOM) / 2
+    at = f"translate(24 {middle}) rotate(-90)"
+    yield f"<text class='faint' transform='{at}' text-anchor='middle'>duration, logarithmic</text>"
 
 
-def _dots(scale: _Scale, records: Iterable[Record]) -> Iterator[str]:
-    """Draw the dots; of those of one kind in one column of pixels, only the lowest and the highest."""
-    columns: dict[tuple[_Kind, int], tuple[tuple[float, float], tuple[float, float]]] = {}
-    for record in records:
-        dot = (scale.y(record.seconds), scale.x(record.started_at))
-        place = (_kind(record), int(dot[1]))
-        highest, lowest = columns.get(place, (dot, dot))
-        columns[place] = (min(highest, dot), max(lowest, dot))
-    for kind in _KINDS:
-        drawn = sorted({dot for (of, _), ends in columns.items() if of is kind for dot in ends})
-        yield f"<g fill='{kind.colour}' fill-opacity='0.75'>"
-        yield from (f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{kind.radius}'/>" for y, x in drawn)
-        yield "</g>"
+def _deadline(scale: Scale) -> Iterator[str]:
+    y = scale.y(REQUEST_TIMEOUT_SECONDS)
+    yield f"<path class='deadline' d='M{LEFT} {y:.1f}H{RIGHT}'/>"
+    label = f"deadline of a request, {REQUEST_TIMEOUT_SECONDS:g} s; longer if the client repeats it"
+    yield f"<text class='small' x='{LEFT + 8}' y='{y + 16:.1f}'>{label}</text>"
 
 
-def _kind(record: Record) -> _Kind:
-    match record.outcome:
-        case "ok":
-            return _RETRIED if record.attempts > 1 else _OK
-        case "failed" | "unknown":
-            return _FAILED
-        case _:
-            assert_never(record.outcome)
+def _bars(scale: Scale, records: Sequence[Record]) -> Iterator[str]:
+    """Draw one line for each request, from its start to its response; a short one looks like a dot."""
+    for kind, _ in _LEGEND:
+        lines = (_line(scale, record) for record in records if kind_of(record) == kind)
+        yield f"<path class='{kind}' d='{''.join(dict.fromkeys(lines))}'/>"
+
+
+def _line(scale: Scale, record: Record) -> str:
+    left, right = scale.x(record.started_at), scale.x(end_of(record))
+    return f"M{left:.1f} {scale.y(record.seconds):.1f}h{right - left:.1f}"
 
 
 def _legend() -> Iterator[str]:
-    y = _HEIGHT - 20
-    for kind in _KINDS:
-        x = _LEFT + kind.legend_offset
-        yield f"<circle cx='{x + 5}' cy='{y - 4}' r='{max(kind.radius, 3)}' fill='{kind.colour}'/>"
-        yield f"<text x='{x + 16}' y='{y}'>{kind.name}</text>"
-    x = _LEFT + 580
-    yield f"<rect x='{x}' y='{y - 11}' width='14' height='14' fill='#fbe3d0' stroke='#cbd2d9'/>"
-    yield f"<text x='{x + 22}' y='{y}'>while the fault lasts</text>"
+    x, y = float(LEFT), _HEIGHT - 24
+    for name, label in (*_LEGEND, ("fault", "while the fault lasts"), ("outage", "no sign-up is acknowledged")):
+        if name in ("fault", "outage"):
+            yield f"<rect class='{name}' x='{x:.0f}' y='{y - 11}' width='22' height='12' rx='2'/>"
+        else:
+            yield f"<path class='{name}' d='M{x + 2:.0f} {y - 5}h18'/>"
+        yield f"<text x='{x + 30:.0f}' y='{y}'>{label}</text>"
+        x += 30 + len(label) * _CHARACTER_WIDTH + 22
