@@ -5,6 +5,7 @@ from logging.config import fileConfig
 from typing import Any
 
 from alembic import context
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
@@ -19,7 +20,7 @@ from registration_persistence.schema.lock_timeout_retry import retry_on_lock_tim
 
 MAX_ATTEMPTS = 10
 
-config = context.config
+config: Config = context.config
 
 COMPARISON: dict[str, Any] = {
     "target_metadata": Base.metadata,

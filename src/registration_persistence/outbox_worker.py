@@ -24,7 +24,7 @@ from registration_persistence.errors import (
 )
 from registration_persistence.repositories.outbox import OutboxRepository
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # The back-off while the database cannot be reached.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0

@@ -47,7 +47,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             data is unacknowledged, so a statement that had arrived would wait for a long time.
     """
 
-    max_silence_seconds = math.inf
+    max_silence_seconds: float = math.inf
     _rolling_back = False
 
     def rollback(self) -> None:

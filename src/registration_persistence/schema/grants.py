@@ -1,6 +1,7 @@
 """The privileges of the roles on the tables: the least that the statements of this package need."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from psycopg import sql
 from sqlalchemy import Connection, text
@@ -57,7 +58,10 @@ ours AS (
 """
 """The objects of this package: its tables, their partitions, and the functions of their triggers."""
 
-PACKAGE_OBJECTS_PARAMETERS = {"tables": list(GRANTS), "partitioned": RegistrationEventRow.__tablename__}
+PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
+    "tables": list(GRANTS),
+    "partitioned": RegistrationEventRow.__tablename__,
+}
 """The parameters of `PACKAGE_OBJECTS_CTE`."""
 
 _GRANTABLE_OBJECTS = text(f"""
