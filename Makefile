@@ -18,7 +18,7 @@ ENVIRONMENT ?= dev
 INFRA_VENV := infra/.venv
 INFRA_BIN := $(INFRA_VENV)/bin
 # checkov needs other versions of the packages of infra/.
-CHECKOV_VENV := infra/.venv-checkov
+CHECKOV_VENV := .venv-checkov
 # The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 

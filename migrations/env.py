@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from alembic import command, context
 from alembic.autogenerate import RevisionContext
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
@@ -34,7 +35,7 @@ from registration_persistence.schema.version_table import adopt_former_version, 
 
 MAX_ATTEMPTS = 10
 
-config = context.config
+config: Config = context.config
 
 COMPARISON: dict[str, Any] = {
     "target_metadata": Base.metadata,

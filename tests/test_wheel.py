@@ -1,8 +1,11 @@
-"""The wheel: its files, and its use without a checkout."""
+"""The wheel and the sdist: their files, their description, and the use of the wheel without a checkout."""
 
+import email
 import os
+import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -44,6 +47,15 @@ def server() -> Iterator[PostgresServer]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, built from the checkout."""
+    folder = tmp_path_factory.mktemp("sdist")
+    run("hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
+    (built,) = folder.glob("*.tar.gz")
+    return built
+
+
 def run(module: str, *arguments: str | Path, cwd: Path, environ: dict[str, str] | None = None) -> str:
     """Run a module of this interpreter, which must succeed, and return its output."""
     done = subprocess.run(
@@ -76,6 +88,55 @@ def test_the_wheel_contains_the_package_and_the_migrations(wheel: Path) -> None:
 def files(folder: Path) -> list[Path]:
     """Return the source files under *folder*."""
     return [file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+
+
+def test_the_sdist_contains_only_its_files(sdist: Path) -> None:
+    """It contains the package, the migrations, and the files at the root that it needs, but no other README."""
+    root = ("README.md", "CHANGELOG.md", "LICENSE", "alembic.ini", "hatch_build.py", "pyproject.toml", ".gitignore")
+    expected = {
+        *(str(file.relative_to(ROOT)) for folder in ("src", "migrations") for file in files(ROOT / folder)),
+        *(*root, "PKG-INFO"),
+    }
+
+    with tarfile.open(sdist) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert expected == found
+
+
+def test_a_wheel_from_the_sdist_is_the_same(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    """A wheel that is built from the sdist has the files and the metadata of one that is built from the checkout."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+
+    run("hatchling", "build", "-t", "wheel", "-d", tmp_path / "again", cwd=source)
+
+    (again,) = (tmp_path / "again").glob("*.whl")
+    assert contents(again) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    """Return the content of each file of a wheel."""
+    with ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_description_has_no_relative_links(wheel: Path) -> None:
+    """Each link of the description is an address in the repository, at a path that exists in the checkout."""
+    (name,) = (name for name in contents(wheel) if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_bytes(contents(wheel)[name])
+    urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
+    description = str(metadata.get_payload())
+
+    links = re.findall(r"\]\(([^)\s]+)\)", description)
+
+    assert urls.keys() == {"Repository", "Documentation", "Changelog"}
+    assert len(links) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text(encoding="utf-8"))) > 30
+    start = f"{urls['Repository']}/blob/main/"
+    for link in (*links, urls["Documentation"], urls["Changelog"]):
+        assert link.startswith(start)
+        assert (ROOT / link.removeprefix(start).partition("#")[0]).exists(), link
 
 
 def test_the_wheel_contains_its_license_and_its_command(wheel: Path) -> None:

@@ -301,9 +301,11 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
             '"us5.datadoghq.com"',
             '"ap1.datadoghq.com"',
             '"ap2.datadoghq.com"',
+            '"uk1.datadoghq.com"',
             '"ddog-gov.com"',
+            '"us2.ddog-gov.com"',
         ],
-        ['"https://datadoghq.eu"', '"datadoghq.eu/"', '"datadog.eu"', '"eu"', "5"],
+        ['"xx1.datadoghq.com"', '"https://datadoghq.eu"', '"datadoghq.eu/"', '"datadog.eu"', '"eu"', "5"],
     ),
     "datadog.api_key_secret_arn": (ARN_WORDS, [f'"{SECRET}"'], ['"0123456789abcdef"', f'"{KEY}"', "5"]),
     "datadog.python_layer_version": (

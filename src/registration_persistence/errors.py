@@ -26,7 +26,7 @@ class ConfigurationError(RegistrationPersistenceError):
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
@@ -212,6 +212,10 @@ class StaleVersion(RegistrationPersistenceError):
         actual: The version that the registration has now.
     """
 
+    registration_id: UUID
+    expected: int
+    actual: int
+
     def __init__(self, registration_id: UUID, expected: int, actual: int) -> None:
         self.registration_id, self.expected, self.actual = registration_id, expected, actual
         super().__init__(registration_id, expected, actual)
@@ -231,6 +235,10 @@ class IllegalTransition(RegistrationPersistenceError):
         current: The status that the registration has now; `expired` also if it has lapsed.
         wanted: The status to which the change leads; `None` if it leads to no other status.
     """
+
+    registration_id: UUID
+    current: str
+    wanted: str | None
 
     def __init__(self, registration_id: UUID, current: str, wanted: str | None = None) -> None:
         self.registration_id, self.current, self.wanted = registration_id, current, wanted

@@ -1,6 +1,6 @@
 """Which database an environment has: a cluster that is provisioned, or an existing database."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from registration_infra.config.aurora import AuroraConfig
@@ -21,13 +21,16 @@ def without_other_database(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != _other(values)}
 
 
-def database_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a problem if the table of the other database is set, and one if the needed table is missing."""
+def database_problems(values: Mapping[str, Any], misspelled: Collection[str] = ()) -> Iterator[str]:
+    """Yield a problem if the table of the other database is set, and one if the needed table is missing.
+
+    The tables in *misspelled* are present under another name, which is reported elsewhere.
+    """
     other = _other(values)
     if values.get(other) is not None:
         yield f"{other} is set: expected only if provision_aurora is {'true' if other == 'aurora' else 'false'}"
     for key, kind in _TABLES.items():
-        if key != other and values.get(key) is None:
+        if key != other and values.get(key) is None and key not in misspelled:
             yield f"{key} is missing: expected {expected_table(key, kind)}"
 
 

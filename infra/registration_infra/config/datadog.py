@@ -1,17 +1,27 @@
 """`DatadogConfig`: the table [datadog]."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from registration_infra.config.key_types import SecretArn
 from registration_infra.config.table import Expected, Table
 
-_Site = Annotated[
-    str,
-    Field(pattern=r"^([A-Za-z0-9_]+\.)?(datadoghq|ddog-gov)\.[A-Za-z0-9_]+$"),
-    Expected("a Datadog site, such as datadoghq.eu"),
-]
+# The sites that the construct of `datadog-cdk-constructs-v2` accepts.
+SITES: Final = (
+    *("datadoghq.com", "datadoghq.eu", "us3.datadoghq.com", "us5.datadoghq.com"),
+    *("ap1.datadoghq.com", "ap2.datadoghq.com", "uk1.datadoghq.com"),
+    *("ddog-gov.com", "us2.ddog-gov.com"),
+)
+
+
+def _known_site(site: str) -> str:
+    if site not in SITES:
+        raise ValueError("no site of Datadog")
+    return site
+
+
+_Site = Annotated[str, AfterValidator(_known_site), Expected("a Datadog site, such as datadoghq.eu")]
 _PythonLayer = Annotated[int, Expected("the version of the Datadog-Python layer, {ge} to {le}")]
 _ExtensionLayer = Annotated[int, Expected("the version of the Datadog-Extension layer, {ge} to {le}")]
 

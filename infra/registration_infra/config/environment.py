@@ -111,9 +111,10 @@ class EnvironmentConfig(Table):
             made = validate_fields(relevant)
         except ValidationError as error:
             invalid = invalid_keys(cls, error)
-        unknown = {*invalid, *misspelled_keys(cls, invalid).values()}
-        valid = {**valid_values(cls, relevant, unknown), "provision_aurora": provisions_aurora(given)}
-        problems = by_table([*field_problems(cls, given, invalid), *database_problems(given), *rule_problems(valid)])
+        meant = set(misspelled_keys(cls, invalid).values())
+        valid = {**valid_values(cls, relevant, {*invalid, *meant}), "provision_aurora": provisions_aurora(given)}
+        missing = database_problems(given, {key for key, *rest in meant if not rest})
+        problems = by_table([*field_problems(cls, given, invalid), *missing, *rule_problems(valid)])
         if made is None or problems:
             raise InfraConfigError(f"the environment {given.get('name')}", problems)
         return made

@@ -296,13 +296,12 @@ def test_alarms_watch_the_cluster_and_point_to_the_topic(dev: Deployed) -> None:
 
 
 def test_topic_is_encrypted_and_accepts_its_sources(dev: Deployed) -> None:
-    """The topic is encrypted with the key of the database, and only the alarm sources may publish."""
+    """The topic is encrypted with the key of the database, and only the alarm sources of the account may publish."""
     attributes = client("sns").get_topic_attributes(TopicArn=dev.topic)["Attributes"]
     assert attributes["KmsMasterKeyId"] == dev.key
     (allowed,) = (each for each in json.loads(attributes["Policy"])["Statement"] if each["Effect"] == "Allow")
-    assert {*allowed["Principal"]["Service"]} == {
-        f"{service}.amazonaws.com" for service in ("cloudwatch", "events", "events.rds")
-    }
+    assert {*allowed["Principal"]["Service"]} == {"cloudwatch.amazonaws.com", "events.rds.amazonaws.com"}
+    assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
 
 
 def test_events_are_sent_to_the_topic(dev: Deployed) -> None:
@@ -312,6 +311,8 @@ def test_events_are_sent_to_the_topic(dev: Deployed) -> None:
     assert sources == {"db-cluster": ["registration-dev"], "db-instance": ["registration-dev-writer"]}
     events = client("events")
     (name,) = events.list_rule_names_by_target(TargetArn=dev.topic)["RuleNames"]
+    (target,) = events.list_targets_by_rule(Rule=name)["Targets"]
+    assert target["RoleArn"].startswith(f"arn:aws:iam::{ACCOUNT}:role/")
     pattern = json.loads(events.describe_rule(Name=name)["EventPattern"])
     assert {*pattern["detail"]["additionalEventData"]["SecretId"]} == {
         dev.secret("cluster"),

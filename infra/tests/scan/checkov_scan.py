@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scan.findings import Finding, problems_of, write_templates
 
-CHECKOV = Path(__file__).parents[2] / ".venv-checkov" / "bin" / "checkov"
+CHECKOV = Path(__file__).parents[3] / ".venv-checkov" / "bin" / "checkov"
 
 
 def test_each_finding_is_explained(tmp_path: Path) -> None:

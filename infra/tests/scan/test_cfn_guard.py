@@ -63,7 +63,7 @@ def run(guard: Path, templates: Path) -> list[dict[str, Any]]:
     program = guard / "bin" / system / machine / "cfn-guard"
     program.chmod(0o755)
     rules = guard / "rules" / "control-tower" / "cfn-guard"
-    command = [program, "validate", "--rules", rules, "--data", templates]
+    command: list[str | Path] = [program, "validate", "--rules", rules, "--data", templates]
     options = ["--output-format", "json", "--show-summary", "none", "--structured"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=300)
     report = json.loads(done.stdout or "null")

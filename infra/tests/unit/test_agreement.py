@@ -2,13 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 from registration_infra.config.aurora import AuroraConfig
 from registration_infra.config.existing import ExistingDatabase
 from registration_infra.parameters import CONNECTION_PARAMETERS, variable_name
 
-from registration_persistence.database.settings_rules import SslMode
+from registration_persistence import DatabaseSettings
 
 INFRA = Path(__file__).parents[2]
 PACKAGE = INFRA.parent / "src" / "registration_persistence"
@@ -51,5 +51,5 @@ def test_each_mode_of_tls_is_one_of_the_package() -> None:
     """The package accepts each `sslmode` of an environment file, and both encrypt."""
     modes = {*get_args(AuroraConfig.model_fields["sslmode"].annotation)}
 
-    assert modes == {"verify-full", "require"} <= {*get_args(SslMode)}
+    assert modes == {"verify-full", "require"} <= {*get_args(get_type_hints(DatabaseSettings)["sslmode"])}
     assert str(sorted(modes, reverse=True))[1:-1] in str(ExistingDatabase.model_fields["sslmode"].annotation)

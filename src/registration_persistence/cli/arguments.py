@@ -70,7 +70,7 @@ def number(kind: type[N], minimum: N, maximum: N) -> Callable[[str], N]:
     return parse
 
 
-seconds = number(float, 0.1, 86_400)
+seconds: Callable[[str], float] = number(float, 0.1, 86_400)
 """The type of an argument that is a number of seconds, up to a day."""
 
 

@@ -46,7 +46,7 @@ class BoundedConnection(RecoverableConnection[Row]):
             data is unacknowledged, so a statement that had arrived would wait for a long time.
     """
 
-    max_silence_seconds = math.inf
+    max_silence_seconds: float = math.inf
 
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)

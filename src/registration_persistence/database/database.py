@@ -51,8 +51,8 @@ class Database:
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
         self.settings = settings
-        self.events = Events()
-        self.credentials = credentials or credentials_for(settings, on_event=self._emit)
+        self.events: Events = Events()
+        self.credentials: CredentialSource = credentials or credentials_for(settings, on_event=self._emit)
         self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read_only = self.engine.execution_options(postgresql_readonly=True)

@@ -55,7 +55,7 @@ class Peppers:
             problems.append("the newest pepper is not one of the given peppers")
         if problems:
             raise InvalidInput("; ".join(problems))
-        self.newest = max(self._keys) if newest is None else newest
+        self.newest: int = max(self._keys) if newest is None else newest
 
     def __repr__(self) -> str:
         # An error tracker also calls this for rejected peppers, whose ids may have any type.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -10,7 +10,14 @@ S = TypeVar("S")
 Method = Callable[Concatenate[S, P], R]
 
 
-def redact_traceback_of(*kinds: type[Exception]) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
+class MethodDecorator(Protocol):
+    """A decorator that keeps the signature of a method."""
+
+    def __call__(self, method: Method[S, P, R], /) -> Method[S, P, R]:
+        """Return *method* with the behaviour of the decorator."""
+
+
+def redact_traceback_of(*kinds: type[Exception]) -> MethodDecorator:
     """Return a decorator of methods that drops the frames below the method from errors of these *kinds*.
 
     The local variables of those frames hold mailboxes, profiles and tokens, and error trackers send local variables.

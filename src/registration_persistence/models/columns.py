@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from sqlalchemy import DateTime, LargeBinary, MetaData, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 class Base(DeclarativeBase):
     """The base class of the models; Alembic compares the database with its `metadata`."""
 
-    metadata = MetaData(
+    metadata: ClassVar[MetaData] = MetaData(
         naming_convention={
             "pk": "pk_%(table_name)s",
             "fk": "fk_%(table_name)s_%(column_0_name)s",

@@ -4,6 +4,8 @@ Models cannot express two things, which are only in the migrations: the trigger 
 `registrations.status`, and the monthly partitions of `registration_events`.
 """
 
+from typing import Any
+
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -61,7 +63,7 @@ class RegistrationRow(Base):
     closed_at: Mapped[TimestampColumn | None]
     close_reason: Mapped[TextColumn | None]
 
-    __table_args__ = (
+    __table_args__: Any = (
         CheckConstraint("status IN ('pending', 'verified', 'active', 'expired', 'cancelled', 'erased')", "status"),
         CheckConstraint("(status IN ('pending', 'verified')) = (expires_at IS NOT NULL)", "open_expires"),
         CheckConstraint("(status IN ('expired', 'cancelled', 'erased')) = (closed_at IS NOT NULL)", "closed_at"),
@@ -125,7 +127,7 @@ class VerificationTokenRow(Base):
     used_at: Mapped[TimestampColumn | None]
     replaced_at: Mapped[TimestampColumn | None]
 
-    __table_args__ = (
+    __table_args__: Any = (
         CheckConstraint("purpose IN ('verify_email')", "purpose"),
         CheckConstraint("octet_length(secret_hash) = 32", "secret_hash"),
         CheckConstraint("attempts >= 0 AND hash_key_id >= 0", "counters"),
@@ -156,7 +158,7 @@ class RegistrationConsentRow(Base):
     recorded_at: Mapped[TimestampNowColumn]
     seq: Mapped[int] = mapped_column(Integer, server_default=text("1"))
 
-    __table_args__ = (
+    __table_args__: Any = (
         CheckConstraint("purpose ~ '^[a-z][a-z0-9_]{0,62}$'", "purpose"),
         CheckConstraint("octet_length(document_version) BETWEEN 1 AND 64", "document_version"),
         CheckConstraint("octet_length(source) BETWEEN 1 AND 64", "source"),
@@ -184,7 +186,7 @@ class RegistrationEventRow(Base):
     actor: Mapped[TextColumn]
     correlation_id: Mapped[TextColumn | None]
 
-    __table_args__ = (
+    __table_args__: Any = (
         CheckConstraint("seq >= 1", "seq"),
         CheckConstraint("actor IN ('user', 'system') OR actor ~ '^admin:[A-Za-z0-9_.-]{1,64}$'", "actor"),
         CheckConstraint("octet_length(correlation_id) <= 128", "correlation_id"),
@@ -215,7 +217,7 @@ class OutboxRow(Base):
     last_error: Mapped[TextColumn | None]
     dead_at: Mapped[TimestampColumn | None]
 
-    __table_args__ = (
+    __table_args__: Any = (
         CheckConstraint("attempts >= 0", "attempts"),
         CheckConstraint("last_error ~ '^[A-Za-z0-9_.:-]{1,200}$'", "last_error"),
         Index("ix_outbox_available_at_event_id", "available_at", "event_id", postgresql_where=text("dead_at IS NULL")),

@@ -19,7 +19,7 @@ _DELAY_JITTER = (0.5, 1.5)
 
 _MAX_ATTEMPTS, _MAX_DELAY = 10_000, timedelta(days=365)
 
-logger = logging.getLogger(__package__)
+logger: logging.Logger = logging.getLogger(__package__)
 
 
 class Settlement:

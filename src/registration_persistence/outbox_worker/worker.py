@@ -28,7 +28,7 @@ from registration_persistence.outbox_worker.settlement import Settlement
 Acknowledge: TypeAlias = Literal["message", "batch"]
 """When delivered messages are deleted: each `message` at once, or all messages of a `batch` at its end."""
 
-logger = logging.getLogger(__package__)
+logger: logging.Logger = logging.getLogger(__package__)
 
 # The back-off while the database cannot be reached.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0

@@ -18,6 +18,11 @@ class InvocationFailed(Exception):
         seconds: Duration of the invocation in seconds.
     """
 
+    error_type: str
+    message: str
+    retryable: bool
+    seconds: float
+
     def __init__(self, error_type: str, message: str, *, retryable: bool, seconds: float) -> None:
         self.error_type, self.message, self.retryable, self.seconds = error_type, message, retryable, seconds
         super().__init__(f"{error_type}: {message}")

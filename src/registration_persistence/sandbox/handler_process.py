@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
 
 from registration_persistence.sandbox.isolation import sandbox_environment
 from registration_persistence.sandbox.watchdog import WATCHDOG
@@ -32,7 +34,8 @@ class HandlerProcess:
     """
 
     def __init__(self, handler: str, name: str, environment: Mapping[str, str]) -> None:
-        self.pipe, child_end = Pipe()
+        pipe, child_end = Pipe()
+        self.pipe: Connection[Any, Any] = pipe
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 `close` closes it
         with child_end:
             self._process = subprocess.Popen(

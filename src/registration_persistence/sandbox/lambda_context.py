@@ -26,7 +26,7 @@ class FakeLambdaContext:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.function_name = function_name
-        self.aws_request_id = aws_request_id or str(uuid4())
+        self.aws_request_id: str = aws_request_id or str(uuid4())
         self._clock = clock
         self._end = clock() + in_seconds(timeout)
 

@@ -50,7 +50,7 @@ class LambdaProcess:
             raise ValueError(f"handler is {handler!r}: expected path/to/file.py:function or module:function")
         self._handler = handler
         self._timeout_seconds = in_seconds(timeout)
-        self.name = f"{Path(module).stem.rpartition('.')[2]}-{secrets.token_hex(4)}"
+        self.name: str = f"{Path(module).stem.rpartition('.')[2]}-{secrets.token_hex(4)}"
         self._environment = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_SDK_UA_APP_ID": self.name,
@@ -59,7 +59,7 @@ class LambdaProcess:
             "AWS_EC2_METADATA_DISABLED": "true",  # the SDK would ask it for the credentials of this machine
             **(environment or {}),
         }
-        self.seconds = 0.0
+        self.seconds: float = 0.0
         # The moment at which the current invocation times out, on the clock of `monotonic`; `None` between two.
         self._deadline: float | None = None
         self._is_ready = False

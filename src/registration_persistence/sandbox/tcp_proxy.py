@@ -35,8 +35,8 @@ class TcpProxy:
         self._target = (host, port)
         self._listener = socket.create_server((LOOPBACK, free_port()))
         self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
-        self.lost_replies = 0
+        self.connections: int = 0
+        self.lost_replies: int = 0
         self._lock = Lock()
         self._loss: _Loss | None = None
         self._open_connections: dict[_Connection, Thread] = {}

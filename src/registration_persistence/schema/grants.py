@@ -1,6 +1,7 @@
 """The privileges of the roles on the tables: the least that the statements of this package need."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from psycopg import sql
 from sqlalchemy import Connection, text
@@ -56,7 +57,7 @@ ours AS (
 """
 """The objects of this package: its tables, their partitions, and its functions."""
 
-PACKAGE_OBJECTS_PARAMETERS = {
+PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
     "tables": list(GRANTS),
     "partitioned": RegistrationEventRow.__tablename__,
     "functions": ["registrations_check_move"],

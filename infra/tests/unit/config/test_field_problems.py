@@ -151,6 +151,15 @@ def test_a_misspelled_key_is_refused_with_the_right_one(key: str, meant: str) ->
     assert problems(base, {meant: None, key: '"hunter2"'}) == (f"{key} is not a key: did you mean {meant}?",)
 
 
+@pytest.mark.parametrize("table", ["Aurora", "network", "Existing"])
+def test_a_misspelled_table_is_reported_once(table: str) -> None:
+    """A table in another spelling is not also reported as missing."""
+    values = document(EXISTING if table == "Existing" else CLUSTER)
+    values[f"{table}s"] = values.pop(table.lower())
+
+    assert problems_of(values) == (f"{table}s is not a key: did you mean {table.lower()}?",)
+
+
 def test_all_problems_of_a_table_are_reported_together() -> None:
     """Misspelled, missing and invalid keys of one table are next to each other, before those of the next table."""
     changes = {

@@ -1,14 +1,14 @@
 """`config.tls_rules`: the package verifies only servers whose root certificate it contains."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from environment_files import CLUSTER, EXISTING, accepted, document, problems, problems_of
+from environment_files import CLUSTER, EXISTING, SECRET, accepted, document, problems, problems_of
 from registration_infra.config.endpoints import is_host, is_rds_proxy
 from registration_infra.config.root_certificates import lacks_certificate_for_host
 
 from registration_persistence import DatabaseSettings
-from registration_persistence.database.certificates import root_certificate_for
 from registration_persistence.errors import ConfigurationError
 
 PACKAGE = Path(__file__).parents[4] / "src" / "registration_persistence"
@@ -31,6 +31,20 @@ HOSTS = [
     "rds.amazonaws.com",
     "10.0.0.1",
 ]
+
+
+def is_verified(host: str) -> bool:
+    """Return whether the package contains the root certificate of *host*."""
+    try:
+        settings(host, "verify-full")
+    except ConfigurationError:
+        return False
+    return True
+
+
+def settings(host: str, sslmode: Literal["verify-full", "require"]) -> DatabaseSettings:
+    """Return the settings of the package for a database at *host*."""
+    return DatabaseSettings(host=host, name="registrations", sslmode=sslmode, secret_arn=SECRET)
 
 
 def zones(region: str) -> dict[str, str | None]:
@@ -92,14 +106,14 @@ def test_an_invalid_region_gives_no_second_problem() -> None:
 @pytest.mark.parametrize("host", HOSTS)
 def test_package_and_infrastructure_know_the_same_certificates(host: str) -> None:
     """Both sides find a root certificate for the same hosts."""
-    assert (root_certificate_for(host) is None) == lacks_certificate_for_host(host)
+    assert is_verified(host) != lacks_certificate_for_host(host)
 
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_accepted_existing_databases_are_valid_settings(host: str) -> None:
     """An existing database that is accepted has settings that the package accepts; otherwise the fix is accepted."""
     values = document(EXISTING, {"existing.host": f'"{host}"'})
-    if root_certificate_for(host) is None and ".rds." in host:
+    if not is_verified(host) and ".rds." in host:
         (problem,) = problems_of(values)
         assert problem == (
             f'existing.host is "{host}": no root certificate for its region is shipped with the package, and '
@@ -110,11 +124,9 @@ def test_accepted_existing_databases_are_valid_settings(host: str) -> None:
     existing = accepted({}, EXISTING, {"existing.host": f'"{host}"', **_sslmode(values)}).existing
     assert existing is not None
 
-    settings = DatabaseSettings(
-        host=existing.host, name=existing.name, sslmode=existing.effective_sslmode, secret_arn=existing.secret_arn
-    )
+    accepted_settings = settings(existing.host, existing.effective_sslmode)
 
-    assert (settings.root_certificate is None) == (existing.effective_sslmode == "require")
+    assert (accepted_settings.root_certificate is None) == (existing.effective_sslmode == "require")
     assert existing.is_proxy == is_rds_proxy(host) == (".proxy-" in host)
 
 
@@ -141,7 +153,7 @@ def test_another_host_cannot_be_verified() -> None:
 def test_package_and_infrastructure_accept_the_same_hosts(host: str) -> None:
     """A host that the environment file may contain is a host that the package accepts."""
     try:
-        DatabaseSettings(host=host, name="r", secret_arn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:a")
+        settings(host, "require")
     except ConfigurationError:
         assert not is_host(host)
     else:
