@@ -163,6 +163,12 @@ def own_transaction(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
+def show_only_progress() -> None:
+    """Let the log of a command show only the revisions, and what it waits for."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_progress)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the `alembic` command with one line instead of a traceback, unless it is called with `--raiseerr`."""
@@ -178,8 +184,7 @@ def one_line_errors() -> Iterator[None]:
 if config.config_file_name is not None:
     fileConfig(config.config_file_name, disable_existing_loggers=False)
 if config.cmd_opts is not None:
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(is_progress)
+    show_only_progress()
 with one_line_errors():
     if context.is_offline_mode():
         run_offline()

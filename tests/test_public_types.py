@@ -17,7 +17,7 @@ PACKAGE = "registration_persistence"
 def test_each_public_name_has_a_type(tmp_path: Path) -> None:
     """No public name has a type that is unknown, or that other type checkers could infer differently."""
     _require_node()
-    build = ["hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    build = ["hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run([sys.executable, "-m", *build], cwd=ROOT, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     install = ["pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", "--target"]

@@ -76,7 +76,7 @@ class PoolExhausted(RegistrationPersistenceError):
         retryable: False if the thread that asked holds the one connection itself, because waiting cannot help then.
     """
 
-    retryable = True
+    retryable: bool = True
 
     def __init__(self, message: str, *, retryable: bool = True) -> None:
         self.retryable = retryable
@@ -193,7 +193,8 @@ class RegistrationReferenced(RegistrationPersistenceError):
     """
 
     def __init__(self, table: str, constraint: str) -> None:
-        self.table, self.constraint = table, constraint
+        self.table: str = table
+        self.constraint: str = constraint
         super().__init__(table, constraint)
 
     def __str__(self) -> str:

@@ -46,7 +46,7 @@ class Report:
 
     def __init__(self, file: Path, handle: TextIO) -> None:
         self.file = file
-        self.is_empty = True
+        self.is_empty: bool = True
         self._writer = csv.writer(handle)
 
     def add(self, line: int, reason: str) -> None:

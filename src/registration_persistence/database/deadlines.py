@@ -36,10 +36,10 @@ class Deadline:
     def __init__(
         self, seconds_left: Callable[[], float], outer: "Deadline | None", *, replaces_outer: bool = False
     ) -> None:
-        self.seconds_left = seconds_left
-        self.outer = outer
-        self.replaces_outer = replaces_outer
-        self.is_over = False
+        self.seconds_left: Callable[[], float] = seconds_left
+        self.outer: Deadline | None = outer
+        self.replaces_outer: bool = replaces_outer
+        self.is_over: bool = False
 
 
 _innermost: ContextVar[Deadline | None] = ContextVar("deadline", default=None)

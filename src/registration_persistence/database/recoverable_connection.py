@@ -35,7 +35,7 @@ class RecoverableConnection(psycopg.Connection[Row]):
 
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)
-        self.cursor_factory = RecoveringCursor
+        self.cursor_factory: type[psycopg.Cursor[Row]] = RecoveringCursor
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Wait for the reply to the command of *gen*, and remember if it says that a prepared statement is invalid."""

@@ -33,7 +33,7 @@ class Settlement:
         self, database: Database, *, max_attempts: int, first_delay: Duration, longest_delay: Duration
     ) -> None:
         self._database = database
-        self.max_attempts = checked_number("max_attempts", max_attempts, 1, _MAX_ATTEMPTS)
+        self.max_attempts: int = checked_number("max_attempts", max_attempts, 1, _MAX_ATTEMPTS)
         self._first_delay = checked_duration("first_delay", first_delay)
         self._longest_delay = checked_duration("longest_delay", longest_delay)
         if not self._first_delay <= self._longest_delay <= _MAX_DELAY:

@@ -1,6 +1,7 @@
 """`OutboxWorker`: delivers the messages of the outbox, each at least once."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -114,7 +115,7 @@ class OutboxWorker:
         self._settlement = Settlement(
             database, max_attempts=max_attempts, first_delay=first_delay, longest_delay=longest_delay
         )
-        self.counts = self._settlement.counts
+        self.counts: Counter[str] = self._settlement.counts
         self._breaker = CircuitBreaker(
             checked_number("pause_after", pause_after, 1, _MAX_PAUSE_AFTER),
             checked_duration("longest_pause", longest_pause).total_seconds(),

@@ -34,7 +34,7 @@ class SchemaDiffers(RegistrationPersistenceError):
     """
 
     def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
-        self.differences = tuple(differences)
+        self.differences: tuple[str, ...] = tuple(differences)
         super().__init__(message, self.differences)
 
     def __str__(self) -> str:

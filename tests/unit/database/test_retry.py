@@ -48,7 +48,7 @@ def test_an_unknown_commit_is_repeated_only_if_that_changes_nothing(kept: bool) 
 @pytest.mark.parametrize("failure", PERMANENT, ids=lambda kind: kind.__name__)
 def test_another_failure_is_never_repeated(failure: type[errors.RegistrationPersistenceError]) -> None:
     """The connector has waited already, or the same would happen again."""
-    assert retry_cause(failure(), kept=False, idempotent=True) is None
+    assert retry_cause(failure("x"), kept=False, idempotent=True) is None
 
 
 def test_every_cause_is_used() -> None:

@@ -46,10 +46,10 @@ class Scale:
     def __init__(self, recording: Recording) -> None:
         records, phases = recording.records, recording.phases
         durations = [max(record.seconds, _MIN_DURATION_SECONDS) for record in records] or [0.001]
-        self.start = phases[0].started_at
-        self.end = max([phases[-1].ended_at, *map(end_of, records)])
-        self.shortest = min(durations) / _HEADROOM
-        self.longest = max(REQUEST_TIMEOUT_SECONDS, *durations) * _HEADROOM
+        self.start: float = phases[0].started_at
+        self.end: float = max([phases[-1].ended_at, *map(end_of, records)])
+        self.shortest: float = min(durations) / _HEADROOM
+        self.longest: float = max(REQUEST_TIMEOUT_SECONDS, *durations) * _HEADROOM
 
     def x(self, moment: float) -> float:
         """Return the horizontal coordinate of a moment."""
