@@ -104,7 +104,7 @@ def test_an_installed_wheel_migrates(site: Path, server: PostgresServer, tmp_pat
         "APP_DATABASE_PASSWORD": "made-up",
         "APP_DATABASE_SSLMODE": "disable",
     }
-    program = f"from {PACKAGE} import schema; print(schema.__file__, schema.alembic_commands._migrations_folder())"
+    program = f"from {PACKAGE} import schema; print(schema.__file__, schema.alembic_configuration._migrations_folder())"
     paths = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path, env=environ, capture_output=True, text=True, check=True,
