@@ -39,7 +39,7 @@ def error_of(*arguments: str, environ: dict[str, str], code: int = 1) -> str:
 
 def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> None:
     """Each error is printed as `registration-persistence` prints it."""
-    right = environment(new_database())
+    right = {**environment(new_database()), "APP_DATABASE_CONNECT_TIMEOUT": "2"}
     no_credentials = {
         **{name: value for name, value in right.items() if name not in {"APP_DATABASE_USER", "APP_DATABASE_PASSWORD"}},
         "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:none-AbCdEf",

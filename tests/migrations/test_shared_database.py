@@ -121,14 +121,20 @@ def test_a_service_has_another_search_path(empty: Database) -> None:
     with empty.session() as session:
         assert RegistrationRepository(session).find_by_email("ada@example.com") is None
 
+    with empty.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE shop.outbox (id integer)"))
+    login = empty.settings.user
+    change = f"ALTER ROLE {login} IN DATABASE {name} SET search_path ="
+    with pytest.raises(schema.SchemaDiffers) as failure:
+        schema.check(empty)
+    assert failure.value.differences == (f"the login {login} has search_path = shop, public: {change} public, shop;",)
+
     change_search_path(empty, "shop")
     assert schema.current(empty) == schema.newest()
     with pytest.raises(schema.SchemaDiffers) as failure:
         schema.check(empty)
 
-    login = empty.settings.user
-    statement = f"ALTER ROLE {login} IN DATABASE {name} SET search_path = shop, public;"
-    assert failure.value.differences == (f"the login {login} has search_path = shop: {statement}",)
+    assert failure.value.differences == (f"the login {login} has search_path = shop: {change} shop, public;",)
 
 
 def change_search_path(database: Database, value: str) -> None:

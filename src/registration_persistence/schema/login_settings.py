@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from registration_persistence.schema.grants import READ_WRITE_ROLE
+from registration_persistence.schema.grants import GRANTS, READ_WRITE_ROLE
 
 DATE_STYLE = "ISO"
 """The only `datestyle` that psycopg can parse."""
 
+# A table of the service that comes first in the search_path would be used instead of ours.
 # PostgreSQL applies the setting of a role in a database first, then that of the role, the database, and all roles.
 _UNSUITABLE = text(r"""
 WITH login AS (
@@ -27,6 +28,10 @@ WITH login AS (
   SELECT *, CASE
     WHEN setting = 'datestyle' AND keeps_date_style AND value ~* 'sql|postgres|german' THEN 'ISO'
     WHEN setting = 'search_path' AND value !~ '\ypublic\y' THEN concat_ws(', ', nullif(value, '""'), 'public')
+    WHEN setting = 'search_path' AND EXISTS (
+      SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relname = ANY(:tables) AND n.nspname = ANY(string_to_array(split_part(value, 'public', 1), ', ')))
+      THEN 'public, ' || array_to_string(array_remove(string_to_array(value, ', '), 'public'), ', ')
     WHEN setting = 'default_transaction_read_only' AND value ~* '^(on|t|tr|tru|true|y|ye|yes|1)$' THEN 'off'
   END AS expected
   FROM configured
@@ -47,4 +52,5 @@ def unsuitable_settings(connection: Connection, *, proxied: bool) -> Sequence[st
         proxied: Whether connections go through a proxy, so that they cannot set `datestyle` themselves. The login of
             *connection* is then checked, too.
     """
-    return connection.scalars(_UNSUITABLE, {"group": READ_WRITE_ROLE, "proxied": proxied}).all()
+    parameters = {"group": READ_WRITE_ROLE, "proxied": proxied, "tables": list(GRANTS)}
+    return connection.scalars(_UNSUITABLE, parameters).all()
