@@ -66,11 +66,6 @@ def is_of_libpq(name: str) -> bool:
     return name.startswith("PG")
 
 
-def is_not_kept(name: str) -> bool:
-    """Return whether `sandbox_environment` leaves a variable out."""
-    return name not in _KEPT
-
-
 @contextmanager
 def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
     """Remove variables from the environment of this process until the block ends; blocks in threads may overlap.
@@ -93,3 +88,14 @@ def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
                     _hidden[name] = value, blocks - 1
                 else:
                     os.environ.setdefault(name, value)
+
+
+@contextmanager
+def isolated_variables() -> Iterator[None]:
+    """Give this process the variables of `sandbox_environment` until the block ends."""
+    with hidden_variables(lambda name: name not in _KEPT):
+        os.environ["HOME"] = os.devnull
+        try:
+            yield
+        finally:
+            os.environ.pop("HOME", None)
