@@ -76,8 +76,8 @@ def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
     with _lock:
         names = [name for name in {*os.environ, *_hidden} if is_hidden(name)]
         for name in names:
-            value, blocks = _hidden.get(name) or (os.environ.pop(name), 0)
-            _hidden[name] = value, blocks + 1
+            value, blocks = _hidden.get(name, ("", 0))
+            _hidden[name] = os.environ.pop(name, value), blocks + 1
     try:
         yield
     finally:
