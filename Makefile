@@ -67,10 +67,10 @@ infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
-	@$(BIN)/python -I -m registration_persistence demo $(ARGS) "$(SIGNUPS)"
+	@exec $(BIN)/python -I -m registration_persistence demo $(ARGS) "$(SIGNUPS)"
 
 chaos: $(VENV)/.installed-local ## Sign people up for 75 s while faults are injected (ARGS='--timeline chaos.svg')
-	@$(BIN)/python -I -m registration_persistence chaos $(ARGS)
+	@exec $(BIN)/python -I -m registration_persistence chaos $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)

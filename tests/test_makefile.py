@@ -26,7 +26,9 @@ case "$*" in
     test -e "$venv/pip" || { echo "No module named pip" >&2; exit 1; }
     ! test -e "$STATE/install-is-killed" || kill -9 $PPID $$
     ! test -e "$STATE/install-fails" || { echo "no network" >&2; exit 1; } ;;
-  *"-m registration_persistence demo"*) echo "the demo runs" ;;
+  *"-m registration_persistence demo"*)
+    echo "the demo runs"
+    test "$(ps -o comm= -p $PPID)" = make || echo "its parent is not make" ;;
 esac
 """
 
@@ -71,8 +73,8 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     """A working copy without a virtual environment."""
-    (tmp_path / "requirements").mkdir()
-    for name in ("Makefile", "pyproject.toml", "requirements/local.txt"):
+    for name in ("Makefile", "pyproject.toml", "requirements/local.txt", "infra/requirements.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
@@ -96,12 +98,17 @@ def test_a_virtual_environment_that_cannot_be_created_is_removed(checkout: Check
     checkout.assert_demo_runs()
 
 
-def test_a_virtual_environment_without_pip_is_created_again(checkout: Checkout) -> None:
+@pytest.mark.parametrize(("venv", "target"), [(".venv", "demo"), ("infra/.venv", "infra/.venv/.installed")])
+def test_a_virtual_environment_without_pip_is_created_again(checkout: Checkout, venv: str, target: str) -> None:
     """An incomplete virtual environment of an interrupted run is replaced."""
-    (checkout.venv / "bin").mkdir(parents=True)
-    shutil.copy(checkout.folder / "python", checkout.venv / "bin/python")
+    programs = checkout.folder / venv / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy(checkout.folder / "python", programs)
 
-    checkout.assert_demo_runs()
+    done = checkout.make(target)
+
+    assert done.returncode == 0, done.stderr
+    assert (programs.parent / "pip").exists()
 
 
 def test_a_failed_installation_is_repeated(checkout: Checkout) -> None:

@@ -382,6 +382,24 @@ def test_a_demo_that_is_killed_leaves_no_server_behind(desk: Desk, moment: str, 
     assert [] == servers_under(desk.scratch)
 
 
+def test_a_demo_ends_with_the_program_that_started_it(desk: Desk) -> None:
+    """If make, or another parent process, is killed, the demo ends and removes everything."""
+    command = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+    with subprocess.Popen(
+        [*command, *desk.command("--keep", desk.write(SIGNUPS))],
+        cwd=desk.folder,
+        env=desk.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as make:
+        desk.wait_for("waiting", make)
+        make.kill()
+
+    wait_until(lambda: not list(desk.scratch.iterdir()), "the folders are removed", timeout=30)
+    assert [] == servers_under(desk.scratch)
+
+
 def test_a_closed_terminal_leaves_nothing_behind(desk: Desk) -> None:
     """If the terminal of the demo is closed, its server ends, and its folders are removed."""
     name = desk.write(SIGNUPS)

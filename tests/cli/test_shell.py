@@ -101,7 +101,6 @@ MOTO = {
     "WERKZEUG_SERVER_FD": "77",
 }
 SYSTEM = {
-    "HOME": "/nowhere",
     "LANG": "xx_YY.UTF-9",
     "LC_ALL": "xx_YY.UTF-9",
     "LANGUAGE": "xx",
@@ -124,8 +123,19 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     for name in ("json.py", "psycopg.py", "boto3.py"):
         (module_path / name).write_text("raise ImportError('another module of this name')")
     (tmp_path / "aws").write_text("[default\nthis is no configuration file")
+    for name in (
+        ".aws/config",
+        ".aws/credentials",
+        ".boto",
+        ".pg_service.conf",
+        ".pgpass",
+        ".postgresql/postgresql.crt",
+    ):
+        (tmp_path / "home" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "home" / name).write_text("[this is no configuration file")
     files = {name: str(tmp_path / "aws") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
     paths = {"LD_LIBRARY_PATH": str(library_path), "PYTHONPATH": str(module_path), "PATH": os.environ["PATH"]}
+    paths["HOME"] = str(tmp_path / "home")
     scratch = Path(tempfile.mkdtemp(prefix="with a space "))
     scratch.chmod(0o755)
     yield {

@@ -66,11 +66,6 @@ def is_of_libpq(name: str) -> bool:
     return name.startswith("PG")
 
 
-def is_not_kept(name: str) -> bool:
-    """Return whether `sandbox_environment` leaves a variable out."""
-    return name not in _KEPT
-
-
 @contextmanager
 def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
     """Remove variables from the environment of this process until the block ends; blocks in threads may overlap.
@@ -81,8 +76,8 @@ def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
     with _lock:
         names = [name for name in {*os.environ, *_hidden} if is_hidden(name)]
         for name in names:
-            value, blocks = _hidden.get(name) or (os.environ.pop(name), 0)
-            _hidden[name] = value, blocks + 1
+            value, blocks = _hidden.get(name, ("", 0))
+            _hidden[name] = os.environ.pop(name, value), blocks + 1
     try:
         yield
     finally:
@@ -93,3 +88,14 @@ def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
                     _hidden[name] = value, blocks - 1
                 else:
                     os.environ.setdefault(name, value)
+
+
+@contextmanager
+def isolated_variables() -> Iterator[None]:
+    """Give this process the variables of `sandbox_environment` until the block ends."""
+    with hidden_variables(lambda name: name not in _KEPT):
+        os.environ["HOME"] = os.devnull
+        try:
+            yield
+        finally:
+            os.environ.pop("HOME", None)

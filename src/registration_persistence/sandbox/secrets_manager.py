@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from registration_persistence.durations import Duration
-from registration_persistence.sandbox.isolation import hidden_variables, is_not_kept
+from registration_persistence.sandbox.isolation import isolated_variables
 from registration_persistence.sandbox.secrets_manager_requests import CallCounter, OutageKind, OutageSwitch
 
 _REGION = "eu-west-1"
@@ -54,8 +54,9 @@ class LocalSecretsManager:
         }
 
     def __enter__(self) -> Self:
-        with hidden_variables(is_not_kept):  # moto and the SDK read them when they are imported or a client is created
+        with isolated_variables():
             self._start()
+            self._client.list_secrets()  # moto reads variables and files until it has answered the first call
         return self
 
     def __exit__(

@@ -16,6 +16,7 @@ from registration_persistence.sandbox import (
 from registration_persistence.sandbox.chaos.load import HANDLER, TABLE
 from registration_persistence.sandbox.isolation import isolate_process
 from registration_persistence.sandbox.migrated_database import create_migrated_database
+from registration_persistence.sandbox.parent import end_with_parent
 
 DATABASE = "registration"
 
@@ -65,6 +66,7 @@ def open_stage(processes: int, *, isolated: bool, seed: int, timeout: float) -> 
         timeout: Seconds after which a process is killed.
     """
     isolate_process()
+    end_with_parent()
     with ExitStack() as stack:
         network = stack.enter_context(IsolatedNetwork()) if isolated else None
         secrets_manager = stack.enter_context(LocalSecretsManager())

@@ -22,6 +22,7 @@ from registration_persistence.sandbox.demo.rejections import Rejections, open_re
 from registration_persistence.sandbox.demo.signups import RejectedRow, Signup, SignupFile, open_signups
 from registration_persistence.sandbox.demo.summary import Tally, print_summary
 from registration_persistence.sandbox.isolation import is_foreign, isolate_process
+from registration_persistence.sandbox.parent import end_with_parent
 from registration_persistence.sandbox.postgres import LocalPostgres
 from registration_persistence.sandbox.secrets_manager import LocalSecretsManager
 
@@ -47,6 +48,7 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
     """
     foreign = [name for name in os.environ if name.startswith("APP_DATABASE_") or is_foreign(name)]
     isolate_process()
+    end_with_parent()
     console = Console()
     with ExitStack() as stack:
         rows = stack.enter_context(open_signups(signups))
