@@ -78,9 +78,9 @@ class PoolExhausted(RegistrationPersistenceError):
 
     retryable: bool = True
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
+    def __init__(self, *arguments: object, retryable: bool = True) -> None:
         self.retryable = retryable
-        super().__init__(message)
+        super().__init__(*arguments)
 
 
 class ConnectionLost(RegistrationPersistenceError):

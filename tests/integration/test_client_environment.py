@@ -58,6 +58,18 @@ HOSTILE: Mapping[str, tuple[str, ...]] = {
     "PGUSER": ("nobody",),
 }
 
+# Further variables that libpq or OpenSSL read.
+OTHERS: Mapping[str, tuple[str, ...]] = {
+    "PGLOCALEDIR": ("/nowhere",),
+    "PGREQUIRESSL": ("1",),
+    "PGSERVICEFILE": ("/nowhere",),
+    "PGSYSCONFDIR": ("/nowhere",),
+    "SSL_CERT_DIR": ("/nowhere",),
+    "SSL_CERT_FILE": ("/nowhere",),
+    "SSLKEYLOGFILE": ("/nowhere/keys",),
+    "XDG_CONFIG_HOME": ("/nowhere",),
+}
+
 Connect = Callable[[SslMode, PoolMode], tuple[object, ...]]
 
 
@@ -130,7 +142,7 @@ def test_no_variable_of_libpq_has_an_effect(connect: Connect, sslmode: SslMode, 
     """With each variable, the connection has the same server, login, TLS and settings as without."""
     expected = connect(sslmode, pool)
 
-    for variable, values in HOSTILE.items():
+    for variable, values in {**HOSTILE, **OTHERS}.items():
         for value in values:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv(variable, value)
