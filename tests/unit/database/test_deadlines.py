@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 
 from registration_persistence import deadline
-from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.sandbox import FakeLambdaContext
 
 
@@ -87,3 +87,19 @@ def test_an_invalid_deadline_or_reserve_is_rejected(
     """The error has the value or its type, and the expectation."""
     with pytest.raises(error, match=message), deadline(limit, reserve=reserve):
         pass
+
+
+def test_a_command_that_ends_something_has_a_minimum() -> None:
+    """The minimum applies after the deadline, for its own time only, and never shortens what is left."""
+    with deadline(0):
+        assert remaining() <= 0
+        with at_least(0.05):
+            assert 0 < remaining() <= 0.05
+            time.sleep(0.06)
+            assert remaining() <= 0
+        with at_least(5), deadline(1, reserve=0):
+            assert remaining() <= 1
+    with deadline(60, reserve=0), at_least(1):
+        assert remaining() > 50
+    with at_least(1):
+        assert remaining() == math.inf
