@@ -99,6 +99,7 @@ def pytest_unconfigure() -> None:
     _stack.close()
 
 
+@pytest.hookimpl(trylast=True)  # SQLAlchemy replaces the tests by one for each database
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that are expected to fail, with the reason."""
     for item in items:

@@ -211,12 +211,17 @@ def test_tasks_and_their_threads_have_the_deadline_of_their_block() -> None:
     assert math.inf == other == late
 
 
-def test_a_minimum_applies_after_the_deadline() -> None:
-    """The end of a transaction may take some time after the deadline, unless an inner deadline is earlier."""
-    with deadline(0), at_least(2):
-        assert 1 < remaining() <= 2
-        with deadline(1, reserve=0):
+def test_a_command_that_ends_something_has_a_minimum() -> None:
+    """The minimum applies after the deadline, for its own time only, and never shortens what is left."""
+    with deadline(0):
+        assert remaining() <= 0
+        with at_least(0.05):
+            assert 0 < remaining() <= 0.05
+            time.sleep(0.06)
+            assert remaining() <= 0
+        with at_least(5), deadline(1, reserve=0):
             assert remaining() <= 1
-    with deadline(60), at_least(2):
+    with deadline(60, reserve=0), at_least(1):
         assert remaining() > 50
-    assert remaining() == math.inf
+    with at_least(1):
+        assert remaining() == math.inf
