@@ -4,12 +4,18 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Protocol, runtime_checkable
+from functools import wraps
+from types import TracebackType
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.plain_function import require_plain_function
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Cancelling a statement and reading the server's confirmation takes up to 0.45 s of it.
 _DEFAULT_RESERVE_SECONDS = 0.5
@@ -53,8 +59,45 @@ class LambdaContext(Protocol):
         """Return the milliseconds until Lambda ends the invocation."""
 
 
-@contextmanager
-def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RESERVE_SECONDS) -> Iterator[None]:
+class DeadlineBlock(AbstractContextManager[None]):
+    """The block of one `deadline`, whose time begins with the block; it also decorates a plain function.
+
+    Args:
+        limit: The `limit` of `deadline`.
+        reserve: The `reserve` of `deadline`.
+    """
+
+    def __init__(self, limit: Duration | LambdaContext, reserve: Duration) -> None:
+        self._limit = limit
+        self._reserve = reserve
+        self._block: AbstractContextManager[None] = nullcontext()
+
+    def __enter__(self) -> None:
+        self._block = _limited_block(self._limit, self._reserve)
+        return self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return *function* with a deadline of its own for each call.
+
+        Raises:
+            TypeError: *function* is not a plain function, so the deadline would end before its body is executed.
+        """
+        require_plain_function(function, "the function with the decorator deadline")
+
+        @wraps(function)
+        def limited(*arguments: P.args, **named: P.kwargs) -> T:
+            with DeadlineBlock(self._limit, self._reserve):
+                return function(*arguments, **named)
+
+        return limited
+
+
+def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RESERVE_SECONDS) -> DeadlineBlock:
     """End every wait inside the block in time: for a connection, a free slot in the pool, a reply or a secret.
 
     A statement that is running when the time is over is cancelled, and no further statement is sent. If deadlines are
@@ -73,9 +116,14 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
 
     Raises:
         TypeError: *limit* is neither a duration nor a Lambda context, its `get_remaining_time_in_millis()` does not
-            return a number, or *reserve* is not a duration.
-        ValueError: *limit* or *reserve* is NaN, or *reserve* is negative.
+            return a number, or *reserve* is not a duration; raised when the block begins.
+        ValueError: *limit* or *reserve* is NaN, or *reserve* is negative; raised when the block begins.
     """
+    return DeadlineBlock(limit, reserve)
+
+
+@contextmanager
+def _limited_block(limit: Duration | LambdaContext, reserve: Duration) -> Iterator[None]:
     seconds_left, kept = _clock(limit), in_seconds(reserve, name="the reserve")
     if kept < 0:
         raise ValueError(f"the reserve is {kept:g} s: expected 0 s or more")

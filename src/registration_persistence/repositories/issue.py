@@ -6,7 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from registration_persistence.domain.codes import Peppers, new_code
 from registration_persistence.domain.ids import new_id
+from registration_persistence.domain.tokens import hash_token, new_token
 from registration_persistence.domain.validation import checked_duration, checked_id, checked_number
 from registration_persistence.durations import Duration
 from registration_persistence.errors import RegistrationNotFound
@@ -25,6 +27,18 @@ def issue_limits(min_gap: Duration, max_issued: int, ttl: Duration) -> dict[str,
         "max_issued": checked_number("max_issued", max_issued, 1, _MAX_TOKENS_ISSUED),
         "token_ttl": checked_duration("ttl", ttl),
     }
+
+
+def new_token_and_hash() -> tuple[str, bytes]:
+    """Return a token and its hash."""
+    token = new_token()
+    return token, hash_token(token) or b""
+
+
+def new_code_and_hash(peppers: Peppers, registration_id: UUID) -> tuple[str, bytes]:
+    """Return a code for a registration, and its hash with the newest pepper."""
+    code = new_code()
+    return code, peppers.hashes(registration_id, code)[peppers.newest]
 
 
 def issue(

@@ -1,15 +1,16 @@
 """`VerificationRepository`: verify a mailbox, by the link of a mail or by a code."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
 
-from registration_persistence.domain.codes import Peppers, new_code
+from registration_persistence.domain.codes import Peppers
 from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.tokens import hash_token, new_token
+from registration_persistence.domain.tokens import hash_token
 from registration_persistence.domain.validation import checked_duration, checked_id, checked_number
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput, RegistrationNotFound
@@ -23,7 +24,7 @@ from registration_persistence.outcomes import (
     WrongCode,
 )
 from registration_persistence.repositories.base import Repository, repeat_if_changed_meanwhile
-from registration_persistence.repositories.issue import issue, issue_limits
+from registration_persistence.repositories.issue import issue, issue_limits, new_code_and_hash, new_token_and_hash
 from registration_persistence.repositories.mailbox_conflict import verify_or_email_taken
 from registration_persistence.repositories.sql import verification as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
@@ -93,12 +94,7 @@ class VerificationRepository(Repository):
             TransactionConflict: Other transactions kept issuing at the same moment; nothing was changed.
         """
         limits = issue_limits(min_gap, max_issued, ttl)
-
-        def new_secret() -> tuple[str, bytes]:
-            token = new_token()
-            return token, hash_token(token) or b""
-
-        return issue(self._session, registration_id, _TOKEN_KEY_ID, new_secret, limits)
+        return issue(self._session, registration_id, _TOKEN_KEY_ID, new_token_and_hash, limits)
 
     @redact_traceback
     def issue_code(
@@ -131,12 +127,7 @@ class VerificationRepository(Repository):
             TransactionConflict: Other transactions kept issuing at the same moment; nothing was changed.
         """
         limits, peppers = issue_limits(min_gap, max_issued, ttl), self._required_peppers()
-        checked_id(registration_id)
-
-        def new_secret() -> tuple[str, bytes]:
-            code = new_code()
-            return code, peppers.hashes(registration_id, code)[peppers.newest]
-
+        new_secret = partial(new_code_and_hash, peppers, checked_id(registration_id))
         return issue(self._session, registration_id, peppers.newest, new_secret, limits)
 
     @redact_traceback

@@ -225,3 +225,25 @@ def test_a_command_that_ends_something_has_a_minimum() -> None:
         assert remaining() > 50
     with at_least(1):
         assert remaining() == math.inf
+
+
+def test_a_plain_function_may_be_decorated() -> None:
+    """Each call has a deadline of its own; a coroutine function is rejected, whose body would have none."""
+
+    @deadline(5)
+    def left(number: int) -> tuple[int, float]:
+        """Return the time."""
+        return number, remaining()
+
+    (one, first), (two, second) = left(1), left(2)
+    assert (1, 2) == (one, two)
+    assert 4 < first <= 4.5
+    assert 4 < second <= 4.5
+    assert "left" == left.__name__
+
+    async def coroutine_function() -> None:
+        pass
+
+    for function in (coroutine_function, block):
+        with pytest.raises(TypeError, match="deadline is a coroutine function or a generator function"):
+            deadline(5)(function)
