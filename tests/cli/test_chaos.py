@@ -158,6 +158,8 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
         (["--faults=restart,restart"], "a fault is named twice"),
         (["--seconds=5", "--faults=restart,failover"], "5 seconds are too short for 2 faults"),
         (["--seconds=14.9", "--faults=rotation"], "14.9 seconds are too short for 1 fault and a time without a fault"),
+        (["--record=nowhere/chaos.json"], "nowhere/chaos.json cannot be written: No such file or directory"),
+        (["--record=chaos.txt"], "the recording is chaos.txt: expected a name that ends in .json"),
         (["--redraw=chaos.json"], "--redraw needs --timeline"),
         (["--redraw=nowhere.json", "--timeline=a.svg"], "cannot read nowhere.json: No such file or directory"),
         (["--redraw=bad.json", "--timeline=a.svg"], "bad.json is not a recording: expected a file that chaos --record"),

@@ -71,11 +71,13 @@ def run_chaos(
         as_json: Whether to print one JSON object instead of the table.
 
     Raises:
-        InvalidInput: A fault is unknown, *seconds* is too short for the faults, or *timeline* cannot be written.
+        InvalidInput: A fault is unknown, *seconds* is too short for the faults, or a file cannot be written.
         RegistrationPersistenceError: A server could not be started, or a load process failed.
     """
     if timeline is not None:
-        chaos_timeline.check_writable(timeline)
+        chaos_timeline.check_writable(timeline, "timeline", ".svg")
+    if record is not None:
+        chaos_timeline.check_writable(record, "recording", ".json")
     report, recording = _measure(seconds, processes, faults, rotation_window=rotation_window, seed=seed)
     print(json.dumps(report.as_json()) if as_json else report.text())
     if record is not None:
@@ -98,7 +100,7 @@ def redraw(recording: Path, timeline: Path) -> None:
         InvalidInput: *timeline* cannot be written.
         UnreadableFile: *recording* cannot be read.
     """
-    chaos_timeline.check_writable(timeline)
+    chaos_timeline.check_writable(timeline, "timeline", ".svg")
     chaos_timeline.write(timeline, recordings.load(recording))
 
 

@@ -47,14 +47,19 @@ _LABEL_MARGIN = 20
 _CHARACTER_WIDTH = 7.1
 
 
-def check_writable(file: Path) -> None:
-    """Check that a timeline can be written to *file*.
+def check_writable(file: Path, thing: str, suffix: str) -> None:
+    """Check that a file can be written, before the run.
+
+    Args:
+        file: The file.
+        thing: The content of the file, for the error message.
+        suffix: The required ending of its name.
 
     Raises:
-        InvalidInput: The name does not end in `.svg`, or the file cannot be written.
+        InvalidInput: The name does not end in *suffix*, or the file cannot be written.
     """
-    if file.suffix != ".svg":
-        raise InvalidInput(f"the timeline is {file}: expected a name that ends in .svg")
+    if file.suffix != suffix:
+        raise InvalidInput(f"the {thing} is {file}: expected a name that ends in {suffix}")
     try:
         with file.open("a", encoding="utf-8"):  # os.access is always true for root
             pass

@@ -43,9 +43,11 @@ def print_summary(console: Console, tally: Tally, rejected: Path) -> None:
         for line in section:
             table.add_row(*map(str, line))
         table.add_section()
-    console.print(f"{tally.rows} sign-ups in {tally.seconds:.1f} s", table)
+    sign_ups = "1 sign-up" if tally.rows == 1 else f"{tally.rows} sign-ups"
+    console.print(f"{sign_ups} in {tally.seconds:.1f} s", table)
     if written := tally.rejected.total() + tally.failed.total():
-        console.print(f"{written} rows, with line and reason, are in {rejected}", soft_wrap=True)
+        rows = "1 row, with line and reason, is" if written == 1 else f"{written} rows, with line and reason, are"
+        console.print(f"{rows} in {rejected}", soft_wrap=True)
 
 
 def _sections(tally: Tally) -> tuple[list[Line], ...]:
