@@ -218,6 +218,7 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
             '"arn:aws-iso:secretsmanager:us-iso-east-1:123456789012:secret:a"',
             '"arn:aws-iso-b:secretsmanager:us-isob-east-1:123456789012:secret:a"',
             '"arn:aws-iso-e:secretsmanager:eu-isoe-west-1:123456789012:secret:a"',
+            '"arn:aws-new:secretsmanager:xx-north-1:123456789012:secret:a"',
             '"arn:aws-iso-f:secretsmanager:us-isof-south-1:123456789012:secret:a"',
         ],
         [

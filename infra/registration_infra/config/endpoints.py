@@ -8,7 +8,7 @@ _LABEL: Final = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME: Final = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 # The domains of all partitions, such as rds.amazonaws.com.cn, rds.amazonaws.eu and rds.c2s.ic.gov.
 _RDS_SERVER: Final = re.compile(
-    r"\.(?:(?P<proxy>proxy)-[a-z0-9]+|[a-z0-9-]+)\.(?P<region>[a-z]{2,4}(?:-[a-z]+)+-[0-9]+)\.rds\.(?P<domain>[a-z0-9.-]+)"
+    r"\.(?:(?P<proxy>proxy)-[a-z0-9]+|[a-z0-9-]+)\.(?P<region>[a-z]+(?:-[a-z]+)+-[0-9]+)\.rds\.(?P<domain>[a-z0-9.-]+)"
 )
 AMAZONAWS_COM: Final = "amazonaws.com"
 

@@ -4,10 +4,10 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from registration_infra.config.partitions import partition_of
+from registration_infra.config.partitions import is_possible_partition
 from registration_infra.config.table import Expected
 
-REGION_PATTERN: Final = "[a-z]{2,4}(-[a-z]+)+-[0-9]+"
+REGION_PATTERN: Final = "[a-z]+(-[a-z]+)+-[0-9]+"
 """The name of an AWS region, as part of a pattern; patterns are ASCII, which `\\d` and `\\w` are not."""
 
 ARN_START: Final = "^arn:aws(-[a-z]+)*"
@@ -21,7 +21,7 @@ def with_partition_of_region(arn: str) -> str:
         ValueError: The partition does not contain the region.
     """
     _, partition, _, region, _ = arn.split(":", 4)
-    if partition != partition_of(region):
+    if not is_possible_partition(partition, region):
         raise ValueError("the partition does not contain the region")
     return arn
 

@@ -1,14 +1,17 @@
 """`infra/` and the package agree, although `infra/` does not import the package: variables, versions and modes."""
 
+import json
 import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+from key_values import VALUES
 from registration_infra.config.aurora import AuroraConfig
 from registration_infra.config.existing import ExistingDatabase
 from registration_infra.parameters import CONNECTION_PARAMETERS, variable_name
 
 from registration_persistence import DatabaseSettings
+from registration_persistence.errors import ConfigurationError
 
 INFRA = Path(__file__).parents[2]
 PACKAGE = INFRA.parent / "src" / "registration_persistence"
@@ -45,6 +48,20 @@ def is_accepted(version: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def test_both_sides_accept_the_same_arns() -> None:
+    """Each ARN of a secret that an environment file may contain is accepted by the package, and no other."""
+    _, accepted, refused = VALUES["existing.secret_arn"]
+
+    for written in (*accepted, *(value for value in refused if value.startswith('"'))):
+        arn = json.loads(written)
+        try:
+            DatabaseSettings(host="db.example.org", name="registrations", secret_arn=arn)
+        except ConfigurationError:
+            assert written in refused
+        else:
+            assert written in accepted
 
 
 def test_each_mode_of_tls_is_one_of_the_package() -> None:
