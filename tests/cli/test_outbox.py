@@ -15,6 +15,9 @@ def test_run_once_delivers_every_message_once(workspace: Workspace) -> None:
     done = workspace.run("outbox", "run", "--once", "--deliver", "mail:deliver", "--batch", "10")
 
     assert "25 delivered, 0 retried, 0 buried, 0 released\n" == done.stdout
+    workspace.put_messages(3)
+    batches = workspace.run("outbox", "run", "--once", "--deliver", "mail:batch", "--takes-batch")
+    assert "3 delivered, 0 retried, 0 buried, 0 released\n" == batches.stdout
     assert done.stderr == ""
     assert [f"delivered {event_id}" for event_id in event_ids] == workspace.deliveries()
     assert [] == workspace.outbox()

@@ -57,6 +57,9 @@ def deliver_slowly(message):
         time.sleep(0.01)
     record("end", message)
 
+def batch(messages):
+    assert len(messages) == 3
+
 def fail(message):
     raise ConnectionResetError("ada@example.com hung up")
 

@@ -38,7 +38,16 @@ def _add_run(commands: Subcommands) -> None:
     parser.add_argument(
         "--deliver", required=True, metavar="MODULE:FUNCTION", help="the function to call with each message"
     )
-    parser.add_argument("--once", action="store_true", help="end when no message is due")
+    parser.add_argument("--once", action="store_true", help="end when no message is due, or when the worker pauses")
+    parser.add_argument(
+        "--takes-batch", action="store_true", help="call the function with a tuple of all messages of a batch"
+    )
+    parser.add_argument(
+        "--acknowledge",
+        choices=["message", "batch"],
+        default="message",
+        help="delete each delivered message at once, or those of a batch together (default: message)",
+    )
     for option, kind, default, metavar, purpose in (
         ("--batch", _up_to_1000, 10, "MESSAGES", "messages to claim at once, 1 to 1000"),
         ("--lease", seconds, 60, "SECONDS", "seconds until other workers may claim the batch, 0.1 to 86400"),
@@ -51,7 +60,13 @@ def _add_run(commands: Subcommands) -> None:
 def _run(options: argparse.Namespace) -> int:
     deliver = _load_function(options.deliver)
     worker = OutboxWorker(
-        get_db(), deliver, batch=options.batch, lease=options.lease, max_attempts=options.max_attempts
+        get_db(),
+        deliver,
+        takes_batch=options.takes_batch,
+        acknowledge=options.acknowledge,
+        batch=options.batch,
+        lease=options.lease,
+        max_attempts=options.max_attempts,
     )
     stop = _stop_on_signals()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

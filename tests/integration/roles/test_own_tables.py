@@ -9,13 +9,15 @@ from uuid import UUID
 import pytest
 from alembic import command
 from alembic.config import Config
-from clusters import Cluster, is_denied
+from clusters import Cluster, NewCluster, is_denied, service
 from psycopg import sql
+from sqlalchemy import text
 
 from registration_persistence import (
     Database,
     PrivacyRepository,
     RegistrationRepository,
+    StaticCredentials,
     schema,
 )
 from registration_persistence.schema import OWNER_ROLE, READ_WRITE_ROLE
@@ -65,8 +67,8 @@ def test_the_owner_role_owns_the_tables_of_the_service(
 def test_a_role_of_the_service_owns_its_tables(prepared: Cluster, application: Database) -> None:
     """It needs three privileges; the erasure deletes rows that the service's login may not delete itself."""
     owner = f"campaigns_owner_{secrets.token_hex(3)}"
-    text = REVISION.read_text(encoding="utf-8").replace("public.campaign", "campaigns.campaign")
-    triggers = re.findall(r'"""\n(CREATE FUNCTION.*?)"""', text, re.DOTALL)
+    revision = REVISION.read_text(encoding="utf-8").replace("public.campaign", "campaigns.campaign")
+    triggers = re.findall(r'"""\n(CREATE FUNCTION.*?)"""', revision, re.DOTALL)
     assert len(triggers) == 2
     group = sql.Identifier(READ_WRITE_ROLE)
     with prepared.server.connect(prepared.name) as connection:
@@ -98,3 +100,23 @@ def test_a_role_of_the_service_owns_its_tables(prepared: Cluster, application: D
             connection.execute("RESET ROLE")
             connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(owner)))
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(owner)))
+
+
+def test_bootstrap_leaves_the_functions_of_the_service_alone(new_cluster: NewCluster) -> None:
+    """If everything was created before the roles, the trigger of the service keeps its owner and its effect."""
+    cluster = new_cluster()
+    schema.upgrade(cluster.database)
+    command.upgrade(Config(EXAMPLE / "alembic.ini", attributes={"database": cluster.database}), "head")
+
+    cluster.bootstrap()
+
+    application = service(cluster, StaticCredentials(cluster.application))
+    with application.session() as session:
+        person = RegistrationRepository(session).register("ada@example.com").registration.id
+    with cluster.database.session() as session:
+        session.execute(text("INSERT INTO campaign_members VALUES (:id, 'spring', 'Ada')"), {"id": person})
+    with application.session(autocommit=True) as session:
+        assert PrivacyRepository(session).erase(person).changed
+    application.dispose()
+    with cluster.database.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM campaign_members")) == 0
