@@ -106,7 +106,8 @@ def test_services_act_for_this_account_only(variant: str) -> None:
     without_account = {"lambda.amazonaws.com", "rds.amazonaws.com", "backup.amazonaws.com"}
 
     for statement in (each for document in documents for each in document["Statement"]):
-        service = statement["Principal"].get("Service")
+        principal = statement["Principal"]
+        service = principal.get("Service") if isinstance(principal, dict) else None
         if service is not None and text_of(service) not in without_account:
             ((_, condition),) = statement["Condition"].items()
             (value,) = condition.values()
