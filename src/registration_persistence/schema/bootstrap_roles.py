@@ -14,7 +14,7 @@ from registration_persistence.schema.bootstrap_checks import BootstrapRefused
 from registration_persistence.schema.bootstrap_logins import GROUP_ROLES, Logins
 from registration_persistence.schema.composed_sql import execute_with_identifiers
 from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE
-from registration_persistence.schema.login_settings import DATE_STYLE
+from registration_persistence.schema.login_settings import READABLE_STYLES
 
 # An agent needs a few connections, and must not use up the connection slots of a small cluster.
 _MAX_MONITORING_CONNECTIONS = 10
@@ -90,9 +90,10 @@ def _create_role(
 
 
 def _set_defaults(connection: Connection, login: str, database_name: str) -> None:
-    """Set time limits and date style on the server, because a connection pooler does not let the client set them."""
+    """Set time limits and styles on the server, because a connection pooler does not let the client set them."""
     defaults = {field.name: field.default for field in dataclasses.fields(DatabaseSettings)}
     for setting, name in _TIME_LIMITS.items():
         execute_with_identifiers(connection, f"ALTER ROLE {{}} SET {setting} = '{defaults[name]:g}s'", login)
-    execute_with_identifiers(connection, f"ALTER ROLE {{}} SET datestyle = '{DATE_STYLE}'", login)
-    execute_with_identifiers(connection, "ALTER ROLE {} IN DATABASE {} RESET datestyle", login, database_name)
+    for setting, style in READABLE_STYLES.items():
+        execute_with_identifiers(connection, f"ALTER ROLE {{}} SET {setting} = '{style}'", login)
+        execute_with_identifiers(connection, f"ALTER ROLE {{}} IN DATABASE {{}} RESET {setting}", login, database_name)

@@ -6,27 +6,28 @@ from sqlalchemy import Connection, text
 
 from registration_persistence.schema.grants import GRANTS, READ_WRITE_ROLE
 
-DATE_STYLE = "ISO"
-"""The only `datestyle` that psycopg can parse."""
+READABLE_STYLES = {"datestyle": "ISO", "intervalstyle": "postgres"}
+"""The only styles that psycopg can parse, by the name of the setting."""
 
 # A table of the service that comes first in the search_path would be used instead of ours.
 # PostgreSQL applies the setting of a role in a database first, then that of the role, the database, and all roles.
 _UNSUITABLE = text(r"""
 WITH login AS (
-  SELECT r.oid, r.rolname AS name, g.oid IS NOT NULL OR CAST(:proxied AS boolean) AS keeps_date_style
+  SELECT r.oid, r.rolname AS name, g.oid IS NOT NULL OR CAST(:proxied AS boolean) AS keeps_styles
   FROM pg_roles r LEFT JOIN pg_roles g ON g.rolname = :group
   WHERE r.rolcanlogin AND NOT r.rolsuper
     AND CASE WHEN g.oid IS NULL OR CAST(:proxied AS boolean) AND r.rolname = current_user THEN r.rolname = current_user
         ELSE pg_has_role(r.oid, g.oid, 'USAGE') END
 ), configured AS (
   SELECT DISTINCT ON (login.name, setting) login.name AS login, lower(split_part(entry, '=', 1)) AS setting,
-         substr(entry, strpos(entry, '=') + 1) AS value, keeps_date_style
+         substr(entry, strpos(entry, '=') + 1) AS value, keeps_styles
   FROM login JOIN pg_db_role_setting s ON s.setrole IN (0, login.oid), unnest(s.setconfig) AS entry
   WHERE s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
   ORDER BY login.name, setting, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
 ), unsuitable AS (
   SELECT *, CASE
-    WHEN setting = 'datestyle' AND keeps_date_style AND value ~* 'sql|postgres|german' THEN 'ISO'
+    WHEN setting = 'datestyle' AND keeps_styles AND value ~* 'sql|postgres|german' THEN 'ISO'
+    WHEN setting = 'intervalstyle' AND keeps_styles AND value !~* '^postgres$' THEN 'postgres'
     WHEN setting = 'search_path' AND value !~ '\ypublic\y' THEN concat_ws(', ', nullif(value, '""'), 'public')
     WHEN setting = 'search_path' AND EXISTS (
       SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -49,7 +50,7 @@ def unsuitable_settings(connection: Connection, *, proxied: bool) -> Sequence[st
 
     Args:
         connection: A connection to the database.
-        proxied: Whether connections go through a proxy, so that they cannot set `datestyle` themselves. The login of
+        proxied: Whether connections go through a proxy, so that they cannot set the styles themselves. The login of
             *connection* is then checked, too.
     """
     parameters = {"group": READ_WRITE_ROLE, "proxied": proxied, "tables": list(GRANTS)}

@@ -142,9 +142,10 @@ def test_every_function_of_ours_is_listed(prepared: Cluster) -> None:
 
 
 def test_settings_with_which_a_login_fails(prepared: Cluster) -> None:
-    """`bootstrap` sets the date style of its logins; `check` prints a statement for each setting that it leaves."""
+    """`bootstrap` sets the styles of its logins; `check` prints a statement for each setting that it leaves."""
     prepared.execute("ALTER DATABASE {} SET datestyle = 'SQL, DMY'", prepared.name)
     prepared.execute("ALTER ROLE {} IN DATABASE {} SET datestyle = 'German'", prepared.clone, prepared.name)
+    prepared.execute("ALTER DATABASE {} SET intervalstyle = 'iso_8601'", prepared.name)
     prepared.execute("ALTER DATABASE {} SET search_path = shop", prepared.name)
     prepared.execute("ALTER ROLE {} SET default_transaction_read_only = yes", prepared.application.username)
     prepared.execute("CREATE ROLE {} LOGIN IN ROLE {}", own := f"own_{prepared.clone}", READ_WRITE_ROLE)
@@ -155,6 +156,7 @@ def test_settings_with_which_a_login_fails(prepared: Cluster) -> None:
     app, clone = prepared.application.username, prepared.clone
     assert [line.split(": ")[0] for line in failure.value.differences] == [
         f"the login {own} has datestyle = SQL, DMY",
+        f"the login {own} has intervalstyle = iso_8601",
         f"the login {own} has search_path = shop",
         f"the login {app} has default_transaction_read_only = yes",
         f"the login {app} has search_path = shop",
@@ -164,6 +166,7 @@ def test_settings_with_which_a_login_fails(prepared: Cluster) -> None:
     assert f"no longer: {clone} has DateStyle=German in this database" in prepared.bootstrap().changes
     with closing(prepared.as_login(prepared.application)) as connection:
         assert connection.execute("SHOW datestyle").fetchone() == ("ISO, MDY",)
+        assert connection.execute("SHOW intervalstyle").fetchone() == ("postgres",)
     for line in failure.value.differences:
         prepared.execute(line.split(": ")[1])
     schema.check(prepared.database)
