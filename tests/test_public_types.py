@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import pytest
+from registration_persistence.testing import skip_or_fail
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "registration_persistence"
@@ -16,7 +16,8 @@ PACKAGE = "registration_persistence"
 
 def test_each_public_name_has_a_type(tmp_path: Path) -> None:
     """No public name has a type that is unknown, or that other type checkers could infer differently."""
-    _require_node()
+    if not shutil.which("node"):
+        skip_or_fail("pyright needs Node.js, and would download it: apt install nodejs")
     build = ["hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run([sys.executable, "-m", *build], cwd=ROOT, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -39,9 +40,3 @@ def test_each_public_name_has_a_type(tmp_path: Path) -> None:
     assert [] == unknown
     assert report["completenessScore"] == 1
     assert report["exportedSymbolCounts"]["withKnownType"] > 500
-
-
-def _require_node() -> None:
-    """Skip without Node.js, because pyright would download it; fail if `CI` is set."""
-    if not shutil.which("node"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("pyright needs Node.js: apt install nodejs")

@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from migration_commands import ROOT, NewDatabase, alembic, environment, imported_packages
+from migration_commands import ROOT, NewDatabase, alembic, imported_packages
 from sqlalchemy import text
+from support import variables_of
 
 from registration_persistence import Database, schema
 from registration_persistence.sandbox import PostgresServer
@@ -39,7 +40,7 @@ def error_of(*arguments: str, environ: dict[str, str], code: int = 1) -> str:
 
 def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> None:
     """Each error is printed as `registration-persistence` prints it."""
-    right = {**environment(new_database()), "APP_DATABASE_CONNECT_TIMEOUT": "2"}
+    right = {**variables_of(new_database()), "APP_DATABASE_CONNECT_TIMEOUT": "2"}
     no_credentials = {
         **{name: value for name, value in right.items() if name not in {"APP_DATABASE_USER", "APP_DATABASE_PASSWORD"}},
         "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:none-AbCdEf",
@@ -59,11 +60,11 @@ def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> 
     with database.engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0123456789ab'"))
     for arguments in (["current"], ["upgrade", "head"], ["check"], ["downgrade", "base"]):
-        assert error_of(*arguments, environ=environment(database.settings)) == NEWER
+        assert error_of(*arguments, environ=variables_of(database.settings)) == NEWER
     with database.engine.begin() as connection:
         connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
     assert_one_line(
-        error_of("upgrade", "head", environ=environment(database.settings)),
+        error_of("upgrade", "head", environ=variables_of(database.settings)),
         f'relation "outbox" already exists, but {VERSION_TABLE} records no revision that created it',
     )
 
@@ -76,7 +77,7 @@ def assert_one_line(message: str, part: str) -> None:
 
 def test_reading_needs_no_lock(database: Database, postgres_server: PostgresServer) -> None:
     """During a deployment, `current` and `check` return at once."""
-    environ = environment(database.settings)
+    environ = variables_of(database.settings)
     with closing(postgres_server.connect(database.settings.name)) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
 
@@ -119,7 +120,7 @@ def working_copy(tmp_path: Path) -> Path:
 
 def test_an_unusual_folder_and_a_new_revision(working_copy: Path, database: Database) -> None:
     """In a folder whatever its name, Alembic works, and a new revision passes ruff."""
-    environ = environment(database.settings)
+    environ = variables_of(database.settings)
     assert f"{schema.newest()} (head)" in alembic("heads", folder=working_copy).stdout
     assert "CREATE TABLE outbox" in alembic("upgrade", "head", "--sql", folder=working_copy).stdout
     assert "(head)" in alembic("current", environ=environ, folder=working_copy).stdout
