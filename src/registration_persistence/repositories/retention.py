@@ -76,9 +76,7 @@ class Retention(Repository):
         except IntegrityError as error:
             if isinstance(error.orig, (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation)):
                 diagnostics = error.orig.diag
-                raise RegistrationReferenced(
-                    diagnostics.table_name or "", diagnostics.constraint_name or ""
-                ) from error
+                raise RegistrationReferenced(diagnostics.table_name or "", diagnostics.constraint_name or "") from error
             raise
 
     @redact_traceback
