@@ -4,6 +4,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -49,24 +51,33 @@ def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> 
 
     assert "APP_DATABASE_HOST is not set" in error_of("current", environ={}, code=2)
     assert "APP_DATABASE_PORT" in error_of("current", environ={**right, "APP_DATABASE_PORT": "http"}, code=2)
-    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_PORT": "1"}), "Connection refused")
-    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_PASSWORD": "wrong"}), "authentication failed")
-    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_NAME": "absent"}), "does not exist")
-    assert_one_line(error_of("current", environ=no_credentials), "credentials")
-    assert_one_line(
-        error_of("upgrade", "head", environ={**right, "APP_DATABASE_OWNER_ROLE": "absent"}), 'role "absent" does not'
-    )
-    assert_one_line(error_of("upgrade", "nonsense", environ=right), "Can't locate revision identified by 'nonsense'")
+    cases: list[tuple[list[str], dict[str, str], str]] = [
+        (["current"], {**right, "APP_DATABASE_PORT": "1"}, "Connection refused"),
+        (["current"], {**right, "APP_DATABASE_PASSWORD": "wrong"}, "authentication failed"),
+        (["current"], {**right, "APP_DATABASE_NAME": "absent"}, "does not exist"),
+        (["current"], no_credentials, "credentials"),
+        (["upgrade", "head"], {**right, "APP_DATABASE_OWNER_ROLE": "absent"}, 'role "absent" does not'),
+        (["upgrade", "nonsense"], right, "Can't locate revision identified by 'nonsense'"),
+    ]
+    for (_, _, part), error in zip(cases, errors_of([case[:2] for case in cases]), strict=True):
+        assert_one_line(error, part)
+    own = variables_of(database.settings)
     with database.engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0123456789ab'"))
-    for arguments in (["current"], ["upgrade", "head"], ["check"], ["downgrade", "base"]):
-        assert error_of(*arguments, environ=variables_of(database.settings)) == NEWER
+    commands = (["current"], ["upgrade", "head"], ["check"], ["downgrade", "base"])
+    assert errors_of([(arguments, own) for arguments in commands]) == [NEWER] * len(commands)
     with database.engine.begin() as connection:
         connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
     assert_one_line(
-        error_of("upgrade", "head", environ=variables_of(database.settings)),
+        error_of("upgrade", "head", environ=own),
         f'relation "outbox" already exists, but {VERSION_TABLE} records no revision that created it',
     )
+
+
+def errors_of(runs: Sequence[tuple[list[str], dict[str, str]]]) -> list[str]:
+    """Return the error of each run of `alembic`; most of them only wait, so they run at the same time."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(lambda run: error_of(*run[0], environ=run[1]), runs))
 
 
 def assert_one_line(message: str, part: str) -> None:
