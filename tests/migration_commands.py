@@ -23,19 +23,6 @@ def opened(settings: DatabaseSettings) -> Iterator[Database]:
         database.engine.dispose()
 
 
-def environment(settings: DatabaseSettings) -> dict[str, str]:
-    """Return the variables of a database."""
-    return {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": settings.host,
-        "APP_DATABASE_PORT": str(settings.port),
-        "APP_DATABASE_NAME": settings.name,
-        "APP_DATABASE_USER": settings.user or "",
-        "APP_DATABASE_PASSWORD": settings.password or "",
-        "APP_DATABASE_SSLMODE": settings.sslmode,
-    }
-
-
 def alembic(
     *arguments: str, environ: Mapping[str, str] | None = None, code: int = 0, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:

@@ -1,15 +1,16 @@
 """Types, constants and helpers that the tests share."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from registration_persistence import Consent, Database, Registration
+from registration_persistence import Consent, Database, DatabaseSettings, Registration
 from registration_persistence.outcomes import Registered
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 
@@ -36,6 +37,34 @@ def untyped(value: object) -> Any:
 def all_rows(rows: Rows) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables, by table."""
     return {table: rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}
+
+
+def variables_of(settings: DatabaseSettings) -> dict[str, str]:
+    """Return the environment variables with which another process connects to the database of *settings*."""
+    return {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": settings.host,
+        "APP_DATABASE_PORT": str(settings.port),
+        "APP_DATABASE_NAME": settings.name,
+        "APP_DATABASE_USER": settings.user or "",
+        "APP_DATABASE_PASSWORD": settings.password or "",
+        "APP_DATABASE_SSLMODE": settings.sslmode,
+    }
+
+
+@contextmanager
+def sent_statements(database: Database) -> Iterator[list[str]]:
+    """Append each statement that the engine sends in the block to a list."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        sent.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
 
 
 class SignUp(Protocol):

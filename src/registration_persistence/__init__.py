@@ -12,6 +12,8 @@ The names here are those that nearly every service imports. These modules are pu
 All other modules are private.
 """
 
+from typing import TYPE_CHECKING
+
 from registration_persistence.database import (
     Credentials,
     CredentialSource,
@@ -28,7 +30,6 @@ from registration_persistence.domain.codes import Peppers
 from registration_persistence.domain.records import Consent, ImportRow, Registration
 from registration_persistence.domain.status import Status
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.outbox_worker import OutboxWorker
 from registration_persistence.repositories.bulk_import import bulk_import
 from registration_persistence.repositories.consents import ConsentRepository
 from registration_persistence.repositories.events import EventRepository
@@ -37,6 +38,19 @@ from registration_persistence.repositories.privacy import PrivacyRepository
 from registration_persistence.repositories.registrations import RegistrationRepository
 from registration_persistence.repositories.retention import Retention
 from registration_persistence.repositories.verification import VerificationRepository
+
+if TYPE_CHECKING:
+    from registration_persistence.outbox_worker import OutboxWorker
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import `OutboxWorker` at its first use, because only the workers of the outbox need its modules."""
+        if name != "OutboxWorker":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from registration_persistence.outbox_worker import OutboxWorker
+
+        return OutboxWorker
+
 
 __all__ = [
     "Consent",

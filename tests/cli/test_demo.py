@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from command_line import environment
+from processes import command_lines, is_running
 
 from registration_persistence.sandbox import wait_until
 
@@ -210,19 +211,6 @@ def summary(output: str) -> dict[str, str]:
     """Return the numbers of the printed table by outcome, without those of rejected rows."""
     lines = re.findall(r"^ +(\w[\w ]*?)  +\S.*?  +(\d+) *$", output, re.MULTILINE)
     return {outcome: number for outcome, number in lines if outcome != "rejected"}
-
-
-def is_running(pid: int) -> bool:
-    """Return whether the process exists and has not ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    status = Path(f"/proc/{pid}/stat")
-    # If no process reaps orphans, as in a bare container, an ended process stays as a zombie.
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_every_row_of_the_file_is_counted(kept_run: KeptRun) -> None:
@@ -422,13 +410,10 @@ def servers_under(folder: Path) -> list[str]:
     """Return the command lines of the PostgreSQL servers whose data is in *folder*, and stop them."""
     found = []
     time.sleep(0.3)  # a server that is just starting appears in the meantime
-    for line in subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
-    ).stdout.splitlines():
-        pid, _, arguments = line.strip().partition(" ")
+    for pid, arguments in command_lines().items():
         if f" -D {folder}" in arguments:
             found.append(arguments)
-            os.kill(int(pid), signal.SIGQUIT)
+            os.kill(pid, signal.SIGQUIT)
     return found
 
 

@@ -7,9 +7,8 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.orm import Session
-from support import TERMS, Rows, SignUp, untyped
+from support import TERMS, Rows, SignUp, sent_statements, untyped
 
 from registration_persistence import (
     Consent,
@@ -51,14 +50,8 @@ def load(database: Database) -> Load:
 @pytest.fixture
 def statements(database: Database) -> Iterator[list[str]]:
     """The statements that the engine has sent to the server."""
-    sent: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        sent.append(arguments[2])
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(database.engine, "before_cursor_execute", note)
+    with sent_statements(database) as sent:
+        yield sent
 
 
 def people(number: int) -> list[ImportRow]:

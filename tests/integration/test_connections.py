@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from support import variables_of
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository
 from registration_persistence.errors import ConnectionRejected, PoolExhausted
@@ -197,19 +198,12 @@ get_db().dispose()
 
 def test_a_process_without_poll_commits(database: Database) -> None:
     """A library that replaces blocking calls, such as eventlet, removes `select.poll`; checkout and COMMIT work."""
-    settings = database.settings
-    environment = {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": settings.host,
-        "APP_DATABASE_PORT": str(settings.port),
-        "APP_DATABASE_NAME": settings.name,
-        "APP_DATABASE_USER": str(settings.user),
-        "APP_DATABASE_PASSWORD": str(settings.password),
-        "APP_DATABASE_SSLMODE": settings.sslmode,
-    }
-
     ended = subprocess.run(
-        [sys.executable, "-c", WITHOUT_POLL], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_POLL],
+        env=variables_of(database.settings),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert (0, "") == (ended.returncode, ended.stderr)

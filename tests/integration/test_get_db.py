@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Barrier, Event, Thread
 from typing import Any
 
@@ -144,32 +144,40 @@ def test_a_fork_inside_a_session_does_not_end_it(lambda_environment: LambdaEnvir
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
-@pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded:DeprecationWarning"
-)  # the test forks a process with threads
-def test_a_fork_while_another_thread_holds_locks_does_not_hang(lambda_environment: LambdaEnvironment) -> None:
-    """Locks that another thread holds at the moment of the fork are free in the child."""
-    database = get_db()
+@contextmanager
+def locks_held_in_another_thread(database: Database) -> Iterator[None]:
+    """Hold every lock of *database* and of this process until the block ends."""
+    credentials: Any = database.credentials
+    pool: Any = database.engine.pool
     holding, done = Event(), Event()
 
     def hold() -> None:
-        credentials: Any = database.credentials
-        with process._this_process._lock, credentials._lock, database.events._lock:
+        with process._this_process._lock, credentials._lock, database.events._lock, pool._changed:
             holding.set()
             done.wait(20)
 
     thread = Thread(target=hold)
     thread.start()
-    holding.wait(20)
-
-    def work() -> None:
-        assert get_db().ping().writable
-
+    assert holding.wait(20)
     try:
-        in_child(work)
+        yield
     finally:
         done.set()
         thread.join()
+
+
+def assert_writable() -> None:
+    """Check that this process can reach its database."""
+    assert get_db().ping().writable
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # the test forks a process with threads
+def test_a_fork_while_another_thread_holds_locks_does_not_hang(lambda_environment: LambdaEnvironment) -> None:
+    """Locks that another thread holds at the moment of the fork are free in the child."""
+    with locks_held_in_another_thread(get_db()):
+        in_child(assert_writable)
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
@@ -269,28 +277,8 @@ def test_a_fork_without_hooks_while_another_thread_holds_locks_does_not_hang(
     lambda_environment: LambdaEnvironment,
 ) -> None:
     """Locks that another thread holds at the moment of the fork are free in the child."""
-    database = get_db()
-    holding, done = Event(), Event()
-
-    def hold() -> None:
-        credentials: Any = database.credentials
-        pool: Any = database.engine.pool
-        with process._this_process._lock, credentials._lock, database.events._lock, pool._changed:
-            holding.set()
-            done.wait(20)
-
-    thread = Thread(target=hold)
-    thread.start()
-    holding.wait(20)
-
-    def work() -> None:
-        assert get_db().ping().writable
-
-    try:
-        in_child_without_hooks(work)
-    finally:
-        done.set()
-        thread.join()
+    with locks_held_in_another_thread(get_db()):
+        in_child_without_hooks(assert_writable)
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 

@@ -8,36 +8,24 @@ from uuid import UUID
 
 import pytest
 from outbox_queue import Queue
-from sqlalchemy import event
+from support import sent_statements
 
 from registration_persistence import Database, OutboxWorker
 from registration_persistence.errors import InvalidInput, Undeliverable
 from registration_persistence.outcomes import OutboxMessage
 
 
-def statements_of(database: Database) -> list[str]:
-    """Return a list to which the first word of each further statement of *database* is appended."""
-    words: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        words.append(statement.split(maxsplit=1)[0])
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    return words
-
-
 def test_a_batch_is_deleted_with_one_statement(database: Database, queue: Queue) -> None:
     """With `acknowledge="batch"`, a batch of ten is one claim and one deletion; by default it has ten deletions."""
     queue.put(20)
-    words = statements_of(database)
+    with sent_statements(database) as sent:
+        OutboxWorker(database, lambda _message: None).run_once()
+        assert ["WITH", *["DELETE"] * 10] == [statement.split()[0] for statement in sent]
+        sent.clear()
+        worker = OutboxWorker(database, lambda _message: None, acknowledge="batch")
+        worker.run_once()
 
-    OutboxWorker(database, lambda _message: None).run_once()
-    assert ["WITH", *["DELETE"] * 10] == words
-    words.clear()
-    worker = OutboxWorker(database, lambda _message: None, acknowledge="batch")
-    worker.run_once()
-
-    assert ["WITH", "DELETE"] == words
+    assert ["WITH", "DELETE"] == [statement.split()[0] for statement in sent]
     assert {"delivered": 10} == worker.counts
     assert [] == queue.rows()
 
@@ -78,17 +66,17 @@ def test_a_stop_deletes_what_was_delivered(database: Database, queue: Queue) -> 
 def test_a_function_gets_a_whole_batch(database: Database, queue: Queue) -> None:
     """It is called once with all messages, which are deleted with one statement."""
     event_ids = queue.put(5)
-    words = statements_of(database)
     batches: list[list[UUID]] = []
 
     def deliver(messages: Sequence[OutboxMessage]) -> None:
         batches.append([message.event_id for message in messages])
 
     worker = OutboxWorker(database, deliver, takes_batch=True, batch=3)
-    assert [3, 2, 0] == [worker.run_once() for _ in range(3)]
+    with sent_statements(database) as sent:
+        assert [3, 2, 0] == [worker.run_once() for _ in range(3)]
 
     assert [event_ids[:3], event_ids[3:]] == batches
-    assert words.count("DELETE") == 2
+    assert len([statement for statement in sent if statement.startswith("DELETE")]) == 2
     assert {"delivered": 5} == worker.counts
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue, failing
 from sqlalchemy import text
+from support import variables_of
 
 from registration_persistence import Database, DatabaseSettings, OutboxWorker
 from registration_persistence.errors import SchemaOutdated
@@ -224,16 +225,7 @@ OutboxWorker(get_db(), deliver, batch=5, acknowledge=sys.argv[2]).run(threading.
 @contextmanager
 def working(settings: DatabaseSettings, journal: Path, acknowledge: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start a worker process that writes the delivered event ids to *journal*, and kill it at the end."""
-    environment = {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": settings.host,
-        "APP_DATABASE_PORT": str(settings.port),
-        "APP_DATABASE_NAME": settings.name,
-        "APP_DATABASE_USER": str(settings.user),
-        "APP_DATABASE_PASSWORD": str(settings.password),
-        "APP_DATABASE_SSLMODE": settings.sslmode,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
+    environment = {**variables_of(settings), "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-c", PROGRAM, str(journal), acknowledge]
     with subprocess.Popen(arguments, env={**os.environ, **environment}) as process:
         try:

@@ -4,12 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from migration_commands import ROOT, NewDatabase, alembic, environment, imported_packages
+from migration_commands import ROOT, NewDatabase, alembic, imported_packages
 from sqlalchemy import text
+from support import variables_of
 
 from registration_persistence import Database, schema
 from registration_persistence.sandbox import PostgresServer
@@ -39,7 +42,7 @@ def error_of(*arguments: str, environ: dict[str, str], code: int = 1) -> str:
 
 def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> None:
     """Each error is printed as `registration-persistence` prints it."""
-    right = {**environment(new_database()), "APP_DATABASE_CONNECT_TIMEOUT": "2"}
+    right = {**variables_of(new_database()), "APP_DATABASE_CONNECT_TIMEOUT": "2"}
     no_credentials = {
         **{name: value for name, value in right.items() if name not in {"APP_DATABASE_USER", "APP_DATABASE_PASSWORD"}},
         "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:none-AbCdEf",
@@ -48,24 +51,33 @@ def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> 
 
     assert "APP_DATABASE_HOST is not set" in error_of("current", environ={}, code=2)
     assert "APP_DATABASE_PORT" in error_of("current", environ={**right, "APP_DATABASE_PORT": "http"}, code=2)
-    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_PORT": "1"}), "Connection refused")
-    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_PASSWORD": "wrong"}), "authentication failed")
-    assert_one_line(error_of("current", environ={**right, "APP_DATABASE_NAME": "absent"}), "does not exist")
-    assert_one_line(error_of("current", environ=no_credentials), "credentials")
-    assert_one_line(
-        error_of("upgrade", "head", environ={**right, "APP_DATABASE_OWNER_ROLE": "absent"}), 'role "absent" does not'
-    )
-    assert_one_line(error_of("upgrade", "nonsense", environ=right), "Can't locate revision identified by 'nonsense'")
+    cases: list[tuple[list[str], dict[str, str], str]] = [
+        (["current"], {**right, "APP_DATABASE_PORT": "1"}, "Connection refused"),
+        (["current"], {**right, "APP_DATABASE_PASSWORD": "wrong"}, "authentication failed"),
+        (["current"], {**right, "APP_DATABASE_NAME": "absent"}, "does not exist"),
+        (["current"], no_credentials, "credentials"),
+        (["upgrade", "head"], {**right, "APP_DATABASE_OWNER_ROLE": "absent"}, 'role "absent" does not'),
+        (["upgrade", "nonsense"], right, "Can't locate revision identified by 'nonsense'"),
+    ]
+    for (_, _, part), error in zip(cases, errors_of([case[:2] for case in cases]), strict=True):
+        assert_one_line(error, part)
+    own = variables_of(database.settings)
     with database.engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0123456789ab'"))
-    for arguments in (["current"], ["upgrade", "head"], ["check"], ["downgrade", "base"]):
-        assert error_of(*arguments, environ=environment(database.settings)) == NEWER
+    commands = (["current"], ["upgrade", "head"], ["check"], ["downgrade", "base"])
+    assert errors_of([(arguments, own) for arguments in commands]) == [NEWER] * len(commands)
     with database.engine.begin() as connection:
         connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
     assert_one_line(
-        error_of("upgrade", "head", environ=environment(database.settings)),
+        error_of("upgrade", "head", environ=own),
         f'relation "outbox" already exists, but {VERSION_TABLE} records no revision that created it',
     )
+
+
+def errors_of(runs: Sequence[tuple[list[str], dict[str, str]]]) -> list[str]:
+    """Return the error of each run of `alembic`; most of them only wait, so they run at the same time."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(lambda run: error_of(*run[0], environ=run[1]), runs))
 
 
 def assert_one_line(message: str, part: str) -> None:
@@ -76,7 +88,7 @@ def assert_one_line(message: str, part: str) -> None:
 
 def test_reading_needs_no_lock(database: Database, postgres_server: PostgresServer) -> None:
     """During a deployment, `current` and `check` return at once."""
-    environ = environment(database.settings)
+    environ = variables_of(database.settings)
     with closing(postgres_server.connect(database.settings.name)) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
 
@@ -119,7 +131,7 @@ def working_copy(tmp_path: Path) -> Path:
 
 def test_an_unusual_folder_and_a_new_revision(working_copy: Path, database: Database) -> None:
     """In a folder whatever its name, Alembic works, and a new revision passes ruff."""
-    environ = environment(database.settings)
+    environ = variables_of(database.settings)
     assert f"{schema.newest()} (head)" in alembic("heads", folder=working_copy).stdout
     assert "CREATE TABLE outbox" in alembic("upgrade", "head", "--sql", folder=working_copy).stdout
     assert "(head)" in alembic("current", environ=environ, folder=working_copy).stdout

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from migration_commands import ROOT, NewDatabase, alembic, environment, imported_packages, opened
+from migration_commands import ROOT, NewDatabase, alembic, imported_packages, opened
 from psycopg import sql
 from sqlalchemy import Connection, text
-from support import TERMS
+from support import TERMS, variables_of
 
 from registration_persistence import (
     Database,
@@ -124,7 +124,7 @@ def test_alembic_needs_only_the_variables_of_the_database(new_database: NewDatab
     """`alembic upgrade head` at the root of the repository migrates an empty database, and logs the revision."""
     settings = new_database()
 
-    done = alembic("upgrade", "head", environ=environment(settings))
+    done = alembic("upgrade", "head", environ=variables_of(settings))
 
     assert re.search(rf"Running upgrade \w* -> {head()}", done.stderr)
     with opened(settings) as database:
@@ -191,7 +191,7 @@ def test_two_deployments_wait_for_each_other(empty: Database, postgres_server: P
                 stack.enter_context(
                     subprocess.Popen(
                         [sys.executable, "-m", "registration_persistence", "migrate"],
-                        env=environment(empty.settings),
+                        env=variables_of(empty.settings),
                         stdout=subprocess.PIPE,
                         stderr=file,
                         text=True,
@@ -262,7 +262,7 @@ def test_the_environment_names_the_owner_role(new_database: NewDatabase, new_rol
     """`APP_DATABASE_OWNER_ROLE` names the owner, online and offline."""
     role = new_role('Odd "Owner"')
     with opened(new_database(role)) as online, opened(new_database(role)) as offline:
-        alembic("upgrade", "head", environ={"APP_DATABASE_OWNER_ROLE": role, **environment(online.settings)})
+        alembic("upgrade", "head", environ={"APP_DATABASE_OWNER_ROLE": role, **variables_of(online.settings)})
         script = alembic("upgrade", "head", "--sql", environ={"APP_DATABASE_OWNER_ROLE": role}).stdout
         psql(offline.settings, script)
 

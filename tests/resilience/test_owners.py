@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import command_lines, is_running
 
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries, wait_until
 
@@ -58,12 +59,8 @@ class Owner:
 
     def kill_watchdog(self) -> None:
         """Kill the watchdog of the process."""
-        listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
-        (watchdog,) = (
-            int(line.split()[0])
-            for line in listed.stdout.splitlines()
-            if line.endswith(f"watchdog_program.py {self.process.pid}")
-        )
+        end = f"watchdog_program.py {self.process.pid}"
+        (watchdog,) = (pid for pid, arguments in command_lines().items() if arguments.endswith(end))
         os.kill(watchdog, signal.SIGKILL)
 
 
@@ -114,12 +111,6 @@ def kill(pid: int) -> None:
     """Kill a process if it exists."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def is_running(pid: int) -> bool:
-    """Return whether the process exists and has not ended."""
-    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return bool(listed.stdout.strip()) and not listed.stdout.startswith("Z")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])

@@ -13,7 +13,7 @@ _MIN_SIMILARITY: Final = 0.82
 def meant_key(key: str, table: type[Table]) -> str | None:
     """Return the key of *table* that *key* was probably meant for, or `None`.
 
-    Case, hyphens and underscores do not count, so `minCapacity` is `min_capacity`. A key that belongs into a table is
+    Case, hyphens and underscores do not count, so `minCapacity` is `min_capacity`. A key that belongs to a table is
     returned with the table: `aurora.min_capacity`.
     """
     known = {_plain(name): name for name in table.file_keys()}

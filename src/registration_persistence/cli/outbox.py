@@ -5,7 +5,7 @@ import importlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Event, Thread
 from types import FrameType
 from uuid import UUID
@@ -13,14 +13,12 @@ from uuid import UUID
 from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds, uuid
 from registration_persistence.cli.console import ExitCode, WrongUse
 from registration_persistence.database import get_db, session_scope
-from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.outbox_worker import OutboxWorker
+from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch
 from registration_persistence.repositories.outbox import OutboxRepository
 
 # The most that `OutboxRepository.dead` returns at once.
 _MAX_DEAD_MESSAGES = 1000
-
-Deliver = Callable[[OutboxMessage], object]
 
 _up_to_1000 = number(int, 1, 1000)
 
@@ -83,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _load_function(name: str) -> Deliver:
+def _load_function(name: str) -> Deliver | DeliverBatch:
     """Import the function `module:function`; the module may be in the current folder.
 
     Raises:
@@ -100,7 +98,7 @@ def _load_function(name: str) -> Deliver:
         raise WrongUse(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not callable(found):
         raise WrongUse(f"--deliver {name}: {attribute} cannot be called")
-    deliver: Deliver = found
+    deliver: Deliver | DeliverBatch = found
     return deliver
 
 

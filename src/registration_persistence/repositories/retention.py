@@ -75,8 +75,8 @@ class Retention(Repository):
             return self._count(PURGE_CLOSED, before=moment, limit=number)
         except IntegrityError as error:
             if isinstance(error.orig, (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation)):
-                where = error.orig.diag
-                raise RegistrationReferenced(where.table_name or "", where.constraint_name or "") from error
+                diagnostics = error.orig.diag
+                raise RegistrationReferenced(diagnostics.table_name or "", diagnostics.constraint_name or "") from error
             raise
 
     @redact_traceback

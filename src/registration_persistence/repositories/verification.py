@@ -33,7 +33,6 @@ from registration_persistence.repositories.verification_outcomes import (
     peek_outcome,
     verify_outcome,
 )
-from registration_persistence.repositories.wrong_attempts import WrongAttempts
 
 _MAX_WRONG_CODES = 100
 _TOKEN_KEY_ID = 0  # the key id of the plain hash of a token; those of peppers begin with 1
@@ -212,6 +211,8 @@ class VerificationRepository(Repository):
                 this transaction were lost.
             AttemptNotCounted: Raised by the roll-back, if a wrong code could not be counted again.
         """
+        from registration_persistence.repositories.wrong_attempts import WrongAttempts  # few services use codes
+
         if not isinstance(code, str):
             raise InvalidInput(f"the code is a {type(code).__name__}: expected a string")
         hashes = self._required_peppers().hashes(checked_id(registration_id), code)

@@ -9,6 +9,8 @@ from alembic.script import ScriptDirectory
 from registration_persistence.database import Database
 from registration_persistence.durations import Duration
 from registration_persistence.schema.alembic_configuration import (
+    DIFFERS,
+    UNSUITABLE_SETTINGS,
     MigrationRefused,
     SchemaDiffers,
     alembic_config,
@@ -158,5 +160,4 @@ def check(database: Database) -> None:
     with schema_connection(database, name="schema") as connection:
         settings = unsuitable_settings(connection, proxied=database.settings.pool == "proxy")
     if differences or settings:
-        what = "differs from the models" if differences else "has settings with which the service fails"
-        raise SchemaDiffers(f"the database {what}:", (*differences, *settings))
+        raise SchemaDiffers(DIFFERS if differences else UNSUITABLE_SETTINGS, (*differences, *settings))

@@ -19,7 +19,10 @@ from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS
 from registration_persistence.schema.differences import describe_differences
 
 DIFFERS = "the database differs from the models:"
-"""The first line of the error of `check`."""
+"""The first line of the error of `check`, if tables, columns, indexes or constraints differ."""
+
+UNSUITABLE_SETTINGS = "the database has settings with which the service fails:"
+"""The first line of the error of `check`, if only settings are wrong."""
 
 # Alembic keeps the context of a run in the globals of a module.
 _one_run_at_a_time = Lock()

@@ -1,0 +1,25 @@
+"""The processes of this machine, as tests see those that a program has started."""
+
+import os
+import subprocess
+from pathlib import Path
+
+
+def is_running(pid: int) -> bool:
+    """Return whether the process exists and has not ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    status = Path(f"/proc/{pid}/stat")
+    # If no process reaps orphans, as in a bare container, an ended process stays as a zombie.
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def command_lines() -> dict[int, str]:
+    """Return the command line of each process, by its id."""
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    lines = (line.strip().partition(" ") for line in listed.stdout.splitlines())
+    return {int(pid): arguments for pid, _, arguments in lines}
