@@ -217,6 +217,20 @@ def test_parameter_types_of_an_old_column_are_not_kept(one: Database) -> None:
         assert connection.exec_driver_sql(select, ("large",)).scalar() == 1
 
 
+def test_a_dropped_type_of_a_parameter_is_not_kept(one: Database) -> None:
+    """The server does not find the type of the parameter any more; the statement is prepared again."""
+    select = "SELECT count(*) FROM moods WHERE mood = %s"
+    with psycopg.connect(**login(one), autocommit=True) as other, one.session(autocommit=True) as session:
+        other.execute("CREATE TYPE mood AS ENUM ('calm')")
+        other.execute("CREATE TABLE moods AS SELECT 'calm'::mood AS mood")
+        connection = session.connection()
+        for _ in range(PREPARED_AFTER):
+            connection.exec_driver_sql(select, ("calm",))
+        other.execute("ALTER TABLE moods ALTER COLUMN mood TYPE text")
+        other.execute("DROP TYPE mood")
+        assert connection.exec_driver_sql(select, ("calm",)).scalar() == 1
+
+
 @pytest.mark.parametrize(
     ("statement", "error"),
     [

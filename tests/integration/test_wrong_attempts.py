@@ -1,5 +1,6 @@
 """A wrong code counts, whatever becomes of the transaction in which it was judged."""
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -157,6 +158,66 @@ def lose_the_connection(database: Database, identity: UUID, code: str) -> CodeOu
     return outcome
 
 
+def roll_back_as_text(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back with a statement, which SQLAlchemy does not notice, and commit."""
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        session.execute(text("ROLLBACK"))
+    return outcome
+
+
+def roll_back_savepoint_as_text(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back to a savepoint of a statement, and commit."""
+    with database.session() as session:
+        session.execute(text("SAVEPOINT own"))
+        outcome = judge(session, identity, code)
+        session.execute(text("ROLLBACK TO SAVEPOINT own"))
+    return outcome
+
+
+def roll_back_savepoint_of_connection(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back to a savepoint of the connection, inside a savepoint of the session, and commit."""
+    with database.session() as session, session.begin_nested():
+        savepoint = session.connection().begin_nested()
+        outcome = judge(session, identity, code)
+        savepoint.rollback()
+    return outcome
+
+
+def begin_in_autocommit(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Begin and roll back a transaction in autocommit."""
+    with database.session(autocommit=True) as session:
+        session.execute(text("BEGIN"))
+        outcome = judge(session, identity, code)
+        session.execute(text("ROLLBACK"))
+    return outcome
+
+
+def abandon(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Never close the session, which is garbage-collected."""
+    session = Session(database.engine)
+    session.execute(text("SELECT 1"))
+    outcome = judge(session, identity, code)
+    del session
+    gc.collect()
+    return outcome
+
+
+def end_the_thread(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Never remove a scoped session, which ends with its thread."""
+    sessions = scoped_session(sessionmaker(database.engine))
+
+    def request() -> CodeOutcome:
+        sessions.execute(text("SELECT 1"))
+        return judge(untyped(sessions), identity, code)
+
+    with ThreadPoolExecutor(1) as thread:
+        outcome = thread.submit(request).result()
+    gc.collect()
+    return outcome
+
+
 Typing = Callable[[Database, UUID, str], CodeOutcome]
 
 
@@ -173,6 +234,12 @@ Typing = Callable[[Database, UUID, str], CodeOutcome]
         raise_around_savepoint,
         abort,
         lose_the_connection,
+        roll_back_as_text,
+        roll_back_savepoint_as_text,
+        roll_back_savepoint_of_connection,
+        begin_in_autocommit,
+        abandon,
+        end_the_thread,
     ],
 )
 def test_a_wrong_code_counts_if_it_is_rolled_back(

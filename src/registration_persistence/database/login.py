@@ -154,7 +154,7 @@ class Login:
 
 def _addresses_of(host: str) -> tuple[list[str], list[psycopg.Error | UnicodeError]]:
     """Return the IP addresses of *host* and no failure, or no address and the failure of the look-up."""
-    if host.startswith("/"):
+    if host.startswith(("/", "@")):
         return [""], []  # a Unix socket has none
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

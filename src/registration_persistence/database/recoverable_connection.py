@@ -18,7 +18,10 @@ T = TypeVar("T")
 _IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
 
 # The errors of a statement whose parameters have the types that the columns had when the statement was prepared.
-_OUTDATED_TYPES = frozenset({"22003", "22007", "22008", "22P02", "42804", "42846", "42883"})
+# XX000 is "cache lookup failed", if the type of a parameter was dropped.
+_OUTDATED_TYPES = frozenset(
+    {"22003", "22007", "22008", "22015", "22023", "22P02", "42704", "42804", "42846", "42883", "XX000"}
+)
 
 # psycopg forgets its prepared statements after DEALLOCATE ALL, but only if it has not seen the same text before.
 _serial_numbers = count()

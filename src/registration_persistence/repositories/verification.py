@@ -187,9 +187,9 @@ class VerificationRepository(Repository):
 
         A wrong code counts, whatever becomes of the transaction. If this is the first statement of its transaction,
         the attempt is committed at once, and exactly *max_attempts* wrong codes are judged, however many arrive at the
-        same time. Otherwise it is counted again after a roll-back, and each transaction that is open at that moment
-        may judge one more. One round trip, and one or two more if another transaction changed the registration at the
-        same moment.
+        same time. Otherwise COMMIT takes one more round trip, the attempt is counted again after a roll-back, and each
+        transaction that is open at that moment may judge one more. One round trip, and one or two more if another
+        transaction changed the registration at the same moment.
 
         Args:
             registration_id: The registration.
@@ -235,7 +235,7 @@ class VerificationRepository(Repository):
                 raise RegistrationNotFound(registration_id)
             outcome = code_outcome(row, max_attempts)
             if isinstance(outcome, WrongCode):
-                attempts.count(outcome, row.token_id)
+                attempts.count(outcome, row.token_id, row.attempts)
             return outcome
 
         return repeat_if_changed_meanwhile(attempt)

@@ -1,15 +1,18 @@
 """`WrongAttempts`: a wrong code counts, whatever becomes of the transaction in which it was judged.
 
 - If the transaction contains nothing else, the attempt is committed at once, while the row is locked.
-- Otherwise it is remembered, and counted again after its transaction or savepoint was rolled back.
+- Otherwise it is remembered, and counted again after its transaction or savepoint was rolled back. A roll-back without
+  the session is noticed before the session commits, or when a session that was never closed is garbage-collected.
 - A repetition by `Database.run` gets the outcome of the earlier try, so that the attempt counts once.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
+from weakref import finalize
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
@@ -18,12 +21,14 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from registration_persistence.errors import AttemptNotCounted, InvalidInput, RegistrationPersistenceError
 from registration_persistence.outcomes import WrongCode
-from registration_persistence.repositories.sql.verification import COUNT_ATTEMPT
+from registration_persistence.repositories.sql.verification import COUNT_ATTEMPT, COUNT_ATTEMPT_IF_MISSING
 from registration_persistence.session_keys import EARLIER_TRIES
 
 # Keys of a session's `info`: the wrong codes of the session, and those that its open transaction contains.
 _JUDGED = "registration_persistence.judged_codes"
 _UNCOMMITTED = "registration_persistence.uncommitted_attempts"
+
+_logger = logging.getLogger("registration_persistence.repositories")
 
 _Guess: TypeAlias = tuple[UUID, tuple[bytes, ...]]
 _Judged: TypeAlias = tuple[_Guess, WrongCode]
@@ -33,12 +38,19 @@ _Judged: TypeAlias = tuple[_Guess, WrongCode]
 class _Attempt:
     registration_id: UUID
     token_id: UUID
+    number: int
     connection: Connection
     savepoints: set[SessionTransaction]
     is_lost: bool = False
 
     def count(self, connection: Connection) -> None:
         connection.execute(COUNT_ATTEMPT, {"id": self.registration_id, "token_id": self.token_id})
+
+    def count_if_missing(self) -> None:
+        """Count the attempt if the row in this transaction has fewer attempts than after it was judged."""
+        self.connection.execute(
+            COUNT_ATTEMPT_IF_MISSING, {"id": self.registration_id, "token_id": self.token_id, "number": self.number}
+        )
 
 
 class WrongAttempts:
@@ -76,14 +88,19 @@ class WrongAttempts:
                     return outcome
         return None
 
-    def count(self, outcome: WrongCode, token_id: UUID) -> None:
+    def count(self, outcome: WrongCode, token_id: UUID, number: int) -> None:
         """Commit the attempt that the statement has just counted, or count it again if it is rolled back.
+
+        Args:
+            outcome: The outcome for the caller.
+            token_id: The code.
+            number: The number of wrong attempts at the code, with this one.
 
         Raises:
             RegistrationPersistenceError: It could not be committed, so the outcome must not be returned.
         """
         if not self._is_first_statement:
-            attempt = _Attempt(self._guess[0], token_id, self._connection, _open_savepoints(self._session))
+            attempt = _Attempt(self._guess[0], token_id, number, self._connection, _open_savepoints(self._session))
             _uncommitted(self._session).append(attempt)
         elif not self._commits_itself:
             # SQLAlchemy does not notice; the next statement begins another transaction.
@@ -123,11 +140,21 @@ def _uncommitted(session: Session) -> list[_Attempt]:
     """Return the attempts of the open transaction; the first call registers the listeners of *session*."""
     if _UNCOMMITTED not in session.info:
         session.info[_UNCOMMITTED] = []
+        event.listen(session, "before_commit", _count_missing)
         event.listen(session, "after_commit", _forget_committed)
         event.listen(session, "after_soft_rollback", _count_after_savepoint)
         event.listen(session, "after_transaction_end", _count_after_transaction)
+        if isinstance(session.get_bind(), Engine):
+            finalize(session, _count_abandoned, session.info[_UNCOMMITTED]).atexit = False
     attempts: list[_Attempt] = session.info[_UNCOMMITTED]
     return attempts
+
+
+def _count_missing(session: Session) -> None:
+    """Count the attempts that were rolled back without the session, for example by a savepoint of its connection."""
+    if not session.in_nested_transaction():
+        for attempt in _uncommitted(session):
+            attempt.count_if_missing()
 
 
 def _forget_committed(session: Session) -> None:
@@ -155,6 +182,19 @@ def _count_after_transaction(session: Session, ended: SessionTransaction) -> Non
         lost = attempts[:]
         attempts.clear()
         _count_again(session.get_bind(), lost)
+
+
+def _count_abandoned(attempts: list[_Attempt]) -> None:
+    """Count the attempts of a session that was garbage-collected before it was closed."""
+    if not attempts:
+        return
+    connection = attempts[0].connection
+    try:
+        with connection:
+            connection.rollback()
+            _count_again(connection, attempts)
+    except (SQLAlchemyError, RegistrationPersistenceError):
+        _logger.exception("a wrong code was not counted, because its session was never closed: close each session")
 
 
 def _count_again(bind: Engine | Connection, attempts: Sequence[_Attempt]) -> None:

@@ -168,3 +168,18 @@ WHERE t.id = :token_id AND t.registration_id = found.id
     id=UUID(),
     token_id=UUID(),
 )
+
+COUNT_ATTEMPT_IF_MISSING = statement(
+    """
+WITH found AS (
+  SELECT r.id FROM registrations r WHERE r.id = :id
+  FOR NO KEY UPDATE OF r
+)
+UPDATE verification_tokens t SET attempts = :number
+FROM found
+WHERE t.id = :token_id AND t.registration_id = found.id AND t.attempts < :number
+""",
+    id=UUID(),
+    token_id=UUID(),
+    number=BigInteger(),
+)
