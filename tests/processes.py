@@ -2,7 +2,13 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
+
+
+def python_environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a Python process that finds the same modules as this one, with more *variables*."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
 
 
 def is_running(pid: int) -> bool:

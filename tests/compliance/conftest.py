@@ -53,7 +53,7 @@ class OurEngine(CreateEnginePlugin):
         )
         own_pool = {"pool", "poolclass"} & kwargs.keys()
         for name, value in engine_arguments(self._settings).items():
-            if not (own_pool and name.startswith(("pool", "max_overflow"))):
+            if not (own_pool and name.startswith("pool")):
                 kwargs.setdefault(name, value)
 
     def update_url(self, url: URL) -> URL:

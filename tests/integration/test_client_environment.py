@@ -11,12 +11,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from sqlalchemy import text
+from tls_servers import WITH_OR_WITHOUT_TLS, tls_server
 
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.database.settings_rules import PoolMode, SslMode
 from registration_persistence.errors import ConfigurationError
-from registration_persistence.sandbox import LocalPostgres, PostgresServer, system_binaries
-from registration_persistence.testing import skip_or_fail
+from registration_persistence.sandbox import PostgresServer
 
 pytestmark = pytest.mark.tls
 
@@ -82,14 +82,8 @@ def authority() -> trustme.CA:
 @pytest.fixture(scope="module")
 def server(authority: trustme.CA) -> Iterator[PostgresServer]:
     """A server with TLS."""
-    binaries = system_binaries()
-    if binaries is None:
-        skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
-    issued = authority.issue_cert("localhost")
-    files = {"tls.crt": issued.cert_chain_pems[0].bytes(), "tls.key": issued.private_key_pem.bytes()}
-    settings = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
-    with LocalPostgres(binaries, settings=settings, files=files) as local:
-        yield local.server
+    with tls_server(authority.issue_cert("localhost"), WITH_OR_WITHOUT_TLS) as address:
+        yield address
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Barrier, Event, Thread
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import text
@@ -83,17 +83,22 @@ def test_a_wrong_environment_is_read_again(
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
+def work_and_exit(work: Callable[[], None]) -> NoReturn:
+    """Call *work*, and end this process, which is a forked child; print the exception of *work*."""
+    try:
+        work()
+    except BaseException:  # noqa: BLE001 the child must end here, whatever happens
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
 def in_child(work: Callable[[], None]) -> None:
     """Call *work* in a forked child, and raise its exception here."""
     pid = os.fork()
     if pid == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 the child must end here, whatever happens
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
+        work_and_exit(work)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
 
@@ -189,13 +194,7 @@ def in_child_without_hooks(work: Callable[[], None]) -> None:
     time.sleep(0.05)
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 the child must end here, whatever happens
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
+        work_and_exit(work)
     sys.setswitchinterval(interval)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from container_engine import engine_that_cannot_pull
+from processes import python_environment
 from sqlalchemy import text
 
 from registration_persistence import Database, DatabaseSettings
@@ -151,7 +152,7 @@ def test_the_plugin_works_without_the_extra_as_far_as_it_can(tmp_path: Path, pos
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_THE_EXTRA],
         cwd=tmp_path,
-        env={**os.environ, "TEST_POSTGRES_URL": url, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=python_environment(TEST_POSTGRES_URL=url),
         capture_output=True,
         text=True,
         check=False,
@@ -208,7 +209,7 @@ def test_a_user_without_a_name_is_an_error_with_the_fix(monkeypatch: pytest.Monk
     """The user of the server may be that of this process, or the one that replaces root."""
     run = subprocess.run(
         [sys.executable, "-c", AS_AN_UNKNOWN_USER],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=python_environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -226,6 +227,6 @@ def test_the_types_of_the_kit_need_no_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; from registration_persistence.testing import open_server"
     subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=python_environment(),
         check=True,
     )

@@ -1,7 +1,6 @@
 """Tests of `OutboxWorker.run`: stopping, lost connections, locks, several workers and killed workers."""
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from uuid import UUID
 
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue, failing
+from processes import python_environment
 from sqlalchemy import text
 from support import variables_of
 
@@ -225,9 +225,8 @@ OutboxWorker(get_db(), deliver, batch=5, acknowledge=sys.argv[2]).run(threading.
 @contextmanager
 def working(settings: DatabaseSettings, journal: Path, acknowledge: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start a worker process that writes the delivered event ids to *journal*, and kill it at the end."""
-    environment = {**variables_of(settings), "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-c", PROGRAM, str(journal), acknowledge]
-    with subprocess.Popen(arguments, env={**os.environ, **environment}) as process:
+    with subprocess.Popen(arguments, env=python_environment(**variables_of(settings))) as process:
         try:
             yield process
         finally:

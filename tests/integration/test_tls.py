@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 import trustme
 from sqlalchemy import text
+from tls_servers import TLS_ONLY, tls_server
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
 from registration_persistence.database import certificates
 from registration_persistence.database.settings_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
-from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, PostgresServer, system_binaries
-from registration_persistence.testing import open_server, skip_or_fail
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.testing import open_server
 
 pytestmark = pytest.mark.tls
 
 Server = Callable[[str], PostgresServer]
 Open = Callable[[DatabaseSettings], Database]
 
-TLS_ONLY = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
 SHIPPED = Path(certificates.__file__).with_name("eu-west-1.pem")
 
 
@@ -49,9 +49,6 @@ def roots(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.fixture(scope="module")
 def server(authority: trustme.CA) -> Iterator[Server]:
     """Servers that only accept TLS, by the kind of their certificate; each is started when first used."""
-    binaries = system_binaries()
-    if binaries is None:
-        skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
     yesterday = datetime.now(UTC) - timedelta(days=1)
     certificate = {
         "good": lambda: authority.issue_cert("localhost", "127.0.0.1"),
@@ -63,18 +60,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
 
         def running_server(kind: str) -> PostgresServer:
             if kind not in running:
-                issued = certificate[kind]()
-                running[kind] = servers.enter_context(
-                    LocalPostgres(
-                        binaries,
-                        settings={"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"},
-                        hba=TLS_ONLY,
-                        files={
-                            "tls.crt": issued.cert_chain_pems[0].bytes(),
-                            "tls.key": issued.private_key_pem.bytes(),
-                        },
-                    )
-                ).server
+                running[kind] = servers.enter_context(tls_server(certificate[kind](), TLS_ONLY))
             return running[kind]
 
         yield running_server

@@ -15,7 +15,13 @@ from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from support import Rows, SignUp, terminate_backend, untyped
 
-from registration_persistence import Database, DatabaseSettings, VerificationRepository, deadline
+from registration_persistence import (
+    Database,
+    DatabaseSettings,
+    RegistrationRepository,
+    VerificationRepository,
+    deadline,
+)
 from registration_persistence.errors import (
     AttemptNotCounted,
     CommitOutcomeUnknown,
@@ -33,7 +39,6 @@ from registration_persistence.outcomes import (
     Verified,
     WrongCode,
 )
-from registration_persistence.repositories.registrations import RegistrationRepository
 from registration_persistence.sandbox import TcpProxy
 
 

@@ -1,10 +1,11 @@
 """The files of docs/howto/test-your-service.md are a test suite that passes."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from processes import python_environment
 
 PAGE = Path(__file__).parents[2] / "docs/howto/test-your-service.md"
 
@@ -20,7 +21,7 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
     run = subprocess.run(
         [*command, "-o", "pythonpath=."],
         cwd=tmp_path,
-        env={**os.environ, "DOCKER_HOST": "unix:///nowhere", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=python_environment(DOCKER_HOST="unix:///nowhere"),
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""The exit codes, errors, questions and numbers that all commands have in common."""
+"""The exit codes, errors and questions that all commands have in common."""
 
 import sys
 from collections.abc import Iterator
@@ -50,11 +50,6 @@ def prompt(question: str) -> str:
         return sys.stdin.readline().strip()
     except UnicodeDecodeError:
         raise InvalidInput(f"standard input is not {sys.stdin.encoding}") from None
-
-
-def counted(quantity: int, noun: str) -> str:
-    """Return a number with its noun: `1 row`, `2,000 rows`."""
-    return f"{quantity:,} {noun}" if quantity == 1 else f"{quantity:,} {noun}s"
 
 
 def shortened(quoted: str) -> str:

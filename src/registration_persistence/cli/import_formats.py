@@ -11,10 +11,11 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, assert_never
 
-from registration_persistence.cli.console import counted, shortened
+from registration_persistence.cli.console import shortened
 from registration_persistence.domain.records import Consent, ImportRow
 from registration_persistence.domain.status import Status
 from registration_persistence.errors import InvalidInput, UnreadableFile
+from registration_persistence.quantities import counted
 
 ImportFormat: TypeAlias = Literal["csv", "jsonl"]
 """The formats of files with people."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from registration_persistence.cli.console import counted
 from registration_persistence.errors import UnreadableFile
+from registration_persistence.quantities import counted
 
 _MAX_REASONS_SHOWN = 12
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from registration_persistence.cli.arguments import Subcommands, month, number
-from registration_persistence.cli.console import ExitCode, WrongUse, counted
+from registration_persistence.cli.console import ExitCode, WrongUse
 from registration_persistence.cli.progress import counting_bar
 from registration_persistence.database import session_scope
+from registration_persistence.quantities import counted
 from registration_persistence.repositories.retention import Retention
 
 _DDL_ATTEMPTS = 10

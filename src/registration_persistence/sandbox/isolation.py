@@ -91,7 +91,7 @@ def hidden_variables(is_hidden: Callable[[str], bool]) -> Iterator[None]:
 
 
 @contextmanager
-def isolated_variables() -> Iterator[None]:
+def isolated_environment() -> Iterator[None]:
     """Give this process the variables of `sandbox_environment` until the block ends."""
     with hidden_variables(lambda name: name not in _KEPT):
         os.environ["HOME"] = os.devnull

@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from registration_persistence.durations import Duration
-from registration_persistence.sandbox.isolation import isolated_variables
+from registration_persistence.sandbox.isolation import isolated_environment
 from registration_persistence.sandbox.secrets_manager_requests import CallCounter, OutageKind, OutageSwitch
 
 _REGION = "eu-west-1"
@@ -54,7 +54,7 @@ class LocalSecretsManager:
         }
 
     def __enter__(self) -> Self:
-        with isolated_variables():
+        with isolated_environment():
             self._start()
             self._client.list_secrets()  # moto reads variables and files until it has answered the first call
         return self

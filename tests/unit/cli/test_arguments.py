@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 
 from registration_persistence.cli.arguments import month, names, number, seconds
-from registration_persistence.cli.console import counted
 
 
 @pytest.mark.parametrize(("given", "parsed"), [("1", 1), ("10", 10), (" 7 ", 7)])
@@ -48,8 +47,3 @@ def test_a_month_starts_in_utc() -> None:
 def test_names_are_separated_by_commas() -> None:
     """Spaces and empty names are ignored."""
     assert names(" failover, ,restart,") == ["failover", "restart"]
-
-
-def test_a_noun_agrees_with_its_number() -> None:
-    """One row, two rows."""
-    assert [counted(n, "row") for n in (0, 1, 2, 2000)] == ["0 rows", "1 row", "2 rows", "2,000 rows"]

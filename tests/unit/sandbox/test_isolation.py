@@ -9,7 +9,7 @@ from registration_persistence.sandbox.isolation import (
     hidden_variables,
     is_foreign,
     is_of_libpq,
-    isolated_variables,
+    isolated_environment,
     sandbox_environment,
 )
 
@@ -58,7 +58,7 @@ def test_a_process_is_isolated_for_a_block(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AWS_PROFILE", "other-machine")
     before = dict(os.environ)
 
-    with isolated_variables():
+    with isolated_environment():
         assert dict(os.environ) == sandbox_environment()
         assert os.environ["HOME"] == os.devnull
 

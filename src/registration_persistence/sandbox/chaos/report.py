@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from registration_persistence.quantities import counted
 from registration_persistence.sandbox.chaos.evaluation import Line, Phase
 
 _COLUMNS = (
@@ -19,12 +20,6 @@ _COLUMNS = (
 )
 
 _MIN_COLUMN_WIDTH = 8
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 process`, `2,000 sign-ups`."""
-    ending = "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{ending}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 import psycopg
 
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
+from registration_persistence.quantities import counted
 from registration_persistence.sandbox import InvocationFailed, LambdaProcess, LocalServerError, wait_until
 from registration_persistence.sandbox.chaos import recording as recordings
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
 from registration_persistence.sandbox.chaos.evaluation import Phase, evaluate
 from registration_persistence.sandbox.chaos.faults import NO_FAULT, Fault, selected_faults
 from registration_persistence.sandbox.chaos.load import TABLE, Record
-from registration_persistence.sandbox.chaos.report import Report, counted
+from registration_persistence.sandbox.chaos.report import Report
 from registration_persistence.sandbox.chaos.stage import DATABASE, Stage, open_stage
 from registration_persistence.sandbox.chaos.timeline_scale import Recording
 

@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from registration_persistence.quantities import counted
+
 _MAX_REASONS_SHOWN = 12
 
 Line = tuple[str, str, int | str]
@@ -43,8 +45,7 @@ def print_summary(console: Console, tally: Tally, rejected: Path) -> None:
         for line in section:
             table.add_row(*map(str, line))
         table.add_section()
-    sign_ups = "1 sign-up" if tally.rows == 1 else f"{tally.rows} sign-ups"
-    console.print(f"{sign_ups} in {tally.seconds:.1f} s", table)
+    console.print(f"{counted(tally.rows, 'sign-up')} in {tally.seconds:.1f} s", table)
     if written := tally.rejected.total() + tally.failed.total():
         rows = "1 row, with line and reason, is" if written == 1 else f"{written} rows, with line and reason, are"
         console.print(f"{rows} in {rejected}", soft_wrap=True)
