@@ -354,8 +354,16 @@ def test_credentials_that_appear_later_are_used(no_credentials: str, monkeypatch
         ({"AWS_ACCESS_KEY_ID": "local"}, "Partial credentials found in env"),
         ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x"}, "/nowhere"),
         ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://nowhere.example"}, "Unsupported host"),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "local",
+                "AWS_SECRET_ACCESS_KEY": "local",
+                "AWS_CREDENTIAL_EXPIRATION": "2001-01-01T00:00:00Z",
+            },
+            "still expired",
+        ),
     ],
-    ids=["partial", "no token file", "container"],
+    ids=["partial", "no token file", "container", "expired"],
 )
 def test_a_failure_to_get_credentials_is_not_kept(
     no_credentials: str, variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch

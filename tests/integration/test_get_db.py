@@ -241,6 +241,21 @@ def test_a_fork_without_pythons_hooks_shares_no_connection(
     assert lambda_environment.secrets_manager.calls.total() == 1
 
 
+@pytest.mark.usefixtures("lambda_environment")
+def test_a_fork_without_hooks_does_not_advance_a_cursor() -> None:
+    """The child cannot fetch from the parent's server-side cursor, and the parent gets every row."""
+    with session_scope() as session:
+        numbers = session.scalars(text("SELECT generate_series(1, 100)"), execution_options={"yield_per": 10})
+        assert next(numbers) == 1
+
+        def work() -> None:
+            with pytest.raises(ConnectionLost):
+                numbers.all()
+
+        in_child_without_hooks(work)
+        assert numbers.all() == list(range(2, 101))
+
+
 @pytest.mark.parametrize("leaves", ["with a statement", "cleanly", "with an error"])
 def test_a_fork_without_hooks_inside_a_session_does_not_end_it(
     lambda_environment: LambdaEnvironment, leaves: str

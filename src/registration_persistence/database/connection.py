@@ -17,6 +17,7 @@ from psycopg.waiting import wait_conn
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import at_least, remaining
+from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.recoverable_connection import RecoverableConnection
 
 T = TypeVar("T")
@@ -124,6 +125,7 @@ class BoundedConnection(RecoverableConnection[Row]):
             psycopg.errors.QueryCanceled: The command was not sent, or the server confirmed that it was cancelled.
             psycopg.OperationalError: The server confirmed nothing; the connection is closed.
         """
+        detect_fork()  # a server-side cursor fetches without an event of SQLAlchemy
         left, status = remaining(), self.pgconn.transaction_status
         if timeout is not None:  # `notifies` waits for the server to send something by itself
             return super().wait(gen, interval, max(min(timeout, left), 0.0))

@@ -106,8 +106,8 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
     refuses to be used where the deadline does not apply, for example in the endpoint of a FastAPI dependency that is
     not `async`.
 
-    Two waits cannot be shortened: the look-up of the host's name, which the C library does, and a response of Secrets
-    Manager that arrives byte by byte.
+    Three waits cannot be shortened: the look-up of the host's name, which the C library does, a response of Secrets
+    Manager that arrives byte by byte, and up to 8 s for a metadata service of a container that does not respond.
 
     Args:
         limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds.

@@ -12,7 +12,10 @@ from registration_persistence import errors
 # psycopg reports no SQLSTATE for a failed attempt to connect, so the English text of libpq and the server decides.
 _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
     (
-        re.compile(r"password authentication failed|not permitted to log in|proxy has no credentials for the role"),
+        re.compile(
+            r"password authentication failed|not permitted to log in|[Pp]roxy has no credentials for the role"
+            r"|password that was provided for the role"
+        ),
         errors.CredentialsRejected,
     ),
     (re.compile(r"too many clients|remaining connection slots|too many connections"), errors.TooManyConnections),

@@ -174,7 +174,9 @@ def _number(name: str, text: str) -> int | float:
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a problem for each variable with our prefix that nothing reads, without its value."""
     known = (*VARIABLES.values(), *BOOTSTRAP_VARIABLES)
-    unknown = [name for name, text in environ.items() if text and name.upper().startswith(_PREFIX) and name not in known]
+    unknown = [
+        name for name, text in environ.items() if text and name.upper().startswith(_PREFIX) and name not in known
+    ]
     if not unknown:
         return []
     from difflib import SequenceMatcher  # it is needed in this case only

@@ -20,6 +20,8 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
     ("message", "expected"),
     [
         (AT + 'FATAL:  password authentication failed for user "app"', CredentialsRejected),
+        (AT + "FATAL:  This RDS Proxy has no credentials for the role app. Check them", CredentialsRejected),
+        (AT + "FATAL:  The password that was provided for the role app is wrong.", CredentialsRejected),
         (AT + "FATAL:  sorry, too many clients already", TooManyConnections),
         (AT + f"FATAL:  {SLOTS}", TooManyConnections),
         (AT + "FATAL:  the database system is starting up", DatabaseUnavailable),

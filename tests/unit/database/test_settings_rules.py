@@ -303,6 +303,7 @@ def test_a_secret_of_a_wrong_type_is_one_problem() -> None:
     ("variable", "similar"),
     [
         ("APP_DATABASE_SSL_MODE", "APP_DATABASE_SSLMODE"),
+        ("app_database_sslmode", "APP_DATABASE_SSLMODE"),
         ("APP_DATABASE_STATEMENT_TIMOUT", "APP_DATABASE_STATEMENT_TIMEOUT"),
         ("APP_DATABASE_USERNAME", "APP_DATABASE_USER"),
         ("APP_DATABASE_DBNAME", "APP_DATABASE_NAME"),

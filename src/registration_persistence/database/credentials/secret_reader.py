@@ -27,6 +27,9 @@ _EXPIRED_CREDENTIALS = ("ExpiredTokenException", "ExpiredToken", "RequestExpired
 
 _UNKNOWN_CREDENTIALS = ("UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch")
 
+# The AWS SDK raises some errors about its credentials as they are; RuntimeError if new credentials are expired already.
+_SDK_ERRORS = (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError)
+
 _CLIENT_ERROR_STATUSES = range(400, 500)
 
 
@@ -87,8 +90,7 @@ class SecretReader:
             return _parse(
                 self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
             )
-        # The AWS SDK lets some errors of its credential files out as they are.
-        except (BotoCoreError, ClientError, OSError, ValueError, KeyError) as error:
+        except (BotoCoreError, ClientError, *_SDK_ERRORS) as error:
             if _may_concern_credentials(error):
                 self.forget_session()
             raise _meaning_of(error, self._arn) from error.with_traceback(None)
