@@ -138,8 +138,9 @@ def run(connection: Connection) -> None:
         except ProgrammingError as error:
             if not isinstance(error.orig, psycopg.errors.DuplicateTable):
                 raise
-            hint = f"{VERSION_TABLE} records no revision that created it"
-            raise CommandError(f"{error.orig.diag.message_primary}, but {hint}") from error
+            state = f"{VERSION_TABLE} records no revision that created it"
+            fix = "move it to another schema if it is not a table of this package"
+            raise CommandError(f"{error.orig.diag.message_primary}, but {state}: {fix}") from error
     if config.cmd_opts is not None and config.cmd_opts.cmd[0] is command.check:
         reject_differences(migrations.opts["revision_context"])
 

@@ -45,7 +45,7 @@ def test_a_new_database_is_migrated(empty_database: dict[str, str]) -> None:
     """`current`, `check`, `migrate` and `ping` report the state before and after the migration."""
     assert run("current", environ=empty_database).stdout == "no revision\n"
     assert re.fullmatch(
-        r"registration-persistence: the database is at revision None, the newest is \w+: "
+        r"registration-persistence: the database has no revision, the newest is \w+: "
         r"run registration-persistence migrate",
         one_line(run("check", environ=empty_database, code=1).stderr),
     )
@@ -91,6 +91,14 @@ def test_an_unknown_revision_is_rejected(empty_database: dict[str, str], revisio
         done = run("migrate", *options, revision, environ=empty_database, code=2)
 
         assert done.stderr == f"registration-persistence: there is no revision {revision!r}: {expected}\n"
+
+
+def test_a_relative_revision_that_does_not_exist(workspace: Workspace) -> None:
+    """The error states that a step is beyond the newest revision, or leads back."""
+    beyond = "there is no revision '+2': seen from the revision of the database, it is beyond the last one\n"
+    assert run("migrate", "+2", environ=workspace.environ, code=1).stderr == f"registration-persistence: {beyond}"
+    back = "the revision '-1' is a step back: expected a newer one, or `alembic downgrade`\n"
+    assert run("migrate", "-1", environ=workspace.environ, code=2).stderr == f"registration-persistence: {back}"
 
 
 def test_a_newer_database_is_reported(workspace: Workspace) -> None:

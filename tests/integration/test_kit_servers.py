@@ -12,7 +12,7 @@ from container_engine import engine_that_cannot_pull
 from processes import python_environment
 from sqlalchemy import text
 
-from registration_persistence import Database, DatabaseSettings
+from registration_persistence import Database, DatabaseSettings, schema
 from registration_persistence.errors import ConfigurationError
 from registration_persistence.sandbox import (
     LocalPostgres,
@@ -165,13 +165,18 @@ def test_the_plugin_works_without_the_extra_as_far_as_it_can(tmp_path: Path, pos
 def test_the_migrations_of_a_service_may_leave_connections_open(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The template is copied with the tables of the service, although PostgreSQL copies no database that is in use."""
+    """The template is copied with the tables of the service, although PostgreSQL copies no database that is in use.
+
+    The owner role of the shell has no effect.
+    """
+    monkeypatch.setenv("APP_DATABASE_OWNER_ROLE", "absent")
     for name in ("TEMPLATE", "LOGIN"):
         monkeypatch.setattr(template, name, f"kit_{name.lower()}_{secrets.token_hex(4)}")
     opened: list[Database] = []
 
     def migrate(settings: DatabaseSettings) -> None:
         opened.append(Database(settings))
+        assert schema.set_role_statement() is None
         with opened[0].session() as session:
             session.execute(text("CREATE TABLE campaigns ()"))
 

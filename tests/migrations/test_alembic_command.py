@@ -70,7 +70,8 @@ def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> 
         connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
     assert_one_line(
         error_of("upgrade", "head", environ=own),
-        f'relation "outbox" already exists, but {VERSION_TABLE} records no revision that created it',
+        f'relation "outbox" already exists, but {VERSION_TABLE} records no revision that created it: '
+        "move it to another schema if it is not a table of this package",
     )
 
 

@@ -311,7 +311,7 @@ def test_check_finds_that_the_database_is_behind(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.execute(text(f"DELETE FROM {schema.VERSION_TABLE}"))
 
-    with pytest.raises(SchemaDiffers, match=f"is at revision None, the newest is {head()}: run"):
+    with pytest.raises(SchemaDiffers, match=f"has no revision, the newest is {head()}: run"):
         schema.check(database)
 
 
@@ -350,7 +350,22 @@ def test_every_name_follows_the_convention(empty: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "revision", ["0123456789ab", "nonsense+1", "current", "x@head", "head:", "50%", "a b", "+x", "héad", "+1+1"]
+    "revision",
+    [
+        "0123456789ab",
+        "nonsense+1",
+        "current",
+        "x@head",
+        "head:",
+        "50%",
+        "a b",
+        "+x",
+        "héad",
+        "+1+1",
+        "head-99",
+        "head+1",
+        "base-1",
+    ],
 )
 def test_an_unknown_revision_is_rejected(revision: str) -> None:
     """Nothing is sent to a database, so the error comes before that of a database that cannot be reached."""

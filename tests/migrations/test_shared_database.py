@@ -129,6 +129,22 @@ def test_a_service_has_another_search_path(empty: Database) -> None:
         schema.check(empty)
     assert failure.value.differences == (f"the login {login} has search_path = shop, public: {change} public, shop;",)
 
+    # The default search_path starts with the schema of the login, and the name of a schema can start with `public`.
+    with empty.engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {login} CREATE TABLE outbox (id integer)"))
+        connection.execute(text(f"ALTER DATABASE {name} RESET search_path"))
+    with pytest.raises(schema.SchemaDiffers) as failure:
+        schema.check(empty)
+    assert failure.value.differences == (
+        f'the login {login} has search_path = "$user", public: {change} public, "$user";',
+    )
+    with empty.engine.begin() as connection:
+        connection.execute(text(f"ALTER SCHEMA {login} RENAME TO publications"))
+    schema.check(empty)
+    change_search_path(empty, "publications, public")
+    with pytest.raises(schema.SchemaDiffers, match="SET search_path = public, publications;"):
+        schema.check(empty)
+
     change_search_path(empty, "shop")
     assert schema.current(empty) == schema.newest()
     with pytest.raises(schema.SchemaDiffers) as failure:

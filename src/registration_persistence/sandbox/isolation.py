@@ -55,10 +55,10 @@ def restore_exit_codes() -> None:
 
 
 def is_foreign(name: str) -> bool:
-    """Return whether a variable changes the connections of libpq or the AWS SDK."""
+    """Return whether a variable changes the connections of this package, of libpq or of the AWS SDK."""
     if name.startswith("AWS_"):
         return not name.startswith(_HARMLESS_AWS)
-    return name.startswith("PG") or name == "BOTO_CONFIG" or name.lower() in _PROXIES
+    return name.startswith(("PG", "APP_DATABASE_")) or name == "BOTO_CONFIG" or name.lower() in _PROXIES
 
 
 def is_of_libpq(name: str) -> bool:

@@ -8,6 +8,7 @@ from alembic.script import ScriptDirectory
 
 from registration_persistence.database import Database
 from registration_persistence.durations import Duration
+from registration_persistence.errors import InvalidInput
 from registration_persistence.schema.alembic_configuration import (
     DIFFERS,
     UNSUITABLE_SETTINGS,
@@ -46,11 +47,13 @@ def upgrade(
     Raises:
         DeploymentInProgress: Another deployment did not end within *wait*.
         LockTimeout: A table stayed locked.
-        InvalidInput: There is no such revision; nothing was sent.
+        InvalidInput: There is no such revision, or it is a step back such as `-1`; nothing was sent.
         MigrationRefused: A newer version of the package has migrated the database, or Alembic rejects the request.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
     check_revision(revision)
+    if revision.startswith("-"):
+        raise InvalidInput(f"the revision {revision!r} is a step back: expected a newer one, or `alembic downgrade`")
     with alembic_run():
         command.upgrade(alembic_config(database, owner_role, wait), revision)
     return current(database)
@@ -148,9 +151,8 @@ def check(database: Database) -> None:
     if revision is not None and not is_known(revision):
         raise MigrationRefused(newer_version_message(revision))
     if revision != head:
-        raise SchemaDiffers(
-            f"the database is at revision {revision}, the newest is {head}: run registration-persistence migrate"
-        )
+        state = f"is at revision {revision}" if revision else "has no revision"
+        raise SchemaDiffers(f"the database {state}, the newest is {head}: run registration-persistence migrate")
     differences: tuple[str, ...] = ()
     try:
         with alembic_run():

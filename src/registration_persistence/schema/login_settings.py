@@ -9,7 +9,8 @@ from registration_persistence.schema.grants import GRANTS, READ_WRITE_ROLE
 READABLE_STYLES = {"datestyle": "ISO", "intervalstyle": "postgres"}
 """The only styles that psycopg can parse, by the name of the setting."""
 
-# A table of the service that comes first in the search_path would be used instead of ours.
+# A table of the service that comes first in the search_path would be used instead of ours. The default search_path
+# starts with the schema that has the name of the login.
 # PostgreSQL applies the setting of a role in a database first, then that of the role, the database, and all roles.
 _UNSUITABLE = text(r"""
 WITH login AS (
@@ -19,11 +20,15 @@ WITH login AS (
     AND CASE WHEN g.oid IS NULL OR CAST(:proxied AS boolean) AND r.rolname = current_user THEN r.rolname = current_user
         ELSE pg_has_role(r.oid, g.oid, 'USAGE') END
 ), configured AS (
-  SELECT DISTINCT ON (login.name, setting) login.name AS login, lower(split_part(entry, '=', 1)) AS setting,
-         substr(entry, strpos(entry, '=') + 1) AS value, keeps_styles
-  FROM login JOIN pg_db_role_setting s ON s.setrole IN (0, login.oid), unnest(s.setconfig) AS entry
-  WHERE s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
-  ORDER BY login.name, setting, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
+  SELECT DISTINCT ON (login.name, setting) login.name AS login, setting, value, keeps_styles
+  FROM login, LATERAL (
+    SELECT lower(split_part(entry, '=', 1)), substr(entry, strpos(entry, '=') + 1), s.setrole, s.setdatabase, false
+    FROM pg_db_role_setting s, unnest(s.setconfig) AS entry
+    WHERE s.setrole IN (0, login.oid)
+      AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    UNION ALL SELECT name, boot_val, 0, 0, true FROM pg_settings WHERE name = 'search_path'
+  ) AS s (setting, value, setrole, setdatabase, by_default)
+  ORDER BY login.name, setting, by_default, setrole <> 0 DESC, setdatabase <> 0 DESC
 ), unsuitable AS (
   SELECT *, CASE
     WHEN setting = 'datestyle' AND keeps_styles AND value ~* 'sql|postgres|german' THEN 'ISO'
@@ -31,7 +36,8 @@ WITH login AS (
     WHEN setting = 'search_path' AND value !~ '\ypublic\y' THEN concat_ws(', ', nullif(value, '""'), 'public')
     WHEN setting = 'search_path' AND EXISTS (
       SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relname = ANY(:tables) AND n.nspname = ANY(string_to_array(split_part(value, 'public', 1), ', ')))
+      WHERE c.relname = ANY(:tables) AND quote_ident(n.nspname) = ANY(string_to_array(
+        replace(regexp_replace(value, '(^|, )public(,.*|$)', ''), '"$user"', quote_ident(login)), ', ')))
       THEN 'public, ' || array_to_string(array_remove(string_to_array(value, ', '), 'public'), ', ')
     WHEN setting = 'default_transaction_read_only' AND value ~* '^(on|t|tr|tru|true|y|ye|yes|1)$' THEN 'off'
   END AS expected

@@ -44,9 +44,9 @@ _PROBE_TIMEOUT_SECONDS = 2
 
 @pytest.fixture
 def isolated_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removes variables of the shell that change the connections of libpq or the AWS SDK, for this test.
+    """Removes variables of the shell that change connections, or lead to another database, for this test.
 
-    They are `PG*`, proxies, and `AWS_*` except regions, endpoints, and those of Lambda and X-Ray.
+    They are `APP_DATABASE_*`, `PG*`, proxies, and `AWS_*` except regions, endpoints, and those of Lambda and X-Ray.
     """
     for name in filter(is_foreign, list(os.environ)):
         monkeypatch.delenv(name)
@@ -112,8 +112,6 @@ def registration_environment(
         connection.execute(f"GRANT {LOGIN} TO {username}")
     arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
     environment = RegistrationEnvironment(cluster, secrets_manager, arn, username, copy_template(server))
-    for name in [name for name in os.environ if name.startswith("APP_DATABASE_")]:
-        monkeypatch.delenv(name)
     for name, value in environment.variables.items():
         monkeypatch.setenv(name, value)
     forget_db()

@@ -15,10 +15,11 @@ from registration_persistence.sandbox.isolation import (
 
 
 @pytest.mark.parametrize(
-    "name", ["AWS_PROFILE", "AWS_A_NEW_SETTING", "BOTO_CONFIG", "PGHOSTADDR", "No_Proxy", "HTTP_PROXY"]
+    "name",
+    ["AWS_PROFILE", "AWS_A_NEW_SETTING", "BOTO_CONFIG", "PGHOSTADDR", "No_Proxy", "HTTP_PROXY", "APP_DATABASE_NEW"],
 )
 def test_variables_of_the_connections_are_foreign(name: str) -> None:
-    """Each variable of libpq, of the AWS SDK and of proxies is foreign, also one that is not known yet."""
+    """Each variable of this package, libpq, the AWS SDK and proxies is foreign, also one that is not known yet."""
     assert is_foreign(name)
 
 

@@ -46,7 +46,7 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
         UnreadableFile: *signups* cannot be read, or *rejected* cannot be written.
         RegistrationPersistenceError: A failure that a service would have to handle.
     """
-    foreign = [name for name in os.environ if name.startswith("APP_DATABASE_") or is_foreign(name)]
+    foreign = list(filter(is_foreign, os.environ))
     isolate_process()
     end_with_parent()
     console = Console()
