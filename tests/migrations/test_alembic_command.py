@@ -42,17 +42,18 @@ def error_of(*arguments: str, environ: dict[str, str], code: int = 1) -> str:
 
 def test_an_error_is_one_line(new_database: NewDatabase, database: Database) -> None:
     """Each error is printed as `registration-persistence` prints it."""
-    right = {**variables_of(new_database()), "APP_DATABASE_CONNECT_TIMEOUT": "2"}
+    right, soon = variables_of(new_database()), {"APP_DATABASE_CONNECT_TIMEOUT": "2"}
     no_credentials = {
         **{name: value for name, value in right.items() if name not in {"APP_DATABASE_USER", "APP_DATABASE_PASSWORD"}},
         "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:none-AbCdEf",
         "AWS_EC2_METADATA_DISABLED": "true",
+        **soon,
     }
 
     assert "APP_DATABASE_HOST is not set" in error_of("current", environ={}, code=2)
     assert "APP_DATABASE_PORT" in error_of("current", environ={**right, "APP_DATABASE_PORT": "http"}, code=2)
     cases: list[tuple[list[str], dict[str, str], str]] = [
-        (["current"], {**right, "APP_DATABASE_PORT": "1"}, "Connection refused"),
+        (["current"], {**right, **soon, "APP_DATABASE_PORT": "1"}, "Connection refused"),
         (["current"], {**right, "APP_DATABASE_PASSWORD": "wrong"}, "authentication failed"),
         (["current"], {**right, "APP_DATABASE_NAME": "absent"}, "does not exist"),
         (["current"], no_credentials, "credentials"),
