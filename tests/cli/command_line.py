@@ -1,10 +1,12 @@
 """Runs `registration-persistence` as people and pipelines do, with no variable that it does not need."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from registration_persistence.sandbox import PostgresServer
@@ -14,6 +16,33 @@ PASSWORD = "correct-horse-battery-staple"
 LOGIN = "command_line"
 COMMAND = (sys.executable, "-m", "registration_persistence")
 COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
+# Seconds after which a test fails instead of hanging.
+TIMEOUT_SECONDS = 60
+RUN_EACH_PROGRAM = """
+import contextlib, io, json, sys, traceback
+from registration_persistence.cli import main
+
+for arguments in json.loads(sys.argv[1]):
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            code = main(arguments)
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    print(json.dumps([code, stdout.getvalue(), stderr.getvalue()]))
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The exit code and the output of one of several commands."""
+
+    code: int
+    stdout: str
+    stderr: str
 
 
 @contextmanager
@@ -66,6 +95,28 @@ def run(
     assert "Traceback" not in done.stderr
     assert PASSWORD not in done.stdout + done.stderr
     return done
+
+
+def run_each(
+    *commands: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    options: Sequence[str] = (),
+    stdin: str = "",
+) -> tuple[list[Answer], str]:
+    """Run several commands one after the other in one process; return their answers, and what the interpreter says."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", RUN_EACH_PROGRAM, json.dumps(commands)],
+        cwd=folder,
+        env=environment(environ),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=True,
+    )
+    assert PASSWORD not in done.stdout
+    return [Answer(*json.loads(line)) for line in done.stdout.splitlines()], done.stderr
 
 
 def one_line(output: str) -> str:

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from command_line import environment, one_line, run
+from command_line import COMMAND, environment, one_line, run, run_each
 
 from registration_persistence.sandbox.chaos import recording as recordings
 from registration_persistence.sandbox.chaos import timeline as chaos_timeline
@@ -26,7 +25,6 @@ from registration_persistence.sandbox.chaos.report import Report
 from registration_persistence.sandbox.chaos.run import planned_durations
 from registration_persistence.sandbox.chaos.timeline_scale import Recording, thinned
 
-COMMAND = [sys.executable, "-m", "registration_persistence", "chaos"]
 SVG = "{http://www.w3.org/2000/svg}"
 PHASES = [Phase("none", 100, 100, 110), Phase("restart", 110, 112, 120), Phase("<&>", 120, 121, 130)]
 
@@ -43,7 +41,7 @@ def scratch() -> Iterator[Path]:
 def start(scratch: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command with an environment that has only PATH and TMPDIR."""
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*COMMAND, "chaos", *arguments],
         env=environment({"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(scratch)}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -150,41 +148,44 @@ def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -
     assert [] == list(scratch.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--faults=restart,fire,flood"], "unknown fault 'fire', 'flood': expected some of rotation,"),
-        (["--faults=,"], "no fault is named: expected some of rotation,"),
-        (["--faults=restart,restart"], "a fault is named twice"),
-        (["--seconds=5", "--faults=restart,failover"], "5 seconds are too short for 2 faults"),
-        (["--seconds=14.9", "--faults=rotation"], "14.9 seconds are too short for 1 fault and a time without a fault"),
-        (["--record=nowhere/chaos.json"], "nowhere/chaos.json cannot be written: No such file or directory"),
-        (["--record=chaos.txt"], "the recording is chaos.txt: expected a name that ends in .json"),
-        (["--redraw=chaos.json"], "--redraw needs --timeline"),
-        (["--redraw=nowhere.json", "--timeline=a.svg"], "cannot read nowhere.json: No such file or directory"),
-        (["--redraw=bad.json", "--timeline=a.svg"], "bad.json is not a recording: expected a file that chaos --record"),
-        (["--timeline=drawing.png"], "the timeline is drawing.png: expected a name that ends in .svg"),
-        (["--timeline=nowhere/drawing.svg"], "nowhere/drawing.svg cannot be written: No such file or directory"),
-        (["--timeline=folder.svg"], "folder.svg cannot be written: Is a directory"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_wrong_use_is_one_line_before_anything_starts(tmp_path: Path, arguments: list[str], message: str) -> None:
+WRONG_USE = [
+    (["--faults=restart,fire,flood"], "unknown fault 'fire', 'flood': expected some of rotation,"),
+    (["--faults=,"], "no fault is named: expected some of rotation,"),
+    (["--faults=restart,restart"], "a fault is named twice"),
+    (["--seconds=5", "--faults=restart,failover"], "5 seconds are too short for 2 faults"),
+    (["--seconds=14.9", "--faults=rotation"], "14.9 seconds are too short for 1 fault and a time without a fault"),
+    (["--record=nowhere/chaos.json"], "nowhere/chaos.json cannot be written: No such file or directory"),
+    (["--record=chaos.txt"], "the recording is chaos.txt: expected a name that ends in .json"),
+    (["--redraw=chaos.json"], "--redraw needs --timeline"),
+    (["--redraw=nowhere.json", "--timeline=a.svg"], "cannot read nowhere.json: No such file or directory"),
+    (["--redraw=bad.json", "--timeline=a.svg"], "bad.json is not a recording: expected a file that chaos --record"),
+    (["--timeline=drawing.png"], "the timeline is drawing.png: expected a name that ends in .svg"),
+    (["--timeline=nowhere/drawing.svg"], "nowhere/drawing.svg cannot be written: No such file or directory"),
+    (["--timeline=folder.svg"], "folder.svg cannot be written: Is a directory"),
+]
+
+
+def test_wrong_use_is_one_line_before_anything_starts(tmp_path: Path) -> None:
     """Wrong arguments end the command at once, with exit code 2 and one line that names the expected values."""
     (tmp_path / "folder.svg").mkdir()
     (tmp_path / "bad.json").write_text('{"requests": [[1]]}')
 
-    error = one_line(run("chaos", *arguments, folder=tmp_path, code=2).stderr)
+    answers, _ = run_each(*(["chaos", *arguments] for arguments, _ in WRONG_USE), folder=tmp_path)
 
-    assert error.startswith(f"registration-persistence: {message}")
+    assert [2] * len(WRONG_USE) == [answer.code for answer in answers]
+    for answer, (_, message) in zip(answers, WRONG_USE, strict=True):
+        assert one_line(answer.stderr).startswith(f"registration-persistence: {message}")
 
 
-@pytest.mark.parametrize(
-    "argument", ["--seconds=1", "--seconds=nan", "--processes=0", "--processes=17", "--seed=x", "--rotation-window=0"]
-)
-def test_wrong_numbers_are_wrong_use(argument: str) -> None:
+def test_wrong_numbers_are_wrong_use() -> None:
     """A number out of range ends the command with exit code 2 and the usage."""
-    assert f"error: argument {argument.partition('=')[0]}: " in run("chaos", argument, code=2).stderr
+    wrong = ("--seconds=1", "--seconds=nan", "--processes=0", "--processes=17", "--seed=x", "--rotation-window=0")
+
+    answers, _ = run_each(*(["chaos", argument] for argument in wrong))
+
+    for answer, argument in zip(answers, wrong, strict=True):
+        assert answer.code == 2
+        assert f"error: argument {argument.partition('=')[0]}: " in answer.stderr
 
 
 def test_an_unknown_fault_lists_the_known_faults() -> None:

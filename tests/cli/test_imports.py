@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, one_line
+from command_line import COMMAND, TIMEOUT_SECONDS, Answer, one_line
 from import_summary import counts
-from workspace import TIMEOUT_SECONDS, Answer, Workspace, wait_until
+from workspace import Workspace, wait_until
 
 from registration_persistence.repositories.bulk_import import DUPLICATE
 

@@ -7,8 +7,8 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from command_line import COMMAND, environment, one_line, run, variables
-from workspace import TIMEOUT_SECONDS, Workspace
+from command_line import COMMAND, TIMEOUT_SECONDS, environment, one_line, run, variables
+from workspace import Workspace
 
 PROGRAM_WITHOUT_RICH = """
 import sys

@@ -4,8 +4,8 @@ import signal
 from uuid import uuid4
 
 import pytest
-from command_line import one_line
-from workspace import MAIL_MODULE, TIMEOUT_SECONDS, Answer, Workspace, wait_until
+from command_line import TIMEOUT_SECONDS, Answer, one_line
+from workspace import MAIL_MODULE, Workspace, wait_until
 
 
 def test_run_once_delivers_every_message_once(workspace: Workspace) -> None:

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from command_line import one_line
+from command_line import TIMEOUT_SECONDS, Answer, one_line
 from sqlalchemy import text
-from workspace import TIMEOUT_SECONDS, Answer, Workspace, wait_until
+from workspace import Workspace, wait_until
 
 THIS_MONTH = datetime.now(UTC).replace(day=1)
 PARTITIONS = """

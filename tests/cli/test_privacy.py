@@ -3,8 +3,8 @@
 import json
 from uuid import UUID, uuid4
 
-from command_line import one_line
-from workspace import Answer, Workspace
+from command_line import Answer, one_line
+from workspace import Workspace
 
 
 def test_erase_takes_ids_and_a_mailbox(workspace: Workspace) -> None:

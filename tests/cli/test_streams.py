@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, environment, one_line
-from workspace import TIMEOUT_SECONDS, Workspace
+from command_line import COMMAND, TIMEOUT_SECONDS, environment, one_line
+from workspace import Workspace
 
 FULL = Path("/dev/full")
 

@@ -1,11 +1,9 @@
 """A folder and a migrated database, in which a test runs commands."""
 
 import csv
-import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,31 +12,13 @@ from threading import Timer
 from typing import Any
 from uuid import UUID, uuid4
 
-from command_line import COMMAND, PASSWORD, environment, run
+from command_line import COMMAND, TIMEOUT_SECONDS, Answer, environment, run, run_each
 from sqlalchemy import text
 from support import TERMS
 
 from registration_persistence import Database, ImportRow, RegistrationRepository, bulk_import, sandbox
 from registration_persistence.outcomes import Registered
 
-# Seconds after which a test fails instead of hanging.
-TIMEOUT_SECONDS = 60
-RUN_EACH_PROGRAM = """
-import contextlib, io, json, sys, traceback
-from registration_persistence.cli import main
-
-for arguments in json.loads(sys.argv[1]):
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        try:
-            code = main(arguments)
-        except SystemExit as error:
-            code = error.code
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-    print(json.dumps([code, stdout.getvalue(), stderr.getvalue()]))
-"""
 # The module with the functions that the workers call.
 MAIL_MODULE = """
 import time
@@ -68,15 +48,6 @@ word = "deliver"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The exit code and the output of one of several commands."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-@dataclass(frozen=True)
 class Workspace:
     """A folder and a migrated database, which the test reads through connections of its own."""
 
@@ -92,27 +63,14 @@ class Workspace:
         self, *commands: Sequence[str], environ: Mapping[str, str] | None = None, stdin: str = ""
     ) -> list[Answer]:
         """Run several commands one after the other in one process, which is faster than a process for each."""
-        return self._run_each((), commands, self.environ if environ is None else environ, stdin)[0]
+        return run_each(
+            *commands, environ=self.environ if environ is None else environ, folder=self.folder, stdin=stdin
+        )[0]
 
     def run_each_strictly(self, *commands: Sequence[str]) -> tuple[list[Answer], str]:
         """Run several commands in one process with `-W error`; also return what the interpreter says about leaks."""
-        return self._run_each(("-W", "error", "-X", "dev"), commands, self.environ, "")
-
-    def _run_each(
-        self, options: Sequence[str], commands: Sequence[Sequence[str]], environ: Mapping[str, str], stdin: str
-    ) -> tuple[list[Answer], str]:
-        done = subprocess.run(
-            [sys.executable, *options, "-c", RUN_EACH_PROGRAM, json.dumps(commands)],
-            cwd=self.folder,
-            env=environment(environ),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=True,
-        )
-        assert PASSWORD not in done.stdout
-        return [Answer(*json.loads(line)) for line in done.stdout.splitlines()], done.stderr
+        options = ("-W", "error", "-X", "dev")
+        return run_each(*commands, environ=self.environ, folder=self.folder, options=options)
 
     def run_on_terminal(self, *arguments: str, typed: str = "", code: int = 0) -> tuple[str, str]:
         """Run the command with a terminal for input and errors; return the terminal's text and standard output."""

@@ -6,7 +6,7 @@ import time
 from threading import Thread
 
 _POLL_SECONDS = 1.0
-_INIT = 1
+_INIT_PROCESS_ID = 1
 
 
 def end_with_parent() -> None:
@@ -15,7 +15,7 @@ def end_with_parent() -> None:
     It has no effect if SIGHUP is ignored: then nohup has asked for the opposite.
     """
     parent = os.getppid()
-    if parent != _INIT and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    if parent != _INIT_PROCESS_ID and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         Thread(target=_watch, args=(parent,), daemon=True, name="parent").start()
 
 
