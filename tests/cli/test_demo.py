@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,7 @@ class KeptRun:
     command: str
     query_output: str
     commands_output: str
+    rejected: str
     server: int
     code: int
 
@@ -193,9 +195,11 @@ def kept_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptRun]:
             check=False,
         )
         server = desk.server()
+        rejected = (desk.folder / "people.rejected.csv").read_text(encoding="utf-8")
         process.communicate("\n", timeout=30)
+        commands_output = done.stdout + done.stderr
         yield KeptRun(
-            desk, "".join(lines), command, query.stdout, done.stdout + done.stderr, server, process.returncode
+            desk, "".join(lines), command, query.stdout, commands_output, rejected, server, process.returncode
         )
 
 
@@ -234,9 +238,9 @@ def test_every_row_of_the_file_is_counted(kept_run: KeptRun) -> None:
 
 
 def test_rejected_rows_are_kept(kept_run: KeptRun) -> None:
-    """A file has exactly the rejected rows, with line, reason and their original content."""
-    with (kept_run.desk.folder / "people.rejected.csv").open(encoding="utf-8", newline="") as file:
-        header, *rejected = csv.reader(file)
+    """While the server is open, a file has exactly the rejected rows, with line, reason and their original content."""
+    header, *rejected = csv.reader(StringIO(kept_run.rejected, newline=""))
+    assert kept_run.rejected == (kept_run.desk.folder / "people.rejected.csv").read_text(encoding="utf-8")
 
     assert ["line", "reason", *HEADER.split(",")] == header
     assert [(line, values) for line, _, values in REJECTED] == [(int(row[0]), row[2:]) for row in rejected]
@@ -277,13 +281,13 @@ def test_every_part_of_the_life_cycle_occurs(desk: Desk) -> None:
 
 
 def test_a_file_without_rows_is_valid(desk: Desk) -> None:
-    """A file with only a header registers nothing and changes no password."""
+    """A file with only a header registers nothing, changes no password and leaves no file of rejected rows."""
     done = desk.run(desk.write(f"{HEADER}\n"), "--rejected", "refused.csv")
 
     assert "0 sign-ups in " in done.stdout
     numbers = summary(done.stdout)
     assert {"registered": "0", "failed": "0"}.items() <= numbers.items()
-    assert [f"line,reason,{HEADER}"] == (desk.folder / "refused.csv").read_text().splitlines()
+    assert not (desk.folder / "refused.csv").exists()
     assert numbers.get("password changed", "0") == "0"
 
 
@@ -319,6 +323,13 @@ def test_a_file_that_cannot_be_written_is_one_error_line(desk: Desk) -> None:
     message = desk.error_line(name, "--rejected", "nowhere/refused.csv")
 
     assert message == "cannot write nowhere/refused.csv: No such file or directory"
+
+
+def test_a_full_disk_is_one_error_line(desk: Desk) -> None:
+    """If a rejected row cannot be written, the demo ends with one line."""
+    name = desk.write(SIGNUPS)
+
+    assert desk.error_line(name, "--rejected", "/dev/full") == "cannot write /dev/full: No space left on device"
 
 
 def test_the_file_of_sign_ups_is_never_overwritten(desk: Desk) -> None:

@@ -1,43 +1,70 @@
 """`Rejections`: the file with the rows that could not be registered."""
 
 import csv
+import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TextIO
 
 from registration_persistence.errors import UnreadableFile
 from registration_persistence.sandbox.demo.signups import HEADER, Row
 
-if TYPE_CHECKING:
-    import _csv
-
 
 class Rejections:
-    """Writes rejected rows, each with its line and the reason."""
+    """Writes rejected rows, each with its line and the reason; the file has a header as soon as it has a row.
 
-    def __init__(self, lines: "_csv.Writer") -> None:
-        self._lines = lines
+    Args:
+        file: The name of the file.
+        handle: The open and empty file.
+    """
+
+    def __init__(self, file: Path, handle: TextIO) -> None:
+        self.is_empty: bool = True
+        self._file = file
+        self._lines = csv.writer(handle)
 
     def add(self, row: Row, reason: str) -> None:
-        """Write one row, with the line on which it begins and the reason."""
-        self._lines.writerow([row.line, reason, *row.values])
+        """Write one row, with the line on which it begins and the reason.
+
+        Raises:
+            UnreadableFile: The file cannot be written.
+        """
+        with _clear_write_error(self._file):
+            if self.is_empty:
+                self._lines.writerow(["line", "reason", *HEADER])
+                self.is_empty = False
+            self._lines.writerow([row.line, reason, *row.values])
 
 
 @contextmanager
 def open_rejections(file: Path, *, signups: Path) -> Iterator[Rejections]:
-    """Open *file* for the rejected rows of *signups*.
+    """Open *file* for the rejected rows of *signups*; a file without rows is removed at the end of the block.
 
     Raises:
         UnreadableFile: *file* is *signups* itself, or cannot be written.
     """
     if file.exists() and file.samefile(signups):
         raise UnreadableFile(f"{file} is the file with the sign-ups: name another one for the rejected rows")
+    with _clear_write_error(file):
+        # Each row is written at once, so that the file is complete while the database is kept.
+        handle = file.open("w", encoding="utf-8", newline="", buffering=1)
+    rejections = Rejections(file, handle)
     try:
-        handle = file.open("w", encoding="utf-8", newline="")
+        yield rejections
+    finally:
+        is_file = stat.S_ISREG(os.fstat(handle.fileno()).st_mode)  # and not a pipe or a device
+        with suppress(OSError):  # reported by the write
+            handle.close()
+        if rejections.is_empty and is_file:
+            with suppress(OSError):
+                file.unlink()
+
+
+@contextmanager
+def _clear_write_error(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UnreadableFile(f"cannot write {file}: {error.strerror}") from error
-    with handle:
-        lines = csv.writer(handle)
-        lines.writerow(["line", "reason", *HEADER])
-        yield Rejections(lines)

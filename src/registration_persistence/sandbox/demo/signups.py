@@ -88,7 +88,8 @@ class SignupFile:
         try:
             yield from _rows(self._file, _BoundedLines(self._file, text))
         finally:
-            text.detach()  # otherwise it closes the file, too
+            if not self._source.closed:  # as it is if an error ended the reading
+                text.detach()  # otherwise it closes the file, too
 
 
 class _BoundedLines:
