@@ -20,6 +20,7 @@ from registration_persistence.errors import (
     AttemptNotCounted,
     CommitOutcomeUnknown,
     ConnectionLost,
+    DatabaseUnavailable,
     InvalidInput,
     StatementTimeout,
     TransactionConflict,
@@ -340,6 +341,32 @@ def test_a_repetition_does_not_count_again(
 
     assert [(WrongCode(4), WrongCode(3))] * 3 == outcomes
     assert [2] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_a_repetition_judges_again_if_the_earlier_try_could_not_be_counted(
+    database: Database, pending: tuple[UUID, str], rows: Rows
+) -> None:
+    """If neither the COMMIT with an unknown outcome nor the count afterwards was kept, the repetition counts."""
+    identity, code = pending
+    tries = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def refuse(_connection: Connection, _cursor: object, statement: str, *_arguments: object) -> None:
+        if "t.attempts + 1" in statement:
+            raise DatabaseUnavailable("a failover, for example")
+
+    def work(session: Session) -> CodeOutcome:
+        session.execute(text("SELECT 1"))
+        tries.append(judge(session, identity, another(code)))
+        if len(tries) == 1:
+            raise CommitOutcomeUnknown("a lost reply, for example")
+        return tries[-1]
+
+    assert WrongCode(4) == database.run(work, idempotent=True)
+    event.remove(database.engine, "before_cursor_execute", refuse)
+
+    assert len(tries) == 2
+    assert [1] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
 
 
 def test_a_wrong_code_that_cannot_be_counted_is_an_error(

@@ -222,6 +222,6 @@ def _seconds_left(context: LambdaContext) -> float:
         milliseconds.close()
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
         raise TypeError(f"{method} of the Lambda context returned a {type(milliseconds).__name__}: {fix}")
-    if math.isnan(milliseconds):
+    if isinstance(milliseconds, float) and math.isnan(milliseconds):
         raise ValueError(f"{method} of the Lambda context returned NaN: {fix}")
-    return milliseconds / 1000
+    return in_seconds(milliseconds) / 1000  # also of a number beyond the largest float

@@ -181,7 +181,11 @@ def _count_after_transaction(session: Session, ended: SessionTransaction) -> Non
     if ended.parent is None and attempts:
         lost = attempts[:]
         attempts.clear()
-        _count_again(session.get_bind(), lost)
+        try:
+            _count_again(session.get_bind(), lost)
+        except AttemptNotCounted:
+            session.info.pop(_JUDGED, None)  # a repetition by `Database.run` must judge the code again
+            raise
 
 
 def _count_abandoned(attempts: list[_Attempt]) -> None:

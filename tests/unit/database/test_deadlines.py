@@ -112,6 +112,12 @@ def test_a_mock_is_not_a_lambda_context(kind: type[Mock]) -> None:
         assert remaining() == 3
 
 
+def test_a_context_may_return_any_number() -> None:
+    """A whole number beyond the largest float is no limit."""
+    with deadline(returning(10**400), reserve=0):
+        assert remaining() == math.inf
+
+
 @pytest.mark.parametrize("milliseconds", [None, True, "3000", b"3000", [], 3j, math.nan])
 def test_a_context_without_a_number_is_rejected(milliseconds: object) -> None:
     """The error names the type, or says that the number is NaN."""

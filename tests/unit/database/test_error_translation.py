@@ -40,6 +40,7 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
         (AT + 'FATAL:  no pg_hba.conf entry for host "10.0.0.8", user "app", no encryption', ConnectionRejected),
         (AT + "SSL error: certificate verify failed", ConnectionRejected),
         (AT + "SSL error: tlsv1 alert protocol version", ConnectionRejected),
+        (AT + "SSL error: no ciphers available", ConnectionRejected),
         (AT + "server does not support SSL, but SSL was required", ConnectionRejected),
         (AT + "FATAL:  This RDS Proxy requires TLS connections", ConnectionRejected),
         (AT + 'server certificate for "a.example" does not match host name "b.example"', ConnectionRejected),
