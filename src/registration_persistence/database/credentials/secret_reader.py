@@ -164,10 +164,11 @@ def _meaning_of(error: Exception, arn: str) -> SecretUnavailable:
 def _may_concern_credentials(error: Exception) -> bool:
     """Return whether *error* may be due to the AWS credentials of this process, so that others may help."""
     from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as EndpointError
 
     if isinstance(error, ClientError):
         return error.response.get("Error", {}).get("Code") in (*_EXPIRED_CREDENTIALS, *_UNKNOWN_CREDENTIALS)
-    return not isinstance(error, HTTPClientError)
+    return not isinstance(error, HTTPClientError | EndpointError)
 
 
 def _is_permanent(response: Mapping[str, Any]) -> bool:
