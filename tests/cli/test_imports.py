@@ -189,6 +189,7 @@ def test_a_report_in_use_is_not_overwritten(workspace: Workspace) -> None:
     assert [(3, NO_AT)] == workspace.rejected("chosen.csv")
 
 
+@pytest.mark.nightly
 def test_memory_does_not_grow_with_the_number_of_rows(workspace: Workspace) -> None:
     """60,000 rows, with duplicates and rejected rows, take at most 20 MB more than 2,000."""
     unit = 1 if sys.platform == "darwin" else 1024

@@ -82,6 +82,7 @@ def pooler(registration_environment: RegistrationEnvironment) -> Iterator[dict[s
     shutil.rmtree(folder)
 
 
+@pytest.mark.nightly
 def test_ten_thousand_units_without_an_error(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, pooler: dict[str, str]
 ) -> None:
