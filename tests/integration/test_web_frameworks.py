@@ -1,5 +1,6 @@
 """The code of the how-to on web frameworks is executed, also with a connection that is lost before COMMIT."""
 
+import asyncio
 import json
 import re
 import warnings
@@ -26,7 +27,17 @@ with warnings.catch_warnings():  # Starlette recommends another HTTP client
 PAGE = Path(__file__).parents[2] / "docs/howto/web-frameworks.md"
 ADA = {"email": "ada@example.com", "key": "1"}
 
-pytestmark = pytest.mark.usefixtures("fresh_process")
+pytestmark = pytest.mark.usefixtures("fresh_process", "event_loop")
+
+
+@pytest.fixture
+def event_loop() -> Iterator[None]:
+    """The current event loop, which Mangum uses and, if there is none, creates and never closes."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture
