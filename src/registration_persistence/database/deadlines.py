@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import wraps
 from types import TracebackType
-from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, in_seconds
@@ -199,9 +199,10 @@ def _deadlines_here() -> Iterator[Deadline]:
 
 def _clock(limit: Duration | LambdaContext) -> Callable[[], float]:
     """Return a function that returns the seconds until *limit*."""
-    if isinstance(limit, LambdaContext):
-        _seconds_left(limit)  # an unusable context is reported here, and not in the first wait
-        return lambda: _seconds_left(limit)
+    if hasattr(limit, "get_remaining_time_in_millis"):  # since Python 3.12, isinstance does not recognise a mock
+        context = cast(LambdaContext, limit)
+        _seconds_left(context)  # an unusable context is reported here, and not in the first wait
+        return lambda: _seconds_left(context)
     try:
         end = monotonic() + in_seconds(limit, name="the deadline")
     except TypeError:
