@@ -14,6 +14,7 @@ from import_summary import counts
 from workspace import Workspace, wait_until
 
 from registration_persistence.repositories.bulk_import import DUPLICATE
+from registration_persistence.testing import skip_or_fail
 
 NO_AT = "the e-mail address is not valid: An email address must have an @-sign."
 PEAK_MEMORY_PROGRAM = """
@@ -265,7 +266,7 @@ def test_a_missing_file_keeps_the_report_of_an_earlier_import(workspace: Workspa
 def test_a_full_disk_ends_an_import(workspace: Workspace) -> None:
     """If the report cannot be written, the import ends with 2, and the counts are printed."""
     if not Path("/dev/full").exists():
-        pytest.skip("the system has no /dev/full")
+        skip_or_fail("the system has no /dev/full")
     workspace.write("people.csv", "email\nada@example.com\nbob\n")
 
     done = workspace.run("import", "people.csv", "--rejected", "/dev/full", code=2)

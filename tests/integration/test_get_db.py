@@ -209,7 +209,7 @@ def backend_of(session: Session) -> int:
 def test_a_fork_without_pythons_hooks_shares_no_connection(
     lambda_environment: LambdaEnvironment, monkeypatch: pytest.MonkeyPatch, pool: str
 ) -> None:
-    """Whatever the child uses first, it opens its own connection; the parent keeps its own."""
+    """The child opens its own connection at its first use of any kind, and the parent keeps its own."""
     monkeypatch.setenv("APP_DATABASE_POOL", pool)
     assert get_db().warm_up()
     database, engine, old_pool = get_db(), get_engine(), get_engine().pool
