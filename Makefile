@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo chaos test compliance coverage lint types layers check lock dist benchmark diagrams clean \
-  infra-test infra-scan infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
+  infra-test infra-scan audit infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
@@ -19,6 +19,8 @@ INFRA_VENV := infra/.venv
 INFRA_BIN := $(INFRA_VENV)/bin
 # checkov needs other versions of the packages of infra/.
 CHECKOV_VENV := .venv-checkov
+# pip-audit needs packages that nothing else does.
+AUDIT_VENV := .venv-audit
 # The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
@@ -105,6 +107,15 @@ diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code and doc
 	@$(BIN)/python docs/make_diagrams.py
 	@$(BIN)/python docs/make_timeline.py $(ARGS)
 
+$(AUDIT_VENV)/.installed: requirements/audit.txt
+	$(call make-venv,$(AUDIT_VENV))
+	@echo "Installing $< into $(AUDIT_VENV)" >&2
+	@$(AUDIT_VENV)/bin/python -m $(PIP) install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+audit: $(AUDIT_VENV)/.installed ## Search every locked list for known vulnerabilities
+	@for list in requirements/*.txt infra/requirements*.txt; do echo "$$list"; $(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list || exit; done
+
 infra-test: infra-build infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects tests)
 	@$(INFRA) mypy
 	@$(INFRA) python -m pytest $(ARGS)
@@ -149,5 +160,5 @@ lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environments and all build results
-	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
