@@ -1,13 +1,17 @@
 """Runs `registration-persistence` as people and pipelines do, with no variable that it does not need."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import open_server
@@ -43,6 +47,35 @@ class Answer:
     code: int
     stdout: str
     stderr: str
+
+
+class _ForkServer:
+    """The process of `command_fork_server`, which ends with this one."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("command_fork_server.py"))],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._end)
+
+    def run(self, command: Mapping[str, Any]) -> int:
+        """Run *command* in a process of its own, and return its exit code."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps(command), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+    def _end(self) -> None:
+        self._process.communicate(timeout=TIMEOUT_SECONDS)
+
+
+@cache
+def _fork_server() -> _ForkServer:
+    return _ForkServer()
 
 
 @contextmanager
@@ -81,16 +114,21 @@ def run(
     stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in an environment of *environ* alone; it must end with *code* and print no password."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment({"COLUMNS": "120", **(environ or {})}),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as streams:
+        paths = {name: Path(streams, name) for name in ("stdin", "stdout", "stderr")}
+        for path in paths.values():
+            path.write_text(stdin if path.name == "stdin" else "")
+        command = {
+            "arguments": arguments,
+            "environ": environment({"COLUMNS": "120", **(environ or {})}),
+            "folder": str(folder or Path.cwd()),
+            "timeout": TIMEOUT_SECONDS,
+            **{name: str(path) for name, path in paths.items()},
+        }
+        returncode = _fork_server().run(command)
+        done = subprocess.CompletedProcess(
+            arguments, returncode, paths["stdout"].read_text(), paths["stderr"].read_text()
+        )
     assert code == done.returncode, done.stderr
     assert "Traceback" not in done.stderr
     assert PASSWORD not in done.stdout + done.stderr
