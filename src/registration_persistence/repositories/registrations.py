@@ -48,6 +48,7 @@ class RegistrationRepository(Repository):
         purposes: The known purposes of consents. Defaults to `None`, which allows every purpose of a valid form.
     """
 
+    @redact_traceback
     def __init__(
         self,
         session: Session,

@@ -51,6 +51,7 @@ class VerificationRepository(Repository):
         peppers: The keys of the hashes of codes; `issue_code` and `verify_by_code` need them. Defaults to `None`.
     """
 
+    @redact_traceback
     def __init__(
         self,
         session: Session,
