@@ -166,7 +166,10 @@ class InvalidCursor(InvalidInput):
 
 
 class IdempotencyConflict(RegistrationPersistenceError):
-    """The idempotency key was used before with another payload; nothing was changed."""
+    """The idempotency key was used before with another payload; nothing was changed.
+
+    It does not say by whom, because the key may be another person's.
+    """
 
 
 class RegistrationNotFound(RegistrationPersistenceError):

@@ -61,7 +61,8 @@ class Replayed:
     """`register` was called before with the same idempotency key and payload; nothing was changed.
 
     Args:
-        registration: The registration of the earlier call, as it is now.
+        registration: The registration of the earlier call, as it is now. Do not show it: the key and the payload do not
+            prove that the mailbox belongs to the person.
         email_verified_elsewhere: Whether another registration has verified this mailbox.
     """
 
@@ -121,7 +122,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyVerified:
-    """The mailbox was verified before; a success for a person who opened the link twice.
+    """The token or code that verified the mailbox was sent again before it expired.
+
+    It is a success for a person who clicks twice. Never sign anybody in on it, and show nothing of the registration:
+    a link stays in mailboxes, histories and logs, so its second use proves nothing.
 
     Args:
         registration: The registration, which is verified or active.
@@ -150,7 +154,8 @@ class TokenUnknown:
 class TokenExpired:
     """The token or code has expired, was replaced by a newer token, or its registration is expired or cancelled.
 
-    Also if no code was issued, or if its pepper was dropped. A code that was replaced by a newer code is a wrong code.
+    It does not matter whether the token was used, or whether the mailbox is verified meanwhile. Also if no code was
+    issued, or if its pepper was dropped. A code that was replaced by a newer code is a wrong code.
     """
 
 
@@ -172,7 +177,7 @@ class LockedOut:
 
 @dataclass(frozen=True, slots=True)
 class EmailTaken:
-    """Another registration has verified this mailbox."""
+    """Another registration has verified this mailbox; only for a token or code that could have verified it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,21 @@ def test_an_expired_code_verifies_nothing(
     assert before == all_rows(rows)
 
 
+def test_a_used_code_shows_nothing_after_it_has_expired(
+    verification: VerificationRepository, sign_up: SignUp, issue: Issue, change: Change, rows: Rows
+) -> None:
+    """The code that verified the mailbox and a guess get the same outcome, and no attempt is counted."""
+    pending = sign_up().registration
+    code = issue(pending.id)
+    assert isinstance(verification.verify_by_code(pending.id, code), Verified)
+    change("UPDATE verification_tokens SET created_at = now() - interval '2 s', expires_at = now() - interval '1 s'")
+    before = all_rows(rows)
+
+    assert TokenExpired() == verification.verify_by_code(pending.id, code)
+    assert TokenExpired() == verification.verify_by_code(pending.id, other_than(code))
+    assert before == all_rows(rows)
+
+
 def test_a_newer_code_or_link_replaces_a_code(
     verification: VerificationRepository, sign_up: SignUp, issue: Issue
 ) -> None:

@@ -1,5 +1,6 @@
 """Tests of `RegistrationRepository.register`."""
 
+import traceback
 from datetime import timedelta
 from typing import Any
 
@@ -134,12 +135,22 @@ def test_the_same_submission_is_stored_once(registrations: RegistrationRepositor
 def test_another_payload_with_the_same_key_is_rejected(
     registrations: RegistrationRepository, rows: Rows, changed: dict[str, Any]
 ) -> None:
-    """A repeated idempotency key with another payload raises an error, and changes nothing."""
+    """A repeated key with another payload raises an error that says nothing of its registration, and changes nothing.
+
+    The key may be another person's: neither the error nor its frames contain the id or the mailbox.
+    """
     payload: dict[str, Any] = {"email": "ada@example.com", "profile": {"a": 1}, "consents": [Consent("terms", "1")]}
     first = registrations.register(**payload, idempotency_key="k")
 
-    with pytest.raises(IdempotencyConflict, match=str(first.registration.id)):
+    with pytest.raises(IdempotencyConflict) as raised:
         registrations.register(**payload | changed, idempotency_key="k")
+
+    error = raised.value
+    assert ("the idempotency key was used before with another payload: use a new key",) == error.args
+    assert {} == vars(error)
+    assert (None, None) == (error.__cause__, error.__context__)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename != __file__]
+    assert str(first.registration.id) not in str([frame.f_locals for frame in frames])
 
     assert registrations.get(first.registration.id) == first.registration
     assert [1, 1, 1, 1, 1] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]

@@ -4,14 +4,23 @@ from datetime import timedelta
 from threading import Thread
 
 import pytest
+from races import PEPPERS
 from sqlalchemy import text
 from support import Rows, SignUp
 
-from registration_persistence import Database, RegistrationRepository, Status, VerificationRepository
+from registration_persistence import (
+    Database,
+    PrivacyRepository,
+    RegistrationRepository,
+    Retention,
+    Status,
+    VerificationRepository,
+)
 from registration_persistence.errors import TransactionConflict
 from registration_persistence.outcomes import (
     AlreadyVerified,
     EmailTaken,
+    Issued,
     TokenExpired,
     TokenUnknown,
     TokenUsable,
@@ -73,6 +82,74 @@ def test_peek_token_changes_nothing(verification: VerificationRepository, sign_u
     assert TokenUsable(made.registration) == verification.peek_token(made.token)
     assert isinstance(verification.verify_by_token(made.token), Verified)
     assert isinstance(verification.peek_token(made.token), AlreadyVerified)
+
+
+EXPIRE = """UPDATE verification_tokens
+            SET created_at = now() - interval '400 days', expires_at = now() - interval '399 days'"""
+
+
+def test_an_old_link_shows_no_registration(database: Database, sign_up: SignUp) -> None:
+    """`AlreadyVerified` is only for the link that was used, and only until it expires; other links of it are expired.
+
+    This holds after the activation too, for peeking too, and for a link whose code verified the mailbox.
+    """
+    by_link, by_code = sign_up("ada@example.com"), sign_up("eve@example.com")
+    with database.session(autocommit=True) as session:
+        registrations = RegistrationRepository(session)
+        verification = VerificationRepository(session, peppers=PEPPERS)
+        newer = verification.issue_token(by_link.registration.id, min_gap=0)
+        code = verification.issue_code(by_code.registration.id, min_gap=0)
+        assert isinstance(newer, Issued)
+        assert isinstance(code, Issued)
+        assert TokenExpired() == verification.peek_token(by_link.token) == verification.verify_by_token(by_link.token)
+        assert isinstance(verification.verify_by_token(newer.secret), Verified)
+        assert isinstance(verification.verify_by_code(by_code.registration.id, code.secret), Verified)
+
+        for activate in (False, True):
+            if activate:
+                registrations.activate(by_link.registration.id)
+            for replaced in (by_link.token, by_code.token):
+                assert TokenExpired() == verification.peek_token(replaced) == verification.verify_by_token(replaced)
+            assert isinstance(verification.peek_token(newer.secret), AlreadyVerified)
+            assert isinstance(verification.verify_by_token(newer.secret), AlreadyVerified)
+
+        session.execute(text(EXPIRE))
+        assert TokenExpired() == verification.peek_token(newer.secret) == verification.verify_by_token(newer.secret)
+        assert TokenExpired() == verification.verify_by_code(by_code.registration.id, code.secret)
+
+
+def test_an_old_link_does_not_show_that_the_mailbox_is_taken(database: Database, sign_up: SignUp) -> None:
+    """Only a link that could still verify the mailbox gets `EmailTaken`."""
+    holder, expired = sign_up(), sign_up()
+    with database.session(autocommit=True) as session:
+        verification = VerificationRepository(session)
+        replaced = sign_up()
+        assert isinstance(verification.issue_token(replaced.registration.id, min_gap=0), Issued)
+        verification.verify_by_token(holder.token)
+        assert EmailTaken() == verification.peek_token(expired.token) == verification.verify_by_token(expired.token)
+        session.execute(text(EXPIRE))
+        for token in (expired.token, replaced.token):
+            assert TokenExpired() == verification.peek_token(token) == verification.verify_by_token(token)
+
+
+@pytest.mark.parametrize("closing", ["cancelled", "lapsed", "swept", "erased"])
+def test_a_used_link_of_a_closed_registration_shows_nothing(database: Database, sign_up: SignUp, closing: str) -> None:
+    """The link that verified the mailbox is expired with its registration, and unknown after the erasure."""
+    made = sign_up()
+    with database.session(autocommit=True) as session:
+        verification = VerificationRepository(session)
+        assert isinstance(verification.verify_by_token(made.token), Verified)
+        if closing == "cancelled":
+            RegistrationRepository(session).cancel(made.registration.id)
+        elif closing == "erased":
+            PrivacyRepository(session).erase(made.registration.id)
+        else:
+            session.execute(text(OVERDUE))
+        if closing == "swept":
+            assert Retention(session).expire_due() == 1
+        expected = TokenUnknown() if closing == "erased" else TokenExpired()
+
+        assert expected == verification.peek_token(made.token) == verification.verify_by_token(made.token)
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def expected_of_link(world: World, token: Row | None) -> type:
     identity = token["registration_id"]
     status = world.status(identity)
     if status in (Status.VERIFIED, Status.ACTIVE):
-        return AlreadyVerified
-    if status == Status.PENDING and world.is_verified(world.registrations[identity]["email_key"]):
-        return EmailTaken
-    return Verified if status == Status.PENDING and is_usable(world, token) else TokenExpired
+        return AlreadyVerified if token["used_at"] and token["expires_at"] > world.now else TokenExpired
+    if status != Status.PENDING or not is_usable(world, token):
+        return TokenExpired
+    return EmailTaken if world.is_verified(world.registrations[identity]["email_key"]) else Verified
 
 
 def expected_of_code(world: World, identity: UUID, code: str) -> object:
@@ -46,7 +46,7 @@ def expected_of_code(world: World, identity: UUID, code: str) -> object:
     judgeable = [
         token
         for token in world.of("verification_tokens", identity)
-        if token["hash_key_id"] and not token["replaced_at"] and (token["used_at"] or token["expires_at"] > world.now)
+        if token["hash_key_id"] and not token["replaced_at"] and token["expires_at"] > world.now
     ]
     assert len(judgeable) <= 1
     if status in CLOSED or not judgeable:

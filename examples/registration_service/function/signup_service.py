@@ -116,12 +116,14 @@ def sign_up(event: Event, _: object) -> Response:
 
 @answering_errors
 def verify(event: Event, _: object) -> Response:
-    """POST /verifications: verify the mailbox; opening a link twice is a success."""
+    """POST /verifications: verify the mailbox; opening a link twice is a success, which shows no registration."""
     with session_scope(autocommit=True) as session:
         outcome = VerificationRepository(session).verify_by_token(form_of(event, "token")["token"])
     match outcome:
-        case outcomes.Verified(registration) | outcomes.AlreadyVerified(registration):
+        case outcomes.Verified(registration):
             return response(200, id=str(registration.id), status=registration.status)
+        case outcomes.AlreadyVerified():
+            return response(200, status="verified before: please sign in")
         case _:
             return response(410, problem="the link is no longer valid: please sign up again")
 

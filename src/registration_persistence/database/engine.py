@@ -5,7 +5,6 @@ from typing import Any, assert_never
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.pool import NullPool
 
 from registration_persistence.database.commit_guard import (
@@ -21,7 +20,8 @@ from registration_persistence.database.commit_guard import (
 from registration_persistence.database.connector import Connector
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.dialect import DRIVER_NAME
-from registration_persistence.database.error_translation import statement_failure, without_detail
+from registration_persistence.database.error_redaction import redact_raised_error
+from registration_persistence.database.error_translation import statement_failure
 from registration_persistence.database.events import Events
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import (
@@ -115,9 +115,9 @@ def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
 def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:
     """Return the error to raise instead of psycopg's; the handler of SQLAlchemy's event `handle_error`."""
     error, connection = context.original_exception, context.connection
+    redact_raised_error(context.sqlalchemy_exception, error)
     if not isinstance(error, psycopg.Error) or connection is None:
         return None
-    without_detail(error)
     driver = driver_connection(connection)
     read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
     # In autocommit the server commits before it replies, so a lost reply leaves the outcome unknown too.
@@ -128,9 +128,7 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
         set_record_info(connection, MUST_PROBE, value=True)
         read_only = read_only or _made_read_only_by_service(connection)
     meaning = statement_failure(error, lost=lost, committing=committing, read_only=read_only)
-    if meaning is None:
-        _remove_parameters(context.sqlalchemy_exception, error)
-    elif isinstance(meaning, _UNUSABLE_AFTER):
+    if isinstance(meaning, _UNUSABLE_AFTER):
         set_record_info(connection, REOPEN_CAUSE, "writer_moved" if isinstance(meaning, WriterMoved) else "lost")
         context.is_disconnect = True
     return meaning
@@ -141,11 +139,3 @@ def _made_read_only_by_service(connection: Connection) -> bool:
     # A pooler repeats an old report of its server.
     pooled = isinstance(connection.engine.pool, NullPool)
     return not pooled and is_reported_writable(driver_connection(connection))
-
-
-def _remove_parameters(raised: SQLAlchemyError | None, error: psycopg.Error) -> None:
-    """Remove statement parameters from the error that SQLAlchemy raises, because an error tracker would send them."""
-    if raised is not None:
-        raised.args = (f"({type(error).__name__}) {error}",)
-        if isinstance(raised, StatementError):
-            raised.params = None

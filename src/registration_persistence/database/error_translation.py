@@ -169,13 +169,6 @@ def is_stale_statement(error: psycopg.Error) -> bool:
     return error.sqlstate in _STATEMENT_NAME_ERRORS and _NAME_PREFIX in str(error)
 
 
-def without_detail(error: psycopg.Error) -> psycopg.Error:
-    """Remove DETAIL and CONTEXT, which quote the row, from the message of *error*; `error.diag` keeps them."""
-    if error.diag.message_primary:
-        error.args = (error.diag.message_primary,)
-    return error
-
-
 def transaction_is_aborted(connection: Any) -> bool:
     """Return whether a failed statement has aborted the transaction of *connection*; no round trip."""
     return bool(connection.info.transaction_status == pq.TransactionStatus.INERROR)

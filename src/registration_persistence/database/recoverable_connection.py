@@ -11,6 +11,7 @@ from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
 
+from registration_persistence.database.error_redaction import redact_error
 from registration_persistence.database.error_translation import is_stale_statement
 
 T = TypeVar("T")
@@ -41,11 +42,15 @@ class RecoverableConnection(psycopg.Connection[Row]):
         self.cursor_factory: type[psycopg.Cursor[Row]] = RecoveringCursor
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for the reply to the command of *gen*, and remember if it says that a prepared statement is invalid."""
+        """Wait for the reply to the command of *gen*, and remember if it says that a prepared statement is invalid.
+
+        An error that it raises contains no value of a row, also if the caller uses psycopg without SQLAlchemy.
+        """
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.Error as error:
             self._has_stale_statements |= is_stale_statement(error)
+            redact_error(error)
             raise
 
     def execute_recovering(self, send: Callable[[], T], *, was_prepared: Callable[[], bool], again: bool = True) -> T:

@@ -84,6 +84,7 @@ class Peppers:
             raise InvalidInput('the peppers do not have the form {"1": "<base64>"}')
         return cls(keys, newest=newest)
 
+    @redact_traceback_of(RegistrationPersistenceError)
     def hashes(self, registration_id: UUID, code: str) -> dict[int, bytes]:
         """Return the hash of *code* for each pepper, by its id; empty hashes if *code* is not six digits.
 

@@ -18,6 +18,7 @@ from registration_persistence.errors import (
     StaleVersion,
     TransactionConflict,
 )
+from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class Repository:
         correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
+    @redact_traceback
     def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:
         self._session = session
         self._origin = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}

@@ -40,6 +40,7 @@ _EARLIEST_REGISTERED_AT = datetime(1900, 1, 1, tzinfo=UTC)
 _IMPORTABLE_STATUSES = INITIAL_STATUSES["imported"]
 
 
+@redact_traceback
 def bulk_import(
     session: Session,
     rows: Iterable[ImportRow],
@@ -97,7 +98,6 @@ class _Import:
         self._counts = Counter[str]()
         self._reasons = Counter[str]()
 
-    @redact_traceback
     def run(
         self,
         rows: Iterable[ImportRow],

@@ -28,6 +28,7 @@ class ConsentRepository(Repository):
         purposes: The known purposes. Defaults to `None`, which allows every purpose of a valid form.
     """
 
+    @redact_traceback
     def __init__(
         self,
         session: Session,

@@ -32,6 +32,7 @@ class PrivacyRepository(Repository):
         correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
+    @redact_traceback
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
         super().__init__(session, actor=actor, correlation_id=correlation_id)
 

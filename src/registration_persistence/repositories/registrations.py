@@ -48,6 +48,7 @@ class RegistrationRepository(Repository):
         purposes: The known purposes of consents. Defaults to `None`, which allows every purpose of a valid form.
     """
 
+    @redact_traceback
     def __init__(
         self,
         session: Session,
@@ -79,7 +80,7 @@ class RegistrationRepository(Repository):
             email: The address as the person typed it.
             profile: A JSON object of at most 8192 bytes. Defaults to an empty object.
             consents: The decisions, at most one for each purpose. Defaults to none.
-            idempotency_key: 1 to 255 bytes that the client sends again if it repeats the request. Defaults to none.
+            idempotency_key: 1 to 255 random bytes, the same if the client repeats the request. Defaults to none.
             ttl: How long it may stay pending, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 7 days.
             token_ttl: How long the token works, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 1 day.
 
@@ -114,9 +115,7 @@ class RegistrationRepository(Repository):
         if row.created:
             return Registered(registration, token, email_verified_elsewhere=row.email_proven)
         if row.submit_digest != keys["submit_digest"]:
-            raise IdempotencyConflict(
-                f"the idempotency key belongs to registration {registration.id} with another payload: use a new key"
-            )
+            raise IdempotencyConflict("the idempotency key was used before with another payload: use a new key")
         return Replayed(registration, email_verified_elsewhere=row.email_proven)
 
     @redact_traceback

@@ -30,6 +30,7 @@ class Retention(Repository):
         correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
     """
 
+    @redact_traceback
     def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
         super().__init__(session, actor=actor, correlation_id=correlation_id)
 
@@ -83,8 +84,8 @@ class Retention(Repository):
     def purge_tokens(self, before: datetime, limit: int = 1000) -> int:
         """Delete tokens and codes that expired earlier than *before*, used or not.
 
-        A used link gives `TokenUnknown` afterwards, and no longer `AlreadyVerified`. A token that can still be used
-        stays, even if *before* is in the future.
+        A link gives `TokenUnknown` afterwards, and no longer `TokenExpired`. A token that has not expired stays, even
+        if *before* is in the future.
 
         Args:
             before: A moment with a time zone.

@@ -51,6 +51,7 @@ class VerificationRepository(Repository):
         peppers: The keys of the hashes of codes; `issue_code` and `verify_by_code` need them. Defaults to `None`.
     """
 
+    @redact_traceback
     def __init__(
         self,
         session: Session,
@@ -158,8 +159,9 @@ class VerificationRepository(Repository):
                 seconds; more than 0, at most ten years. Defaults to 30 days.
 
         Returns:
-            `Verified`; `AlreadyVerified` if the link was opened before; `TokenExpired`; `EmailTaken`; `TokenUnknown`,
-            also for text that cannot be a token, which is not sent to the server.
+            `Verified`; `AlreadyVerified`, on which nobody may be signed in, if this token verified the mailbox before
+            and has not expired; `TokenExpired`; `EmailTaken`, for a usable token only; `TokenUnknown`, also for text
+            that cannot be a token, which is not sent to the server.
 
         Raises:
             InvalidInput: *ttl* is not valid; nothing was sent.
@@ -199,9 +201,9 @@ class VerificationRepository(Repository):
                 seconds; more than 0, at most ten years. Defaults to 30 days.
 
         Returns:
-            `Verified`; `AlreadyVerified` if the code that verified the mailbox is sent again; `WrongCode`; `LockedOut`;
-            `TokenExpired`, also if no code was issued; `EmailTaken`, for the right code only; `TokenUnknown` if the
-            registration was erased.
+            `Verified`; `AlreadyVerified`, on which nobody may be signed in, if the code that verified the mailbox is
+            sent again before it expires; `WrongCode`; `LockedOut`; `TokenExpired`, also if no code was issued;
+            `EmailTaken`, for the right code only; `TokenUnknown` if the registration was erased.
 
         Raises:
             RegistrationNotFound: No registration has this id.

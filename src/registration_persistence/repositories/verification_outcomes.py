@@ -24,6 +24,7 @@ from registration_persistence.outcomes import (
 )
 from registration_persistence.repositories.base import RowChangedMeanwhile, registration_of
 
+_VERIFIED = (Status.VERIFIED, Status.ACTIVE)
 _OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
@@ -45,12 +46,10 @@ def issue_outcome(row: Row[Any], secret: str) -> IssueOutcome:
 def peek_outcome(row: Row[Any]) -> PeekOutcome:
     """Return the outcome that using the token would have."""
     match row.status_now:
-        case Status.VERIFIED | Status.ACTIVE:
+        case Status.VERIFIED | Status.ACTIVE if row.used:
             return AlreadyVerified(registration_of(row))
-        case Status.PENDING if row.email_proven:
-            return EmailTaken()
         case Status.PENDING if row.live:
-            return TokenUsable(registration_of(row))
+            return EmailTaken() if row.email_proven else TokenUsable(registration_of(row))
         case _:
             return TokenExpired()
 
@@ -63,8 +62,10 @@ def verify_outcome(row: Row[Any]) -> VerifyOutcome:
     """
     if row.changed:
         return Verified(registration_of(row))
+    # The statement waited while another one used the token, whose row it sees as it was before.
+    used_meanwhile = row.live and row.status_now in _VERIFIED
     outcome = peek_outcome(row)
-    if isinstance(outcome, TokenUsable):
+    if used_meanwhile or isinstance(outcome, TokenUsable):
         raise RowChangedMeanwhile
     return outcome
 
@@ -82,9 +83,16 @@ def code_outcome(row: Row[Any], max_attempts: int) -> CodeOutcome:
     if row.matched is False:
         return WrongCode(left=max_attempts - row.attempts)
     if row.matched:
-        return EmailTaken() if row.status_now == Status.PENDING else AlreadyVerified(registration_of(row))
+        return _outcome_of_right_code(row)
     if row.status_now not in _OPEN_OR_ACTIVE or row.attempts_before is None:
         return TokenExpired()
     if row.attempts_before >= max_attempts:
         return LockedOut()
     raise RowChangedMeanwhile
+
+
+def _outcome_of_right_code(row: Row[Any]) -> CodeOutcome:
+    """Return the outcome of the right code, which verified nothing."""
+    if row.status_now == Status.PENDING:
+        return EmailTaken()
+    return AlreadyVerified(registration_of(row)) if row.used else TokenExpired()

@@ -65,7 +65,7 @@ FROM found LEFT JOIN issued ON issued.registration_id = found.id
 
 _TOKEN_STATE = f"""
   SELECT {registration_columns("r")}, {STATUS_NOW} AS status_now, {TOKEN_IS_USABLE} AS live,
-         {_EMAIL_IS_TAKEN} AS email_proven
+         t.used_at IS NOT NULL AND t.expires_at > statement_timestamp() AS used, {_EMAIL_IS_TAKEN} AS email_proven
   FROM verification_tokens t JOIN registrations r ON r.id = t.registration_id
   WHERE t.secret_hash = :secret_hash AND t.purpose = 'verify_email' AND t.hash_key_id = 0
 """
@@ -106,7 +106,7 @@ WITH found AS ({_TOKEN_STATE} FOR NO KEY UPDATE OF r
     AND found.status_now = 'pending' AND NOT found.email_proven
   RETURNING t.registration_id
 ), {_VERIFY_CTES}
-SELECT found.status_now, found.live, found.email_proven, moved.id IS NOT NULL AS changed,
+SELECT found.status_now, found.live, found.used, found.email_proven, moved.id IS NOT NULL AS changed,
        {changed_or_found_columns("moved", "found")}
 FROM found LEFT JOIN moved ON moved.id = found.id
 """,
@@ -114,8 +114,8 @@ FROM found LEFT JOIN moved ON moved.id = found.id
     **_VERIFY_TYPES,
 )
 
-# A used code is still judged: a form that is sent twice succeeds twice, and every other code is wrong.
-_CODE_IS_JUDGED = "t.replaced_at IS NULL AND (t.used_at IS NOT NULL OR t.expires_at > statement_timestamp())"
+# A used code is still judged until it expires: a form that is sent twice succeeds twice, and every other code is wrong.
+_CODE_IS_JUDGED = "t.replaced_at IS NULL AND t.expires_at > statement_timestamp()"
 
 VERIFY_CODE = statement(
     f"""
@@ -131,12 +131,12 @@ WITH found AS (
   FROM found, unnest(:code_key_ids, :code_hashes) AS given (key_id, hash)
   WHERE t.registration_id = found.id AND t.purpose = 'verify_email' AND t.hash_key_id = given.key_id
     AND {_CODE_IS_JUDGED} AND t.attempts < :max_attempts AND found.status_now IN ('pending', 'verified', 'active')
-  RETURNING t.id, t.registration_id, t.attempts, t.secret_hash = given.hash AS matched
+  RETURNING t.id, t.registration_id, t.attempts, t.secret_hash = given.hash AS matched, t.used_at IS NOT NULL AS used
 ), used AS (
   SELECT judged.registration_id FROM judged JOIN found ON found.id = judged.registration_id
   WHERE judged.matched AND found.status_now = 'pending' AND NOT found.email_proven
 ), {_VERIFY_CTES}
-SELECT found.status_now, found.email_proven, judged.id AS token_id, judged.matched, judged.attempts,
+SELECT found.status_now, found.email_proven, judged.id AS token_id, judged.matched, judged.used, judged.attempts,
        code.attempts AS attempts_before,
        moved.id IS NOT NULL AS changed, {changed_or_found_columns("moved", "found")}
 FROM found
