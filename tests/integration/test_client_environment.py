@@ -14,7 +14,8 @@ from sqlalchemy import text
 from tls_servers import WITH_OR_WITHOUT_TLS, tls_server
 
 from registration_persistence import Database, DatabaseSettings
-from registration_persistence.database.settings_rules import PoolMode, SslMode
+from registration_persistence.database.settings_rules import PoolMode
+from registration_persistence.database.tls_rules import SslMode
 from registration_persistence.errors import ConfigurationError
 from registration_persistence.sandbox import PostgresServer
 

@@ -18,7 +18,7 @@ from tls_servers import TLS_ONLY, tls_server
 
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
 from registration_persistence.database import certificates
-from registration_persistence.database.settings_rules import SslMode
+from registration_persistence.database.tls_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.testing import open_server

@@ -7,7 +7,10 @@ from typing import Any
 
 from psycopg import pq
 
+from registration_persistence.database.environment_rules import is_relaxed
 from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.database.tls_rules import RequireAuth
+from registration_persistence.errors import ConfigurationError
 
 # An idle connection is probed after 30 s, and given up after three unanswered probes.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
@@ -33,7 +36,6 @@ _LIBPQ_DEFAULTS: Mapping[str, str] = {
     "min_protocol_version": "3.0",
     "options": "",
     "passfile": _NO_FILE,
-    "require_auth": "!gss,!sspi",  # every method that needs no account of the operating system
     "requirepeer": "",
     "ssl_max_protocol_version": "",
     "ssl_min_protocol_version": "TLSv1.2",
@@ -48,13 +50,29 @@ _LIBPQ_DEFAULTS: Mapping[str, str] = {
     "sslsni": "1",
 }
 
+# The methods that libpq accepts, by the weakest one that the settings allow. With SCRAM, the server does not learn the
+# password, and has to prove that it knows it.
+_ACCEPTED_METHODS: Mapping[RequireAuth, str] = {
+    "scram-sha-256": "scram-sha-256",
+    "md5": "scram-sha-256,md5",
+    "password": "scram-sha-256,md5,password",
+}
+
 
 def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
-    """Return psycopg's and libpq's parameters for every connection, without user and password."""
+    """Return psycopg's and libpq's parameters for every connection, without user and password.
+
+    Raises:
+        ConfigurationError: libpq is older than version 16, so it would send the password in clear text if asked for it.
+    """
     known = {default.keyword.decode() for default in pq.Conninfo.get_defaults()}
+    if "require_auth" not in known:
+        problem = f"libpq has the version {pq.version()}: expected 160000 or later"
+        raise ConfigurationError([f"{problem}: install psycopg[binary], which includes it"])
     parameters: dict[str, Any] = {
         **{name: value for name, value in _LIBPQ_DEFAULTS.items() if name in known},
         "sslmode": settings.sslmode,
+        "require_auth": _ACCEPTED_METHODS[settings.require_auth],
         "client_encoding": "utf8",
         "application_name": settings.application_name,
         "connect_timeout": math.ceil(settings.connect_timeout),  # libpq takes whole seconds
@@ -62,6 +80,8 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
         "target_session_attrs": "read-write",
         **_KEEPALIVES,
     }
+    if is_relaxed(settings.environment):  # local servers and poolers may trust their clients
+        parameters["require_auth"] += ",none"
     if settings.root_certificate:
         parameters["sslrootcert"] = str(settings.root_certificate)
     if settings.pool == "proxy":

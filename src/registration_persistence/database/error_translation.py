@@ -115,11 +115,16 @@ def connect_failure(
             f"cannot connect to {where}: host, user or password cannot be encoded as UTF-8: correct the settings"
         )
     deciding = min(known, key=lambda failure: _DECIDING_ORDER.index(_connect_failure_class(failure)))
-    texts = dict.fromkeys(" ".join(str(failure).split()) for failure in known)
+    texts = dict.fromkeys(_printable(" ".join(str(failure).split())) for failure in known)
     meaning = _connect_failure_class(deciding)(f"cannot connect to {where}: {'; '.join(texts)}")
     # A copy, because psycopg's own error refers to the connection and its parameters.
     meaning.__cause__ = type(deciding)(str(deciding))
     return meaning
+
+
+def _printable(text: str) -> str:
+    """Return *text* without control characters: a server that is not authenticated may have sent it."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _connect_failure_class(error: psycopg.Error) -> type[errors.RegistrationPersistenceError]:

@@ -14,6 +14,7 @@ from registration_persistence.database.credentials.source import Credentials, Cr
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.server_refusal import explained
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
@@ -123,15 +124,17 @@ class Login:
 
     def _log_in(self, parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | LoginFailed:
         """Connect with *credentials* to one address of the host after the other, each with a share of the time."""
-        started = monotonic()
+        started, address = monotonic(), ""
         addresses, failures = _addresses_of(parameters["host"])
+        # No certificate has the dot at the end of an absolute name.
+        parameters = {**parameters, "host": parameters["host"].removesuffix(".")}
         for number, address in enumerate(addresses):
             with deadline(remaining() / (len(addresses) - number), reserve=0):
                 outcome = _log_in_at({**parameters, "hostaddr": address}, credentials)
             if isinstance(outcome, LoggedIn):
                 return self._checked(outcome)
             failures.append(outcome.error)
-        failure = connect_failure(failures, where=self._where)
+        failure = explained(connect_failure(failures, where=self._where), parameters, address)
         if isinstance(failure, CredentialsRejected):
             self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))
         return LoginFailed(failure)

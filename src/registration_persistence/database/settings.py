@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.environment_rules import Environment
 from registration_persistence.database.secret_arn import SECRET_ARN, quoted
 from registration_persistence.database.settings_rules import (
     BOOTSTRAP_VARIABLES,
     MAX_IDENTIFIER_BYTES,
     TIMEOUTS,
     VARIABLES,
-    VERIFYING,
     WHOLE_NUMBERS,
-    Environment,
     PoolMode,
-    SslMode,
+    bootstrap_problems,
     expected_number,
     problems_of,
 )
+from registration_persistence.database.tls_rules import VERIFYING, RequireAuth, SslMode, sslmode_of
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import ConfigurationError
 
@@ -32,6 +32,9 @@ _PARSERS: Mapping[str, Callable[[str], int | float]] = {
 }
 
 _APPLICATION_NAME = "registration_persistence"
+
+# The default of a field that always has a value once the settings are created.
+_DEPENDS_ON_THE_HOST: Any = None
 
 # A variable with this prefix is ours; a service may have other variables that start with `APP_`.
 _PREFIX = "APP_DATABASE_"
@@ -66,10 +69,15 @@ class DatabaseSettings:
         name: The name of the database, 1 to 63 bytes.
         secret_arn: ARN of the secret that holds `username` and `password`. Region and partition are taken from it.
             Defaults to `None`, which is valid only with *user* and *password*.
-        environment: `prod`, `staging`, `dev`, `test` or `local`. Defaults to `prod`.
-        sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `require`.
+        environment: `prod`, `staging`, `dev`, `test` or `local`. Defaults to `prod`. `test` and `local` are refused for
+            an endpoint of RDS, and on AWS Lambda unless the host is this machine.
+        sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `verify-full` if
+            *ssl_root_cert* is set or a root certificate is shipped for *host*, otherwise to `require`.
         ssl_root_cert: Path of the PEM file that the server's certificate is verified against. Defaults to the file
             shipped for the host's region.
+        require_auth: The weakest way in which the server may ask for the password: `scram-sha-256`, `md5` or
+            `password` (in clear text, as for IAM; outside `test` and `local` only from a verified server). Defaults to
+            `scram-sha-256`. In `test` and `local` the server may also ask for no password.
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
@@ -94,8 +102,9 @@ class DatabaseSettings:
     port: int = 5432
     secret_arn: str | None = None
     environment: Environment = "prod"
-    sslmode: SslMode = "require"
+    sslmode: SslMode = _DEPENDS_ON_THE_HOST
     ssl_root_cert: str | None = None
+    require_auth: RequireAuth = "scram-sha-256"
     pool: PoolMode = "service"
     pool_size: int = 5
     user: str | None = None
@@ -107,9 +116,12 @@ class DatabaseSettings:
     application_name: str = _APPLICATION_NAME
 
     def __post_init__(self) -> None:
-        problems = list(problems_of({name: getattr(self, name) for name in (*VARIABLES, "application_name")}))
+        values = {name: getattr(self, name) for name in (*VARIABLES, "application_name")}
+        problems = list(problems_of(values, os.environ))
         if problems:
+            del values
             raise ConfigurationError(problems)
+        object.__setattr__(self, "sslmode", sslmode_of(values))
         for name in TIMEOUTS:
             object.__setattr__(self, name, in_seconds(getattr(self, name)))
 
@@ -125,7 +137,7 @@ class DatabaseSettings:
                 problems are reported together, each with the name of its variable, and none with a password.
         """
         values, problems = _parsed(environ)
-        problems += [*problems_of(values), *_unknown_variables(environ)]
+        problems += [*problems_of(values, environ), *bootstrap_problems(environ), *_unknown_variables(environ)]
         if problems:
             del environ, values  # an error tracker sends the variables of each frame, and these hold the password
             raise ConfigurationError(problems)
@@ -185,9 +197,10 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
         wrong, right = name.upper().removeprefix(_PREFIX), other.removeprefix(_PREFIX)
         return SequenceMatcher(None, wrong, right).ratio(), wrong.startswith(right)
 
+    shown = {name: name if name.isprintable() else ascii(name) for name in sorted(unknown)}
     return [
-        f"{name} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
-        for name in sorted(unknown)
+        f"{shown[name]} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
+        for name in shown
     ]
 
 

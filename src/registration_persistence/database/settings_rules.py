@@ -4,26 +4,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.environment_rules import environment_problems, is_relaxed
 from registration_persistence.database.secret_arn import arn_problem, quoted
+from registration_persistence.database.tls_rules import tls_problems
 from registration_persistence.durations import in_seconds
 
-Environment: TypeAlias = Literal["prod", "staging", "dev", "test", "local"]
-
-SslMode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-
 PoolMode: TypeAlias = Literal["lambda", "service", "proxy"]
-
-# In these environments a database may be reached without TLS, and with a password from the environment.
-_RELAXED: tuple[Environment, ...] = ("test", "local")
-
-_ENCRYPTING: tuple[SslMode, ...] = ("require", "verify-ca", "verify-full")
-
-VERIFYING: tuple[SslMode, ...] = ("verify-ca", "verify-full")
-"""The modes that verify the server's certificate."""
 
 MAX_IDENTIFIER_BYTES = 63
 """PostgreSQL truncates longer identifiers (`NAMEDATALEN - 1`)."""
@@ -31,12 +19,18 @@ MAX_IDENTIFIER_BYTES = 63
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
+# Every server has these, and none of them is for the tables of a service.
+_DATABASES_OF_THE_SERVER = ("template0", "template1", "rdsadmin")
+
 _MAX_PORT = 65535
 
 # The largest Aurora instance accepts this many connections from all its clients together.
 _MAX_POOL_SIZE = 5000
 
 _MAX_SHOWN_NUMBER = 10**40
+
+# A log would show a line break as the start of another line.
+_UNPRINTABLE = "holds a line break or another control character: expected printable characters"
 
 # PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
 _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.001, (2**31 - 1) / 1000
@@ -60,6 +54,7 @@ VARIABLES: Mapping[str, str] = {
     "environment": "APP_ENVIRONMENT",
     "sslmode": "APP_DATABASE_SSLMODE",
     "ssl_root_cert": "APP_DATABASE_SSL_ROOT_CERT",
+    "require_auth": "APP_DATABASE_REQUIRE_AUTH",
     "pool": "APP_DATABASE_POOL",
     "pool_size": "APP_DATABASE_POOL_SIZE",
     "user": "APP_DATABASE_USER",
@@ -79,12 +74,22 @@ BOOTSTRAP_VARIABLES = (
 """The variables that are no settings: only `migrate`, `partitions` and `bootstrap` read them."""
 
 
-def problems_of(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield each problem of *values*, as one sentence; a setting that is absent has its default."""
+def problems_of(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield each problem of *values*, as one sentence; a setting that is absent has its default.
+
+    Args:
+        values: The settings by name.
+        environ: The variables of the process, which show whether it is a Lambda function.
+    """
     wrong = dict(_type_problems(values))
     yield from wrong.values()
     rest = {name: value for name, value in values.items() if _subject(name) not in wrong}
-    yield from (problem for problem in _rule_problems(rest) if problem.split()[0] not in wrong)
+    yield from (problem for problem in _rule_problems(rest, environ) if problem.split()[0] not in wrong)
+
+
+def bootstrap_problems(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a problem for each variable of `BOOTSTRAP_VARIABLES` that cannot be printed on one line."""
+    yield from (f"{name} {_UNPRINTABLE}" for name in BOOTSTRAP_VARIABLES if not environ.get(name, "").isprintable())
 
 
 def expected_number(name: str) -> str:
@@ -113,14 +118,12 @@ def _type_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield _subject(name), f"{_subject(name)} is of the type {type(values[name]).__name__}: expected text"
 
 
-def _rule_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    environment = values.get("environment", "prod")
-    if environment not in get_args(Environment):
-        yield f"APP_ENVIRONMENT is {environment!r}: expected one of {', '.join(get_args(Environment))}"
-    relaxed = environment in _RELAXED
+def _rule_problems(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    yield from environment_problems(values, environ)
+    relaxed = is_relaxed(values.get("environment", "prod"))
     yield from _address_problems(values, relaxed=relaxed)
     yield from _credential_problems(values, relaxed=relaxed)
-    yield from _tls_problems(values, relaxed=relaxed)
+    yield from tls_problems(values, relaxed=relaxed)
     pool = values.get("pool", "service")
     if pool not in get_args(PoolMode):
         yield f"APP_DATABASE_POOL is {pool!r}: expected one of {', '.join(get_args(PoolMode))}"
@@ -129,12 +132,14 @@ def _rule_problems(values: Mapping[str, Any]) -> Iterator[str]:
     application_name = values.get("application_name", "name")
     if application_name is None or not is_text(application_name):
         yield "application_name is empty, holds NUL or is not UTF-8: expected text"
+    elif not application_name.isprintable():
+        yield f"application_name {_UNPRINTABLE}"
     elif len(application_name.encode()) > MAX_IDENTIFIER_BYTES:
         yield f"application_name has {len(application_name.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
 
 
 def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
-    host, name = values.get("host"), values.get("name")
+    host = values.get("host")
     if not host:
         yield "APP_DATABASE_HOST is not set: expected the cluster's endpoint"
     elif host.startswith(("/", "@")):
@@ -142,12 +147,22 @@ def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[s
             yield f"APP_DATABASE_HOST is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
         elif not is_text(host):
             yield f"APP_DATABASE_HOST is {host!r}: expected a path without NUL, in UTF-8"
+        elif not host.isprintable():
+            yield f"APP_DATABASE_HOST {_UNPRINTABLE}"
     elif not _is_host(host):
         yield f"APP_DATABASE_HOST is {quoted(host)}: expected one host name, of at most 253 characters, or IP address"
+    yield from _name_problems(values.get("name"))
+
+
+def _name_problems(name: str | None) -> Iterator[str]:
     if not name:
         yield "APP_DATABASE_NAME is not set: expected the name of the database"
     elif not is_text(name):
         yield "APP_DATABASE_NAME holds NUL or is not UTF-8: expected the name of the database"
+    elif not name.isprintable():
+        yield f"APP_DATABASE_NAME {_UNPRINTABLE}"
+    elif name in _DATABASES_OF_THE_SERVER:
+        yield f"APP_DATABASE_NAME is {name!r}, which the server keeps for itself: expected the service's database"
     elif len(name.encode()) > MAX_IDENTIFIER_BYTES:
         yield f"APP_DATABASE_NAME has {len(name.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
 
@@ -168,13 +183,6 @@ def _is_host(text: str) -> bool:
     return True
 
 
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long, or with a NUL
-        return False
-
-
 def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
     arn, user, password = values.get("secret_arn"), values.get("user"), values.get("password")
     if (user or password) and not relaxed:
@@ -188,32 +196,14 @@ def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterato
         yield f"APP_DATABASE_{'PASSWORD' if user else 'USER'} is not set: expected user and password together"
     elif user and password and not (is_text(user) and is_text(password)):
         yield "APP_DATABASE_USER or _PASSWORD holds NUL or is not UTF-8: expected text"
+    elif user and not user.isprintable():
+        yield f"APP_DATABASE_USER {_UNPRINTABLE}"
     elif user and len(user.encode()) > MAX_IDENTIFIER_BYTES:
         yield f"APP_DATABASE_USER has {len(user.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
     elif not user and not arn:
         yield "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a secret with username and password"
     if arn and (problem := arn_problem(arn, "APP_DATABASE_SECRET_ARN")):
         yield problem
-
-
-def _tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
-    mode, certificate, host = values.get("sslmode", "require"), values.get("ssl_root_cert"), values.get("host")
-    if mode not in get_args(SslMode):
-        yield f"APP_DATABASE_SSLMODE is {mode!r}: expected one of {', '.join(get_args(SslMode))}"
-    elif mode not in _ENCRYPTING and not relaxed:
-        yield (
-            f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
-            "unless APP_ENVIRONMENT is test or local"
-        )
-    if certificate and not _is_file(certificate):
-        yield f"APP_DATABASE_SSL_ROOT_CERT is {certificate!r}, which is not a file: expected a PEM file"
-    elif certificate and mode not in VERIFYING:
-        yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-full"
-    elif not certificate and mode in VERIFYING and host and root_certificate_for(host) is None:
-        yield (
-            f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "
-            "set APP_DATABASE_SSL_ROOT_CERT to a PEM file"
-        )
 
 
 def _number_problems(values: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from registration_persistence import schema
 from registration_persistence.database import Database, DatabaseSettings
-from registration_persistence.database.settings_rules import Environment, SslMode
+from registration_persistence.database.environment_rules import Environment
+from registration_persistence.database.tls_rules import SslMode
 from registration_persistence.sandbox.server import PostgresServer
 
 

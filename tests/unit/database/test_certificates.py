@@ -132,6 +132,8 @@ def test_expiry_is_reported_a_year_ahead(days: int, expected: int) -> None:
         pytest.param("app.proxy-c1a2b3.eu-west-1.rds.amazonaws.com", "rds-proxy", id="proxy"),
         pytest.param("ro.endpoint.proxy-c1a2b3.eu-west-1.rds.amazonaws.com", "rds-proxy", id="proxy's own endpoint"),
         pytest.param("APP.Cluster-C1A2B3.EU-WEST-1.RDS.AmazonAWS.com", "eu-west-1", id="upper case"),
+        pytest.param("app.cluster-c1a2b3.eu-west-1.rds.amazonaws.com.", "eu-west-1", id="absolute name"),
+        pytest.param("app.cluster-c1a2b3.eu-west-1.rds.amazonaws.com..", None, id="two dots"),
         pytest.param("app.cluster-c1a2b3.eu-west-9.rds.amazonaws.com", None, id="unknown region"),
         pytest.param("app.cluster-c1a2b3.us-gov-west-1.rds.amazonaws.com", None, id="region not shipped"),
         pytest.param("app.cluster-c1a2b3.cn-north-1.rds.amazonaws.com.cn", None, id="China"),

@@ -12,6 +12,7 @@ import pytest
 from database_environments import ARN, AURORA, PRODUCTION, SHIPPED, TEST, problems_of
 
 from registration_persistence import DatabaseSettings
+from registration_persistence.database.connection_parameters import connection_parameters
 from registration_persistence.database.settings_rules import TIMEOUTS as TIMEOUT_SETTINGS
 from registration_persistence.database.settings_rules import VARIABLES
 from registration_persistence.durations import Duration
@@ -33,8 +34,9 @@ def test_three_variables_are_enough() -> None:
         "port": 5432,
         "secret_arn": ARN,
         "environment": "prod",
-        "sslmode": "require",
+        "sslmode": "verify-full",
         "ssl_root_cert": None,
+        "require_auth": "scram-sha-256",
         "pool": "service",
         "pool_size": 5,
         "user": None,
@@ -83,6 +85,8 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("APP_DATABASE_SSLMODE", "disable", "sslmode", "disable"),
         ("APP_DATABASE_SSLMODE", "allow", "sslmode", "allow"),
         ("APP_DATABASE_SSLMODE", "prefer", "sslmode", "prefer"),
+        ("APP_DATABASE_REQUIRE_AUTH", "md5", "require_auth", "md5"),
+        ("APP_DATABASE_REQUIRE_AUTH", "password", "require_auth", "password"),
         ("APP_DATABASE_POOL", "lambda", "pool", "lambda"),
         ("APP_DATABASE_POOL", "service", "pool", "service"),
         ("APP_DATABASE_POOL", "proxy", "pool", "proxy"),
@@ -119,7 +123,8 @@ def test_cloud_environments_need_a_secret_and_tls(environment: str, sslmode: str
 @pytest.mark.parametrize("environment", ["test", "local"])
 def test_a_secret_is_also_allowed_in_test_and_local(environment: str) -> None:
     """`test` and `local` can read the secret as production does."""
-    assert ARN == DatabaseSettings.from_env(PRODUCTION | {"APP_ENVIRONMENT": environment}).secret_arn
+    changes = {"APP_ENVIRONMENT": environment, "APP_DATABASE_HOST": "localhost"}
+    assert ARN == DatabaseSettings.from_env(PRODUCTION | changes).secret_arn
 
 
 @pytest.mark.parametrize("variable", VARIABLES.values())
@@ -187,6 +192,64 @@ def test_the_root_certificate_depends_on_mode_host_and_file(
     )
 
     assert expected == settings.root_certificate
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "expected"),
+    [
+        (AURORA, "", "verify-full"),
+        (AURORA + ".", "", "verify-full"),
+        (AURORA.upper(), "", "verify-full"),
+        ("app.proxy-c1a2b3.eu-west-1.rds.amazonaws.com", "", "verify-full"),
+        ("app.cluster-c1a2b3.il-central-1.rds.amazonaws.com", "", "verify-full"),
+        ("app.cluster-c1a2b3.ca-west-1.rds.amazonaws.com", "", "verify-full"),
+        ("app.cluster-c1a2b3.us-gov-west-1.rds.amazonaws.com", "", "require"),
+        ("app.cluster-c1a2b3.us-gov-west-1.rds.amazonaws.com", "us-east-1.pem", "verify-full"),
+        ("app.cluster-c1a2b3.rds.cn-north-1.amazonaws.com.cn", "", "require"),
+        ("db.example.org", "", "require"),
+        ("db.example.org", "us-east-1.pem", "verify-full"),
+        ("10.0.0.7", "", "require"),
+        ("app.cluster-c1a2b3.eu-west-1.rds.amazonaws.com.evil.example", "", "require"),
+    ],
+)
+@pytest.mark.parametrize("environment", ["prod", "staging", "dev"])
+def test_the_default_sslmode_verifies_each_server_with_a_known_authority(
+    environment: str, host: str, own: str, expected: str
+) -> None:
+    """It is `verify-full` with a shipped or given root certificate and `require` without; `require` can be set."""
+    changes = {"APP_ENVIRONMENT": environment, "APP_DATABASE_HOST": host}
+    file = {"APP_DATABASE_SSL_ROOT_CERT": str(SHIPPED / own)} if own else {}
+
+    settings = DatabaseSettings.from_env(PRODUCTION | changes | file)
+    explicit = DatabaseSettings.from_env(PRODUCTION | changes | {"APP_DATABASE_SSLMODE": "require"})
+
+    assert (expected, "require") == (settings.sslmode, explicit.sslmode)
+    assert (settings.root_certificate is None) == (expected == "require")
+    made = DatabaseSettings(
+        host=host, name="registrations", secret_arn=ARN, ssl_root_cert=str(SHIPPED / own) if own else None
+    )
+    assert expected == made.sslmode
+
+
+@pytest.mark.parametrize(
+    ("environment", "require_auth", "accepted"),
+    [
+        ("prod", None, "scram-sha-256"),
+        ("dev", "md5", "scram-sha-256,md5"),
+        ("staging", "password", "scram-sha-256,md5,password"),
+        ("test", None, "scram-sha-256,none"),
+        ("local", None, "scram-sha-256,none"),
+        ("local", "password", "scram-sha-256,md5,password,none"),
+    ],
+)
+def test_the_server_may_ask_for_the_password_only_in_the_allowed_ways(
+    environment: str, require_auth: str | None, accepted: str
+) -> None:
+    """Only SCRAM by default; only `test` and `local` accept a server that asks for nothing."""
+    base = PRODUCTION if environment not in {"test", "local"} else TEST
+    changes = {"APP_ENVIRONMENT": environment, "APP_DATABASE_REQUIRE_AUTH": require_auth or ""}
+
+    assert accepted == connection_parameters(DatabaseSettings.from_env(base | changes))["require_auth"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -120,9 +121,34 @@ TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
                 (
                     TEST | {"APP_DATABASE_SSLMODE": mode},
                     {"APP_DATABASE_SSL_ROOT_CERT": str(SHIPPED / "eu-west-1.pem")},
-                    f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode or 'require'!r}: expected",
+                    f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected",
                 )
-                for mode in ("", "disable", "allow", "prefer", "require")
+                for mode in ("disable", "allow", "prefer", "require")
+            ),
+            *(
+                (
+                    PRODUCTION,
+                    {"APP_DATABASE_REQUIRE_AUTH": text},
+                    f"APP_DATABASE_REQUIRE_AUTH is {text!r}: expected one of",
+                )
+                for text in ("none", "SCRAM-SHA-256", "!password", "scram-sha-256,none", "gss")
+            ),
+            *(
+                (
+                    PRODUCTION | {"APP_ENVIRONMENT": environment, **address},
+                    {"APP_DATABASE_REQUIRE_AUTH": "password"},
+                    "APP_DATABASE_REQUIRE_AUTH is 'password' but APP_DATABASE_SSLMODE is 'require', so any server that",
+                )
+                for environment in ("prod", "staging", "dev")
+                for address in ({"APP_DATABASE_HOST": "db.example"}, {"APP_DATABASE_SSLMODE": "require"})
+            ),
+            *(
+                (
+                    TEST,
+                    {"APP_DATABASE_NAME": name},
+                    f"APP_DATABASE_NAME is {name!r}, which the server keeps for itself: ",
+                )
+                for name in ("template0", "template1", "rdsadmin")
             ),
             (TEST, {"APP_DATABASE_POOL": "Lambda"}, "APP_DATABASE_POOL is 'Lambda': expected one of lambda, service, "),
             *(
@@ -203,6 +229,7 @@ def test_all_problems_are_reported_together() -> None:
                 "APP_DATABASE_PASSWORD": PASSWORD,
                 "APP_DATABASE_SSLMODE": "prefer",
                 "APP_DATABASE_SSL_ROOT_CERT": "/no/such.pem",
+                "APP_DATABASE_REQUIRE_AUTH": "none",
                 "APP_DATABASE_POOL": "big",
                 "APP_DATABASE_POOL_SIZE": "many",
                 "APP_DATABASE_CONNECT_TIMEOUT": "1",
@@ -447,6 +474,7 @@ PLAUSIBLE = {
     "APP_ENVIRONMENT": st.sampled_from(["prod", "staging", "dev", "test", "local"]),
     "APP_DATABASE_SSLMODE": st.sampled_from(["disable", "prefer", "require", "verify-ca", "verify-full"]),
     "APP_DATABASE_SSL_ROOT_CERT": st.sampled_from([str(SHIPPED), str(SHIPPED / "eu-west-1.pem"), "x" * 300]),
+    "APP_DATABASE_REQUIRE_AUTH": st.sampled_from(["scram-sha-256", "md5", "password"]),
     "APP_DATABASE_POOL": st.sampled_from(["lambda", "service", "proxy"]),
     "APP_DATABASE_POOL_SIZE": st.integers(-1, 9).map(str),
     "APP_DATABASE_USER": st.just("ada"),
@@ -487,3 +515,115 @@ def test_any_environment_gives_settings_or_a_configuration_error(base: dict[str,
     else:
         assert outcome == replace(outcome)
         assert outcome.environment in {"test", "local"} or outcome.sslmode not in {"disable", "allow", "prefer"}
+
+
+LINE_BREAKS = ["\n", "\r", "\t", "\x0b", "\x1b[31m", "\x7f", "\x85", "\u2028", "\u202e"]
+
+
+@pytest.mark.parametrize("character", LINE_BREAKS, ids=ascii)
+def test_no_text_holds_a_line_break(character: str, tmp_path: Path) -> None:
+    """One problem names the variable, and the message does not hold the character; a password may hold any but NUL."""
+    for variable, text in {
+        "APP_DATABASE_HOST": "db.example",
+        "APP_DATABASE_NAME": "registrations",
+        "APP_DATABASE_SECRET_ARN": ARN,
+        "APP_DATABASE_SSLMODE": "require",
+        "APP_DATABASE_REQUIRE_AUTH": "md5",
+        "APP_DATABASE_POOL": "lambda",
+        "APP_DATABASE_OWNER_ROLE": "owner",
+        "APP_DATABASE_APPLICATION_SECRET_ARN": ARN,
+        "APP_DATABASE_MONITORING_SECRET_ARN": ARN,
+        "APP_DATABASE_UNKNOWN": "x",
+        f"APP_DATABASE_{character}X": "x",
+    }.items():
+        (problem,) = problems_of(PRODUCTION | {variable: text + character})
+        assert problem.startswith((variable, ascii(variable)))
+        assert problem.isprintable()
+    for variable, text in {"APP_DATABASE_HOST": "/run/postgresql", "APP_DATABASE_USER": "ada"}.items():
+        (problem,) = problems_of(TEST | {variable: f"{text}{character}forged"})
+        assert problem == f"{variable} holds a line break or another control character: expected printable characters"
+    (problem,) = problems_of(PRODUCTION | {"APP_ENVIRONMENT": f"prod{character}"})
+    assert problem.isprintable()
+    (file := tmp_path / f"root{character}.pem").touch()
+    (problem,) = problems_of(PRODUCTION | {"APP_DATABASE_SSL_ROOT_CERT": str(file)})
+    assert problem.startswith("APP_DATABASE_SSL_ROOT_CERT holds a line break")
+    with pytest.raises(ConfigurationError, match="application_name holds a line break"):
+        replace(DatabaseSettings.from_env(PRODUCTION), application_name=f"sign{character}up")
+    assert DatabaseSettings.from_env(TEST | {"APP_DATABASE_PASSWORD": f"a{character}b"})
+    named = PRODUCTION | {"AWS_LAMBDA_FUNCTION_NAME": f"sign{character}up"}
+    assert DatabaseSettings.from_env(named).application_name.isprintable()
+
+
+RDS_HOSTS = [
+    AURORA,
+    AURORA.upper() + ".",
+    "app.proxy-c1a2b3.eu-west-1.rds.amazonaws.com",
+    "app.c1a2b3.mx-central-1.rds.amazonaws.com",
+    "app.cluster-c1a2b3.us-gov-west-1.rds.amazonaws.com",
+    "app.cluster-c1a2b3.cn-north-1.rds.amazonaws.com.cn",
+    "app.cluster-c1a2b3.rds.cn-north-1.amazonaws.com.cn",
+    "app.cluster-c1a2b3.eusc-de-east-1.rds.amazonaws.eu",
+    "app.cluster-c1a2b3.us-iso-east-1.rds.c2s.ic.gov",
+]
+
+
+@pytest.mark.parametrize("environment", ["test", "local"])
+@pytest.mark.parametrize("host", RDS_HOSTS)
+@pytest.mark.parametrize("emulator", [{}, {"AWS_SAM_LOCAL": "true"}], ids=["", "emulator"])
+def test_test_and_local_are_refused_for_a_host_of_rds(environment: str, host: str, emulator: dict[str, str]) -> None:
+    """Data would be sent to AWS without TLS; also refused in an emulator, and for settings in code."""
+    environ = TEST | {"APP_ENVIRONMENT": environment, "APP_DATABASE_HOST": host}
+
+    (problem,) = problems_of(environ | emulator)
+
+    assert problem == (
+        f"APP_ENVIRONMENT is {environment!r} but APP_DATABASE_HOST is {host!r}, an endpoint of Amazon RDS: "
+        "set APP_ENVIRONMENT to dev, staging or prod"
+    )
+    with pytest.raises(ConfigurationError, match="an endpoint of Amazon RDS"):
+        replace(DatabaseSettings.from_env(TEST), host=host)
+
+
+LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "sign-up"}
+
+
+@pytest.mark.parametrize("environment", ["test", "local"])
+@pytest.mark.parametrize(
+    "variables",
+    [LAMBDA, {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}, {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.12"}],
+    ids=lambda variables: next(iter(variables)),
+)
+@pytest.mark.parametrize("host", ["db.example.org", "10.0.0.7", "localhost.example.org", "fd00::7"])
+def test_test_and_local_are_refused_on_lambda(
+    environment: str, variables: dict[str, str], host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function in production with the variables of a test is refused, also with settings that are made in code."""
+    environ = TEST | {"APP_ENVIRONMENT": environment, "APP_DATABASE_HOST": host}
+
+    (problem,) = problems_of(environ | variables)
+
+    assert problem == (
+        f"APP_ENVIRONMENT is {environment!r} but {next(iter(variables))} is set, so this process is a Lambda function: "
+        "set APP_ENVIRONMENT to dev, staging or prod, or in an emulator of Lambda set AWS_SAM_LOCAL to true"
+    )
+    settings = DatabaseSettings.from_env(environ)
+    for variable, text in variables.items():
+        monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigurationError, match="is a Lambda function"):
+        replace(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "host"),
+    [
+        *((LAMBDA, host) for host in ("localhost", "LOCALHOST.", "db.localhost", "127.0.0.2", "::1", "/run", "@db")),
+        (LAMBDA | {"AWS_SAM_LOCAL": "true"}, "host.docker.internal"),
+        ({"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"}, "db.example.org"),
+        ({}, "db.example.org"),
+        ({}, "rds.example.org"),
+        ({}, "app.eu-west-1.rds.evil.example"),
+    ],
+)
+def test_test_and_local_are_allowed_without_aws(variables: dict[str, str], host: str) -> None:
+    """A database on this machine, an emulator such as `sam local`, and a host outside of RDS are allowed."""
+    assert DatabaseSettings.from_env(TEST | variables | {"APP_DATABASE_HOST": host}).host == host

@@ -7,7 +7,14 @@ import re
 from pathlib import Path
 
 _RDS_HOST = re.compile(
-    r"\.(?:(?P<proxy>proxy)-[a-z0-9]+|[a-z0-9-]+)\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.rds\.amazonaws\.com\Z",
+    r"\.(?:(?P<proxy>proxy)-[a-z0-9]+|[a-z0-9-]+)\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.rds\.amazonaws\.com\.?\Z",
+    re.ASCII,
+)
+
+# The domains of all partitions. In China, the region may stand behind `rds`.
+_RDS_DOMAIN = re.compile(
+    r"(?:\A|\.)rds\.(?:[a-z0-9-]+\.)?(?:amazonaws\.(?:com(?:\.cn)?|eu)|s?c2s\.(?:ic|sgov)\.gov|csp\.hci\.ic\.gov"
+    r"|cloud\.adc-e\.uk)\.?\Z",
     re.ASCII,
 )
 
@@ -24,3 +31,8 @@ def root_certificate_for(host: str) -> Path | None:
     name = "rds-proxy" if match["proxy"] else match["region"]
     file = Path(__file__).with_name(f"{name}.pem")
     return file if file.is_file() else None
+
+
+def is_rds_host(host: str) -> bool:
+    """Return whether *host* is in a domain of Amazon RDS, also in a region without a shipped certificate."""
+    return _RDS_DOMAIN.search(host.lower()) is not None

@@ -1,0 +1,109 @@
+"""`explained`: the error of a server that this client refused, with the file, the authority and the fix."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.presented_certificate import PresentedCertificate, presented_certificate
+from registration_persistence.database.tls_rules import VERIFYING
+from registration_persistence.errors import ConnectionRejected, RegistrationPersistenceError
+
+# The time to ask the server for its certificate once more, if the deadline leaves as much.
+_MAX_HANDSHAKE_SECONDS = 2.0
+
+_CERTIFICATE = re.compile(
+    r"certificate verify failed|root certificate file|server certificate|SSL certificate"
+    r"|certificate could not be obtained"
+)
+_FILE = re.compile(r"root certificate file")
+_NAME = re.compile(r"does not match host name|host name .* server certificate|name contains embedded null")
+
+# libpq's own advice, which includes to verify nothing.
+_ADVICE_OF_LIBPQ = re.compile(r" ?Either provide the file[^;]*")
+
+_LOGIN = re.compile(r'authentication method requirement "[^"]*" failed: (?P<reason>[^;]*)')
+_CLEAR_TEXT, _MD5 = "cleartext password", "hashed password"
+
+
+def explained(
+    failure: RegistrationPersistenceError, parameters: Mapping[str, Any], address: str
+) -> RegistrationPersistenceError:
+    """Return *failure*; if this client refused the server, with the reason and the fix in its message.
+
+    Args:
+        failure: The error of an attempt to connect.
+        parameters: libpq's parameters of the attempt.
+        address: The IP address of the server.
+    """
+    if not isinstance(failure, ConnectionRejected):
+        return failure
+    text = _ADVICE_OF_LIBPQ.sub("", str(failure))
+    if parameters["sslmode"] in VERIFYING and _CERTIFICATE.search(text):
+        return _with_message(failure, f"{text}; {_certificate_explanation(text, parameters, address)}")
+    if login := _LOGIN.search(text):
+        return _with_message(failure, f"{text}; {_login_fix(login['reason'], parameters['require_auth'])}")
+    return failure
+
+
+def _with_message(failure: RegistrationPersistenceError, message: str) -> RegistrationPersistenceError:
+    error = type(failure)(message)
+    error.__cause__ = failure.__cause__
+    return error
+
+
+def _certificate_explanation(text: str, parameters: Mapping[str, Any], address: str) -> str:
+    seconds = min(remaining(), _MAX_HANDSHAKE_SECONDS)
+    found = presented_certificate(parameters["host"], address, int(parameters["port"]), seconds=seconds)
+    presented = (
+        f"the server presents the certificate of {found.subject!r}, issued by the authority {found.issuer!r} and valid "
+        f"from {found.valid_from:%Y-%m-%d} to {found.expires:%Y-%m-%d}"
+        if found
+        else "the certificate of the server and its authority could not be read"
+    )
+    file = parameters.get("sslrootcert")
+    return (
+        f"{presented}; it is verified against the authorities in {file} ({parameters['sslmode']}): {_fix(text, found)}"
+    )
+
+
+def _fix(text: str, found: PresentedCertificate | None) -> str:
+    now = datetime.now(UTC)
+    if _FILE.search(text):
+        return "set APP_DATABASE_SSL_ROOT_CERT to a readable PEM file that holds the certificate of that authority"
+    if _NAME.search(text):
+        return (
+            "set APP_DATABASE_HOST to the name in the certificate, for RDS the endpoint itself, because an alias or an "
+            "address in front of it cannot be verified"
+        )
+    if found and found.expires < now:
+        return "renew the certificate of the server, or correct the clock of this machine"
+    if found and found.valid_from > now:
+        return "correct the clock of the server or of this machine"
+    if found and found.is_self_issued:
+        return (
+            "it signed itself; if this is your server, set APP_DATABASE_SSL_ROOT_CERT to a PEM file with this "
+            "certificate; otherwise another server answers in its place"
+        )
+    return (
+        "if this is your server, set APP_DATABASE_SSL_ROOT_CERT to a PEM file with the root certificate of that "
+        "authority; otherwise another server answers in its place"
+    )
+
+
+def _login_fix(reason: str, required: str) -> str:
+    if _CLEAR_TEXT in reason:
+        return (
+            "the password was not sent; if the role logs in with IAM, PAM or LDAP, set APP_DATABASE_REQUIRE_AUTH to "
+            "password and APP_DATABASE_SSLMODE to verify-full"
+        )
+    if _MD5 in reason:
+        return (
+            "the password was not sent; set password_encryption to scram-sha-256 on the server and set the password of "
+            "the role again, or set APP_DATABASE_REQUIRE_AUTH to md5"
+        )
+    return (
+        f"expected {required.replace(',', ' or ')}; correct the method in pg_hba.conf or the pooler, unless another "
+        "server answers in its place"
+    )

@@ -1,0 +1,80 @@
+"""The rules for TLS and for the login: which server is verified, and how it may ask for the password."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from registration_persistence.database.certificates import root_certificate_for
+
+SslMode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+RequireAuth: TypeAlias = Literal["scram-sha-256", "md5", "password"]
+
+_ENCRYPTING: tuple[SslMode, ...] = ("require", "verify-ca", "verify-full")
+
+VERIFYING: tuple[SslMode, ...] = ("verify-ca", "verify-full")
+"""The modes that verify the server's certificate."""
+
+
+def sslmode_of(values: Mapping[str, Any]) -> SslMode:
+    """Return the `sslmode` of *values*; without one, `verify-full` if there is a root certificate for the host.
+
+    Args:
+        values: The settings by name, also invalid ones.
+    """
+    mode: SslMode | None = values.get("sslmode")
+    if mode is not None:
+        return mode
+    host = values.get("host")
+    shipped = root_certificate_for(host) if isinstance(host, str) else None
+    return "verify-full" if values.get("ssl_root_cert") or shipped else "require"
+
+
+def tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
+    """Yield each problem of `sslmode`, root certificate and `require_auth`, as one sentence.
+
+    Args:
+        values: The settings by name.
+        relaxed: Whether data and password may be sent to a server that is not verified, as in `test` and `local`.
+    """
+    mode = sslmode_of(values)
+    if mode not in get_args(SslMode):
+        yield f"APP_DATABASE_SSLMODE is {mode!r}: expected one of {', '.join(get_args(SslMode))}"
+    elif mode not in _ENCRYPTING and not relaxed:
+        yield (
+            f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
+            "unless APP_ENVIRONMENT is test or local"
+        )
+    yield from _certificate_problems(values.get("ssl_root_cert"), mode, values.get("host"))
+    yield from _login_problems(values.get("require_auth", "scram-sha-256"), mode, relaxed=relaxed)
+
+
+def _certificate_problems(certificate: str | None, mode: SslMode, host: str | None) -> Iterator[str]:
+    if certificate and not _is_file(certificate):
+        yield f"APP_DATABASE_SSL_ROOT_CERT is {certificate!r}, which is not a file: expected a PEM file"
+    elif certificate and not certificate.isprintable():
+        yield "APP_DATABASE_SSL_ROOT_CERT holds a line break or another control character: expected a PEM file"
+    elif certificate and mode not in VERIFYING:
+        yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-full"
+    elif not certificate and mode in VERIFYING and host and root_certificate_for(host) is None:
+        yield (
+            f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "
+            "set APP_DATABASE_SSL_ROOT_CERT to a PEM file"
+        )
+
+
+def _login_problems(require_auth: object, mode: SslMode, *, relaxed: bool) -> Iterator[str]:
+    if require_auth not in get_args(RequireAuth):
+        yield f"APP_DATABASE_REQUIRE_AUTH is {require_auth!r}: expected one of {', '.join(get_args(RequireAuth))}"
+    elif require_auth == "password" and mode not in VERIFYING and not relaxed:
+        yield (
+            f"APP_DATABASE_REQUIRE_AUTH is 'password' but APP_DATABASE_SSLMODE is {mode!r}, so any server that answers "
+            "could ask for the password in clear text: set APP_DATABASE_SSLMODE to verify-full"
+        )
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
