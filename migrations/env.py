@@ -126,7 +126,13 @@ def run(connection: Connection) -> None:
     if connection.dialect.name != "postgresql":
         raise CommandError(f"the connection leads to {connection.dialect.name}: expected PostgreSQL")
     with own_transaction(connection):
-        context.configure(connection=connection, dont_mutate=not changes_database(), **COMPARISON, **HOOKS)
+        context.configure(
+            connection=connection,
+            dont_mutate=not changes_database(),
+            in_transaction_of_caller=connection.in_transaction(),
+            **COMPARISON,
+            **HOOKS,
+        )
         migrations = context.get_context()
         if changes_database():
             with own_transaction(connection):

@@ -34,6 +34,7 @@ __all__ = [
     "TokenExpired",
     "TokenUnknown",
     "TokenUsable",
+    "TooManyPending",
     "Verified",
     "VerifyOutcome",
     "WrongCode",
@@ -63,6 +64,21 @@ class Replayed:
     Args:
         registration: The registration of the earlier call, as it is now. Do not show it: the key and the payload do not
             prove that the mailbox belongs to the person.
+        email_verified_elsewhere: Whether another registration has verified this mailbox.
+    """
+
+    registration: Registration
+    email_verified_elsewhere: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyPending:
+    """The mailbox has `max_pending` pending registrations, so this one was closed at once; no token works for it.
+
+    Answer the client exactly as for `Registered`, and send no mail.
+
+    Args:
+        registration: The registration, which is cancelled with the reason `superseded`.
         email_verified_elsewhere: Whether another registration has verified this mailbox.
     """
 
@@ -223,7 +239,7 @@ class ImportReport:
     reasons: Mapping[str, int]
 
 
-RegisterOutcome = Registered | Replayed
+RegisterOutcome = Registered | Replayed | TooManyPending
 """The outcomes of `RegistrationRepository.register`."""
 
 VerifyOutcome = Verified | AlreadyVerified | TokenUnknown | TokenExpired | EmailTaken

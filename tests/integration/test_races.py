@@ -4,7 +4,16 @@ from collections import Counter
 from collections.abc import Callable
 from uuid import UUID
 
-from races import ROUNDS, THREADS, assert_events_are_complete, in_sessions, kinds, of_registrations, verifying
+from races import (
+    ROUNDS,
+    THREADS,
+    assert_events_are_complete,
+    in_a_row,
+    in_sessions,
+    kinds,
+    of_registrations,
+    verifying,
+)
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from support import TERMS, Rows, SignUp
@@ -16,8 +25,10 @@ from registration_persistence.outcomes import (
     Cancelled,
     EmailTaken,
     Registered,
+    RegisterOutcome,
     Replayed,
     TokenExpired,
+    TooManyPending,
     Verified,
 )
 
@@ -26,7 +37,7 @@ def test_the_same_submission_eight_times(wide: Database, rows: Rows) -> None:
     """One call gets `Registered`, seven get `Replayed`, and all get the same id."""
     for number in range(ROUNDS):
 
-        def submit(registrations: RegistrationRepository, number: int = number) -> Registered | Replayed:
+        def submit(registrations: RegistrationRepository, number: int = number) -> RegisterOutcome:
             return registrations.register("ada@example.com", consents=[TERMS], idempotency_key=f"key {number}")
 
         outcomes = in_sessions(wide, *[of_registrations(submit)] * THREADS)
@@ -36,6 +47,39 @@ def test_the_same_submission_eight_times(wide: Database, rows: Rows) -> None:
     assert [{"n": ROUNDS}] == rows("SELECT count(*) AS n FROM verification_tokens")
     assert [{"n": ROUNDS}] == rows("SELECT count(*) AS n FROM registration_consents")
     assert_events_are_complete(rows)
+
+
+def test_sign_ups_beyond_the_limit_of_a_mailbox(wide: Database, rows: Rows) -> None:
+    """Of eight calls at once, as many as `max_pending` are pending, in autocommit and in a transaction."""
+    for number in range(ROUNDS):
+
+        def submit(registrations: RegistrationRepository, number: int = number) -> RegisterOutcome:
+            return registrations.register(f"ada{number}@example.com", max_pending=3)
+
+        outcomes = in_sessions(wide, *[of_registrations(submit)] * THREADS, autocommit=number % 2 == 0)
+
+        assert {Registered: 3, TooManyPending: THREADS - 3} == kinds(outcomes)
+    assert [{"n": 3 * ROUNDS}] == rows("SELECT count(*) AS n FROM registrations WHERE status = 'pending'")
+    assert_events_are_complete(rows)
+
+
+def test_the_limits_of_two_mailboxes_do_not_wait_for_each_other(wide: Database) -> None:
+    """A sign-up waits for another of its mailbox, and only for those with a limit."""
+    with wide.session() as session:
+        RegistrationRepository(session).register("ada@example.com", max_pending=1)
+        others = in_sessions(
+            wide,
+            of_registrations(lambda registrations: registrations.register("eve@example.com", max_pending=1)),
+            of_registrations(lambda registrations: registrations.register("ada@example.com")),
+        )
+    assert {Registered: 2} == kinds(others)
+
+    _, late = in_a_row(
+        wide,
+        lambda session: RegistrationRepository(session).register("bob@example.com", max_pending=1),
+        of_registrations(lambda registrations: registrations.register("bob@example.com", max_pending=1)),
+    )
+    assert isinstance(late, TooManyPending)
 
 
 def test_the_same_token_eight_times(wide: Database, sign_up: SignUp, rows: Rows) -> None:

@@ -5,9 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support import Rows, SignUp, untyped
+from support import Change, Rows, SignUp, untyped
 
-from registration_persistence import Consent, Database, RegistrationRepository, Status, VerificationRepository
+from registration_persistence import (
+    Consent,
+    Database,
+    Peppers,
+    PrivacyRepository,
+    RegistrationRepository,
+    Status,
+    VerificationRepository,
+)
 from registration_persistence.domain.ids import new_id
 from registration_persistence.errors import (
     IdempotencyConflict,
@@ -17,7 +25,7 @@ from registration_persistence.errors import (
     InvalidProfile,
     ProfileTooLarge,
 )
-from registration_persistence.outcomes import Registered, Replayed
+from registration_persistence.outcomes import NotPending, Registered, Replayed, TooManyPending
 
 TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 
@@ -156,6 +164,72 @@ def test_another_payload_with_the_same_key_is_rejected(
     assert [1, 1, 1, 1, 1] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]
 
 
+def test_a_mailbox_has_a_limit_of_pending_registrations(registrations: RegistrationRepository, rows: Rows) -> None:
+    """Beyond `max_pending`, in any spelling of the mailbox, a sign-up is stored closed, with the same rows."""
+    arguments: dict[str, Any] = {"consents": [Consent("terms", "1")], "profile": {"a": 1}}
+    for _ in range(2):
+        assert isinstance(registrations.register("ada@example.com", max_pending=2, **arguments), Registered)
+
+    refused = registrations.register("ADA@Example.com", max_pending=2, **arguments)
+
+    assert isinstance(refused, TooManyPending)
+    assert (Status.CANCELLED, "superseded", 1, None, False) == (
+        refused.registration.status,
+        refused.registration.close_reason,
+        refused.registration.version,
+        refused.registration.expires_at,
+        refused.email_verified_elsewhere,
+    )
+    assert registrations.get(refused.registration.id) == refused.registration
+    assert [3, 3, 3, 3, 3] == [rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in TABLES]
+    assert [{"consents": ["terms"]}] * 2 + [{"consents": ["terms"], "status": "cancelled"}] == [
+        row["data"] for row in rows("SELECT data FROM registration_events ORDER BY occurred_at")
+    ]
+    assert isinstance(registrations.register("eve@example.com", max_pending=1), Registered)
+    assert isinstance(registrations.register("ada@example.com", max_pending=3), Registered)
+    assert isinstance(registrations.register("ada@example.com"), Registered), "without a limit"
+
+
+def test_only_registrations_that_are_pending_count(
+    database: Database, sign_up: SignUp, change: Change, rows: Rows
+) -> None:
+    """Those that are verified, cancelled, erased, lapsed or refused leave room for others."""
+    made = [sign_up() for _ in range(4)]
+    with database.session() as session:
+        VerificationRepository(session).verify_by_token(made[0].token)
+        RegistrationRepository(session).cancel(made[1].registration.id)
+        PrivacyRepository(session).erase(made[2].registration.id)
+    change("UPDATE registrations SET expires_at = statement_timestamp() WHERE status = 'pending'")
+
+    with database.session() as session:
+        registrations = RegistrationRepository(session)
+        outcomes = [registrations.register("ada@example.com", max_pending=2) for _ in range(4)]
+
+    assert [Registered, Registered, TooManyPending, TooManyPending] == [type(outcome) for outcome in outcomes]
+    assert all(outcome.email_verified_elsewhere for outcome in outcomes)
+    assert [{"n": 2}] == rows("SELECT count(*) AS n FROM registrations WHERE status = 'pending' AND expires_at > now()")
+
+
+def test_nothing_works_for_a_sign_up_beyond_the_limit(database: Database, sign_up: SignUp, rows: Rows) -> None:
+    """It gets neither token nor code, its stored token verifies nothing, and a replay changes nothing."""
+    first = sign_up()
+    with database.session() as session:
+        registrations = RegistrationRepository(session)
+        refused = registrations.register("ada@example.com", idempotency_key="k", max_pending=1)
+        again = registrations.register("ada@example.com", idempotency_key="k", max_pending=1)
+        verification = VerificationRepository(session, peppers=Peppers({1: bytes(32)}))
+        assert NotPending(Status.CANCELLED) == verification.issue_token(refused.registration.id, min_gap=0)
+        assert NotPending(Status.CANCELLED) == verification.issue_code(refused.registration.id, min_gap=0)
+        assert registrations.find_by_email("ada@example.com") == first.registration
+        assert refused.registration.id in PrivacyRepository(session).ids_by_email("ada@example.com")
+        with pytest.raises(IdempotencyConflict):
+            registrations.register("ada@example.com", idempotency_key="k", profile={"a": 1}, max_pending=1)
+        assert [Registered] == [type(registrations.register("ada@example.com", max_pending=2))]
+
+    assert Replayed(refused.registration, email_verified_elsewhere=False) == again
+    assert [{"n": 3}] == rows("SELECT count(*) AS n FROM registrations")
+
+
 def test_a_failed_unit_of_work_leaves_nothing(database: Database, rows: Rows) -> None:
     """A rollback removes the registration, token, consents, event and message together."""
     with pytest.raises(RuntimeError, match="changed my mind"), database.session() as session:
@@ -201,6 +275,14 @@ for _ in range(100_000):
         ({"ttl": timedelta(0)}, InvalidInput),
         ({"ttl": timedelta(days=999_999)}, InvalidInput),
         ({"token_ttl": "60"}, InvalidInput),
+        ({"max_pending": 0}, InvalidInput),
+        ({"max_pending": -1}, InvalidInput),
+        ({"max_pending": 1001}, InvalidInput),
+        ({"max_pending": 10**20}, InvalidInput),
+        ({"max_pending": True}, InvalidInput),
+        ({"max_pending": False}, InvalidInput),
+        ({"max_pending": 2.0}, InvalidInput),
+        ({"max_pending": "3"}, InvalidInput),
     ],
 )
 def test_invalid_input_is_rejected_before_a_statement_is_sent(

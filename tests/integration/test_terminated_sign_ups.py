@@ -15,12 +15,12 @@ from support import TABLES, TERMS, Rows
 
 from registration_persistence import Database, RegistrationRepository
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
-from registration_persistence.outcomes import Registered, Replayed
+from registration_persistence.outcomes import Registered, RegisterOutcome, Replayed
 
 T = TypeVar("T")
 
 
-def submission(number: int) -> Callable[[Session], Registered | Replayed]:
+def submission(number: int) -> Callable[[Session], RegisterOutcome]:
     """Return the call that registers with an idempotency key."""
     return lambda session: RegistrationRepository(session).register(
         f"ada{number}@example.com", consents=[TERMS], idempotency_key=f"key {number}"

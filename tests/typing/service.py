@@ -32,6 +32,7 @@ from registration_persistence.outcomes import (
     Replayed,
     TokenExpired,
     TokenUnknown,
+    TooManyPending,
     Verified,
 )
 
@@ -46,7 +47,7 @@ def sign_up(email: str) -> str | None:
     match outcome:
         case Registered():
             return assert_type(outcome.token, str)
-        case Replayed():
+        case Replayed() | TooManyPending():
             return None
         case _:
             assert_never(outcome)

@@ -63,6 +63,9 @@ MOVES: Mapping[EventType, Move] = MappingProxyType(
 """The moves, by the type of their event; a trigger of the schema refuses all others."""
 
 INITIAL_STATUSES: Mapping[EventType, tuple[Status, ...]] = MappingProxyType(
-    {"registered": (Status.PENDING,), "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE)}
+    {
+        "registered": (Status.PENDING, Status.CANCELLED),
+        "imported": (Status.PENDING, Status.VERIFIED, Status.ACTIVE),
+    }
 )
 """The statuses with which a registration can begin, by the type of its first event."""

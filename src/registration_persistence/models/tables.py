@@ -88,7 +88,7 @@ class RegistrationRow(Base):
             unique=True,
             postgresql_where=text("status IN ('verified', 'active')"),
         ),
-        Index("ix_registrations_email_pending", "email_key", postgresql_where=text("status = 'pending'")),
+        Index("ix_registrations_email_pending_id", "email_key", "id", postgresql_where=text("status = 'pending'")),
         Index(
             "ix_registrations_open_expires", "expires_at", postgresql_where=text("status IN ('pending', 'verified')")
         ),

@@ -25,13 +25,15 @@ from registration_persistence.domain.validation import (
     checked_version,
 )
 from registration_persistence.durations import Duration
-from registration_persistence.errors import IdempotencyConflict, InvalidInput, ProfileTooLarge
-from registration_persistence.outcomes import Cancelled, Registered, RegisterOutcome, Replayed
+from registration_persistence.errors import InvalidInput, ProfileTooLarge
+from registration_persistence.outcomes import Cancelled, RegisterOutcome
 from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
+from registration_persistence.repositories.register_outcome import register_outcome
 from registration_persistence.repositories.sql import registrations as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 _MAX_PAGE_ROWS = 1000
+_MAX_PENDING = 1000
 _OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
@@ -70,11 +72,12 @@ class RegistrationRepository(Repository):
         idempotency_key: str | None = None,
         ttl: Duration = timedelta(days=7),
         token_ttl: Duration = timedelta(days=1),
+        max_pending: int | None = None,
     ) -> RegisterOutcome:
         """Store a sign-up with its verification token, consents, event and outbox message, all or nothing.
 
-        The statement does the same work for a known and for an unknown mailbox, so the time does not reveal which it
-        is. A mailbox may have several pending registrations; the first that is verified wins.
+        The statement does the same work for a known and for an unknown mailbox, and beyond *max_pending*, so the time
+        does not reveal which it is. A mailbox may have several pending registrations; the first that is verified wins.
 
         Args:
             email: The address as the person typed it.
@@ -83,9 +86,13 @@ class RegistrationRepository(Repository):
             idempotency_key: 1 to 255 random bytes, the same if the client repeats the request. Defaults to none.
             ttl: How long it may stay pending, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 7 days.
             token_ttl: How long the token works, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 1 day.
+            max_pending: The largest number of pending registrations of the mailbox, 1 to 1000, exact if calls with this
+                argument are concurrent. Such calls for one mailbox wait until the transaction of the previous one ends.
+                Defaults to `None`, for no limit.
 
         Returns:
-            `Registered`, or `Replayed` if the idempotency key was used before with the same payload.
+            `Registered`, or `TooManyPending` if the mailbox has *max_pending* others, or `Replayed` if the idempotency
+            key was used before with the same payload.
 
         Raises:
             InvalidEmail, InvalidProfile, ProfileTooLarge, InvalidConsent, InvalidInput: Nothing was sent.
@@ -94,6 +101,7 @@ class RegistrationRepository(Repository):
         mailbox = normalise_email(email)
         stored = checked_profile({} if profile is None else profile)
         agreed = checked_consents(consents, self._purposes)
+        limit = None if max_pending is None else checked_number("max_pending", max_pending, 1, _MAX_PENDING)
         token, identity = new_token(), new_id()
         keys = submission_hashes(idempotency_key, mailbox.address, stored, agreed)
         parameters = {
@@ -104,6 +112,7 @@ class RegistrationRepository(Repository):
             "profile": stored,
             "ttl": checked_duration("ttl", ttl),
             "token_ttl": checked_duration("token_ttl", token_ttl),
+            "max_pending": limit,
             "token_id": new_id(),
             "secret_hash": hash_token(token),
             **consent_parameters(agreed),
@@ -111,12 +120,7 @@ class RegistrationRepository(Repository):
             **self._event_parameters(),
         }
         row = self._session.execute(statements.REGISTER, parameters).one()
-        registration = registration_of(row)
-        if row.created:
-            return Registered(registration, token, email_verified_elsewhere=row.email_proven)
-        if row.submit_digest != keys["submit_digest"]:
-            raise IdempotencyConflict("the idempotency key was used before with another payload: use a new key")
-        return Replayed(registration, email_verified_elsewhere=row.email_proven)
+        return register_outcome(row, token, keys["submit_digest"])
 
     @redact_traceback
     def activate(self, registration_id: UUID, *, expected_version: int | None = None) -> Registration:

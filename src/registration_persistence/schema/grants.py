@@ -41,6 +41,9 @@ GRANTS: Mapping[str, Sequence[str]] = {
 }
 """The privileges of `READ_WRITE_ROLE` on each table; no other role has any, except the owner."""
 
+CALLED_FUNCTIONS = ("registrations_count_pending",)
+"""The functions that `READ_WRITE_ROLE` may execute; those of triggers need no privilege."""
+
 PACKAGE_OBJECTS_CTE = """
 ours AS (
   SELECT c.oid, c.relname AS name, c.relowner AS owner, c.relacl AS acl, 'r'::"char" AS kind
@@ -60,7 +63,7 @@ ours AS (
 PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
     "tables": list(GRANTS),
     "partitioned": RegistrationEventRow.__tablename__,
-    "functions": ["registrations_check_move"],
+    "functions": ["registrations_check_move", *CALLED_FUNCTIONS],
 }
 """The parameters of `PACKAGE_OBJECTS_CTE`."""
 
@@ -100,6 +103,12 @@ def apply_grants(connection: Connection, *, logins: Sequence[str] = ()) -> None:
             group = sql.Identifier(READ_WRITE_ROLE)
             grant = sql.SQL("GRANT {} ON TABLE {} TO {}").format(privileges, public_table(name), group)
             execute_verbatim(connection, grant)
+    for signature in functions:
+        if signature.partition("(")[0].rpartition(".")[2] in CALLED_FUNCTIONS:
+            group = sql.Identifier(READ_WRITE_ROLE)
+            execute_verbatim(
+                connection, sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(signature), group)
+            )
 
 
 def _revoke_all(connection: Connection, tables: Sequence[str], functions: Sequence[str], roles: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ END $$
 """
 
 # Events of the month that were written before its partition existed are in the default partition, and are moved.
+# A new partition does not inherit that these columns have no statistics, from which a plan could reveal their values.
 # The first lock excludes other workers, and sign-ups: they would wait for the second lock after PostgreSQL has already
 # chosen the default partition for their row.
 _ADD_PARTITION = """
@@ -31,6 +32,8 @@ _ADD_PARTITION = """
   IF to_regclass('{name}') IS NULL THEN
     LOCK TABLE registration_events_default IN ACCESS EXCLUSIVE MODE;
     CREATE TABLE {name} (LIKE registration_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+    ALTER TABLE {name} ALTER COLUMN data SET STATISTICS 0, ALTER COLUMN actor SET STATISTICS 0,
+                       ALTER COLUMN correlation_id SET STATISTICS 0;
     WITH moved AS (
       DELETE FROM registration_events_default WHERE occurred_at >= '{start}' AND occurred_at < '{end}' RETURNING *
     ) INSERT INTO {name} SELECT * FROM moved;

@@ -14,15 +14,23 @@ from registration_persistence.repositories.sql.fragments import (
 )
 from registration_persistence.repositories.sql.statement import statement
 
-_PURPOSES = "jsonb_build_object('consents', :consent_purposes)"
+_REGISTERED = """CASE status WHEN 'pending' THEN jsonb_build_object('consents', :consent_purposes)
+              ELSE jsonb_build_object('consents', :consent_purposes, 'status', status) END"""
 
+# A sign-up beyond the limit writes the same rows, so the time does not reveal it; its registration is closed at once.
 REGISTER = statement(
     f"""
-WITH registration AS (
+WITH mailbox AS MATERIALIZED (
+  SELECT CASE WHEN :max_pending IS NULL THEN false
+              ELSE registrations_count_pending(:email_key, :max_pending) >= :max_pending END AS full
+), registration AS (
   INSERT INTO registrations AS r (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
-                                  tokens_issued, token_issued_at, expires_at)
-  VALUES (:id, :email, :email_key, :email_key_rev, 'pending', :profile, :submit_key, :submit_digest,
-          1, statement_timestamp(), statement_timestamp() + :ttl)
+                                  tokens_issued, token_issued_at, expires_at, closed_at, close_reason)
+  SELECT :id, :email, :email_key, :email_key_rev, CASE WHEN mailbox.full THEN 'cancelled' ELSE 'pending' END,
+         :profile, :submit_key, :submit_digest, 1, statement_timestamp(),
+         CASE WHEN NOT mailbox.full THEN statement_timestamp() + :ttl END,
+         CASE WHEN mailbox.full THEN statement_timestamp() END, CASE WHEN mailbox.full THEN 'superseded' END
+  FROM mailbox
   ON CONFLICT (submit_key) WHERE submit_key IS NOT NULL DO UPDATE SET submit_key = EXCLUDED.submit_key
   RETURNING {registration_columns("r")}, r.submit_digest, r.id = :id AS created
 ), token AS (
@@ -34,7 +42,7 @@ WITH registration AS (
   SELECT registration.id, given.id, given.purpose, given.document_version, given.granted, given.source
   FROM registration, {CONSENTS_GIVEN}
   WHERE registration.created
-), {event_and_message_ctes("registered", of="registration", data=_PURPOSES, condition="created")}
+), {event_and_message_ctes("registered", of="registration", data=_REGISTERED, condition="created")}
 SELECT {registration_columns("registration")}, submit_digest, created,
        EXISTS (SELECT FROM registrations other
                WHERE other.email_key = :email_key AND {is_current_registration("other")}) AS email_proven
@@ -48,6 +56,7 @@ FROM registration
     submit_key=LargeBinary(),
     submit_digest=LargeBinary(),
     ttl=Interval(),
+    max_pending=BigInteger(),
     token_id=UUID(),
     token_ttl=Interval(),
     secret_hash=LargeBinary(),
