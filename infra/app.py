@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aws_cdk import App, Tags
 from registration_infra import EnvironmentConfig, InfraConfigError, load, production_gaps
+from registration_infra.deploy_policies import boundary_name
 from registration_infra.nag import acknowledge_findings, add_checks
 from registration_infra.stacks.database import DatabaseStack
 from registration_service.stack import RegistrationServiceStack
@@ -13,6 +14,8 @@ from registration_service.stack import RegistrationServiceStack
 _INFRA = Path(__file__).parent
 # CloudFormation's schema of a target group has no tags, although the CDK would write them.
 _TYPES_WITHOUT_TAGS = ["AWS::RDS::DBProxyTargetGroup"]
+
+_BOUNDARY_KEY = "@aws-cdk/core:permissionsBoundary"
 
 
 def build_app(
@@ -26,8 +29,10 @@ def build_app(
         run_checks: Whether `synth` runs cdk-nag and the CDK's own validation, which take some seconds.
         outdir: The folder that `synth` writes to. Defaults to the one that `cdk` sets, or a temporary one.
     """
+    flags = json.loads((_INFRA / "cdk.json").read_text(encoding="utf-8"))["context"]
     app = App(
-        context=json.loads((_INFRA / "cdk.json").read_text(encoding="utf-8"))["context"],
+        # CloudFormation may create roles only with this boundary.
+        context={**flags, _BOUNDARY_KEY: {"name": boundary_name(config)}},
         outdir=None if outdir is None else str(outdir),
         analytics_reporting=False,
         builtin_cloud_formation_validation=run_checks,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from registration_infra import ENVIRONMENTS, EnvironmentConfig, InfraConfigError, load
+from registration_infra.deploy_policies import execution_policy_arns
 from registration_infra.migrate_client import Action, InvocationFailed, invoke
 
 _INFRA = Path(__file__).parent
@@ -25,8 +26,12 @@ class StepFailed(Exception):
 
 
 def prepare(config: EnvironmentConfig) -> None:
-    """Prepare the account and the region for the CDK; needed once."""
-    _cdk("bootstrap", config, f"aws://{config.account}/{config.region}")
+    """Create the policies and the role of deployments, and prepare the region for the CDK; needed once."""
+    # Without the policies, the CDK would let CloudFormation act as an administrator.
+    _cdk("deploy", config, f"{config.prefix}-deploy-role", "--app", "python deploy_role.py")
+    policies = ",".join(execution_policy_arns(config))
+    address = f"aws://{config.account}/{config.region}"
+    _cdk("bootstrap", config, address, "--cloudformation-execution-policies", policies)
 
 
 def synth(config: EnvironmentConfig) -> None:

@@ -67,6 +67,23 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
         LOG_RETENTIONS.split(", "),
         ["0", "2", "366", "3654", '"30"', "30.0", "true"],
     ),
+    "github_repository": (
+        "OWNER/NAME, as GitHub writes them",
+        ['"example/registrations"', '"a/b"', '"an-owner/a.name_1-2"'],
+        [
+            '"registrations"',
+            '"example/registrations/x"',
+            '"example/*"',
+            '"*/registrations"',
+            '"example/registrations:environment"',
+            '"https://github.com/example/registrations"',
+            '"-example/registrations"',
+            '"example/.."',
+            '" example/registrations"',
+            '"${x}/registrations"',
+            "1",
+        ],
+    ),
     "network.availability_zones": (
         ZONES_WORDS,
         [ZONES, '["eu-central-1a", "eu-central-1b", "eu-central-1c"]'],

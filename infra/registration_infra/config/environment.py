@@ -50,6 +50,11 @@ _Region = Annotated[
     AfterValidator(_in_amazonaws_com),
     Expected("an AWS region whose host names end in amazonaws.com, such as eu-central-1"),
 ]
+_Repository = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*/[A-Za-z0-9_-][A-Za-z0-9._-]*$"),
+    Expected("OWNER/NAME, as GitHub writes them"),
+]
 _LogRetention = Annotated[
     int,
     AfterValidator(_log_retention),
@@ -71,6 +76,11 @@ class EnvironmentConfig(Table):
     account: AccountId = Field(description="The AWS account.")
     region: _Region = Field(description="The AWS region.")
     log_retention_days: _LogRetention = Field(default=90, description="The retention period of all logs.")
+    github_repository: _Repository | None = Field(
+        default=None,
+        description="The GitHub repository whose workflows may deploy the environment. "
+        "If it is missing, `make prepare-account` creates no role for workflows.",
+    )
     network: NetworkConfig
     aurora: AuroraConfig | None = None
     existing: ExistingDatabase | None = None

@@ -10,8 +10,20 @@ from constructs import Construct
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.removal import removal_policy
 
-# The actions that AWS Backup and RDS need to copy an encrypted snapshot into another account.
-_COPY_ACTIONS = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey*", "kms:ReEncrypt*")
+# RDS copies an encrypted snapshot into another account with these actions, on behalf of AWS Backup in that account.
+_COPY_ACTIONS = (
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+)
+_GRANT_ACTIONS = ("kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant")
+# In each region, because a copy into another region may be requested there. AWS's own policy of the role of AWS Backup
+# has the same pattern:
+# https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSBackupServiceLinkedRolePolicyForBackup.html
+_THROUGH_RDS = {"kms:ViaService": "rds.*.amazonaws.com"}
+_LOG_ACTIONS = ("kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*")
 
 
 class DatabaseKey(Construct):
@@ -41,26 +53,30 @@ class DatabaseKey(Construct):
             iam.PolicyStatement(
                 sid="Logs",
                 principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.amazonaws.com")],
-                actions=["kms:Decrypt*", "kms:Describe*", "kms:Encrypt*", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
+                actions=[*_LOG_ACTIONS],
                 resources=["*"],
                 conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
             )
         )
 
     def _allow_central_account(self, account: str) -> None:
+        # Only through RDS, so the other account can copy snapshots, and can decrypt neither secrets nor logs.
         central = iam.AccountPrincipal(account)
-        self.key.add_to_resource_policy(
-            iam.PolicyStatement(sid="CentralBackup", principals=[central], actions=[*_COPY_ACTIONS], resources=["*"])
-        )
-        self.key.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="CentralBackupGrants",
-                principals=[central],
-                actions=["kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"],
-                resources=["*"],
-                conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        for sid, actions, conditions in (
+            # Reveals no data, and AWS Backup calls it itself.
+            ("CentralBackupDescribe", ["kms:DescribeKey"], None),
+            ("CentralBackup", [*_COPY_ACTIONS], {"StringLike": _THROUGH_RDS}),
+            (
+                "CentralBackupGrants",
+                [*_GRANT_ACTIONS],
+                {"StringLike": _THROUGH_RDS, "Bool": {"kms:GrantIsForAWSResource": "true"}},
+            ),
+        ):
+            self.key.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid=sid, principals=[central], actions=actions, resources=["*"], conditions=conditions
+                )
             )
-        )
 
 
 def key_use(key_arn: str, actions: Sequence[str], *, service: str) -> iam.PolicyStatement:

@@ -9,6 +9,7 @@ from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from registration_infra.config import MAX_ZONES, EnvironmentConfig, NetworkConfig
+from registration_infra.constructs.endpoint_policy import endpoint_statements
 from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.principals import service_in_this_account
 
@@ -31,7 +32,8 @@ class Network(Construct):
             route to the internet.
         endpoint_security_group: The security group of the endpoint for Secrets Manager. It allows no traffic until a
             rule is added.
-        endpoint: The endpoint for Secrets Manager; `None` if the VPC is an existing one, which has its own.
+        endpoint: The endpoint for Secrets Manager, for credentials and secrets of this account only; `None` if the VPC
+            is an existing one, which has its own.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig, key: kms.IKey) -> None:
@@ -50,7 +52,7 @@ class Network(Construct):
             self.vpc = existing_vpc(self, network, network.vpc_id, network.subnet_ids or ())
             self.database_subnets = self.function_subnets = self.vpc.isolated_subnets
         self.endpoint: ec2.InterfaceVpcEndpoint | None = None
-        self.endpoint_security_group = self._endpoint(network.secrets_endpoint_security_group_id)
+        self.endpoint_security_group = self._endpoint(config)
 
     def _new_vpc(self, network: NetworkConfig, name: str) -> ec2.Vpc:
         return ec2.Vpc(
@@ -75,7 +77,8 @@ class Network(Construct):
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
 
-    def _endpoint(self, existing: str | None) -> ec2.ISecurityGroup:
+    def _endpoint(self, config: EnvironmentConfig) -> ec2.ISecurityGroup:
+        existing = config.network.secrets_endpoint_security_group_id
         if existing is not None:
             return ec2.SecurityGroup.from_security_group_id(self, "EndpointSecurityGroup", existing)
         group = closed_security_group(self, "EndpointSecurityGroup", self.vpc, "VPC endpoint for Secrets Manager")
@@ -86,6 +89,8 @@ class Network(Construct):
             security_groups=[group],
             open=False,
         )
+        for statement in endpoint_statements(config):
+            self.endpoint.add_to_policy(statement)
         return group
 
 

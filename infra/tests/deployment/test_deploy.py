@@ -73,12 +73,15 @@ def test_default_environment_is_dev(cloud: Cloud) -> None:
 
 
 def test_prepare_account_and_destroy(cloud: Cloud) -> None:
-    """`cdk bootstrap` gets the account and region of the file; `cdk destroy` runs without `--force`, so it asks."""
+    """`cdk bootstrap` limits CloudFormation to policies that exist already; `cdk destroy` runs without `--force`."""
     assert [cloud.make("prepare-account").code, cloud.make("destroy").code] == [0, 0]
 
     common = ["--context", "environment=dev", "--strict", "--no-notices"]
+    start = "arn:aws:iam::111111111111:policy/registration-dev-execution-"
+    policies = ",".join(f"{start}{name}" for name in ("database", "keys-and-alarms", "network", "roles-and-functions"))
     assert [call["cdk"] for call in cloud.calls] == [
-        ["bootstrap", "aws://111111111111/eu-central-1", *common],
+        ["deploy", "registration-dev-deploy-role", "--app", "python deploy_role.py", *common],
+        ["bootstrap", "aws://111111111111/eu-central-1", "--cloudformation-execution-policies", policies, *common],
         ["destroy", "--all", *common],
     ]
 

@@ -40,7 +40,7 @@ def test_each_accepted_finding_has_a_reason() -> None:
     """Each reason is a sentence."""
     tools = tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))
 
-    assert tools.keys() == {"cfn-guard", "checkov"}
+    assert tools.keys() == {"cfn-guard", "checkov", "policies"}
     for entry in (entry for entries in tools.values() for entry in entries):
         assert entry["reason"].endswith(".")
         assert len(entry["reason"]) > 40

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from app import build_app
+from policy_evaluation import Request, allows, resolved
 from templates import DATADOG, EXISTING_NETWORK, VARIANTS, config_of, templates_of, text_of
 
 
@@ -72,6 +73,45 @@ def test_subnets_keep_their_addresses(cidr: str) -> None:
     assert (2, 6, 12) == (len(isolated), len(with_gateway), len(largest))
     assert isolated.items() <= with_gateway.items() <= largest.items()
     assert len(set(largest.values())) == 12
+
+
+OWN, OTHER = "222222222222", "888888888888"
+SECRET_ACTIONS = ("DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage")
+
+
+def passes_endpoint(action: str, *, caller: str, secret: str | None = None, resource: str = "*") -> bool:
+    """Return whether the endpoint of staging passes a request of account *caller* on a secret of account *secret*."""
+    policy = templates_of("staging", DATADOG).database.one("EC2::VPCEndpoint")["PolicyDocument"]["Statement"]
+    context = {"aws:PrincipalAccount": caller} | ({} if secret is None else {"aws:ResourceAccount": secret})
+    request = Request(action=f"secretsmanager:{action}", resource=resource, principal="anybody", context=context)
+    return allows(resolved(policy, {}), request)
+
+
+def test_endpoint_passes_only_this_account() -> None:
+    """An attacker's credentials, and secrets of another account, cannot be used through the endpoint."""
+    for action in SECRET_ACTIONS:
+        assert passes_endpoint(action, caller=OWN, secret=OWN)
+        assert not passes_endpoint(action, caller=OTHER, secret=OTHER), action
+        assert not passes_endpoint(action, caller=OWN, secret=OTHER), action
+        assert not passes_endpoint(action, caller=OTHER, secret=OWN), action
+    # The request of a random password has no resource.
+    assert passes_endpoint("GetRandomPassword", caller=OWN)
+    assert not passes_endpoint("GetRandomPassword", caller=OTHER)
+    for action in ("CreateSecret", "DeleteSecret", "PutResourcePolicy", "ListSecrets", "ReplicateSecretToRegions"):
+        assert not passes_endpoint(action, caller=OWN, secret=OWN), action
+
+
+def test_endpoint_passes_the_api_key_of_another_account() -> None:
+    """Datadog's extension may read its key in another account, and nothing else there, with credentials of this one."""
+    arn = DATADOG["datadog"]["api_key_secret_arn"]
+    account = arn.split(":")[4]
+
+    assert passes_endpoint("GetSecretValue", caller=OWN, secret=account, resource=arn)
+    assert not passes_endpoint("PutSecretValue", caller=OWN, secret=account, resource=arn)
+    assert not passes_endpoint("GetSecretValue", caller=account, secret=account, resource=arn)
+    assert not passes_endpoint("GetSecretValue", caller=OWN, secret=account, resource=f"{arn}-or-another")
+    own = templates_of("prod", {}).database.one("EC2::VPCEndpoint")["PolicyDocument"]["Statement"]
+    assert [statement["Sid"] for statement in own] == ["SecretsOfThisAccount", "Passwords"]
 
 
 def test_existing_vpc_is_not_changed() -> None:

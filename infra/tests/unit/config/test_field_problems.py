@@ -116,7 +116,7 @@ def test_an_unknown_key_is_refused() -> None:
     """An unknown key outside the tables is refused with a list of the known keys."""
     known = (
         "provision_aurora, account, region, log_retention_days, "
-        "network, aurora, existing, backup, application, alarms, datadog"
+        "github_repository, network, aurora, existing, backup, application, alarms, datadog"
     )
 
     assert problems(CLUSTER, {"backup_tag": '"hunter2"'}) == (f"backup_tag is not a key: expected one of {known}",)
