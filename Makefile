@@ -65,7 +65,7 @@ $(INFRA_VENV)/.installed: infra/requirements.txt pyproject.toml $(INFRA_BIN)/pyt
 	$(call install,$(INFRA_VENV),$<)
 
 infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
-	@$(INFRA) npm ci --silent --no-audit --no-fund
+	@$(INFRA) npm ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
@@ -86,8 +86,9 @@ coverage: $(VENV)/.installed-dev ## Run every test and measure branch coverage (
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
-lint: $(VENV)/.installed-dev ## Check style and formatting
+lint: $(VENV)/.installed-dev ## Check style, formatting and the workflows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
 
 types: $(VENV)/.installed-dev ## Type-check the package and the tests
 	@$(BIN)/mypy
@@ -95,7 +96,7 @@ types: $(VENV)/.installed-dev ## Type-check the package and the tests
 layers: $(VENV)/.installed-dev ## Check that imports point down the layers
 	@$(BIN)/lint-imports
 
-check: lint types layers test ## Check style, types and layers, and run every test
+check: lint types layers test ## Check style, workflows, types and layers, and run every test
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 	@$(BIN)/hatchling build
@@ -110,11 +111,20 @@ diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code and doc
 $(AUDIT_VENV)/.installed: requirements/audit.txt
 	$(call make-venv,$(AUDIT_VENV))
 	@echo "Installing $< into $(AUDIT_VENV)" >&2
-	@$(AUDIT_VENV)/bin/python -m $(PIP) install --require-hashes --only-binary :all: -r $<
+	@$(AUDIT_VENV)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
-audit: $(AUDIT_VENV)/.installed ## Search every locked list for known vulnerabilities
-	@for list in requirements/*.txt infra/requirements*.txt; do echo "$$list"; $(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list || exit; done
+# Without --strict, pip-audit succeeds if it cannot look a package up. A list with a vulnerability does not hide those of
+# the others.
+audit: $(AUDIT_VENV)/.installed $(INFRA_VENV)/.installed ## Search every locked list for known vulnerabilities
+	@failed=0; \
+	for list in requirements/*.txt infra/requirements*.txt; do \
+	  echo "$$list"; \
+	  $(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r "$$list" || failed=1; \
+	done; \
+	echo infra/package-lock.json; \
+	($(INFRA) npm audit --package-lock-only) || failed=1; \
+	exit $$failed
 
 infra-test: infra-build infra/node_modules/.installed ## Type-check and test infra/; needs no AWS account (ARGS='-k budget' selects tests)
 	@$(INFRA) mypy
@@ -123,7 +133,7 @@ infra-test: infra-build infra/node_modules/.installed ## Type-check and test inf
 $(CHECKOV_VENV)/.installed: infra/requirements-checkov.txt
 	$(call make-venv,$(CHECKOV_VENV))
 	@echo "Installing $< into $(CHECKOV_VENV)" >&2
-	@$(CHECKOV_VENV)/bin/python -m $(PIP) install --require-hashes --only-binary :all: -r $<
+	@$(CHECKOV_VENV)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 infra-scan: infra/node_modules/.installed $(CHECKOV_VENV)/.installed ## Check the templates with cfn-guard and checkov

@@ -138,6 +138,43 @@ def test_the_shell_does_not_change_the_installation(checkout: Checkout) -> None:
     assert "PIP_INDEX_URL=https://example.com" in seen
 
 
+AUDIT = """#!/bin/sh
+case "$*" in *--strict*--require-hashes*) ;; *) exit 0 ;; esac
+for last; do :; done
+echo "$last" >>"$STATE/audited"
+! test -e "$STATE/no-answer" || { echo "$last: no answer" >&2; exit 1; }
+! { test -e "$STATE/vulnerable" && test "$last" = requirements/local.txt; }
+"""
+NPM = """#!/bin/sh
+echo "npm $*" >>"$STATE/audited"
+! test -e "$STATE/npm-vulnerable"
+"""
+
+
+@pytest.mark.parametrize("failing", ["", "no-answer", "vulnerable", "npm-vulnerable"])
+def test_an_audit_searches_every_list_and_fails_if_one_is_not_clean(checkout: Checkout, failing: str) -> None:
+    """A vulnerability, or a service without an answer, makes the target fail, and the other lists are searched too."""
+    for name in ("requirements/audit.txt", "infra/package-lock.json"):
+        shutil.copy(ROOT / name, checkout.folder / name)
+    for venv, name, program in ((".venv-audit", "pip-audit", AUDIT), ("infra/.venv", "npm", NPM)):
+        programs = checkout.folder / venv / "bin"
+        programs.mkdir(parents=True)
+        shutil.copy(checkout.folder / "python", programs)
+        (programs / name).write_text(program)
+        (programs / name).chmod(0o755)
+        (programs.parent / ".installed").touch()
+
+    done = checkout.make("audit", failing=failing)
+
+    assert done.returncode == (2 if failing else 0), done.stderr
+    assert (checkout.folder / "audited").read_text().splitlines() == [
+        "requirements/audit.txt",
+        "requirements/local.txt",
+        "infra/requirements.txt",
+        "npm audit --package-lock-only",
+    ]
+
+
 def test_a_missing_python_is_one_line(checkout: Checkout) -> None:
     """The message says how to name another one."""
     (checkout.folder / "python").unlink()

@@ -290,6 +290,7 @@ def test_waiting_for_another_threads_read_ends_at_the_deadline(lambda_environmen
 @pytest.fixture
 def no_credentials(secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch) -> str:
     """A secret, and a process without AWS credentials, whose instance metadata service does not respond."""
+    monkeypatch.setattr(_Metadata, "access_key_id", secrets_manager.environment["AWS_ACCESS_KEY_ID"])
     arn = secrets_manager.create(f"app/{uuid4()}", {"username": "app", "password": "found"})
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(variable, raising=False)
@@ -300,11 +301,11 @@ def no_credentials(secrets_manager: LocalSecretsManager, monkeypatch: pytest.Mon
 
 
 class _Metadata(BaseHTTPRequestHandler):
-    """An instance metadata service with one role."""
+    """An instance metadata service with one role, whose key Secrets Manager accepts."""
 
+    access_key_id: ClassVar[str] = ""
     _ROLE: ClassVar[dict[str, str]] = {
         "Code": "Success",
-        "AccessKeyId": "local",
         "SecretAccessKey": "local",
         "Token": "local",
         "Expiration": "2999-01-01T00:00:00Z",
@@ -316,7 +317,8 @@ class _Metadata(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the name of the role, or with its credentials."""
-        self._answer(json.dumps(self._ROLE) if self.path.endswith("role") else "role")
+        role = {**self._ROLE, "AccessKeyId": self.access_key_id}
+        self._answer(json.dumps(role) if self.path.endswith("role") else "role")
 
     def log_message(self, *_arguments: object) -> None:
         """Log nothing."""
@@ -378,7 +380,7 @@ def test_a_failure_to_get_credentials_is_not_kept(
                 reader.read("AWSCURRENT")
             assert raised.value.retryable
 
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", _Metadata.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     outcome = reader.read("AWSCURRENT")
 

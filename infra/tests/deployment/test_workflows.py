@@ -21,6 +21,9 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 NAMES = sorted(path.name for path in WORKFLOWS.iterdir())
+# `uses` of a step, with the version as a comment, which Dependabot updates too.
+PINNED = re.compile(r" *(?:- )?uses: (?:actions|aws-actions)/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+CREDENTIALS = "aws-actions/configure-aws-credentials@"
 DEPLOY, ENVIRONMENT = workflow("deploy.yml"), workflow("deploy-environment.yml")
 STEPS = ENVIRONMENT["jobs"]["deploy"]["steps"]
 MAKES = [step["run"] for step in STEPS if step.get("run", "").startswith("make ")]
@@ -32,30 +35,94 @@ def targets() -> dict[str, str]:
     return dict(re.findall(r"^([a-z-]+):.*?## (.*)$", text, re.MULTILINE))
 
 
+def prerequisites(target: str) -> set[str]:
+    """Return everything that a target of the Makefile makes first."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = {
+        name: line.partition("##")[0].split() for name, line in re.findall(r"^([^\s#:=]+): *(.*)$", text, re.MULTILINE)
+    }
+    needed, pending = set[str](), [target]
+    while pending:
+        new = set(found.get(pending.pop(), [])) - needed
+        needed |= new
+        pending += new
+    return needed
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_workflows_use_existing_targets(name: str) -> None:
     """Every `make` in a workflow names a target of the Makefile."""
     for job in workflow(name)["jobs"].values():
         for step in job.get("steps", []):
-            for target in re.findall(r"\bmake (\$\{\{ matrix\.target }}|\S+)", step.get("run", "")):
-                named = job["strategy"]["matrix"]["target"] if target.startswith("$") else [target]
+            for target in re.findall(r"\bmake (\S+)", step.get("run", "")):
+                named = job["strategy"]["matrix"]["target"] if target == '"$TARGET"' else [target]
                 assert set(named) <= targets().keys(), step
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_workflows_follow_the_common_rules(name: str) -> None:
-    """Jobs have a timeout, actions a major version, checkouts no credentials, and no run is cancelled."""
+    """Jobs have a timeout, checkouts leave no credentials behind, no run is cancelled, and no command has a secret."""
     found = workflow(name)
-    assert found["permissions"]["contents"] == "read"
+    for job in (found, *found["jobs"].values()):
+        assert job.get("concurrency", {}).get("cancel-in-progress", "false") == "false"
     for job in found["jobs"].values():
         assert "uses" in job or 0 < int(job["timeout-minutes"]) <= 60
-        assert job.get("concurrency", {}).get("cancel-in-progress", "false") == "false"
         for step in job.get("steps", []):
-            if "uses" in step:
-                assert re.fullmatch(r"(actions|aws-actions)/[a-z-]+@v\d+", step["uses"])
+            assert "${{" not in step.get("run", "")  # it would be replaced before the shell parses the command
             if step.get("uses", "").startswith("actions/checkout@"):
-                assert step["with"]["persist-credentials"] == "false"
-    assert found.get("concurrency", {}).get("cancel-in-progress", "false") == "false"
+                assert step["with"] == {"persist-credentials": "false"}
+    text = (WORKFLOWS / name).read_text(encoding="utf-8")
+    assert "secrets." not in text
+    assert not re.search(r"pull_request_target|workflow_run|curl|wget|pip install|npm install|npx", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_actions_are_pinned_by_commit(name: str) -> None:
+    """A tag can be moved to other code; a commit cannot. The comment names the version of the commit."""
+    text = (WORKFLOWS / name).read_text(encoding="utf-8")
+    used = [line for line in text.splitlines() if "uses:" in line and "uses: ./.github/workflows/" not in line]
+
+    assert [line for line in used if not PINNED.fullmatch(line)] == []
+    steps = [step for job in workflow(name)["jobs"].values() for step in job.get("steps", []) if "uses" in step]
+    assert len(steps) == len(used)
+    assert not re.search(r"^ *(?:container|services|image):", text, re.MULTILINE)
+
+
+def test_every_workflow_pins_the_same_commits() -> None:
+    """Each action has one commit, and each commit one version."""
+    lines = {
+        line.strip().removeprefix("- ")
+        for name in NAMES
+        for line in (WORKFLOWS / name).read_text(encoding="utf-8").splitlines()
+        if PINNED.fullmatch(line)
+    }
+
+    assert len(lines) == len({line.partition("@")[0] for line in lines}) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_job_has_its_own_permissions(name: str) -> None:
+    """The workflow grants nothing. A job may read the code; only a job that deploys may ask AWS for credentials."""
+    found = workflow(name)
+
+    assert found["permissions"] == {}
+    for job in found["jobs"].values():
+        is_deployment = job.get("uses", "").endswith("/deploy-environment.yml") or name == "deploy-environment.yml"
+        allowed = {"contents": "read", "id-token": "write"} if is_deployment else {"contents": "read"}
+        assert job["permissions"] == allowed
+        gets_credentials = any(step.get("uses", "").startswith(CREDENTIALS) for step in job.get("steps", []))
+        assert not gets_credentials or is_deployment
+
+
+def test_vulnerabilities_are_searched_every_night() -> None:
+    """The nightly workflow searches the locked packages; Dependabot proposes newer actions after some days."""
+    nightly = workflow("nightly.yml")
+    updates = yaml.load((WORKFLOWS.parent / "dependabot.yml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 this loader creates only strings
+
+    assert "schedule" in nightly["on"]
+    assert [step["run"] for step in nightly["jobs"]["audit"]["steps"] if "run" in step] == ["make audit"]
+    assert {each["package-ecosystem"] for each in updates["updates"]} == {"github-actions", "npm"}
+    assert all(int(each["cooldown"]["default-days"]) >= 7 for each in updates["updates"])
 
 
 def test_deploy_runs_on_main_and_manually() -> None:
@@ -70,10 +137,11 @@ def test_deploy_tests_like_ci() -> None:
     """The tests before a deployment run in the same environment as those of CI."""
     ours, theirs = DEPLOY["jobs"]["test"], workflow("ci.yml")["jobs"]["check"]
 
-    assert (ours["runs-on"], ours["env"]) == (theirs["runs-on"], theirs["env"])
+    assert ours["runs-on"] == theirs["runs-on"]
+    assert ours["env"] == {**theirs["env"], "TARGET": "${{ matrix.target }}"}
     for index in (0, 2):
         assert ours["steps"][index] == theirs["steps"][index]
-    check = ours["steps"][3]["run"].replace("${{ matrix.target }}", "check")
+    check = ours["steps"][3]["run"].replace('"$TARGET"', "check")
     assert check == theirs["steps"][3]["run"]
 
 
@@ -87,7 +155,7 @@ def test_environments_are_deployed_in_order() -> None:
     assert [job["with"]["environment"] for job in deployments] == [*ENVIRONMENTS] == ["dev", "staging", "prod"]
     for job in deployments:
         assert job["uses"] == "./.github/workflows/deploy-environment.yml"
-        assert job.keys() == {"needs", "uses", "with", "permissions"}
+        assert job.keys() == {"name", "needs", "uses", "with", "permissions"}
 
 
 def test_production_needs_approval() -> None:
@@ -109,23 +177,25 @@ def test_one_deployment_per_environment_at_a_time() -> None:
 
 
 def test_credentials_come_from_oidc() -> None:
-    """Only the jobs that deploy get credentials, from OIDC, before the first step that needs them. No keys."""
-    allowed = {"contents": "read", "id-token": "write"}
-    assert DEPLOY["permissions"] == {"contents": "read"}
-    assert "permissions" not in DEPLOY["jobs"]["test"]
-    assert [job["permissions"] for name, job in DEPLOY["jobs"].items() if name != "test"] == [allowed] * 3
-    assert ENVIRONMENT["permissions"] == allowed
+    """The credentials of the role are the only ones, and no step after them but those of the deployment gets them."""
+    (index,) = [number for number, step in enumerate(STEPS) if step.get("uses", "").startswith(CREDENTIALS)]
 
-    (index,) = [
-        number for number, step in enumerate(STEPS) if step.get("uses", "").startswith("aws-actions/configure-aws")
-    ]
     assert STEPS[index]["with"] == {
         "role-to-assume": "${{ vars.AWS_ROLE_ARN }}",
         "aws-region": "${{ vars.AWS_REGION }}",
     }
-    assert index < min(number for number, step in enumerate(STEPS) if step.get("run", "").startswith("make "))
-    for name in ("deploy.yml", "deploy-environment.yml"):
-        assert "secrets." not in (WORKFLOWS / name).read_text(encoding="utf-8")
+    assert [step.get("run") for step in STEPS[index + 1 :]] == MAKES[1:]
+
+
+def test_everything_is_installed_before_there_are_credentials() -> None:
+    """The targets that run with credentials need only what `make infra-synth` has installed before."""
+    (index,) = [number for number, step in enumerate(STEPS) if step.get("uses", "").startswith(CREDENTIALS)]
+    installed = prerequisites("infra-synth")
+
+    assert [step["run"] for step in STEPS[:index] if step.get("run", "").startswith("make ")] == ["make infra-synth"]
+    assert {"infra/node_modules/.installed", "$(INFRA_VENV)/.installed", "infra-build"} <= installed
+    for command in MAKES[1:]:
+        assert prerequisites(command.removeprefix("make ")) <= installed
 
 
 def test_workflow_runs_the_make_targets_in_order() -> None:
@@ -139,7 +209,6 @@ def test_workflow_runs_the_make_targets_in_order() -> None:
         "make migrate",
         "make deploy-application",
     ]
-    assert [step.get("run") for step in STEPS[-len(MAKES) :]] == MAKES
     assert job["env"]["ENVIRONMENT"] == "${{ inputs.environment }}"
     for each in (job, *STEPS):
         assert not {"if", "continue-on-error", "shell"} & each.keys()

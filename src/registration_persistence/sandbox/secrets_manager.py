@@ -1,8 +1,9 @@
-"""A local Secrets Manager: the server of moto, with counted calls and with outages."""
+"""A local Secrets Manager: the server of moto behind an access key, with counted calls and with outages."""
 
 import json
 import logging
 import os
+import secrets
 from collections import Counter
 from contextlib import AbstractContextManager
 from threading import Thread
@@ -12,7 +13,13 @@ from uuid import uuid4
 
 from registration_persistence.durations import Duration
 from registration_persistence.sandbox.isolation import isolated_environment
-from registration_persistence.sandbox.secrets_manager_requests import CallCounter, OutageKind, OutageSwitch
+from registration_persistence.sandbox.ports import LOOPBACK
+from registration_persistence.sandbox.secrets_manager_requests import (
+    AccessGuard,
+    CallCounter,
+    OutageKind,
+    OutageSwitch,
+)
 
 _REGION = "eu-west-1"
 
@@ -26,9 +33,15 @@ SecretValue = dict[str, Any] | str | bytes
 
 
 class LocalSecretsManager:
-    """A local Secrets Manager, whose secrets are lost at the end; use it as a context manager."""
+    """A local Secrets Manager, whose secrets are lost at the end; use it as a context manager.
+
+    It answers only requests with its access key, which is random, so that neither other users of this machine nor web
+    pages read the secrets. `environment` has the key.
+    """
 
     def __init__(self) -> None:
+        self._access_key_id = f"LOCAL{secrets.token_hex(16).upper()}"
+        self._secret_access_key = secrets.token_urlsafe(30)
         self._counts = CallCounter(_OWN_USER_AGENT)
         self._outages = OutageSwitch(_OWN_USER_AGENT)
         self._server: Any = None
@@ -42,11 +55,14 @@ class LocalSecretsManager:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables with which an AWS SDK uses this server, and no file of its own."""
+        """The environment variables with which an AWS SDK uses this server, and no file of its own.
+
+        They contain the access key, without which the server answers 403.
+        """
         return {
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{self._server.server_port}",
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://{LOOPBACK}:{self._server.server_port}",
+            "AWS_ACCESS_KEY_ID": self._access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self._secret_access_key,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
             "AWS_CONFIG_FILE": os.devnull,
@@ -166,7 +182,8 @@ class LocalSecretsManager:
 
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs a line for each request
         application = self._counts.around(self._outages.around(DomainDispatcherApplication(create_backend_app)))
-        self._server = make_server("127.0.0.1", 0, application, threaded=True)
+        guarded = AccessGuard(self._access_key_id).around(application)
+        self._server = make_server(LOOPBACK, 0, guarded, threaded=True)
         serve = self._server.serve_forever
         self._thread = Thread(target=serve, args=(_SHUTDOWN_POLL_SECONDS,), daemon=True, name="secrets-manager")
         self._thread.start()
@@ -176,15 +193,10 @@ class LocalSecretsManager:
         from boto3.session import Session
         from botocore.config import Config
 
-        environment = self.environment
-        session = Session(
-            region_name=_REGION,
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        )
+        session = Session(self._access_key_id, self._secret_access_key, region_name=_REGION)
         return session.client(
             "secretsmanager",
-            endpoint_url=environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
+            endpoint_url=self.environment["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
             config=Config(user_agent_extra=_OWN_USER_AGENT),
         )
 

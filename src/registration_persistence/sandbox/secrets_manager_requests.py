@@ -1,5 +1,6 @@
-"""The handling of HTTP requests in front of the local Secrets Manager: counted calls, and outages."""
+"""The handling of HTTP requests in front of the local Secrets Manager: the access key, counted calls, and outages."""
 
+import hmac
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +10,61 @@ from threading import Event, Lock
 from typing import Any, Literal, assert_never, get_args
 
 from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.sandbox.ports import LOOPBACK
 
 # botocore sends the value of `AWS_SDK_UA_APP_ID` in this form.
 _APP_ID = re.compile(r"(?:^| )app/(\S+)")
+
+_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/\d{8}/[a-z0-9-]+/secretsmanager/aws4_request,")
 
 OutageKind = Literal["down", "throttled", "slow"]
 """`down` answers 503, `throttled` answers 400 with a ThrottlingException, `slow` answers correctly but late."""
 
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class AccessGuard:
+    """Rejects each request to a WSGI application that no AWS SDK with the access key of this server has sent.
+
+    The server of moto accepts every key, lets every web page read its answers, and has pages that list its data.
+
+    Args:
+        access_key_id: The access key id that a request must have; it works like a password.
+    """
+
+    def __init__(self, access_key_id: str) -> None:
+        self._access_key_id = access_key_id.encode()
+
+    def around(self, application: WsgiApplication) -> WsgiApplication:
+        """Return an application that answers a request with 403, or passes it to *application*."""
+
+        def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            if not (self._has_key(environ) and _is_call_of_an_sdk(environ)):
+                start_response("403 Forbidden", [("Content-Type", "application/x-amz-json-1.1")])
+                return [b'{"__type": "UnrecognizedClientException", "message": "the access key is not accepted"}']
+
+            def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+                kept = [header for header in headers if not header[0].lower().startswith("access-control-")]
+                return start_response(status, kept, *error)
+
+            return application(environ, start)
+
+        return guarded
+
+    def _has_key(self, environ: dict[str, Any]) -> bool:
+        credential = _CREDENTIAL.match(environ.get("HTTP_AUTHORIZATION", ""))
+        return credential is not None and hmac.compare_digest(credential[1].encode(), self._access_key_id)
+
+
+def _is_call_of_an_sdk(environ: dict[str, Any]) -> bool:
+    """Return whether a request is a call of Secrets Manager, and neither from a web page nor for another host name."""
+    return (
+        environ["REQUEST_METHOD"] == "POST"
+        and (environ.get("PATH_INFO"), environ.get("QUERY_STRING", "")) == ("/", "")
+        and environ.get("HTTP_HOST") == f"{LOOPBACK}:{environ['SERVER_PORT']}"
+        and "HTTP_ORIGIN" not in environ
+        and environ.get("HTTP_X_AMZ_TARGET", "").startswith("secretsmanager.")
+    )
 
 
 class CallCounter:
