@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from problems import RotationFailed
@@ -111,6 +112,7 @@ def _json_object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+@cache
 def _client(*, region: str) -> Any:
     from boto3.session import Session
     from botocore.config import Config

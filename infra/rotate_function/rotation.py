@@ -10,6 +10,7 @@ from problems import RotationFailed
 from rotating_secret import RotatingSecret, Version
 
 from registration_persistence import Credentials
+from registration_persistence.errors import CredentialsRejected
 
 # `bootstrap` creates both users.
 _CLONE_SUFFIX = "_clone"
@@ -53,10 +54,10 @@ class Rotation:
             raise RotationFailed(f"AWSPENDING names {pending.username}: expected the user that follows AWSCURRENT")
         if self._logins.accepts(pending):
             return
-        own = self._accepted(current)
         try:
+            own = self._accepted(current)
             self._logins.set_password(pending, own=None if self._logins.alternate else own)
-        except RotationFailed:
+        except (RotationFailed, CredentialsRejected):
             # An invocation at the same time may have set it: PostgreSQL lets one of two concurrent changes fail.
             if not self._logins.accepts(pending):
                 raise
