@@ -54,17 +54,18 @@ class Search:
         lower = text.lower()
         return {(name, where) for name, forms in self._forms.items() if any(form in lower for form in forms)}
 
+    def in_texts(self, texts: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return `(name, where)` for each value in *texts*, which are those of `readable`."""
+        return {found for where, text in texts for found in self.in_text(where, text)}
+
     def in_database(self, connection: psycopg.Connection) -> set[tuple[str, str]]:
         """Return `(name, where)` for each value that the login of *connection*, in autocommit, can read anywhere."""
-        found: set[tuple[str, str]] = set()
-        for where, text in readable(connection):
-            found |= self.in_text(where, text)
-        return found
+        return self.in_texts(readable(connection))
 
 
 def readable(connection: psycopg.Connection) -> Iterator[tuple[str, str]]:
     """Yield where, and every text that the login of *connection* can read there; also the texts of errors."""
-    for where, statement in [*_statements(connection)]:
+    for where, statement in [*_statements(connection)]:  # the list first, because the connection is used again
         yield where, _result(connection, statement)
 
 
