@@ -9,6 +9,7 @@ from registration_infra.config import InfraConfigError
 
 INFRA = Path(__file__).parents[1]
 MIGRATE_FUNCTION = INFRA / "migrate_function"
+ROTATE_FUNCTION = INFRA / "rotate_function"
 LAYER = INFRA / "build" / "layer"
 # The newest Python version that the package is tested on.
 RUNTIME = lambda_.Runtime.PYTHON_3_13

@@ -145,6 +145,8 @@ def _parameters(aurora: AuroraConfig) -> dict[str, str]:
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.max": "10000",
         "pg_stat_statements.track": "ALL",
+        # The monitoring login can read the statements, and those with a password are utility statements.
+        "pg_stat_statements.track_utility": "0",
         "track_activity_query_size": "4096",
         "track_io_timing": "1",
     }

@@ -36,7 +36,8 @@ class VpcFunction(Construct):
 
     Attributes:
         function: The function.
-        security_group: The security group of the function. It allows no traffic until a rule is added.
+        security_group: The security group of the function: the given one, or one that allows no traffic until a rule is
+            added.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class VpcFunction(Construct):
         timeout: Duration,
         memory_mib: int,
         reserved_concurrency: int,
+        security_group: ec2.SecurityGroup | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.security_group = closed_security_group(self, "SecurityGroup", vpc, f"Function {name}")
+        self.security_group = security_group or closed_security_group(self, "SecurityGroup", vpc, f"Function {name}")
         logs = encrypted_log_group(self, "Logs", name=f"/aws/lambda/{name}", config=config, key=key)
         role = self._role(name)
         logs.grant_write(role)

@@ -1,29 +1,50 @@
 """The rotation of the secrets of the administrator and of the application."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from aws_cdk import Duration
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_ec2 as ec2
-from aws_cdk import aws_logs as logs
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
 from registration_infra.constructs.context import DatabaseContext
-from registration_infra.constructs.logs import encrypted_log_group
+from registration_infra.constructs.function import VpcFunction
+from registration_infra.constructs.key import key_use
 from registration_infra.constructs.network import HTTPS, POSTGRESQL, allow_connections, closed_security_group
-from registration_infra.constructs.secrets import EXCLUDED_CHARACTERS
+from registration_infra.constructs.secrets import allow_secret
+from registration_infra.layer import ROTATE_FUNCTION
+from registration_infra.parameters import environment_variables
+
+# A paused cluster takes up to 30 s to resume.
+_TIMEOUT = Duration.seconds(60)
+_MEMORY_MIB = 256
+_ACTIONS = ("DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage")
 
 
 class Rotation(Construct):
-    """Rotates the secrets of the cluster and of the application, with functions that AWS maintains.
+    """Rotates the secrets of the cluster and of the application, each with a function of its own.
 
-    The deployment starts no rotation, because `bootstrap` creates the login of the application only afterwards.
+    The functions are ours, because those of AWS send the password to the server in clear text, where the monitoring
+    login can read it. The deployment starts no rotation, because `bootstrap` creates the login of the application only
+    afterwards. Secrets Manager tests the functions as soon as the schedules exist, and the test logs in to the
+    database; therefore the schedules wait for the instances, the endpoint and the security group rules.
+
+    Args:
+        scope: The parent construct.
+        construct_id: The id within *scope*.
+        context: The environment, the key and the network.
+        layer: The layer with the package.
+        address: The `host`, `port`, `name` and `sslmode` of the cluster.
+        cluster: The cluster.
+        cluster_security_group: The security group of the cluster.
+        cluster_secret: The secret of the administrator.
+        application_secret: The secret of the application.
 
     Attributes:
         security_group: The security group of the rotation functions.
-        requirements: The resources that a rotation needs: log groups, instances, endpoint and security group rules.
-            Secrets Manager tests the functions as soon as the schedules exist, and the test logs in to the database.
     """
 
     def __init__(
@@ -32,62 +53,83 @@ class Rotation(Construct):
         construct_id: str,
         *,
         context: DatabaseContext,
+        layer: lambda_.ILayerVersion,
+        address: Mapping[str, str],
         cluster: rds.DatabaseCluster,
         cluster_security_group: ec2.ISecurityGroup,
         cluster_secret: secretsmanager.ISecret,
         application_secret: secretsmanager.ISecret,
     ) -> None:
         super().__init__(scope, construct_id)
-        self._context = context
+        self._context, self._layer = context, layer
+        self._variables = environment_variables(context.config.name, address)
         network = context.network
         self.security_group = closed_security_group(self, "SecurityGroup", network.vpc, "Rotation of secrets")
         allow_connections(self.security_group, cluster_security_group, POSTGRESQL, "Rotation to the database")
         allow_connections(self.security_group, network.endpoint_security_group, HTTPS, "Rotation to Secrets Manager")
-        # Without the log groups, Lambda would create them itself, without encryption and retention period.
-        self.requirements: Sequence[IDependable] = [
-            *(self._log_group("Cluster"), self._log_group("Application")),
+        self._requirements: Sequence[IDependable] = [
             *(cluster, cluster_security_group, self.security_group, network.endpoint_security_group),
             *([network.endpoint] if network.endpoint else []),
         ]
         self._rotate("Cluster", cluster_secret, None)
-        master = cluster_secret if context.aurora.rotation == "alternating" else None
-        self._rotate("Application", application_secret, master)
+        admin = cluster_secret if context.aurora.rotation == "alternating" else None
+        self._rotate("Application", application_secret, admin)
 
-    def _rotate(self, name: str, secret: secretsmanager.ISecret, master: secretsmanager.ISecret | None) -> None:
-        secret.add_rotation_schedule(
+    def _rotate(self, name: str, secret: secretsmanager.ISecret, admin: secretsmanager.ISecret | None) -> None:
+        function = self._function(name)
+        for variable, value in (self._variables | {"APP_DATABASE_SECRET_ARN": secret.secret_arn}).items():
+            function.add_environment(variable, value)
+        self._allow_rotation(function, secret)
+        if admin is not None:
+            function.add_environment("ROTATION_ADMIN_SECRET_ARN", admin.secret_arn)
+            allow_secret(function, admin.secret_arn, None)
+        self._schedule(name, secret, function)
+
+    def _function(self, name: str) -> lambda_.Function:
+        config, network = self._context.config, self._context.network
+        return VpcFunction(
+            self,
             name,
-            hosted_rotation=self._single_user(name) if master is None else self._alternating_users(name, master),
-            automatically_after=Duration.days(self._context.aurora.rotation_days),
+            name=f"{config.prefix}-rotate-{name.lower()}",
+            description=f"Rotates the secret {config.path}/{name.lower()}",
+            config=config,
+            vpc=network.vpc,
+            subnets=network.database_subnets,
+            key=self._context.key,
+            code=ROTATE_FUNCTION,
+            handler="handler.handle",
+            layer=self._layer,
+            timeout=_TIMEOUT,
+            memory_mib=_MEMORY_MIB,
+            reserved_concurrency=1,
+            security_group=self.security_group,
+        ).function
+
+    def _allow_rotation(self, function: lambda_.Function, secret: secretsmanager.ISecret) -> None:
+        actions = [f"secretsmanager:{action}" for action in _ACTIONS]
+        function.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=[secret.secret_arn]))
+        key = self._context.key.key_arn
+        use = key_use(key, ["kms:Decrypt", "kms:GenerateDataKey"], service="secretsmanager")
+        function.add_to_role_policy(use)
+
+    def _schedule(self, name: str, secret: secretsmanager.ISecret, function: lambda_.Function) -> None:
+        permission = lambda_.CfnPermission(
+            self,
+            f"{name}Permission",
+            action="lambda:InvokeFunction",
+            function_name=function.function_arn,
+            principal="secretsmanager.amazonaws.com",
+            # Otherwise a secret of another account could use the function.
+            source_account=Aws.ACCOUNT_ID,
+        )
+        schedule = secretsmanager.CfnRotationSchedule(
+            self,
+            f"{name}Schedule",
+            secret_id=secret.secret_arn,
+            rotation_lambda_arn=function.function_arn,
+            rotation_rules=secretsmanager.CfnRotationSchedule.RotationRulesProperty(
+                schedule_expression=f"rate({self._context.aurora.rotation_days} days)"
+            ),
             rotate_immediately_on_update=False,
         )
-
-    def _log_group(self, name: str) -> logs.LogGroup:
-        return encrypted_log_group(
-            self,
-            f"{name}Logs",
-            name=f"/aws/lambda/{self._function_name(name)}",
-            config=self._context.config,
-            key=self._context.key,
-        )
-
-    def _function_name(self, name: str) -> str:
-        return f"{self._context.config.prefix}-rotate-{name.lower()}"
-
-    def _single_user(self, name: str) -> secretsmanager.HostedRotation:
-        return secretsmanager.HostedRotation.postgre_sql_single_user(
-            function_name=self._function_name(name),
-            vpc=self._context.network.vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=[*self._context.network.database_subnets]),
-            security_groups=[self.security_group],
-            exclude_characters=EXCLUDED_CHARACTERS,
-        )
-
-    def _alternating_users(self, name: str, master: secretsmanager.ISecret) -> secretsmanager.HostedRotation:
-        return secretsmanager.HostedRotation.postgre_sql_multi_user(
-            function_name=self._function_name(name),
-            master_secret=master,
-            vpc=self._context.network.vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=[*self._context.network.database_subnets]),
-            security_groups=[self.security_group],
-            exclude_characters=EXCLUDED_CHARACTERS,
-        )
+        schedule.node.add_dependency(permission, *self._requirements)

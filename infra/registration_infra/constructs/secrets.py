@@ -19,7 +19,7 @@ MONITORING = "datadog"
 EXCLUDED_CHARACTERS = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
 """Characters that no password contains, because URLs or shells interpret them.
 
-They include the characters that the rotation functions of AWS exclude by default.
+A rotation uses letters and digits only.
 """
 _PASSWORD_LENGTH = 32
 _SUFFIX = re.compile(r"-[A-Za-z0-9]{6}\Z")
@@ -44,7 +44,7 @@ class DatabaseSecret(Construct):
         master: secretsmanager.ISecret | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        # Without `ssl`, the rotation functions of AWS may fall back to a connection without TLS.
+        # The keys that AWS documents for secrets of databases, so that other clients of the secret use TLS too.
         template: dict[str, object] = {"username": username, "ssl": True}
         if master is not None:
             template["masterarn"] = master.secret_arn

@@ -1,6 +1,6 @@
 """The stack of the database of one environment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aws_cdk import CfnOutput, Environment, Stack
@@ -36,11 +36,6 @@ class _Secrets:
     application: secretsmanager.ISecret
     monitoring: secretsmanager.ISecret | None
 
-    @property
-    def all(self) -> Sequence[secretsmanager.ISecret]:
-        """All secrets of the environment."""
-        return [secret for secret in (self.cluster, self.application, self.monitoring) if secret]
-
 
 class DatabaseStack(Stack):
     """Network, key, secrets, cluster, migrations, backups and alarms of the database.
@@ -66,9 +61,10 @@ class DatabaseStack(Stack):
         self._context = DatabaseContext(config, key, Network(self, "Network", config=config, key=key))
         aurora = self._aurora()
         secrets = self._secrets(aurora)
-        self._rotation(aurora, secrets)
+        layer = package_layer(self, "Package", require_layer=require_layer)
         address = self._address(aurora)
-        migrate = self._migrations(aurora, secrets, address, require_layer=require_layer)
+        self._rotation(aurora, secrets, address, layer)
+        migrate = self._migrations(aurora, secrets, address, layer)
         if config.backup.own_plan:
             Backup(self, "Backup", context=self._context)
         self._alarms(aurora, secrets, migrate)
@@ -109,19 +105,20 @@ class DatabaseStack(Stack):
             master=master,
         ).secret
 
-    def _rotation(self, aurora: Aurora, secrets: _Secrets) -> None:
-        rotation = Rotation(
+    def _rotation(
+        self, aurora: Aurora, secrets: _Secrets, address: Mapping[str, str], layer: lambda_.ILayerVersion
+    ) -> None:
+        Rotation(
             self,
             "Rotation",
             context=self._context,
+            layer=layer,
+            address=address,
             cluster=aurora.cluster,
             cluster_security_group=aurora.security_group,
             cluster_secret=secrets.cluster,
             application_secret=secrets.application,
         )
-        for attachment in secrets.all:
-            # The schedules are below the attachments, and follow them.
-            attachment.node.add_dependency(*rotation.requirements)
 
     def _address(self, aurora: Aurora) -> dict[str, str]:
         return {
@@ -132,7 +129,7 @@ class DatabaseStack(Stack):
         }
 
     def _migrations(
-        self, aurora: Aurora, secrets: _Secrets, address: Mapping[str, str], *, require_layer: bool
+        self, aurora: Aurora, secrets: _Secrets, address: Mapping[str, str], layer: lambda_.ILayerVersion
     ) -> lambda_.Function:
         by_variable = {
             "APP_DATABASE_SECRET_ARN": secrets.cluster,
@@ -143,7 +140,7 @@ class DatabaseStack(Stack):
             self,
             "Migrations",
             context=self._context,
-            layer=package_layer(self, "Package", require_layer=require_layer),
+            layer=layer,
             address=address,
             database_security_group=aurora.security_group,
             secrets={variable: secret for variable, secret in by_variable.items() if secret is not None},

@@ -260,10 +260,9 @@ def _attachment(properties: _Properties, _name: str) -> Resource:
 
 @_shim("SecretsManager::RotationSchedule")
 def _rotation(properties: _Properties, _name: str) -> Resource:
-    hosted = properties.pop("HostedRotationLambda")  # the function of AWS is not simulated
-    if "MasterSecretArn" in hosted:
-        _secret_of(hosted["MasterSecretArn"])
-    arn = properties["SecretId"]
+    arn, function = properties["SecretId"], properties.pop("RotationLambdaARN")
+    # The function is not simulated, because moto would invoke it; it must exist and be open to Secrets Manager.
+    assert "secretsmanager.amazonaws.com" in client("lambda").get_policy(FunctionName=function)["Policy"]
     value = json.dumps(_secret_of(arn))
     secrets = client("secretsmanager")
     secrets.rotate_secret(**_renamed(properties, RotateImmediatelyOnUpdate="RotateImmediately"))

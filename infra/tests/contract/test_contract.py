@@ -21,6 +21,7 @@ _OUTPUTS = ("Host", "Port", "Name", "SecretArn", "Sslmode")
 _OWNER_ROLE = "APP_DATABASE_OWNER_ROLE"
 _APPLICATION_SECRET = "APP_DATABASE_APPLICATION_SECRET_ARN"
 _MONITORING_SECRET = "APP_DATABASE_MONITORING_SECRET_ARN"
+_ROTATION_ADMIN = "ROTATION_ADMIN_SECRET_ARN"
 _CONFIGURATION = Path(__file__).parents[3] / "docs/configuration.md"
 _READ = set(re.findall(r"^\| `(APP_\w+)`", _CONFIGURATION.read_text(encoding="utf-8"), re.MULTILINE))
 _EXCLUDED = set(" %+~`#$&*()|[]{}:;<>?!'/@\"\\")
@@ -157,7 +158,14 @@ def test_parameters_are_the_same_settings(dev: Deployed) -> None:
     assert parameters["security_group_id"] == _one(dev.cluster["VpcSecurityGroups"])["VpcSecurityGroupId"]
 
 
-@pytest.mark.parametrize(("function", "secret"), [("service", "application"), ("migrate", "cluster")])
+_FUNCTIONS = ("service", "migrate", "rotate-cluster", "rotate-application")
+_SECRETS = [
+    *(("service", "application"), ("migrate", "cluster")),
+    *(("rotate-cluster", "cluster"), ("rotate-application", "application")),
+]
+
+
+@pytest.mark.parametrize(("function", "secret"), _SECRETS)
 def test_functions_have_the_environment_that_the_package_reads(dev: Deployed, function: str, secret: str) -> None:
     """The variables of each function are settings for the cluster, with the secret of the function."""
     environ = dev.environment(function)
@@ -166,11 +174,11 @@ def test_functions_have_the_environment_that_the_package_reads(dev: Deployed, fu
 
 
 @pytest.mark.parametrize("environment", ["dev", "monitored", "proxied"])
-@pytest.mark.parametrize("function", ["service", "migrate"])
+@pytest.mark.parametrize("function", _FUNCTIONS)
 def test_functions_have_no_unknown_variable(request: pytest.FixtureRequest, environment: str, function: str) -> None:
-    """Each variable is known to the package, or belongs to Datadog."""
+    """Each variable is known to the package, or belongs to Datadog or to the rotation function."""
     environ = request.getfixturevalue(environment).environment(function)
-    assert {name for name in environ if not name.startswith("DD_")} <= _READ
+    assert {name for name in environ if not name.startswith("DD_")} - {_ROTATION_ADMIN} <= _READ
 
 
 def test_migrations_have_the_variables_of_bootstrap(dev: Deployed) -> None:
@@ -181,7 +189,7 @@ def test_migrations_have_the_variables_of_bootstrap(dev: Deployed) -> None:
     assert _MONITORING_SECRET not in environ
 
 
-@pytest.mark.parametrize("function", ["service", "migrate"])
+@pytest.mark.parametrize("function", _FUNCTIONS)
 def test_functions_can_connect(dev: Deployed, function: str) -> None:
     """The security groups allow each function to connect to the cluster and to Secrets Manager."""
     parameters = dev.parameters()
@@ -197,7 +205,7 @@ def test_functions_can_connect(dev: Deployed, function: str) -> None:
 
 
 @pytest.mark.parametrize("environment", ["dev", "monitored", "proxied"])
-@pytest.mark.parametrize("function", ["service", "migrate"])
+@pytest.mark.parametrize("function", _FUNCTIONS)
 def test_functions_may_read_only_their_secrets(request: pytest.FixtureRequest, environment: str, function: str) -> None:
     """The role of a function allows it to read and decrypt the secrets in its environment, and no others."""
     deployed = request.getfixturevalue(environment)

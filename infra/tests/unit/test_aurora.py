@@ -82,6 +82,7 @@ def test_parameters_log_statements_without_values() -> None:
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.max": "10000",
         "pg_stat_statements.track": "ALL",
+        "pg_stat_statements.track_utility": "0",
         "track_activity_query_size": "4096",
         "track_io_timing": "1",
     } == group["Parameters"]

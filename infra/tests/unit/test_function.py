@@ -8,7 +8,11 @@ from templates import Template, templates_of, text_of
 def test_functions_log_json(stack: str) -> None:
     """Functions log JSON at level INFO, so that the fields of events can be searched, into their own log group."""
     template: Template = getattr(templates_of("dev"), stack)
-    logging = template.one("Lambda::Function")["LoggingConfig"]
+    groups = []
+    for function in template.all("Lambda::Function").values():
+        logging = function["LoggingConfig"]
+        assert ("JSON", "INFO") == (logging["LogFormat"], logging["ApplicationLogLevel"])
+        groups.append(text_of(logging["LogGroup"]).strip("{}"))
 
-    assert ("JSON", "INFO") == (logging["LogFormat"], logging["ApplicationLogLevel"])
-    assert text_of(logging["LogGroup"]).strip("{}") in template.all("Logs::LogGroup")
+    assert len({*groups}) == len(groups) == (3 if stack == "database" else 1)
+    assert {*groups} <= template.all("Logs::LogGroup").keys()

@@ -1,8 +1,10 @@
 """`registration_infra.constructs.secrets` and `.rotation`: the logins and their rotation."""
 
 import json
+from typing import Any
 
 import pytest
+from policies import granted, plain
 from templates import DATADOG, PROXY, VARIANTS, Template, templates_of, text_of
 
 FORBIDDEN = set("'\"@/\\ ")
@@ -20,7 +22,7 @@ def schedule(template: Template, secret: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
 def test_secrets_of_cluster_and_application(name: str) -> None:
-    """Each secret has its own login, a generated password, and the setting that makes the rotation use TLS."""
+    """Each secret has its own login, a generated password, and the setting that makes clients use TLS."""
     template = templates_of(name).database
     secrets = {one["Name"]: one["GenerateSecretString"] for one in template.all("SecretsManager::Secret").values()}
 
@@ -47,34 +49,107 @@ def test_template_contains_no_password() -> None:
     assert text_of(cluster["MasterUsername"]).startswith("{{resolve:secretsmanager:{ClusterSecret")
 
 
+def rotation_function(template: Template, name: str) -> dict[str, Any]:
+    """Return the properties of the function that rotates the secret *name*."""
+    return template.named("Lambda::Function", f"Rotation{name}Function")
+
+
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])
 def test_passwords_rotate_every_thirty_days(name: str) -> None:
-    """The application alternates between two users; the deployment itself starts no rotation."""
+    """Each secret has its own function in the package's layer; the deployment itself starts no rotation."""
     template = templates_of(name).database
-    assert template.body["Transform"] == ["AWS::SecretsManager-2024-09-16"]
+    assert "Transform" not in template.body  # no code that AWS adds
 
-    for secret, kind in (("ClusterSecret", "PostgreSQLSingleUser"), ("ApplicationSecret", "PostgreSQLMultiUser")):
-        rotation = schedule(template, secret)
-        hosted = rotation["HostedRotationLambda"]
-        assert isinstance(hosted, dict)
+    for secret in ("Cluster", "Application"):
+        rotation, function = schedule(template, f"{secret}Secret"), rotation_function(template, secret)
         assert {"ScheduleExpression": "rate(30 days)"} == rotation["RotationRules"]
         assert rotation["RotateImmediatelyOnUpdate"] is False
-        assert kind == hosted["RotationType"]
-        assert set(hosted["ExcludeCharacters"]) >= FORBIDDEN
-        assert text_of(hosted["KmsKeyArn"]).startswith("{Key")
+        assert text_of(rotation["RotationLambdaARN"]).startswith(f"{{Rotation{secret}Function")
+        assert (f"registration-{name}-rotate-{secret.lower()}", "handler.handle", 60, 1) == (
+            function["FunctionName"],
+            function["Handler"],
+            function["Timeout"],
+            function["ReservedConcurrentExecutions"],
+        )
+        network = function["VpcConfig"]
         subnets = {f"{{{logical_id}}}" for logical_id in template.all("EC2::Subnet")}
-        assert subnets == set(text_of(hosted["VpcSubnetIds"]).split(","))
-        assert text_of(hosted["VpcSecurityGroupIds"]).startswith("{RotationSecurityGroup")
-        group = template.named("Logs::LogGroup", f"Rotation{secret.removesuffix('Secret')}Logs")
-        assert group["LogGroupName"] == f"/aws/lambda/{hosted['RotationLambdaName']}"
-    hosted = schedule(template, "ApplicationSecret")["HostedRotationLambda"]
-    assert isinstance(hosted, dict)
-    assert text_of(hosted["MasterSecretArn"]).startswith("{ClusterSecretAttachment")
+        assert subnets == {text_of(each) for each in network["SubnetIds"]}
+        assert [text_of(each)[:22] for each in network["SecurityGroupIds"]] == ["{RotationSecurityGroup"]
+        group = template.named("Logs::LogGroup", f"Rotation{secret}Logs")
+        assert group["LogGroupName"] == f"/aws/lambda/{function['FunctionName']}"
+        assert [text_of(layer) for layer in function["Layers"]] == [
+            f"{{{logical_id}}}" for logical_id in template.all("Lambda::LayerVersion")
+        ]
+
+
+def test_rotation_functions_have_the_address_and_their_secret() -> None:
+    """Each verifies the cluster and rotates one secret; that of the application gets the administrator's secret too."""
+    template = templates_of("dev").database
+    variables = {
+        name: {
+            key: text_of(value)
+            for key, value in rotation_function(template, name)["Environment"]["Variables"].items()
+        }
+        for name in ("Cluster", "Application")
+    }
+
+    admin = variables["Application"].pop("ROTATION_ADMIN_SECRET_ARN")
+    assert admin.startswith("{ClusterSecretAttachment")
+    for name, found in variables.items():
+        assert found.pop("APP_DATABASE_HOST").startswith("{AuroraCluster")
+        assert found.pop("APP_DATABASE_SECRET_ARN").startswith(f"{{{name}SecretAttachment")
+        assert found == {
+            "APP_ENVIRONMENT": "dev",
+            "APP_DATABASE_PORT": "5432",
+            "APP_DATABASE_NAME": "registrations",
+            "APP_DATABASE_SSLMODE": "verify-full",
+        }
+
+
+def test_rotation_functions_may_only_rotate_their_secret() -> None:
+    """Each role allows the rotation of one secret, and to read the administrator's if it sets two users."""
+    template = templates_of("dev").database
+    cluster, application = (
+        next(f"{{{name}}}" for name in template.all("SecretsManager::SecretTargetAttachment") if name.startswith(start))
+        for start in ("ClusterSecret", "ApplicationSecret")
+    )
+    rotate = [
+        f"secretsmanager:{action}"
+        for action in ("DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage")
+    ]
+    ((key, _),) = template.all("KMS::Key").items()
+    through = {"StringEquals": {"kms:ViaService": "secretsmanager.{AWS::Region}.amazonaws.com"}}
+    use = {
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Effect": "Allow",
+        "Resource": f"{{{key}.Arn}}",
+        "Condition": through,
+    }
+
+    for role, secret, read in (("Cluster", cluster, []), ("Application", application, [cluster])):
+        assert [plain(statement) for statement in granted(template, f"Rotation{role}Role")] == [
+            {"Action": rotate, "Effect": "Allow", "Resource": secret},
+            use,
+            *({"Action": "secretsmanager:GetSecretValue", "Effect": "Allow", "Resource": one} for one in read),
+        ]
+
+
+def test_only_secrets_of_this_account_use_the_functions() -> None:
+    """Secrets Manager may invoke the functions, and only for this account; nobody else may."""
+    permissions = templates_of("dev").database.all("Lambda::Permission").values()
+
+    assert len(permissions) == 2
+    for permission in permissions:
+        assert ("lambda:InvokeFunction", "secretsmanager.amazonaws.com", "{AWS::AccountId}") == (
+            permission["Action"],
+            permission["Principal"],
+            text_of(permission["SourceAccount"]),
+        )
 
 
 @pytest.mark.parametrize("variant", ["everything", "proxy", "existing VPC"])
 def test_rotation_waits_for_all_that_it_needs(variant: str) -> None:
-    """The first test of a rotation logs in, so instances, endpoint and security group rules exist before it."""
+    """The first test of a rotation logs in, so instances, endpoint, rules and permissions exist before it."""
     template = templates_of(*VARIANTS[variant]).database
     rules = [
         name
@@ -83,35 +158,37 @@ def test_rotation_waits_for_all_that_it_needs(variant: str) -> None:
         if "{RotationSecurityGroup" in f"{text_of(rule['GroupId'])} {text_of(rule.get('SourceSecurityGroupId'))}"
     ]
     assert len(rules) == 4
-    needed = {
-        *rules,
-        *template.all("RDS::DBInstance"),
-        *template.all("EC2::VPCEndpoint"),
-        *(name for name in template.all("Logs::LogGroup") if name.startswith("Rotation")),
-    }
-    waiting = [
+    needed = {*rules, *template.all("RDS::DBInstance"), *template.all("EC2::VPCEndpoint")}
+    schedules = [
         resource
-        for kind in ("RotationSchedule", "SecretTargetAttachment")
         for resource in template.body["Resources"].values()
-        if resource["Type"] == f"AWS::SecretsManager::{kind}"
+        if resource["Type"] == "AWS::SecretsManager::RotationSchedule"
     ]
 
-    assert len(waiting) == (5 if variant == "everything" else 4)
+    assert len(schedules) == 2
     assert len(template.all("EC2::VPCEndpoint")) == (variant != "existing VPC")
-    for resource in waiting:
+    permissions = set()
+    for resource in schedules:
         assert needed <= set(resource["DependsOn"])
+        permissions |= set(resource["DependsOn"]) & template.all("Lambda::Permission").keys()
+    assert permissions == template.all("Lambda::Permission").keys()
+    for name in ("Cluster", "Application"):
+        # The function exists only after its log group and the policy of its role.
+        function = template.resource("Lambda::Function", f"Rotation{name}Function")
+        assert text_of(function["Properties"]["LoggingConfig"]["LogGroup"]).startswith(f"{{Rotation{name}Logs")
+        assert {each[: len(f"Rotation{name}Role")] for each in function["DependsOn"]} == {f"Rotation{name}Role"}
+        assert len(function["DependsOn"]) == 2
 
 
 def test_single_user_rotation() -> None:
-    """With rotation `single`, one user rotates, at the interval of the file."""
+    """With rotation `single`, one user sets its own password, at the interval of the file."""
     template = templates_of("staging", {"aurora": {**PROXY["aurora"], "rotation_days": 7}}).database
     rotation = schedule(template, "ApplicationSecret")
 
     assert {"ScheduleExpression": "rate(7 days)"} == rotation["RotationRules"]
-    hosted = rotation["HostedRotationLambda"]
-    assert isinstance(hosted, dict)
-    assert hosted["RotationType"] == "PostgreSQLSingleUser"
-    assert "MasterSecretArn" not in hosted
+    assert "ROTATION_ADMIN_SECRET_ARN" not in rotation_function(template, "Application")["Environment"]["Variables"]
+    actions = [statement["Action"] for statement in granted(template, "RotationApplicationRole")]
+    assert "secretsmanager:GetSecretValue" not in actions
 
 
 def test_datadog_agent_has_a_secret() -> None:
