@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from registration_persistence.database.certificates import root_certificate_for
 from registration_persistence.database.secret_arn import SECRET_ARN, quoted
+from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
 from registration_persistence.database.settings_rules import (
     BOOTSTRAP_VARIABLES,
     MAX_IDENTIFIER_BYTES,
@@ -30,6 +31,9 @@ _PARSERS: Mapping[str, Callable[[str], int | float]] = {
     **dict.fromkeys(WHOLE_NUMBERS, int),
     **dict.fromkeys(TIMEOUTS, float),
 }
+
+_MAX_NUMBER_CHARACTERS = 10_000
+_MAX_UNKNOWN_SHOWN = 10
 
 _APPLICATION_NAME = "registration_persistence"
 
@@ -166,7 +170,9 @@ def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _number(name: str, text: str) -> int | float:
-    if "_" in text or not text.isascii():  # Python also takes `5_432` and the digits of other scripts
+    if (
+        len(text) > _MAX_NUMBER_CHARACTERS or "_" in text or not text.isascii()
+    ):  # Python also takes `5_432` and the digits of other scripts
         raise ValueError(text)
     return _PARSERS[name](text)
 
@@ -187,7 +193,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
     return [
         f"{name} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
-        for name in sorted(unknown)
+        for name in sorted(each[:MAX_QUOTED_CHARACTERS] for each in unknown)[:_MAX_UNKNOWN_SHOWN]
     ]
 
 
@@ -196,7 +202,7 @@ def _application_name(environ: Mapping[str, str]) -> str:
     function = environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if not function:
         return _APPLICATION_NAME
-    version = ":" + (environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST")
+    version = ":" + (environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST")[:MAX_IDENTIFIER_BYTES]
     name = function[: max(MAX_IDENTIFIER_BYTES - len(version), 0)] + version
     # PostgreSQL replaces other characters, too.
     return "".join(character if " " <= character <= "~" else "?" for character in name[:MAX_IDENTIFIER_BYTES])

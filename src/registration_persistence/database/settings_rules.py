@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from registration_persistence.database.certificates import root_certificate_for
 from registration_persistence.database.secret_arn import arn_problem, quoted
+from registration_persistence.database.settings_limits import length_problems
 from registration_persistence.durations import in_seconds
 
 Environment: TypeAlias = Literal["prod", "staging", "dev", "test", "local"]
@@ -81,7 +82,7 @@ BOOTSTRAP_VARIABLES = (
 
 def problems_of(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield each problem of *values*, as one sentence; a setting that is absent has its default."""
-    wrong = dict(_type_problems(values))
+    wrong = dict(length_problems(values, VARIABLES)) | dict(_type_problems(values))
     yield from wrong.values()
     rest = {name: value for name, value in values.items() if _subject(name) not in wrong}
     yield from (problem for problem in _rule_problems(rest) if problem.split()[0] not in wrong)
