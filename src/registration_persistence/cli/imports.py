@@ -1,6 +1,7 @@
 """`import`: store people who registered elsewhere, in batches, with a progress bar, a summary and a report."""
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from registration_persistence.cli.import_source import open_source, size
 from registration_persistence.cli.progress import percentage_bar
 from registration_persistence.database import session_scope
 from registration_persistence.errors import UnreadableFile
-from registration_persistence.repositories.bulk_import import bulk_import
+from registration_persistence.repositories.bulk_import import bulk_import, count_reasons
 
 _BATCH = 1000
 
@@ -137,8 +138,8 @@ class _Importer:
             )
         self.counts.inserted += done.inserted
         self.counts.duplicates += done.duplicates
-        self.counts.rejected.update(done.reasons)
-        self.counts.rejected.update(unreadable)
+        count_reasons(self.counts.rejected, done.reasons)
+        count_reasons(self.counts.rejected, Counter(unreadable))
         self.counts.last_line = batch[-1].number if batch else 0
         for line_number in sorted(skipped):
             self.report.add(line_number, skipped[line_number])

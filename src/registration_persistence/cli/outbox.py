@@ -17,7 +17,7 @@ from registration_persistence.outbox_worker import OutboxWorker
 from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch
 from registration_persistence.repositories.outbox import OutboxRepository
 
-# The most that `OutboxRepository.dead` returns at once.
+# The most that `OutboxRepository.dead` returns, and `OutboxRepository.revive` takes, at once.
 _MAX_DEAD_MESSAGES = 1000
 
 _up_to_1000 = number(int, 1, 1000)
@@ -145,11 +145,13 @@ def _revive(options: argparse.Namespace) -> int:
     if options.all:
         print(f"revived {_revive_all()}")
         return ExitCode.DONE
-    wanted: Sequence[UUID] = options.ids
-    with session_scope(autocommit=True) as session:
-        revived = OutboxRepository(session).revive(wanted)
-    print(f"revived {revived} of {len(set(wanted))}")
-    return ExitCode.DONE if revived == len(set(wanted)) else ExitCode.FAILED
+    wanted: Sequence[UUID] = list(dict.fromkeys(options.ids))
+    revived = 0
+    for start in range(0, len(wanted), _MAX_DEAD_MESSAGES):
+        with session_scope(autocommit=True) as session:
+            revived += OutboxRepository(session).revive(wanted[start : start + _MAX_DEAD_MESSAGES])
+    print(f"revived {revived} of {len(wanted)}")
+    return ExitCode.DONE if revived == len(wanted) else ExitCode.FAILED
 
 
 def _revive_all() -> int:

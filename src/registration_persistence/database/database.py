@@ -31,6 +31,8 @@ T = TypeVar("T")
 # Lambda gives an initialisation 10 s.
 _WARM_UP_TIMEOUT_SECONDS = 6.0
 
+_MAX_ATTEMPTS = 1000
+
 _logger = logging.getLogger("registration_persistence.database")
 
 
@@ -122,7 +124,7 @@ class Database:
 
         Args:
             work: The unit of work, a plain function, called with a new session in each attempt.
-            attempts: Maximum number of attempts, 1 or more. Defaults to 3.
+            attempts: Maximum number of attempts, 1 to 1000. Defaults to 3.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
             autocommit: Whether each statement commits in its own transaction, which saves two round trips. Statements
@@ -133,13 +135,13 @@ class Database:
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
             TypeError: *work* is not a plain function, or *attempts* is not a whole number, and nothing was sent; or
                 *work* returned a coroutine or a generator, and was rolled back.
-            ValueError: *attempts* is below 1, or *autocommit* is true and *idempotent* is not.
+            ValueError: *attempts* is not from 1 to 1000, or *autocommit* is true and *idempotent* is not.
         """
         require_plain_function(work, "the unit of work")
         if type(attempts) is not int:
             raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number")
-        if attempts < 1:
-            raise ValueError(f"attempts is {attempts}: expected 1 or more")
+        if not 1 <= attempts <= _MAX_ATTEMPTS:
+            raise ValueError(f"attempts is out of range: expected 1 or more, at most {_MAX_ATTEMPTS}")
         if autocommit and not idempotent:
             raise ValueError(
                 "autocommit=True needs idempotent=True, because the statements before a failed one are kept: "

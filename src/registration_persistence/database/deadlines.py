@@ -110,7 +110,8 @@ def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RE
     Manager that arrives byte by byte, and up to 8 s for a metadata service of a container that does not respond.
 
     Args:
-        limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds.
+        limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds, any
+            number but NaN; a negative time is over at once, and an infinite one does not limit anything.
         reserve: The part of *limit* that is kept for the handler's response, as a `timedelta` or in seconds, 0 or more.
             Defaults to 0.5 s.
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
+
 SECRET_ARN = re.compile(
     r"arn:(?P<partition>aws(?:-[a-z]+)*):secretsmanager:(?P<region>[a-z]+(?:-[a-z]+)+-\d+):\d{12}:secret:[\w/+=.@!-]+",
     re.ASCII,
@@ -12,6 +14,8 @@ SECRET_ARN = re.compile(
 The name may have any length, the characters that Secrets Manager allows, and the `!` of the names that RDS gives to the
 passwords that it manages. The six random characters at its end may be missing.
 """
+
+_MAX_ARN_CHARACTERS = 2048
 
 # The start of the regions of each partition. All other regions belong to `aws`.
 _PARTITIONS: Mapping[str, str] = {
@@ -27,7 +31,7 @@ _PARTITIONS: Mapping[str, str] = {
 
 def arn_problem(arn: str, name: str) -> str | None:
     """Return the problem of the ARN of a secret, as one sentence about *name*; `None` if there is none."""
-    match = SECRET_ARN.fullmatch(arn)
+    match = SECRET_ARN.fullmatch(arn) if len(arn) <= _MAX_ARN_CHARACTERS else None
     if match is None:
         return f"{name} is {quoted(arn)}: expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME"
     expected = next((partition for start, partition in _PARTITIONS.items() if match["region"].startswith(start)), "aws")
@@ -39,5 +43,10 @@ def arn_problem(arn: str, name: str) -> str | None:
 
 
 def quoted(text: str) -> str:
-    """Return *text* in quotes for an error message, or a placeholder if it looks like a URL or a secret's value."""
-    return "a value that is not shown, as it may hold a password" if re.search(r'@|://|[{"]', text) else repr(text)
+    """Return *text* in quotes for an error message, or a placeholder if it looks like a URL or a secret's value.
+
+    A long text is cut off.
+    """
+    if re.search(r'@|://|[{"]', text):
+        return "a value that is not shown, as it may hold a password"
+    return repr(text) if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]!r}..."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registration_persistence.database.certificates import root_certificate_for
 from registration_persistence.database.environment_rules import Environment
 from registration_persistence.database.secret_arn import SECRET_ARN, quoted
+from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
 from registration_persistence.database.settings_rules import (
     BOOTSTRAP_VARIABLES,
     MAX_IDENTIFIER_BYTES,
@@ -30,6 +31,9 @@ _PARSERS: Mapping[str, Callable[[str], int | float]] = {
     **dict.fromkeys(WHOLE_NUMBERS, int),
     **dict.fromkeys(TIMEOUTS, float),
 }
+
+_MAX_NUMBER_CHARACTERS = 10_000
+_MAX_UNKNOWN_SHOWN = 10
 
 _APPLICATION_NAME = "registration_persistence"
 
@@ -178,7 +182,9 @@ def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _number(name: str, text: str) -> int | float:
-    if "_" in text or not text.isascii():  # Python also takes `5_432` and the digits of other scripts
+    if (
+        len(text) > _MAX_NUMBER_CHARACTERS or "_" in text or not text.isascii()
+    ):  # Python also takes `5_432` and the digits of other scripts
         raise ValueError(text)
     return _PARSERS[name](text)
 
@@ -197,7 +203,8 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
         wrong, right = name.upper().removeprefix(_PREFIX), other.removeprefix(_PREFIX)
         return SequenceMatcher(None, wrong, right).ratio(), wrong.startswith(right)
 
-    shown = {name: name if name.isprintable() else ascii(name) for name in sorted(unknown)}
+    cut = {name[:MAX_QUOTED_CHARACTERS] for name in unknown}
+    shown = {name: name if name.isprintable() else ascii(name) for name in sorted(cut)[:_MAX_UNKNOWN_SHOWN]}
     return [
         f"{shown[name]} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
         for name in shown
@@ -209,7 +216,7 @@ def _application_name(environ: Mapping[str, str]) -> str:
     function = environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if not function:
         return _APPLICATION_NAME
-    version = ":" + (environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST")
+    version = ":" + (environ.get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST")[:MAX_IDENTIFIER_BYTES]
     name = function[: max(MAX_IDENTIFIER_BYTES - len(version), 0)] + version
     # PostgreSQL replaces other characters, too.
     return "".join(character if " " <= character <= "~" else "?" for character in name[:MAX_IDENTIFIER_BYTES])

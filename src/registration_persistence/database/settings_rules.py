@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from registration_persistence.database.environment_rules import environment_problems, is_relaxed
 from registration_persistence.database.secret_arn import arn_problem, quoted
+from registration_persistence.database.settings_limits import length_problems
 from registration_persistence.database.tls_rules import tls_problems
 from registration_persistence.durations import in_seconds
 
@@ -81,7 +82,7 @@ def problems_of(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterat
         values: The settings by name.
         environ: The variables of the process, which show whether it is a Lambda function.
     """
-    wrong = dict(_type_problems(values))
+    wrong = dict(length_problems(values, VARIABLES)) | dict(_type_problems(values))
     yield from wrong.values()
     rest = {name: value for name, value in values.items() if _subject(name) not in wrong}
     yield from (problem for problem in _rule_problems(rest, environ) if problem.split()[0] not in wrong)

@@ -4,9 +4,11 @@ import re
 from hashlib import blake2s
 from uuid import UUID
 
+from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidCursor
 
 _CHECKSUM_BYTES = 2
+_CURSOR_CHARACTERS = 32 + 2 * _CHECKSUM_BYTES
 _CURSOR = re.compile(r"[0-9a-f]{36}")
 
 
@@ -18,8 +20,9 @@ def checked_cursor(cursor: str | None) -> UUID:
     """
     if cursor is None:
         return UUID(int=0)
-    last = UUID(hex=cursor[:32]) if isinstance(cursor, str) and _CURSOR.fullmatch(cursor) else None
-    if last is None or cursor != cursor_after(last):
+    given = plain_text(cursor, _CURSOR_CHARACTERS)
+    last = UUID(hex=given[:32]) if given and _CURSOR.fullmatch(given) else None
+    if last is None or given != cursor_after(last):
         raise InvalidCursor("the cursor was not returned by list_page: pass the next_cursor of a page")
     return last
 

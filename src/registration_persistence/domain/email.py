@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidEmail
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ KEY_REVISION = 1
 # RFC 5321, sections 4.5.3.1.1 and 4.5.3.1.3: a local part has at most 64 octets, a path 256 with its brackets.
 _MAX_LOCAL_PART_BYTES = 64
 _MAX_ADDRESS_BYTES = 254
+
+# With the white space around it; checked before anything reads the address.
+_MAX_TYPED_CHARACTERS = 512
+
+_TOO_LONG = f"the e-mail address is longer than {_MAX_ADDRESS_BYTES} bytes"
+
+# The validator lists every character that it rejects.
+_MAX_REASON_CHARACTERS = 150
 
 # Addresses that every mail server accepts, and that normalisation changes only to lower case.
 _PLAIN = re.compile(r"((?:[A-Za-z0-9_+-]+\.)*[A-Za-z0-9_+-]+)@([A-Za-z0-9.-]+)", re.ASCII)
@@ -67,10 +76,15 @@ def normalise_email(address: str) -> EmailAddress:
     """
     if not isinstance(address, str):
         raise InvalidEmail(f"the e-mail address is of type {type(address).__name__}: expected a string")
-    trimmed = address.strip()
+    typed = plain_text(address, _MAX_TYPED_CHARACTERS)
+    if typed is None:
+        raise InvalidEmail(_TOO_LONG)
+    trimmed = typed.strip()
+    if len(trimmed) > _MAX_ADDRESS_BYTES or len(trimmed.encode(errors="replace")) > _MAX_ADDRESS_BYTES:
+        raise InvalidEmail(_TOO_LONG)
     plain = _PLAIN.fullmatch(trimmed)
     try:
-        if plain and len(plain[1]) <= _MAX_LOCAL_PART_BYTES and len(trimmed) <= _MAX_ADDRESS_BYTES:
+        if plain and len(plain[1]) <= _MAX_LOCAL_PART_BYTES:
             return EmailAddress(trimmed, f"{plain[1].lower()}@{_plain_domain(plain[2])}")
         return _validated_and_folded(trimmed)
     except InvalidEmail:
@@ -109,7 +123,7 @@ def _plain_domain(domain: str) -> str:
 
 def _validated(address: str, test_domains: tuple[str, ...] = ()) -> "ValidatedEmail":
     if len(address) > _MAX_ADDRESS_BYTES or len(address.encode(errors="replace")) > _MAX_ADDRESS_BYTES:
-        raise InvalidEmail(f"the e-mail address is longer than {_MAX_ADDRESS_BYTES} bytes")
+        raise InvalidEmail(_TOO_LONG)
     if any(unicodedata.category(char) in _REFUSED_CATEGORIES or char in _IGNORABLE for char in address):
         raise InvalidEmail("the e-mail address has a space, or a character that is invisible or unassigned")
     # Imported here, because a process that checks no address, such as a worker or a command, needs none of its modules.
@@ -122,7 +136,7 @@ def _validated(address: str, test_domains: tuple[str, ...] = ()) -> "ValidatedEm
     try:
         parts = validate_email(address + end, check_deliverability=False, strict=True)
     except EmailNotValidError as error:
-        reason = _QUOTATION.sub("", str(error))
+        reason = _shortened(_QUOTATION.sub("", str(error)))
     else:
         parts.ascii_domain = parts.ascii_domain.removesuffix(end)
         if len(parts.local_part.encode()) <= _MAX_LOCAL_PART_BYTES:
@@ -130,6 +144,10 @@ def _validated(address: str, test_domains: tuple[str, ...] = ()) -> "ValidatedEm
         reason = f"The part before the @-sign is longer than {_MAX_LOCAL_PART_BYTES} bytes."
     # Raised outside of `except`, because the frames of the validator contain the address.
     raise InvalidEmail(f"the e-mail address is not valid: {reason}")
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= _MAX_REASON_CHARACTERS else f"{reason[:_MAX_REASON_CHARACTERS]}..."
 
 
 def _folded(local_part: str) -> str:

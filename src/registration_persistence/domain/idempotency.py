@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 from registration_persistence.domain.records import Consent
+from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidInput
 
 _MAX_KEY_BYTES = 255
@@ -21,7 +22,7 @@ def submission_hashes(
     if idempotency_key is None:
         return {"submit_key": None, "submit_digest": None}
     try:
-        key = idempotency_key.encode() if isinstance(idempotency_key, str) else b""
+        key = (plain_text(idempotency_key, _MAX_KEY_BYTES) or "").encode()
     except UnicodeEncodeError:
         key = b""
     if not 1 <= len(key) <= _MAX_KEY_BYTES:

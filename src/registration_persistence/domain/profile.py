@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,9 @@ MAX_PROFILE_BYTES = 8192
 """The largest size of a profile, as JSON."""
 
 _MAX_PROFILE_DEPTH = 32
-_CONTAINERS = (dict, list, tuple)
+
+# A profile that is larger than this is not encoded, so its exact size is not known.
+_MAX_ENCODED_CHARACTERS = 4 * MAX_PROFILE_BYTES
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
@@ -21,7 +23,7 @@ _JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *profile* as a dictionary that PostgreSQL stores and returns unchanged.
+    """Return a copy of *profile* that PostgreSQL stores and returns unchanged.
 
     Raises:
         InvalidProfile: *profile* is not an object, is nested too deeply, or would be read back with other values.
@@ -29,9 +31,7 @@ def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(profile, Mapping):
         raise InvalidProfile(f"the profile is a {type(profile).__name__}: expected an object")
-    given = dict(profile)
-    if _deeper_than(_MAX_PROFILE_DEPTH, given):
-        raise InvalidProfile(f"the profile is nested more than {_MAX_PROFILE_DEPTH} levels deep")
+    given = _BoundedCopy().object_of(profile, _MAX_PROFILE_DEPTH)
     encoded, stored, problem = "", None, ""
     try:
         encoded = _ENCODER.encode(given)
@@ -66,11 +66,55 @@ _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 _DECODER = json.JSONDecoder(parse_float=_as_postgresql_writes)
 
 
-def _deeper_than(levels: int, value: object) -> bool:
-    if not isinstance(value, _CONTAINERS):
-        return False
-    children = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper_than(levels - 1, child) for child in children if isinstance(child, _CONTAINERS))
+class _BoundedCopy:
+    """Copies a value, and stops as soon as its JSON must be too large.
+
+    A value that occurs several times counts each time, as it is written each time. Objects and lists become those of
+    Python, because a subclass could return other items to the encoder.
+    """
+
+    def __init__(self) -> None:
+        self._characters = 0
+
+    def object_of(self, mapping: Mapping[Any, Any], levels: int) -> dict[Any, Any]:
+        """Return *mapping* as a dictionary, whose values have at most *levels* - 1 levels."""
+        self._enter(levels)
+        items = dict.items(mapping) if isinstance(mapping, dict) else mapping.items()
+        return {self._scalar(key): self._value(value, levels - 1) for key, value in items}
+
+    def _value(self, value: Any, levels: int) -> Any:
+        if isinstance(value, dict):
+            return self.object_of(value, levels)
+        if isinstance(value, list):
+            return self._items(list.__iter__(value), levels)
+        if isinstance(value, tuple):  # it stays one, because it would be read back as a list
+            return tuple(self._items(tuple.__iter__(value), levels))
+        return self._scalar(value)
+
+    def _items(self, values: Iterable[Any], levels: int) -> list[Any]:
+        self._enter(levels)
+        return [self._value(value, levels - 1) for value in values]
+
+    def _scalar(self, value: Any) -> Any:
+        """Return *value*, and count the least number of characters that it takes with the separator after it."""
+        if isinstance(value, str):
+            self._count(str.__len__(value))
+            return str.__str__(value)
+        self._count(int.bit_length(value) // 4 if isinstance(value, int) else 1)
+        return value
+
+    def _enter(self, levels: int) -> None:
+        if levels <= 0:
+            raise InvalidProfile(f"the profile is nested more than {_MAX_PROFILE_DEPTH} levels deep")
+        self._count(1)
+
+    def _count(self, characters: int) -> None:
+        self._characters += characters + 2
+        if self._characters > _MAX_ENCODED_CHARACTERS:
+            raise ProfileTooLarge(
+                f"the profile takes more than {_MAX_ENCODED_CHARACTERS} bytes of JSON: "
+                f"expected at most {MAX_PROFILE_BYTES}"
+            )
 
 
 def checked_patch(patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,10 +138,10 @@ class ImportRow:
     """A registration from another system.
 
     Args:
-        email: The address as the person typed it.
+        email: The address as the person typed it, at most 254 bytes without the white space around it.
         status: `pending`, `verified` or `active`. Defaults to `active`.
-        profile: A JSON object of at most 8192 bytes. Defaults to an empty object.
-        consents: The decisions, at most one for each purpose. Defaults to none.
+        profile: A JSON object of at most 8192 bytes and 32 levels. Defaults to an empty object.
+        consents: The decisions, at most 32, and at most one for each purpose. Defaults to none.
         idempotency_key: A key of 1 to 255 bytes by which the row is recognised if it is imported again. Pending
             registrations need one; the others are recognised by their mailbox. Defaults to `None`.
         registered_at: The time of the sign-up, with a time zone, from 1900 to now. It is also stored as `verified_at`

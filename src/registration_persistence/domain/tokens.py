@@ -4,7 +4,10 @@ import hashlib
 import re
 import secrets
 
+from registration_persistence.domain.text import plain_text
+
 _TOKEN_BYTES = 32  # 256 random bits, as 43 characters that need no escaping in a URL
+_TOKEN_CHARACTERS = 43
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -18,6 +21,7 @@ def hash_token(token: str) -> bytes | None:
 
     A hash without a key is sufficient, because nobody can try 2^256 tokens.
     """
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+    given = plain_text(token, _TOKEN_CHARACTERS)
+    if given is None or not _TOKEN.fullmatch(given):
         return None
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(given.encode()).digest()

@@ -6,12 +6,27 @@ No error quotes a value: arguments can be mixed up, and a value that was passed 
 import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TypeVar
 from uuid import UUID
 
 from registration_persistence.domain.records import Consent
 from registration_persistence.domain.status import Status
+from registration_persistence.domain.text import plain_text
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import InvalidConsent, InvalidInput
+
+T = TypeVar("T")
+
+MAX_CONSENTS = 32
+"""The largest number of decisions in one call."""
+
+_MAX_PURPOSES = 100
+_MAX_PURPOSES_SHOWN = 10
+_MAX_PURPOSE_CHARACTERS = 63
+_MAX_ACTOR_CHARACTERS = 70
+_MAX_REASON_CHARACTERS = 200
+_MAX_WORD_CHARACTERS = 20  # of a word of a closed vocabulary
 
 _MAX_DURATION = timedelta(days=3650)
 _MAX_VERSION = 2**31 - 1  # PostgreSQL's integer
@@ -25,39 +40,68 @@ _PRINTABLE = re.compile(r"[\x20-\x3f\x41-\x7e]+")
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
+def at_most(values: Iterable[T], maximum: int, too_many: InvalidInput) -> list[T]:
+    """Return *values* as a list, and take no more than *maximum* + 1 of them.
+
+    Raises:
+        InvalidInput: There are more than *maximum*; the error is *too_many*.
+    """
+    taken = list(islice(values, maximum + 1))
+    if len(taken) > maximum:
+        raise too_many
+    return taken
+
+
 def checked_purposes(purposes: Collection[str] | None) -> frozenset[str] | None:
     """Return the known purposes of consents; `None` if every purpose of a valid form is allowed."""
     if purposes is None:
         return None
-    names = list(purposes) if isinstance(purposes, Collection) and not isinstance(purposes, str) else [None]
-    if not all(isinstance(name, str) and _CONSENT_PURPOSE.fullmatch(name) for name in names):
+    given = purposes if isinstance(purposes, Collection) and not isinstance(purposes, str) else [None]
+    names = at_most(given, _MAX_PURPOSES, InvalidInput(f"there are more than {_MAX_PURPOSES} purposes"))
+    known = [purpose for name in names if (purpose := _purpose(name))]
+    if len(known) < len(names):
         raise InvalidInput("the purposes are not a collection of names like terms or marketing_mail")
-    return frozenset(purposes)
+    return frozenset(known)
 
 
 def checked_consents(consents: Iterable[Consent], known: frozenset[str] | None = None) -> list[Consent]:
     """Return *consents* as a list; each has a *known* purpose, and no two have the same."""
     if not isinstance(consents, Iterable):
         raise InvalidConsent(f"the consents are a {type(consents).__name__}: expected a list of Consent")
-    checked = list(consents)
-    for consent in checked:
-        if not isinstance(consent, Consent):
-            raise InvalidConsent(f"a consent is a {type(consent).__name__}: expected a Consent")
-        if not isinstance(consent.purpose, str) or not _CONSENT_PURPOSE.fullmatch(consent.purpose):
-            raise InvalidConsent("the purpose of a consent is not a name like terms or marketing_mail")
-        if known is not None and consent.purpose not in known:
-            raise InvalidConsent(f"the purpose of a consent is unknown: expected one of {', '.join(sorted(known))}")
-        for name in ("document_version", "source"):
-            if not _is_printable(getattr(consent, name), _MAX_CONSENT_TEXT_CHARACTERS):
-                raise InvalidConsent(
-                    f"the {name} of the consent to {consent.purpose} is not printable ASCII "
-                    f"of 1 to {_MAX_CONSENT_TEXT_CHARACTERS} characters without @"
-                )
-        if not isinstance(consent.granted, bool):
-            raise InvalidConsent(f"granted of the consent to {consent.purpose} is not a bool")
+    too_many = InvalidConsent(f"there are more than {MAX_CONSENTS} consents: expected at most {MAX_CONSENTS} in a call")
+    checked = [_checked_consent(consent, known) for consent in at_most(consents, MAX_CONSENTS, too_many)]
     if len({consent.purpose for consent in checked}) < len(checked):
         raise InvalidConsent("two consents have the same purpose: expected one for each")
     return checked
+
+
+def _checked_consent(consent: Consent, known: frozenset[str] | None) -> Consent:
+    if not isinstance(consent, Consent):
+        raise InvalidConsent(f"a consent is a {type(consent).__name__}: expected a Consent")
+    purpose = _purpose(consent.purpose)
+    if purpose is None:
+        raise InvalidConsent("the purpose of a consent is not a name like terms or marketing_mail")
+    if known is not None and purpose not in known:
+        shown = sorted(known)[:_MAX_PURPOSES_SHOWN] + ["..."] * (len(known) > _MAX_PURPOSES_SHOWN)
+        raise InvalidConsent(f"the purpose of a consent is unknown: expected one of {', '.join(shown)}")
+    texts = {
+        name: _printable(getattr(consent, name), _MAX_CONSENT_TEXT_CHARACTERS)
+        for name in ("document_version", "source")
+    }
+    for name, text in texts.items():
+        if text is None:
+            raise InvalidConsent(
+                f"the {name} of the consent to {purpose} is not printable ASCII "
+                f"of 1 to {_MAX_CONSENT_TEXT_CHARACTERS} characters without @"
+            )
+    if not isinstance(consent.granted, bool):
+        raise InvalidConsent(f"granted of the consent to {purpose} is not a bool")
+    return Consent(purpose, texts["document_version"] or "", consent.granted, texts["source"] or "")
+
+
+def _purpose(name: object) -> str | None:
+    purpose = plain_text(name, _MAX_PURPOSE_CHARACTERS)
+    return purpose if purpose is not None and _CONSENT_PURPOSE.fullmatch(purpose) else None
 
 
 def checked_duration(name: str, duration: Duration, *, zero_is_allowed: bool = False) -> timedelta:
@@ -89,27 +133,50 @@ def checked_version(version: int | None) -> int | None:
     return version
 
 
+def checked_word(given: object, expected: Iterable[str], problem: str) -> str:
+    """Return *given*, a word of a closed vocabulary, as a `str`.
+
+    Raises:
+        InvalidInput: It is none of the *expected* words; the message begins with *problem*.
+    """
+    words = [str(word) for word in expected]
+    word = plain_text(given, _MAX_WORD_CHARACTERS)
+    if word not in words:
+        raise InvalidInput(f"{problem}: expected one of {', '.join(words)}")
+    return word
+
+
 def checked_status(status: Status | str) -> str:
     """Return the text that is stored for *status*."""
-    if not isinstance(status, str) or status not in set(Status):
-        raise InvalidInput(f"the status is unknown: expected one of {', '.join(Status)}")
-    return str(status)
+    return checked_word(status, Status, "the status is unknown")
 
 
 def checked_actor(actor: str) -> str:
     """Return *actor* if it has the form of an actor in the event log."""
-    if not isinstance(actor, str) or not _ACTOR.fullmatch(actor):
+    given = plain_text(actor, _MAX_ACTOR_CHARACTERS)
+    if given is None or not _ACTOR.fullmatch(given):
         raise InvalidInput("the actor is unknown: expected user, system or admin:<id>")
-    return actor
+    return given
 
 
 def checked_correlation_id(correlation_id: str | None) -> str | None:
     """Return *correlation_id* if it is printable ASCII without `@`, or `None`."""
-    if correlation_id is not None and not _is_printable(correlation_id, _MAX_CORRELATION_ID_CHARACTERS):
+    given = None if correlation_id is None else _printable(correlation_id, _MAX_CORRELATION_ID_CHARACTERS)
+    if correlation_id is not None and given is None:
         raise InvalidInput(
             f"the correlation id is not printable ASCII of 1 to {_MAX_CORRELATION_ID_CHARACTERS} characters without @"
         )
-    return correlation_id
+    return given
+
+
+def checked_uuids(ids: Iterable[UUID], maximum: int) -> list[UUID]:
+    """Return *ids* as a list if they are at most *maximum* UUIDs."""
+    too_many = InvalidInput(f"there are more than {maximum} event ids: expected at most {maximum} in a call")
+    given = at_most(ids, maximum, too_many) if isinstance(ids, Iterable) else [None]
+    uuids = [event_id for event_id in given if isinstance(event_id, UUID)]
+    if len(uuids) < len(given):
+        raise InvalidInput("the event ids contain something else: expected uuid.UUID objects")
+    return uuids
 
 
 def checked_number(name: str, number: int, minimum: int, maximum: int) -> int:
@@ -131,12 +198,14 @@ def checked_moment(name: str, moment: datetime) -> datetime:
 
 def checked_reason(reason: str) -> str:
     """Return *reason*, the reason of a failed delivery, if it has the form that is stored."""
-    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+    given = plain_text(reason, _MAX_REASON_CHARACTERS)
+    if given is None or not _REASON.fullmatch(given):
         raise InvalidInput(
             "the reason is not 1 to 200 letters, digits and _.:-, like smtp:550: a sentence could quote a mailbox"
         )
-    return reason
+    return given
 
 
-def _is_printable(value: object, max_characters: int) -> bool:
-    return isinstance(value, str) and len(value) <= max_characters and _PRINTABLE.fullmatch(value) is not None
+def _printable(value: object, max_characters: int) -> str | None:
+    text = plain_text(value, max_characters)
+    return text if text is not None and _PRINTABLE.fullmatch(text) else None

@@ -68,5 +68,5 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, Undeliverable):
         with suppress(InvalidInput):
             return checked_reason(error.reason)
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    return re.sub(r"[^A-Za-z0-9_.:-]", "-", name)[:_MAX_REASON_CHARACTERS]
+    name = f"{type(error).__module__}.{type(error).__qualname__}"[:_MAX_REASON_CHARACTERS]
+    return re.sub(r"[^A-Za-z0-9_.:-]", "-", name)

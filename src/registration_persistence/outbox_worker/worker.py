@@ -13,7 +13,7 @@ from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_duration, checked_number
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     InvalidInput,
@@ -157,17 +157,19 @@ class OutboxWorker:
         Args:
             stop: Set this event from another thread. A signal handler must start a thread for it, because `Event.set`
                 may wait for a lock that the interrupted thread holds.
-            poll: How long to wait if fewer messages than a full batch are due, as a `timedelta` or in seconds, 0 or
-                more. Defaults to one second.
+            poll: How long to wait if fewer messages than a full batch are due, as a `timedelta` or in seconds; 0 to
+                ten years. Defaults to one second.
 
         Raises:
+            InvalidInput: *poll* is out of its range; nothing was sent.
             RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.
         """
+        wait = checked_duration("poll", poll, zero_is_allowed=True).total_seconds()
         failures = 0
         while not stop.is_set():
             try:
                 if self.run_once(stop) < self._batch:
-                    stop.wait(max(in_seconds(poll), self._breaker.seconds_until_trial))
+                    stop.wait(max(wait, self._breaker.seconds_until_trial))
                 failures = 0
             except RegistrationPersistenceError as error:
                 # The last statement may be repeated even if it was committed: a lease ends, a message is sent twice.

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from registration_persistence.domain.validation import (
     checked_duration,
     checked_moment,
     checked_number,
+    checked_word,
 )
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
@@ -31,6 +32,11 @@ from registration_persistence.repositories.traceback_redaction import redact_tra
 
 DUPLICATE = "duplicate: the mailbox is verified already, or the idempotency key was used before"
 """The reason why a valid row was not stored."""
+
+OTHER_REASONS = "one of the reasons that are not listed, because there are too many"
+"""Counts the rejected rows whose reasons came after the first 100."""
+
+_MAX_REASONS = 100
 
 # The rows are built in this module, so they cannot contain a reference to themselves.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)
@@ -62,7 +68,7 @@ def bulk_import(
 
     Args:
         session: A session of `Database.session`.
-        rows: A stream of any length.
+        rows: A stream of any length; *batch* rows are in memory at a time.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
         correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
         ttl: The time for which pending and verified rows stay open, as a `timedelta` or in seconds; more than 0, at
@@ -73,7 +79,7 @@ def bulk_import(
         batch: The number of rows in a statement, 1 to 10,000. Defaults to 1000.
 
     Returns:
-        The number of rows that were inserted, duplicates and rejected, with the reasons.
+        The number of rows that were inserted, duplicates and rejected, with the first 100 reasons.
 
     Raises:
         InvalidInput: An argument is not valid. A row that is not valid is rejected and raises nothing.
@@ -130,16 +136,21 @@ class _Import:
             try:
                 yield {"number": number, **_fields(row, now)}
             except InvalidInput as error:
-                self._reasons[str(error)] += 1
+                count_reasons(self._reasons, {str(error): 1})
                 on_skipped(number, str(error))
+
+
+def count_reasons(counts: Counter[str], more: Mapping[str, int]) -> None:
+    """Add the reasons in *more* to *counts*, which lists a limited number of reasons; some contain a part of a row."""
+    for reason, number in more.items():
+        counts[reason if reason in counts or len(counts) < _MAX_REASONS else OTHER_REASONS] += number
 
 
 def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
     """Return the stored columns of *row*, as values that JSON can represent."""
     if not isinstance(row, ImportRow):
         raise InvalidInput(f"the row is a {type(row).__name__}: expected an ImportRow")
-    if row.status not in _IMPORTABLE_STATUSES:
-        raise InvalidInput(f"the status cannot be imported: expected one of {', '.join(_IMPORTABLE_STATUSES)}")
+    status = checked_word(row.status, _IMPORTABLE_STATUSES, "the status cannot be imported")
     mailbox, profile, consents = (
         normalise_email(row.email),
         checked_profile(row.profile),
@@ -157,7 +168,7 @@ def _fields(row: ImportRow, now: datetime) -> dict[str, Any]:
         "event_id": new_id_text(),
         "email": mailbox.address,
         "email_key": mailbox.key,
-        "status": str(row.status),
+        "status": status,
         "profile": profile,
         "registered_at": registered_at and registered_at.isoformat(),
         "consents": [

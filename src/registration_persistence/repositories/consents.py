@@ -25,7 +25,7 @@ class ConsentRepository(Repository):
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
-        purposes: The known purposes. Defaults to `None`, which allows every purpose of a valid form.
+        purposes: The known purposes, at most 100. Defaults to `None`, which allows every purpose of a valid form.
     """
 
     @redact_traceback
@@ -45,14 +45,14 @@ class ConsentRepository(Repository):
         """Add decisions to the history; a withdrawal is a decision with `granted=False`. No decision is overwritten.
 
         Args:
-            registration_id: The registration, in any status but erased.
-            consents: The decisions, one or more, at most one for each purpose.
+            registration_id: The registration, a UUID; in any status but erased.
+            consents: The decisions, 1 to 32, at most one for each purpose.
 
         Returns:
             The registration with its new version.
 
         Raises:
-            InvalidConsent: A decision is not valid, or there is none; nothing was sent.
+            InvalidConsent: A decision is not valid, there is none, or there are more than 32; nothing was sent.
             InvalidInput: *registration_id* is not a UUID; nothing was sent.
             RegistrationNotFound: No registration has this id.
             IllegalTransition: The registration was erased.
@@ -70,7 +70,7 @@ class ConsentRepository(Repository):
         """Return the newest decision for each purpose, withdrawals included.
 
         Args:
-            registration_id: The registration; an unknown one has no decisions.
+            registration_id: The registration, a UUID; an unknown one has no decisions.
 
         Raises:
             InvalidInput: *registration_id* is not a UUID; nothing was sent.
@@ -82,7 +82,7 @@ class ConsentRepository(Repository):
         """Return every decision, in the order in which they were recorded.
 
         Args:
-            registration_id: The registration; an unknown one has no decisions.
+            registration_id: The registration, a UUID; an unknown one has no decisions.
 
         Raises:
             InvalidInput: *registration_id* is not a UUID; nothing was sent.

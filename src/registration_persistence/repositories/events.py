@@ -30,9 +30,9 @@ class EventRepository(Repository):
         """Return the events of a registration, in the order in which they happened.
 
         Args:
-            registration_id: The registration; an unknown one has no events.
-            after: The `seq` of the event to continue after, 0 or more, for a registration with more than *limit*
-                events. Defaults to 0, which begins with the first event.
+            registration_id: The registration, a UUID; an unknown one has no events.
+            after: The `seq` of the event to continue after, 0 to 2,147,483,647, for a registration with more than
+                *limit* events. Defaults to 0, which begins with the first event.
             limit: The largest number of events, 1 to 1000. Defaults to 100.
 
         Raises:

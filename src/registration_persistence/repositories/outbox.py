@@ -8,8 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Row, TextClause
 
+from registration_persistence.domain.claimed_messages import checked_messages
 from registration_persistence.domain.records import OutboxMessage
-from registration_persistence.domain.validation import checked_duration, checked_number, checked_reason
+from registration_persistence.domain.validation import (
+    checked_duration,
+    checked_moment,
+    checked_number,
+    checked_reason,
+    checked_uuids,
+)
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.repositories.base import Repository
@@ -95,8 +102,7 @@ class OutboxRepository(Repository):
             {
                 "limit": checked_number("the limit", limit, 1, _MAX_MESSAGES),
                 "lease": checked_duration("the lease", lease),
-                "due_since": position.due_since,
-                "first_id": position.event_id,
+                **_start(position),
             },
         ).all()
         messages = tuple(sorted(map(_message, rows), key=lambda message: message.event_id))
@@ -107,15 +113,15 @@ class OutboxRepository(Repository):
         """Delete messages that were delivered.
 
         Args:
-            messages: The messages, as `claim` returned them; also if the lease has ended.
+            messages: The messages, as `claim` returned them, at most 1000; also if the lease has ended.
 
         Returns:
             The number of messages that were still in the outbox.
 
         Raises:
-            InvalidInput: *messages* contains something else; nothing was sent.
+            InvalidInput: *messages* contains something else or too many; nothing was sent.
         """
-        return self._write(ACK, ids=[message.event_id for message in _checked(messages)])
+        return self._write(ACK, ids=[message.event_id for message in checked_messages(messages, _MAX_MESSAGES)])
 
     @redact_traceback
     def retry(self, message: OutboxMessage, reason: str, delay: Duration) -> bool:
@@ -141,13 +147,13 @@ class OutboxRepository(Repository):
         """Return messages that were not tried to the queue; the attempt does not count.
 
         Args:
-            messages: The messages, as `claim` returned them.
+            messages: The messages, as `claim` returned them, at most 1000.
 
         Returns:
             The number of messages that no other worker had claimed, delivered or buried.
 
         Raises:
-            InvalidInput: *messages* contains something else; nothing was sent.
+            InvalidInput: *messages* contains something else or too many; nothing was sent.
         """
         return self._write_claimed(RELEASE, messages)
 
@@ -185,18 +191,15 @@ class OutboxRepository(Repository):
         """Make dead letters due again, with no attempts counted.
 
         Args:
-            event_ids: The ids of the messages; those of other messages are ignored.
+            event_ids: The ids of the messages, at most 1000; those of other messages are ignored.
 
         Returns:
             The number of dead letters among them.
 
         Raises:
-            InvalidInput: *event_ids* contains something other than UUIDs; nothing was sent.
+            InvalidInput: *event_ids* contains something other than UUIDs, or too many; nothing was sent.
         """
-        ids = list(event_ids) if isinstance(event_ids, Iterable) else [None]
-        if not all(isinstance(event_id, UUID) for event_id in ids):
-            raise InvalidInput("the event ids contain something else: expected uuid.UUID objects")
-        return self._write(REVIVE, ids=ids)
+        return self._write(REVIVE, ids=checked_uuids(event_ids, _MAX_MESSAGES))
 
     def _read(self, statement: TextClause, **parameters: Any) -> tuple[OutboxMessage, ...]:
         return tuple(_message(row) for row in self._session.execute(statement, parameters))
@@ -206,7 +209,7 @@ class OutboxRepository(Repository):
         return int(result.rowcount)
 
     def _write_claimed(self, statement: TextClause, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
-        claimed = _checked(messages)
+        claimed = checked_messages(messages, _MAX_MESSAGES)
         return self._write(
             statement,
             ids=[message.event_id for message in claimed],
@@ -216,13 +219,10 @@ class OutboxRepository(Repository):
         )
 
 
-def _checked(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
-    given = list(messages) if isinstance(messages, Iterable) else [messages]
-    if not all(isinstance(message, OutboxMessage) for message in given):
-        raise InvalidInput(
-            "the messages contain something else: expected OutboxMessage objects, as claim returned them"
-        )
-    return given
+def _start(position: OutboxPosition) -> dict[str, Any]:
+    if not isinstance(position, OutboxPosition) or not isinstance(position.event_id, UUID):
+        raise InvalidInput("the position is not an OutboxPosition: pass the position of the previous claim")
+    return {"due_since": checked_moment("due_since", position.due_since), "first_id": position.event_id}
 
 
 def _message(row: Row[Any]) -> OutboxMessage:

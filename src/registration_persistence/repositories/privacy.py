@@ -44,7 +44,7 @@ class PrivacyRepository(Repository):
         not by whom. Other registrations of the mailbox are not changed; `ids_by_email` finds them.
 
         Args:
-            registration_id: The registration.
+            registration_id: The registration, a UUID.
 
         Raises:
             RegistrationNotFound: No registration has this id.
@@ -65,7 +65,7 @@ class PrivacyRepository(Repository):
         """Return the ids of all registrations of a mailbox, closed ones included, the oldest first.
 
         Args:
-            email: An address of the mailbox, in any spelling.
+            email: An address of the mailbox, in any spelling, at most 254 bytes without the white space around it.
 
         Raises:
             InvalidEmail: *email* is not an address; nothing was sent.
@@ -81,7 +81,7 @@ class PrivacyRepository(Repository):
         repeat the ids of events until they are delivered.
 
         Args:
-            registration_id: The registration.
+            registration_id: The registration, a UUID.
 
         Raises:
             RegistrationNotFound: No registration has this id.

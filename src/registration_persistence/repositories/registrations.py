@@ -23,9 +23,10 @@ from registration_persistence.domain.validation import (
     checked_purposes,
     checked_status,
     checked_version,
+    checked_word,
 )
 from registration_persistence.durations import Duration
-from registration_persistence.errors import InvalidInput, ProfileTooLarge
+from registration_persistence.errors import ProfileTooLarge
 from registration_persistence.outcomes import Cancelled, RegisterOutcome
 from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
 from registration_persistence.repositories.register_outcome import register_outcome
@@ -47,7 +48,7 @@ class RegistrationRepository(Repository):
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
-        purposes: The known purposes of consents. Defaults to `None`, which allows every purpose of a valid form.
+        purposes: At most 100 known purposes of consents. Defaults to `None`, which allows every valid purpose.
     """
 
     @redact_traceback
@@ -80,9 +81,9 @@ class RegistrationRepository(Repository):
         does not reveal which it is. A mailbox may have several pending registrations; the first that is verified wins.
 
         Args:
-            email: The address as the person typed it.
-            profile: A JSON object of at most 8192 bytes. Defaults to an empty object.
-            consents: The decisions, at most one for each purpose. Defaults to none.
+            email: The address as the person typed it, at most 254 bytes without the white space around it.
+            profile: A JSON object of at most 8192 bytes and 32 levels. Defaults to an empty object.
+            consents: The decisions, at most 32, and at most one for each purpose. Defaults to none.
             idempotency_key: 1 to 255 random bytes, the same if the client repeats the request. Defaults to none.
             ttl: How long it may stay pending, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 7 days.
             token_ttl: How long the token works, a `timedelta` or seconds; above 0, at most 10 years. Defaults to 1 day.
@@ -127,8 +128,8 @@ class RegistrationRepository(Repository):
         """Make a verified registration active.
 
         Args:
-            registration_id: The registration.
-            expected_version: The version that the decision is based on, 1 or more. Defaults to any version.
+            registration_id: The registration, a UUID.
+            expected_version: The version that the decision is based on, 1 to 2,147,483,647. Defaults to any version.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
@@ -151,9 +152,10 @@ class RegistrationRepository(Repository):
         changes nothing writes nothing.
 
         Args:
-            registration_id: The registration; pending, verified or active.
-            patch: Fields of the first level of the profile, with their new values.
-            expected_version: The version that the decision is based on, 1 or more. Defaults to any version.
+            registration_id: The registration, a UUID; pending, verified or active.
+            patch: Fields of the first level of the profile, with their new values; a JSON object of at most 8192 bytes
+                and 32 levels.
+            expected_version: The version that the decision is based on, 1 to 2,147,483,647. Defaults to any version.
 
         Raises:
             InvalidProfile, InvalidInput: An argument is not valid; nothing was sent.
@@ -183,9 +185,9 @@ class RegistrationRepository(Repository):
         """Cancel a registration that is pending or verified, lapsed or not; a repetition changes nothing.
 
         Args:
-            registration_id: The registration.
+            registration_id: The registration, a UUID.
             reason: `user`, `admin` or `superseded`. Defaults to `user`.
-            expected_version: The version that the decision is based on, 1 or more. Defaults to any version.
+            expected_version: The version that the decision is based on, 1 to 2,147,483,647. Defaults to any version.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
@@ -193,10 +195,9 @@ class RegistrationRepository(Repository):
             StaleVersion: The registration has another version; nothing was changed.
             IllegalTransition: The registration is active, expired or erased; nothing was changed.
         """
-        if reason not in get_args(CancelReason):
-            raise InvalidInput("the reason is unknown: expected user, admin or superseded")
+        word = checked_word(reason, get_args(CancelReason), "the reason is unknown")
         row = self._change(
-            statements.CANCEL, registration_id, expected_version=checked_version(expected_version), reason=reason
+            statements.CANCEL, registration_id, expected_version=checked_version(expected_version), reason=word
         )
         if not row.changed and row.status_now != Status.CANCELLED:
             raise refusal(row, expected_version=expected_version, wanted=Status.CANCELLED)
@@ -207,7 +208,7 @@ class RegistrationRepository(Repository):
         """Return a registration, or `None` if no registration has this id.
 
         Args:
-            registration_id: The id.
+            registration_id: The id, a UUID.
 
         Raises:
             InvalidInput: *registration_id* is not a UUID; nothing was sent.
@@ -220,7 +221,7 @@ class RegistrationRepository(Repository):
         """Return the current registration of a mailbox, otherwise the newest pending one, otherwise `None`.
 
         Args:
-            email: An address of the mailbox, in any spelling.
+            email: An address of the mailbox, in any spelling, at most 254 bytes without the white space around it.
 
         Raises:
             InvalidEmail: *email* is not an address; nothing was sent.
@@ -235,8 +236,8 @@ class RegistrationRepository(Repository):
         Every page costs the same. If few registrations have *status*, the server reads the others to find them.
 
         Args:
-            status: Only registrations with this status. Defaults to `None`, for all.
-            after: The `next_cursor` of the previous page. Defaults to `None`, for the first page.
+            status: Only registrations with this status, one of `Status`. Defaults to `None`, for all.
+            after: The `next_cursor` of the previous page, 36 characters. Defaults to `None`, for the first page.
             limit: The largest number of registrations on a page, 1 to 1000. Defaults to 50.
 
         Raises:

@@ -60,7 +60,7 @@ class Retention(Repository):
         partition of their month is dropped. Erased registrations stay, because they contain no personal data.
 
         Args:
-            before: A moment with a time zone.
+            before: A moment with a time zone, in the years 1 to 9999.
             limit: The largest number of registrations, 1 to 10,000. Defaults to 1000.
 
         Returns:
@@ -88,7 +88,7 @@ class Retention(Repository):
         if *before* is in the future.
 
         Args:
-            before: A moment with a time zone.
+            before: A moment with a time zone, in the years 1 to 9999.
             limit: The largest number of tokens, 1 to 10,000. Defaults to 1000.
 
         Returns:

@@ -77,7 +77,7 @@ class VerificationRepository(Repository):
         The limits are exact, however many requests run at the same time. Commit before you send the mail.
 
         Args:
-            registration_id: The registration.
+            registration_id: The registration, a UUID.
             min_gap: The shortest time since the previous token or code, the token of `register` included, as a
                 `timedelta` or in seconds; 0 to ten years. Defaults to 1 minute.
             max_issued: The largest number of tokens and codes of a registration, the token of `register` included; 1
@@ -110,7 +110,7 @@ class VerificationRepository(Repository):
         The limits are exact, however many requests run at the same time. Commit before you send the mail.
 
         Args:
-            registration_id: The registration.
+            registration_id: The registration, a UUID.
             min_gap: The shortest time since the previous token or code, the token of `register` included, as a
                 `timedelta` or in seconds; 0 to ten years. Defaults to 1 minute.
             max_issued: The largest number of tokens and codes of a registration, the token of `register` included; 1
@@ -137,7 +137,7 @@ class VerificationRepository(Repository):
         Scanners of mail open links before people do, so a page should call this when the link is opened.
 
         Args:
-            token: The token from the link.
+            token: The token from the link, 43 characters; any other text is an unknown token.
 
         Returns:
             `TokenUsable` if the token would verify the mailbox, otherwise the outcome of `verify_by_token`.
@@ -154,7 +154,7 @@ class VerificationRepository(Repository):
         same moment.
 
         Args:
-            token: The token from the link.
+            token: The token from the link, 43 characters; any other text is an unknown token.
             ttl: The time for which the registration may stay verified without becoming active, as a `timedelta` or in
                 seconds; more than 0, at most ten years. Defaults to 30 days.
 
@@ -194,8 +194,8 @@ class VerificationRepository(Repository):
         transaction changed the registration at the same moment.
 
         Args:
-            registration_id: The registration.
-            code: The code as it was typed. White space is ignored; text other than six digits is a wrong code.
+            registration_id: The registration, a UUID.
+            code: The code as typed, at most 1,000,000 characters. White space is ignored; other text is a wrong code.
             max_attempts: The number of wrong codes after which the right code is rejected, 1 to 100. Defaults to 5.
             ttl: The time for which the registration may stay verified without becoming active, as a `timedelta` or in
                 seconds; more than 0, at most ten years. Defaults to 30 days.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from registration_persistence.clock import monotonic
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox.binaries import embedded_binaries, system_binaries
 from registration_persistence.sandbox.connection_slots import hold_slots
 from registration_persistence.sandbox.postgres import LocalPostgres
@@ -98,13 +98,14 @@ class LocalCluster:
 
         Args:
             switch_after: Time from the crash until the endpoint points to the new primary, like the delay of a DNS
-                change, as a `timedelta` or in seconds, 0 or more; 3 s by default. It is longer if the promotion takes
+                change, as a `timedelta` or in seconds, 0 to a day; 3 s by default. It is longer if the promotion takes
                 longer.
 
         Returns:
             The seconds during which the endpoint refused connections.
         """
-        standby, delay = self.add_standby(), in_seconds(switch_after)
+        delay = bounded_seconds(switch_after, "switch_after")
+        standby = self.add_standby()
         self.endpoint.stop_accepting()
         started = monotonic()
         self.primary.stop("immediate")
@@ -121,11 +122,12 @@ class LocalCluster:
         """Stop the primary, which ends every session, and start it again.
 
         Args:
-            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 or more; 0.5 s by default.
+            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 to a day; 0.5 s by default.
         """
+        seconds = bounded_seconds(down_for, "down_for")
         self.endpoint.stop_accepting()
         self.primary.stop()
-        time.sleep(in_seconds(down_for))
+        time.sleep(seconds)
         self.endpoint.resume_accepting()
         self.primary.start()
 

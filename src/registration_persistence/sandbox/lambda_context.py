@@ -4,14 +4,14 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from registration_persistence.clock import monotonic
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 
 
 class FakeLambdaContext:
     """The part of Lambda's context object that handlers use; its time starts to run when it is created.
 
     Args:
-        timeout: Timeout of the invocation, as a `timedelta` or in seconds, 0 or more; 30 s by default.
+        timeout: Timeout of the invocation, as a `timedelta` or in seconds, 0 to a day; 30 s by default.
         function_name: Name of the Lambda function; `function` by default.
         aws_request_id: Id of the invocation; a random UUID by default.
         clock: Returns the current time in seconds; the monotonic clock by default.
@@ -28,7 +28,7 @@ class FakeLambdaContext:
         self.function_name = function_name
         self.aws_request_id: str = aws_request_id or str(uuid4())
         self._clock = clock
-        self._end = clock() + in_seconds(timeout)
+        self._end = clock() + bounded_seconds(timeout, "timeout")
 
     def get_remaining_time_in_millis(self) -> int:
         """Return the milliseconds until Lambda ends the invocation, 0 or more."""

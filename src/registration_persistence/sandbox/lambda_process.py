@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from registration_persistence.clock import monotonic
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox.errors import InvocationFailed, LocalServerError
 from registration_persistence.sandbox.handler_process import TERMINATION_GRACE_SECONDS, HandlerProcess
 
@@ -32,8 +32,8 @@ class LambdaProcess:
         environment: Environment variables of the function; none by default. The variables of this process are not
             inherited, except PATH and a few that programs need; there is no home folder, and AWS credentials are only
             those of *environment*.
-        timeout: Timeout of the function, as a `timedelta` or in seconds, 0 or more; 29 s by default. An invocation that
-            exceeds it is killed with its process.
+        timeout: Timeout of the function, as a `timedelta` or in seconds, 0 to a day; 29 s by default. An invocation
+            that exceeds it is killed with its process.
 
     Attributes:
         name: Name of the function, the value of `AWS_LAMBDA_FUNCTION_NAME`. It is also the default of
@@ -49,7 +49,7 @@ class LambdaProcess:
         if not module:
             raise ValueError(f"handler is {handler!r}: expected path/to/file.py:function or module:function")
         self._handler = handler
-        self._timeout_seconds = in_seconds(timeout)
+        self._timeout_seconds = bounded_seconds(timeout, "timeout")
         self.name: str = f"{Path(module).stem.rpartition('.')[2]}-{secrets.token_hex(4)}"
         self._environment = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
@@ -88,14 +88,14 @@ class LambdaProcess:
         """Wait until the handler is loaded; return at once if it is loaded already.
 
         Args:
-            timeout: Limit of the wait, as a `timedelta` or in seconds, 0 or more; 60 s by default.
+            timeout: Limit of the wait, as a `timedelta` or in seconds, 0 to a day; 60 s by default.
 
         Raises:
             LocalServerError: The handler could not be loaded in time; the message has the output of the process.
         """
         if self._is_ready:
             return
-        pipe, seconds = self._process.pipe, in_seconds(timeout)
+        pipe, seconds = self._process.pipe, bounded_seconds(timeout, "timeout")
         try:
             self._is_ready = pipe.poll(seconds) and pipe.recv_bytes() == b"ready"
         except (EOFError, ConnectionError):
@@ -143,7 +143,7 @@ class LambdaProcess:
         """Return what the handler returns for the event of `start`.
 
         Args:
-            timeout: Limit of the wait, as a `timedelta` or in seconds, 0 or more; `None`, the default, waits until the
+            timeout: Limit of the wait, as a `timedelta` or in seconds, 0 to a day; `None`, the default, waits until the
                 function's timeout.
 
         Raises:
@@ -179,11 +179,12 @@ class LambdaProcess:
         """Freeze the process, and thaw it after *duration*.
 
         Args:
-            duration: Length of the freeze, as a `timedelta` or in seconds, 0 or more.
+            duration: Length of the freeze, as a `timedelta` or in seconds, 0 to a day.
         """
+        seconds = bounded_seconds(duration, "duration")
         self.pause()
         try:
-            time.sleep(in_seconds(duration))
+            time.sleep(seconds)
         finally:
             self.resume()
 
@@ -195,9 +196,9 @@ class LambdaProcess:
         """End the process with SIGTERM as Lambda does, and return its exit code; also if it has ended already.
 
         Args:
-            grace: Time until SIGKILL follows, as a `timedelta` or in seconds, 0 or more; 2 s by default.
+            grace: Time until SIGKILL follows, as a `timedelta` or in seconds, 0 to a day; 2 s by default.
         """
-        return self._process.terminate(in_seconds(grace))
+        return self._process.terminate(bounded_seconds(grace, "grace"))
 
     @property
     def _process(self) -> HandlerProcess:
@@ -207,7 +208,9 @@ class LambdaProcess:
 
     def _wait_for_answer(self, deadline: float, timeout: Duration | None) -> None:
         remaining = max(0.0, deadline - monotonic())
-        if self._process.pipe.poll(remaining if timeout is None else min(remaining, in_seconds(timeout))):
+        if self._process.pipe.poll(
+            remaining if timeout is None else min(remaining, bounded_seconds(timeout, "timeout"))
+        ):
             return
         if monotonic() < deadline:
             raise TimeoutError(f"{self.name} has not answered yet")

@@ -12,7 +12,7 @@ from typing import Literal, Self
 import psycopg
 from psycopg import sql
 
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox.data_directory import DataDirectory
 from registration_persistence.sandbox.errors import LocalServerError
 from registration_persistence.sandbox.limits import raise_limits
@@ -136,14 +136,15 @@ class LocalPostgres:
         Args:
             mode: `fast` ends the sessions and shuts down; `immediate` is a crash, after which the server recovers
                 from its WAL. Defaults to `fast`.
-            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 or more. Defaults to 0.
+            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 to a day. Defaults to 0.
 
         Raises:
             LocalServerError: The server does not stop or does not start; the message has its log.
             RuntimeError: The server is not open.
         """
+        seconds = bounded_seconds(down_for, "down_for")
         self.stop(mode)
-        time.sleep(in_seconds(down_for))
+        time.sleep(seconds)
         self.start()
 
     def promote(self) -> None:

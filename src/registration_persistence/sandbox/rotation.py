@@ -8,7 +8,7 @@ from typing import Literal, assert_never, get_args
 from psycopg import sql
 
 from registration_persistence.database import Credentials
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox.secrets_manager import LocalSecretsManager
 from registration_persistence.sandbox.server import PostgresServer
 
@@ -37,12 +37,13 @@ def rotate(
         arn: ARN of the secret, a JSON object with `username` and `password`; its other keys are kept.
         style: `single` changes the user's password; `alternating` switches between the users `NAME` and `NAME_clone`,
             and creates the clone as a member of `NAME` if it does not exist. Defaults to `single`.
-        pause_in_window: Length of the rotation window, as a `timedelta` or in seconds, 0 or more. A function is called
+        pause_in_window: Length of the rotation window, as a `timedelta` or in seconds, 0 to a day. A function is called
             instead, in the window. Defaults to 0.
 
     Raises:
         ValueError: *style* is neither of the two.
     """
+    seconds = 0.0 if callable(pause_in_window) else bounded_seconds(pause_in_window, "pause_in_window")
     if style not in get_args(RotationStyle):
         raise ValueError(f"style is {style!r}: expected {' or '.join(get_args(RotationStyle))}")
     value = secrets_manager.read(arn)
@@ -53,7 +54,7 @@ def rotate(
     if callable(pause_in_window):
         pause_in_window()
     else:
-        time.sleep(in_seconds(pause_in_window))
+        time.sleep(seconds)
     secrets_manager.finish_rotation(arn, version)
     return Credentials(value["username"], value["password"])
 

@@ -97,7 +97,12 @@ class TcpProxy:
             fraction: Share of the replies that are lost, from 0 to 1.
             seed: Seed of the random number generator; random by default. With the same seed and the same order of
                 replies, the same replies are lost.
+
+        Raises:
+            ValueError: *fraction* is not from 0 to 1.
         """
+        if not 0 <= fraction <= 1:
+            raise ValueError("fraction is out of range: expected a number from 0 to 1")
         self._loss = _Loss(fraction, random.Random(seed))  # noqa: S311 not for cryptography
         try:
             yield

@@ -38,8 +38,8 @@ def upgrade(
         revision: A revision id, `head`, or a relative revision such as `+1`. Defaults to `head`.
         owner_role: The role that owns whatever is created. Defaults to `APP_DATABASE_OWNER_ROLE`; if that is not set
             either, the login is the owner.
-        wait: How long to wait for another deployment, as a `timedelta` or in seconds; 0 fails at once. Defaults to
-            15 minutes.
+        wait: How long to wait for another deployment, as a `timedelta` or in seconds, 0 to a day; 0 fails at once.
+            Defaults to 15 minutes.
 
     Returns:
         The revision of the database after the migrations.

@@ -15,7 +15,7 @@ from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.engine import create_database_engine
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.errors import LockTimeout
 
 ADVISORY_LOCK = 7_265_676_973_747_261
@@ -43,16 +43,17 @@ def deployment(database: Database, *, name: str, wait: Duration = MAX_WAIT_SECON
     Args:
         database: The database to change, at its direct endpoint: a pooler would lose the lock.
         name: The last word of the connection's `application_name` in `pg_stat_activity`.
-        wait: How long to wait for another deployment, as a `timedelta` or in seconds; 0 fails at once. Defaults to
-            15 minutes.
+        wait: How long to wait for another deployment, as a `timedelta` or in seconds, 0 to a day; 0 fails at once.
+            Defaults to 15 minutes.
 
     Raises:
         DeploymentInProgress: Another deployment did not end within *wait*, or before the deadline.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
+    seconds = bounded_seconds(wait, "wait")
     limits = {"statement_timeout": 0, "idle_in_transaction_timeout": 0, "lock_timeout": LOCK_TIMEOUT_SECONDS}
     with schema_connection(database, name=name, pool="lambda", **limits) as connection:
-        _take_lock(connection, in_seconds(wait))  # the server releases it when the connection ends
+        _take_lock(connection, seconds)  # the server releases it when the connection ends
         yield connection
 
 

@@ -81,7 +81,7 @@ class Rotate(Protocol):
 
         Args:
             style: `single`, the default, changes the user's password; `alternating` switches between two users.
-            pause_in_window: Length of the rotation window, as a `timedelta` or in seconds, 0 or more; 0 by default. A
+            pause_in_window: Length of the rotation window, as a `timedelta` or in seconds, 0 to a day; 0 by default. A
                 function is called instead, in the window.
         """
 
@@ -94,7 +94,7 @@ class FailOver(Protocol):
 
         Args:
             switch_after: Time from the crash until the endpoint points to the new primary, as a `timedelta` or in
-                seconds, 0 or more; 3 s by default.
+                seconds, 0 to a day; 3 s by default.
         """
 
 
@@ -105,7 +105,7 @@ class Restart(Protocol):
         """Stop the primary and start it again.
 
         Args:
-            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 or more; 0.5 s by default.
+            down_for: Time between stop and start, as a `timedelta` or in seconds, 0 to a day; 0.5 s by default.
         """
 
 
@@ -127,7 +127,7 @@ class Freeze(Protocol):
         """Freeze processes together, and thaw them after *duration*.
 
         Args:
-            duration: Length of the freeze, as a `timedelta` or in seconds, 0 or more.
+            duration: Length of the freeze, as a `timedelta` or in seconds, 0 to a day.
             processes: The processes.
         """
 
@@ -140,7 +140,7 @@ class SecretsManagerDown(Protocol):
 
         Args:
             kind: `down`, the default, answers 503; `throttled` answers 400; `slow` answers late.
-            delay: Delay of a `slow` answer, as a `timedelta` or in seconds, 0 or more; 10 s by default.
+            delay: Delay of a `slow` answer, as a `timedelta` or in seconds, 0 to a day; 10 s by default.
         """
 
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from registration_persistence.database import Credentials, forget_db
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox import (
     IsolatedNetwork,
     LambdaProcess,
@@ -177,11 +177,12 @@ def freeze() -> Freeze:
     """Freezes processes as Lambda does between invocations; clocks and servers continue to run."""
 
     def freeze_together(duration: Duration, *processes: LambdaProcess) -> None:
+        seconds = bounded_seconds(duration, "duration")
         with ExitStack() as stack:
             for process in processes:
                 stack.callback(process.resume)
                 process.pause()
-            time.sleep(in_seconds(duration))
+            time.sleep(seconds)
 
     return freeze_together
 

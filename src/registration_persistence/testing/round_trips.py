@@ -3,8 +3,10 @@
 import time
 from threading import Lock
 
-from registration_persistence.durations import Duration, in_seconds
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox import TcpProxy
+
+_MAX_LATENCY_SECONDS = 60.0
 
 
 class RoundTripCounter(TcpProxy):
@@ -16,7 +18,7 @@ class RoundTripCounter(TcpProxy):
     Args:
         host: Host name or address of the server.
         port: TCP port of the server.
-        latency: Delay of the data that the client sends, as a `timedelta` or in seconds, 0 or more; 0 by default.
+        latency: Delay of the data that the client sends, as a `timedelta` or in seconds, 0 to 60; 0 by default.
 
     Attributes:
         port: TCP port of the proxy, on 127.0.0.1, without TLS.
@@ -24,8 +26,8 @@ class RoundTripCounter(TcpProxy):
     """
 
     def __init__(self, host: str, port: int, *, latency: Duration = 0.0) -> None:
+        self._latency_seconds = bounded_seconds(latency, "latency", most=_MAX_LATENCY_SECONDS)
         super().__init__(host, port)
-        self._latency_seconds = in_seconds(latency)
         self._round_trips = 0
         self._count_lock = Lock()
 

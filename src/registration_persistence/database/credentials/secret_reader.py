@@ -30,6 +30,8 @@ _UNKNOWN_CREDENTIALS = ("UnrecognizedClientException", "InvalidClientTokenId", "
 # The AWS SDK raises some errors about its credentials as they are; RuntimeError if new credentials are expired already.
 _SDK_ERRORS = (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError)
 
+_MAX_SECRET_CHARACTERS = 65_536
+
 _CLIENT_ERROR_STATUSES = range(400, 500)
 
 
@@ -190,7 +192,9 @@ def _parse(response: Mapping[str, Any], arn: str, stage: Stage) -> Secret | Malf
 
 
 def _json_value(text: str) -> Any:
-    """Return the value of a JSON text, or `None` if *text* is not JSON."""
+    """Return the value of a JSON text, or `None` if *text* is not JSON, or longer than a secret can be."""
+    if len(text) > _MAX_SECRET_CHARACTERS:
+        return None
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

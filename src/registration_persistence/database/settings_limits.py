@@ -1,0 +1,52 @@
+"""The lengths of settings, which are checked before their rules: a rule reads the text, and its message quotes it."""
+
+from collections.abc import Iterator, Mapping
+from reprlib import Repr
+from typing import Any
+
+# In characters; the rules of names count bytes, and allow 63.
+_MAX_CHARACTERS: Mapping[str, int] = {
+    "host": 300,
+    "name": 1024,
+    "secret_arn": 2048,
+    "environment": 100,
+    "sslmode": 100,
+    "ssl_root_cert": 1024,
+    "require_auth": 100,
+    "pool": 100,
+    "user": 1024,
+    "password": 8192,
+    "application_name": 1024,
+}
+
+MAX_QUOTED_CHARACTERS = 100
+"""The length at which a value is cut off in an error message."""
+
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, MAX_QUOTED_CHARACTERS, MAX_QUOTED_CHARACTERS
+
+
+def length_problems(values: Mapping[str, Any], subjects: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield subject and problem of each value that is too long to be read.
+
+    Args:
+        values: The settings, of any type.
+        subjects: The subject of the error message about a setting, if it is not its name.
+    """
+    for name, most in _MAX_CHARACTERS.items():
+        value, subject = values.get(name), subjects.get(name, name)
+        if isinstance(value, str):
+            if str.__len__(value) > most:
+                yield subject, f"{subject} has {str.__len__(value)} characters: expected at most {most}"
+        elif not _is_short(value):
+            yield subject, f"{subject} is of the type {type(value).__name__}: expected text"
+
+
+def _is_short(value: object) -> bool:
+    """Return whether a message can show *value*: it is short, and not nested deeply."""
+    if isinstance(value, bytes | bytearray):
+        return len(value) <= MAX_QUOTED_CHARACTERS
+    try:
+        return "..." not in _REPR.repr(value)
+    except ValueError:  # Python does not convert a number of more than 4,300 digits to text
+        return False
