@@ -96,8 +96,11 @@ PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
         "outbox_check_insert",
         "registration_consents_check_insert",
         "registration_events_check_insert",
+        "registrations_check_delete",
         "registrations_check_move",
-        "registrations_reject",
+        "registrations_check_update",
+        "verification_tokens_check_insert",
+        "verification_tokens_check_update",
     ],
 }
 """The parameters of `PACKAGE_OBJECTS_CTE`."""

@@ -76,13 +76,15 @@ FORGED_REGISTRATIONS = (
     "UPDATE registrations SET version = version + 1",
     "UPDATE registrations SET updated_at = '2020-01-01'",
     "UPDATE registrations SET version = version + 1, updated_at = '2020-01-01'",
-    "UPDATE registrations SET profile = '{{\"name\": \"Mallory\"}}'",
+    'UPDATE registrations SET profile = \'{{"name": "Mallory"}}\'',
     "UPDATE registrations SET expires_at = '2999-01-01' WHERE id = '{ada}'",
     "UPDATE registrations SET tokens_issued = 0",
     "UPDATE registrations SET token_issued_at = '2020-01-01'",
     "UPDATE registrations SET token_issued_at = NULL",
-    "UPDATE registrations SET status = 'cancelled', closed_at = now(), close_reason = 'user', expires_at = NULL"
-    " WHERE id = '{ada}'",
+    (
+        "UPDATE registrations SET status = 'cancelled', closed_at = now(), close_reason = 'user', expires_at = NULL"
+        " WHERE id = '{ada}'"
+    ),
     _CHANGE.format(", status = 'cancelled', closed_at = '2020-01-01', close_reason = 'user', expires_at = NULL"),
     _CHANGE.format(", status = 'active', verified_at = now(), activated_at = now(), expires_at = NULL"),
     _CHANGE.format(", status = 'verified', verified_at = '2020-01-01'"),
@@ -90,10 +92,14 @@ FORGED_REGISTRATIONS = (
     _CHANGE.format(", email_key = 'mallory@example.com'"),
     _CHANGE.format(", submit_key = sha256('mallory'), submit_digest = sha256('mallory')"),
     _CHANGE.format(", submit_digest = sha256('mallory')"),
-    "INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, version)"
-    " VALUES (gen_random_uuid(), 'a@example.com', 'a@example.com', 1, 'pending', '2999-01-01', 7)",
-    "INSERT INTO registrations (id, email, email_key, email_key_rev, status, closed_at, close_reason)"
-    " VALUES (gen_random_uuid(), 'a@example.com', 'a@example.com', 1, 'expired', '2020-01-01', 'ttl')",
+    (
+        "INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, version)"
+        " VALUES (gen_random_uuid(), 'a@example.com', 'a@example.com', 1, 'pending', '2999-01-01', 7)"
+    ),
+    (
+        "INSERT INTO registrations (id, email, email_key, email_key_rev, status, closed_at, close_reason)"
+        " VALUES (gen_random_uuid(), 'a@example.com', 'a@example.com', 1, 'expired', '2020-01-01', 'ttl')"
+    ),
     "UPDATE registrations SET status = 'pending', expires_at = now() WHERE id = '{eve}'",
     "UPDATE registrations SET status = 'cancelled', closed_at = now(), close_reason = 'user' WHERE id = '{eve}'",
 )
@@ -107,10 +113,14 @@ FORGED_TOKENS = (
     "UPDATE verification_tokens SET used_at = '2020-01-01'",
     "UPDATE verification_tokens SET used_at = NULL WHERE registration_id = '{eve}'",
     "UPDATE verification_tokens SET replaced_at = '2020-01-01'",
-    "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)"
-    " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')",
-    "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at, used_at)"
-    " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2999-01-01', now())",
+    (
+        "INSERT INTO verification_tokens"
+        " (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at) VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
+    ),
+    (
+        "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at, used_at)"
+        " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2999-01-01', now())"
+    ),
 )
 
 FORGED_MESSAGES = (
