@@ -115,7 +115,8 @@ FORGED_TOKENS = (
     "UPDATE verification_tokens SET replaced_at = '2020-01-01'",
     (
         "INSERT INTO verification_tokens"
-        " (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at) VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
+        " (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)"
+        " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
     ),
     (
         "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at, used_at)"
