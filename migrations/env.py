@@ -1,6 +1,7 @@
 """Alembic's environment: runs the revisions under the deployment lock, and retries while a table is locked."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,8 +102,9 @@ def run_on_own_connection(database: Database) -> None:
             run(connection)
         return
     wait = config.attributes.get("wait", MAX_WAIT_SECONDS)
-    with deployment(database, name="migrations", wait=wait) as connection:
-        if set_role := set_role_statement(config.attributes.get("owner_role")):
+    owner_role = config.attributes.get("owner_role") or os.environ.get("APP_DATABASE_OWNER_ROLE", "")
+    with deployment(database, name="migrations", wait=wait, create_version_table_as=owner_role) as connection:
+        if set_role := set_role_statement(owner_role):
             execute_verbatim(connection, set_role)
         connection.commit()
         retry_on_lock_timeout(lambda: run(connection), MAX_ATTEMPTS, pause=lambda failures: failures)

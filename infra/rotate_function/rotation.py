@@ -86,7 +86,11 @@ class Rotation:
         if self._logins.accepts(current):
             return current
         previous = None if self._logins.alternate else self._secret.labelled("AWSPREVIOUS")
-        if previous and previous.credentials.username == current.username and self._logins.accepts(previous.credentials):
+        if (
+            previous
+            and previous.credentials.username == current.username
+            and self._logins.accepts(previous.credentials)
+        ):
             return previous.credentials
         raise RotationFailed(f"the server rejects {current.username} with AWSCURRENT: the secret does not match it")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from support import EVENTS, Change, Rows, SignUp
 
@@ -306,3 +307,36 @@ def test_a_sign_up_waits_for_a_new_partition(database_settings: DatabaseSettings
         assert made == this_month
         assert session.scalar(text(f"SELECT count(*) FROM {this_month}")) == 4
     wide.dispose()
+
+
+def test_a_name_is_never_executed(database: Database, change: Change, rows: Rows) -> None:
+    """A table that somebody attached under another name is no partition of a month, whatever its name contains."""
+    name = 'x"; DROP TABLE outbox; --_y2020m01'
+    quoted = '"' + name.replace('"', '""') + '"'
+    change(f"CREATE TABLE {quoted} PARTITION OF registration_events FOR VALUES FROM ('2020-01-01Z') TO ('2020-02-01Z')")
+    before = partitions(rows)
+
+    with database.session(autocommit=True) as session:
+        assert drop_event_partitions(session, PAST + timedelta(days=366)) == ()
+        assert ensure_event_partitions(session) == ()
+
+    assert before == partitions(rows)
+    assert rows("SELECT to_regclass('outbox') IS NOT NULL AS kept") == [{"kept": True}]
+
+
+def test_events_move_although_a_later_check_refuses_them(
+    autocommit_session: Session, change: Change, rows: Rows
+) -> None:
+    """An event that is older than a CHECK moves to the partition of its month, where the CHECK is NOT VALID too."""
+    check = "CONSTRAINT ck_registration_events_correlation_id"
+    definition = "CHECK (correlation_id ~ '^[A-Za-z0-9_.:/-]{1,64}$') NOT VALID"
+    change(f"ALTER TABLE registration_events DROP {check}")
+    change(add_event(FAR).replace("actor)", "actor, correlation_id)").replace("'system')", "'system', 'of a time')"))
+    change(f"ALTER TABLE registration_events ADD {check} {definition}")
+    events = rows(EVENTS)
+
+    assert ensure_event_partitions(autocommit_session, 0) == (partition(FAR),)
+
+    assert events == rows(f"SELECT * FROM {partition(FAR)}")
+    with pytest.raises(IntegrityError, match="ck_registration_events_correlation_id"):
+        change(add_event(FAR).replace("actor)", "actor, correlation_id)").replace("'system')", "'system', 'a b')"))

@@ -16,7 +16,8 @@ from support import variables_of
 
 from registration_persistence import Database, schema
 from registration_persistence.sandbox import PostgresServer
-from registration_persistence.schema import ADVISORY_LOCK, VERSION_TABLE, DeploymentInProgress, deployment_lock
+from registration_persistence.schema import VERSION_TABLE, DeploymentInProgress, deployment_lock
+from registration_persistence.schema.deployment_lock import LOCK_STATEMENT
 
 NEWER = "the database is at revision 0123456789ab, which this version does not know: it is newer"
 
@@ -91,8 +92,8 @@ def assert_one_line(message: str, part: str) -> None:
 def test_reading_needs_no_lock(database: Database, postgres_server: PostgresServer) -> None:
     """During a deployment, `current` and `check` return at once."""
     environ = variables_of(database.settings)
-    with closing(postgres_server.connect(database.settings.name)) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+    with closing(postgres_server.connect(database.settings.name)) as other, other.transaction():
+        other.execute(LOCK_STATEMENT)
 
         assert alembic("current", environ=environ).stderr == ""
         assert "No new upgrade operations" in alembic("check", environ=environ).stdout
@@ -109,8 +110,8 @@ def test_a_wait_is_reported_once_and_then_sometimes(
     """The wait for another deployment is reported at its beginning, and then every 30 s, here every 0.4 s."""
     monkeypatch.setattr(deployment_lock, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(deployment_lock, "_REPORT_SECONDS", 0.4)
-    with closing(postgres_server.connect(database.settings.name)) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+    with closing(postgres_server.connect(database.settings.name)) as other, other.transaction():
+        other.execute(LOCK_STATEMENT)
 
         with caplog.at_level("INFO", "registration_persistence.migrations"), pytest.raises(DeploymentInProgress):
             schema.upgrade(database, wait=1.1)

@@ -14,6 +14,7 @@ ALLOWED = {
     ("prefer-text-field", "version_num"): "Alembic's own column, which never changes",
     ("require-statement-timeout", "CREATE INDEX"): "an index takes as long as the table is large; locks time out",
     ("changing-column-type", "ALTER TABLE"): "the type stays the same; nothing else removes a column's statistics",
+    ("ban-drop-constraint", "ALTER TABLE"): "a wide CHECK is replaced by a narrow one in the same transaction",
     ("prefer-bigint-over-int", "attempts"): COUNTER,
     ("prefer-bigint-over-int", "seq"): COUNTER,
     ("prefer-bigint-over-int", "version"): COUNTER,

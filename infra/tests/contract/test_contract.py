@@ -347,9 +347,7 @@ def test_datadog_does_not_change_the_settings(monitored: Deployed, function: str
 
 def test_application_uses_the_proxy(proxied: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     """With RDS Proxy, the application has the address, certificates and pool of the proxy; the migrations do not."""
-    monkeypatch.setattr(
-        "registration_persistence.database.tls_rules._is_file", lambda name: name == _LAMBDA_CA_BUNDLE
-    )
+    monkeypatch.setattr("registration_persistence.database.tls_rules._is_file", lambda name: name == _LAMBDA_CA_BUNDLE)
     found = client("rds").describe_db_proxies(DBProxyName="registration-prod")["DBProxies"]
     settings = DatabaseSettings.from_env(proxied.environment("service"))
     assert (settings.host, settings.port, settings.pool) == (_one(found)["Endpoint"], 5432, "proxy")

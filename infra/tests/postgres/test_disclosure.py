@@ -267,7 +267,9 @@ def in_statistics(scene: Scene, text: str) -> bool:
 def test_the_documented_query_shows_disclosing_parameters(running: LocalPostgres) -> None:
     """The query in the how-to returns no parameter of the cluster, and those that disclose values by default."""
     page = Path(__file__).parents[3] / "docs" / "howto" / "roles.md"
-    (query,) = re.findall(r"```sql\n(SELECT name, setting FROM pg_settings\n.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (query,) = re.findall(
+        r"```sql\n(SELECT name, setting FROM pg_settings\n.*?)```", page.read_text("utf-8"), re.DOTALL
+    )
 
     with running.server.connect() as connection:
         assert connection.execute(query).fetchall() == []

@@ -87,8 +87,7 @@ def test_rotation_functions_have_the_address_and_their_secret() -> None:
     template = templates_of("dev").database
     variables = {
         name: {
-            key: text_of(value)
-            for key, value in rotation_function(template, name)["Environment"]["Variables"].items()
+            key: text_of(value) for key, value in rotation_function(template, name)["Environment"]["Variables"].items()
         }
         for name in ("Cluster", "Application")
     }

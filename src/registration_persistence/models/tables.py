@@ -1,7 +1,7 @@
 """The tables as models; Alembic compares the database with them.
 
-Models cannot express two things, which are only in the migrations: the trigger that refuses illegal changes of
-`registrations.status`, and the monthly partitions of `registration_events`.
+Models cannot express two things, which are only in the migrations: the triggers, which refuse illegal changes of
+`registrations.status` and forged rows, and the monthly partitions of `registration_events`.
 """
 
 from typing import Any
@@ -189,7 +189,7 @@ class RegistrationEventRow(Base):
     __table_args__: Any = (
         CheckConstraint("seq >= 1", "seq"),
         CheckConstraint("actor IN ('user', 'system') OR actor ~ '^admin:[A-Za-z0-9_.-]{1,64}$'", "actor"),
-        CheckConstraint("octet_length(correlation_id) <= 128", "correlation_id"),
+        CheckConstraint("correlation_id ~ '^[A-Za-z0-9_.:/-]{1,64}$'", "correlation_id"),
         Index("ix_registration_events_occurred_at", "occurred_at", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (occurred_at)"},
     )

@@ -13,7 +13,6 @@ from registration_persistence.schema.alembic_configuration import MigrationRefus
 from registration_persistence.schema.bootstrap import Bootstrapped, bootstrap, bootstrap_from_secrets
 from registration_persistence.schema.bootstrap_checks import BootstrapRefused
 from registration_persistence.schema.deployment_lock import (
-    ADVISORY_LOCK,
     DeploymentInProgress,
     deployment,
     set_role_statement,
@@ -30,7 +29,6 @@ from registration_persistence.schema.ownership import exclude_ours, is_ours
 from registration_persistence.schema.partitions import drop_event_partitions, ensure_event_partitions
 
 __all__ = [
-    "ADVISORY_LOCK",
     "GRANTS",
     "MONITORING_ROLE",
     "OWNER_ROLE",

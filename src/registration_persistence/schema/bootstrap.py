@@ -3,7 +3,9 @@
 import os
 from dataclasses import dataclass
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence.database import Credentials, Database, DatabaseSettings
 from registration_persistence.database.credentials.secret_reader import read_secret
@@ -15,8 +17,14 @@ from registration_persistence.schema.bootstrap_logins import Logins
 from registration_persistence.schema.bootstrap_passwords import is_password_outdated, set_password
 from registration_persistence.schema.bootstrap_privileges import grant_as_owner, hand_over_to_owner, revoke_from_public
 from registration_persistence.schema.bootstrap_roles import create_group_roles, create_logins
-from registration_persistence.schema.deployment_lock import deployment
-from registration_persistence.schema.grants import PACKAGE_OBJECTS_PARAMETERS
+from registration_persistence.schema.composed_sql import execute_verbatim
+from registration_persistence.schema.deployment_lock import (
+    LOCK_TIMEOUT_SECONDS,
+    DeploymentInProgress,
+    schema_connection,
+    take_lock,
+)
+from registration_persistence.schema.grants import OWNER_ROLE, PACKAGE_OBJECTS_PARAMETERS, VERSION_TABLE
 
 APPLICATION_SECRET = "APP_DATABASE_APPLICATION_SECRET_ARN"  # noqa: S105 the name of a variable
 """The environment variable with the ARN of the service's secret."""
@@ -64,7 +72,8 @@ def bootstrap(database: Database, application: Credentials, *, monitoring: Crede
         LockTimeout: A table that is to be handed over is in use: try again.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
-    with deployment(database, name="bootstrap", wait=0) as connection:
+    limits = {"statement_timeout": 0, "idle_in_transaction_timeout": 0, "lock_timeout": LOCK_TIMEOUT_SECONDS}
+    with schema_connection(database, name="bootstrap", pool="lambda", **limits) as connection:
         return repeat_while_roles_change(
             lambda: _bootstrap(connection, database.settings, Logins(application, monitoring))
         )
@@ -113,11 +122,14 @@ def _bootstrap(connection: Connection, settings: DatabaseSettings, logins: Login
 
 def _change_everything(connection: Connection, settings: DatabaseSettings, logins: Logins) -> Bootstrapped:
     admin = connection.execute(ADMIN).one()
+    is_locked = _is_locked(connection)
     check_preconditions(connection, admin, logins)
     before = _state(connection, logins)
     outdated = [each for each in logins.credentials if is_password_outdated(connection, settings, each)]
     try:
         create_group_roles(connection, admin.name)
+        if not is_locked:  # the admin has only now become a member of the owner
+            take_lock(connection, OWNER_ROLE)
         create_logins(connection, logins, settings.name)
         for credentials in outdated:
             set_password(connection, credentials)
@@ -137,6 +149,24 @@ def _change_everything(connection: Connection, settings: DatabaseSettings, login
             *(f"no longer: {sentence}" for sentence in sorted(before - after)),
         ),
     )
+
+
+def _is_locked(connection: Connection) -> bool:
+    """Take the deployment lock, and return whether the login may.
+
+    Raises:
+        DeploymentInProgress: Another deployment holds the lock.
+    """
+    try:
+        if take_lock(connection):  # until the end of the transaction, nobody else can create the table
+            execute_verbatim(connection, f"DROP TABLE public.{VERSION_TABLE}")
+    except LockTimeout as error:
+        raise DeploymentInProgress("another deployment is migrating: wait until it is done") from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        return False
+    return True
 
 
 def _state(connection: Connection, logins: Logins) -> set[str]:

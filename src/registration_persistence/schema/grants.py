@@ -1,6 +1,7 @@
 """The privileges of the roles on the tables: the least that the statements of this package need."""
 
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from typing import Any
 
 from psycopg import sql
@@ -27,19 +28,50 @@ MONITORING_ROLE = "registration_monitoring"
 VERSION_TABLE = "registration_schema_version"
 """Records the revision of the database; not `alembic_version`, which a service in the same database may use."""
 
-_ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
-
-GRANTS: Mapping[str, Sequence[str]] = {
-    RegistrationRow.__tablename__: _ALL,
-    VerificationTokenRow.__tablename__: _ALL,
+GRANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    RegistrationRow.__tablename__: {
+        "SELECT": (),
+        # Not version, updated_at and those of a closed registration: the database sets them in a new row.
+        "INSERT": (
+            "id", "email", "email_key", "email_key_rev", "status", "profile", "submit_key", "submit_digest",
+            "tokens_issued", "token_issued_at", "created_at", "expires_at", "verified_at", "activated_at",
+        ),
+        "UPDATE": (
+            "email", "email_key", "status", "profile", "submit_key", "submit_digest", "version", "tokens_issued",
+            "token_issued_at", "updated_at", "expires_at", "verified_at", "activated_at", "closed_at", "close_reason",
+        ),
+        "DELETE": (),
+    },
+    VerificationTokenRow.__tablename__: {
+        "SELECT": (),
+        "INSERT": ("id", "registration_id", "purpose", "secret_hash", "hash_key_id", "created_at", "expires_at"),
+        "UPDATE": ("attempts", "used_at", "replaced_at"),
+        "DELETE": (),
+    },
     # A DELETE that cascades from a registration runs with the privileges of the table's owner.
-    RegistrationConsentRow.__tablename__: ("SELECT", "INSERT"),
-    # Rows are inserted through the parent, so the partitions need no grants.
-    RegistrationEventRow.__tablename__: ("SELECT", "INSERT"),
-    OutboxRow.__tablename__: _ALL,
-    VERSION_TABLE: ("SELECT",),
-}
-"""The privileges of `READ_WRITE_ROLE` on each table; no other role has any, except the owner."""
+    RegistrationConsentRow.__tablename__: {
+        "SELECT": (),
+        "INSERT": (
+            "registration_id", "id", "purpose", "document_version", "granted", "source", "recorded_at", "seq",
+        ),
+    },
+    # Rows are inserted through the parent, so the partitions need no grants. Nobody chooses occurred_at.
+    RegistrationEventRow.__tablename__: {
+        "SELECT": (),
+        "INSERT": ("registration_id", "seq", "id", "type", "data", "actor", "correlation_id"),
+    },
+    OutboxRow.__tablename__: {
+        "SELECT": (),
+        "INSERT": ("event_id", "registration_id", "type", "payload"),
+        "UPDATE": ("available_at", "attempts", "last_error", "dead_at"),
+        "DELETE": (),
+    },
+    VERSION_TABLE: {"SELECT": ()},
+}  # fmt: skip
+"""The privileges of `READ_WRITE_ROLE` on each table, with their columns, or none if they hold for the whole table.
+
+No other role has any, except the owner.
+"""
 
 CALLED_FUNCTIONS = ("registrations_count_pending",)
 """The functions that `READ_WRITE_ROLE` may execute; those of triggers need no privilege."""
@@ -63,7 +95,17 @@ ours AS (
 PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
     "tables": list(GRANTS),
     "partitioned": RegistrationEventRow.__tablename__,
-    "functions": ["registrations_check_move", *CALLED_FUNCTIONS],
+    "functions": [
+        *CALLED_FUNCTIONS,
+        "outbox_check_insert",
+        "registration_consents_check_insert",
+        "registration_events_check_insert",
+        "registrations_check_delete",
+        "registrations_check_move",
+        "registrations_check_update",
+        "verification_tokens_check_insert",
+        "verification_tokens_check_update",
+    ],
 }
 """The parameters of `PACKAGE_OBJECTS_CTE`."""
 
@@ -99,16 +141,21 @@ def apply_grants(connection: Connection, *, logins: Sequence[str] = ()) -> None:
     _revoke_all(connection, tables, functions, [*groups, *logins])
     for name in tables:
         if name in GRANTS:
-            privileges = sql.SQL(", ").join(map(sql.SQL, GRANTS[name]))
-            group = sql.Identifier(READ_WRITE_ROLE)
-            grant = sql.SQL("GRANT {} ON TABLE {} TO {}").format(privileges, public_table(name), group)
-            execute_verbatim(connection, grant)
+            grant = sql.SQL("GRANT {} ON TABLE {} TO {}")
+            privileges = sql.SQL(", ").join(starmap(_privilege, GRANTS[name].items()))
+            execute_verbatim(connection, grant.format(privileges, public_table(name), sql.Identifier(READ_WRITE_ROLE)))
     for signature in functions:
         if signature.partition("(")[0].rpartition(".")[2] in CALLED_FUNCTIONS:
             group = sql.Identifier(READ_WRITE_ROLE)
             execute_verbatim(
                 connection, sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(signature), group)
             )
+
+
+def _privilege(privilege: str, columns: Sequence[str]) -> sql.Composable:
+    if not columns:
+        return sql.SQL(privilege)
+    return sql.SQL("{} ({})").format(sql.SQL(privilege), sql.SQL(", ").join(map(sql.Identifier, columns)))
 
 
 def _revoke_all(connection: Connection, tables: Sequence[str], functions: Sequence[str], roles: Sequence[str]) -> None:

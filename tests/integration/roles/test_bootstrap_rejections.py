@@ -10,13 +10,18 @@ from registration_persistence import Credentials, StaticCredentials, schema
 from registration_persistence.errors import ConfigurationError, SecretMalformed
 from registration_persistence.sandbox import LocalSecretsManager
 from registration_persistence.schema import BootstrapRefused, DeploymentInProgress
-from registration_persistence.schema.deployment_lock import ADVISORY_LOCK
+from registration_persistence.schema.deployment_lock import LOCK_STATEMENT
 
 
 def test_a_concurrent_deployment_is_rejected_at_once(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """While another deployment holds the migration lock, neither roles nor tables are created, and nothing waits."""
-    with cluster.server.connect(cluster.name) as other, caplog.at_level("INFO", "registration_persistence.migrations"):
-        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+    cluster.prepare()
+    with (
+        cluster.server.connect(cluster.name) as other,
+        other.transaction(),
+        caplog.at_level("INFO", "registration_persistence.migrations"),
+    ):
+        other.execute(LOCK_STATEMENT)
         before = cluster.catalogue()
 
         with pytest.raises(DeploymentInProgress, match="another deployment is migrating: wait until it is done"):

@@ -1,0 +1,159 @@
+"""Refuse forged events, consents and messages, changes that hide something, and a wide form of correlation ids."""
+
+from alembic import op
+
+revision = "4e9b27d18f60"
+down_revision = "c0a5f1d3e7b2"
+branch_labels = None
+depends_on = None
+
+# A table with rows keeps NOT VALID until a later revision validates it, because the scan would block every sign-up.
+NARROW_CORRELATION_ID = """
+ALTER TABLE public.registration_events DROP CONSTRAINT ck_registration_events_correlation_id;
+ALTER TABLE public.registration_events ADD CONSTRAINT ck_registration_events_correlation_id
+  CHECK (correlation_id ~ '^[A-Za-z0-9_.:/-]{1,64}$') NOT VALID
+"""
+
+VALIDATE_IF_EMPTY = """
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM public.registration_events) THEN
+    ALTER TABLE public.registration_events VALIDATE CONSTRAINT ck_registration_events_correlation_id;
+  END IF;
+END $$
+"""
+
+WIDEN_CORRELATION_ID = """
+ALTER TABLE public.registration_events DROP CONSTRAINT ck_registration_events_correlation_id;
+ALTER TABLE public.registration_events ADD CONSTRAINT ck_registration_events_correlation_id
+  CHECK (octet_length(correlation_id) <= 128) NOT VALID
+"""
+
+# The owner of a table can drop its triggers anyway, so it is exempt: it loads, moves and corrects rows.
+# The conditions are in the functions and not in WHEN, because PostgreSQL would then refuse to change a column's type.
+FUNCTION = """
+CREATE FUNCTION public.{table}_check_{action}() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF {forged} AND NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+    RAISE EXCEPTION '{message}'
+      USING ERRCODE = 'check_violation', TABLE = '{table}', CONSTRAINT = 'ck_{table}_{action}';
+  END IF;
+  RETURN {row};
+END $$
+"""
+
+TRIGGER = """
+CREATE TRIGGER {table}_check_{action} BEFORE {action} ON public.{table}
+FOR EACH ROW EXECUTE FUNCTION public.{table}_check_{action}()
+"""
+
+# A statement changes a registration and adds its event, consents and message. The functions run after the change of the
+# registration, in the same statement: its version is then `seq`, and its time that of the statement.
+NOT_OF_A_CHANGE = """NOT EXISTS (
+    SELECT FROM public.registrations r
+    WHERE r.id = NEW.registration_id AND r.version = {seq} AND r.updated_at = statement_timestamp() AND {condition})"""
+
+# The type of an event agrees with the status of the registration; an unknown type agrees with none.
+TYPE_AGREES = """CASE {type}
+      WHEN 'registered' THEN r.version = 1 AND r.status = 'pending' AND r.created_at = statement_timestamp()
+      WHEN 'imported' THEN r.version = 1
+      WHEN 'activated' THEN r.status = 'active'
+      WHEN 'profile_updated' THEN r.version > 1 AND r.status IN ('pending', 'verified', 'active')
+      WHEN 'consents_recorded' THEN r.version > 1 AND r.status <> 'erased'
+      ELSE r.version > 1 AND r.status = {type} AND r.status IN ('verified', 'expired', 'cancelled', 'erased') END"""
+
+FORGED_EVENT = NOT_OF_A_CHANGE.format(
+    seq="NEW.seq", condition="NEW.occurred_at = r.updated_at\n    AND " + TYPE_AGREES.format(type="NEW.type")
+)
+
+# An import backdates the consents of a new registration to the day on which the person registered elsewhere.
+FORGED_CONSENT = NOT_OF_A_CHANGE.format(
+    seq="NEW.seq", condition="(NEW.recorded_at = r.updated_at OR r.version = 1 AND NEW.recorded_at = r.created_at)"
+)
+
+# A service can add messages of its own types.
+FORGED_MESSAGE = "NEW.type LIKE 'registration.%' AND " + NOT_OF_A_CHANGE.format(
+    seq="CAST(NEW.payload ->> 'seq' AS integer)", condition=TYPE_AGREES.format(type="substr(NEW.type, 14)")
+)
+
+CHANGED_TO_ANOTHER_TIME = """NEW.{0} IS DISTINCT FROM OLD.{0} AND NEW.{0} IS DISTINCT FROM statement_timestamp()"""
+REPLACED = """NEW.{0} IS DISTINCT FROM OLD.{0} AND NEW.{0} IS NOT NULL"""
+
+NEW_COLUMNS = """NEW.status, NEW.updated_at, NEW.profile, NEW.expires_at, NEW.close_reason,
+    NEW.verified_at, NEW.activated_at, NEW.closed_at"""
+
+# Only the numbers and times of tokens change without a new version, because they have no event.
+FORGED_CHANGE = " OR ".join(
+    [
+        "NEW.version <> OLD.version AND (NEW.version <> OLD.version + 1 OR NEW.updated_at <> statement_timestamp())",
+        f"NEW.version = OLD.version AND ({NEW_COLUMNS}) IS DISTINCT FROM ({NEW_COLUMNS.replace('NEW.', 'OLD.')})",
+        "NEW.tokens_issued < OLD.tokens_issued",
+        *map(CHANGED_TO_ANOTHER_TIME.format, ("token_issued_at", "verified_at", "activated_at", "closed_at")),
+        *map(REPLACED.format, ("email", "email_key", "submit_key", "submit_digest")),
+    ]
+)
+FORGED_TOKEN_CHANGE = " OR ".join(
+    ["NEW.attempts < OLD.attempts", *map(CHANGED_TO_ANOTHER_TIME.format, ("used_at", "replaced_at"))]
+)
+
+RULES = (
+    (
+        "registration_events",
+        "insert",
+        FORGED_EVENT,
+        "an event can only be added by the statement that changes its registration",
+    ),
+    (
+        "registration_consents",
+        "insert",
+        FORGED_CONSENT,
+        "a consent can only be added by the statement that changes its registration",
+    ),
+    (
+        "outbox",
+        "insert",
+        FORGED_MESSAGE,
+        "a message about a registration can only be added by the statement that changes it",
+    ),
+    (
+        "registrations",
+        "update",
+        FORGED_CHANGE,
+        "a change needs the next version and the time of the statement, and cannot replace an address or a key",
+    ),
+    (
+        "registrations",
+        "delete",
+        "OLD.status NOT IN ('expired', 'cancelled')",
+        "only a registration that is expired or cancelled can be deleted",
+    ),
+    (
+        "verification_tokens",
+        "insert",
+        "NEW.created_at <> statement_timestamp()",
+        "a token is created at the time of the statement",
+    ),
+    (
+        "verification_tokens",
+        "update",
+        FORGED_TOKEN_CHANGE,
+        "the attempts of a token cannot decrease, and its times are those of the statement",
+    ),
+)
+
+
+def upgrade() -> None:
+    op.execute(NARROW_CORRELATION_ID)
+    op.execute(VALIDATE_IF_EMPTY)
+    for table, action, forged, message in RULES:
+        row = "OLD" if action == "delete" else "NEW"
+        op.execute(FUNCTION.format(table=table, action=action, forged=f"({forged})", message=message, row=row))
+        op.execute(TRIGGER.format(table=table, action=action))
+
+
+def downgrade() -> None:
+    for table, action, _, _ in reversed(RULES):
+        op.execute(f"DROP TRIGGER {table}_check_{action} ON public.{table}")
+        op.execute(f"DROP FUNCTION public.{table}_check_{action}()")
+    op.execute(WIDEN_CORRELATION_ID)

@@ -1,0 +1,187 @@
+"""Attacks with the service's login: what a stolen login can write, beyond the methods of the package."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from uuid import UUID
+
+import psycopg
+import pytest
+from clusters import INSUFFICIENT_PRIVILEGE, Cluster
+from support import TABLES, TERMS
+
+from registration_persistence import Database, PrivacyRepository, RegistrationRepository, VerificationRepository
+from registration_persistence.outcomes import Registered
+
+Attacker = psycopg.Connection
+
+# `{ada}` is pending, `{eve}` is active; their versions are 1 and 3.
+_CHANGE = "UPDATE registrations SET version = version + 1, updated_at = statement_timestamp(){0} WHERE id = '{{ada}}'"
+_EVENT = "INSERT INTO registration_events (registration_id, seq, id, type, actor{0}) VALUES ({1})"
+_CONSENT = """INSERT INTO registration_consents
+(registration_id, id, purpose, document_version, granted, source, seq{0}) VALUES ({1})"""
+_MESSAGE = "INSERT INTO outbox (event_id, registration_id, type, payload{0}) VALUES (gen_random_uuid(), {1})"
+
+# A change with its event, as the statements of the package make it.
+_MOVE = """WITH moved AS ({0} RETURNING id, version)
+INSERT INTO registration_events (registration_id, seq, id, type, actor)
+SELECT id, {1}, gen_random_uuid(), '{2}', '{3}' FROM moved"""
+
+FORGED_EVENTS = (
+    _EVENT.format("", "'{ada}', 2, gen_random_uuid(), 'activated', 'user'"),
+    _EVENT.format("", "'{ada}', 1, gen_random_uuid(), 'registered', 'user'"),
+    _EVENT.format("", "'{ada}', 1, gen_random_uuid(), 'imported', 'user'"),
+    _EVENT.format("", "'{eve}', 3, gen_random_uuid(), 'activated', 'user'"),
+    _EVENT.format("", "gen_random_uuid(), 1, gen_random_uuid(), 'registered', 'user'"),
+    _EVENT.format(", occurred_at", "'{ada}', 2, gen_random_uuid(), 'verified', 'user', '2020-01-01'"),
+    _EVENT.format(", occurred_at", "'{ada}', 2, gen_random_uuid(), 'verified', 'user', statement_timestamp()"),
+    "INSERT INTO registration_events VALUES ('{ada}', 2, now(), gen_random_uuid(), 'verified', '{{}}', 'user')",
+    "COPY registration_events FROM STDIN",
+    _MOVE.format(_CHANGE.format(""), "version + 1", "profile_updated", "user"),
+    _MOVE.format(_CHANGE.format(""), "1", "profile_updated", "user"),
+    _MOVE.format(_CHANGE.format(""), "version", "verified", "user"),
+    _MOVE.format(_CHANGE.format(""), "version", "pending", "user"),
+    _MOVE.format(_CHANGE.format(""), "version", "registered", "user"),
+    _MOVE.format(_CHANGE.format(""), "version", "imported", "user"),
+    _MOVE.format(_CHANGE.format(""), "version", "invented", "user"),
+    _MOVE.format(_CHANGE.format(""), "version", "profile_updated", "admin:ada@example.com"),
+    _MOVE.format(_CHANGE.format(""), "version", "profile_updated", "root"),
+    _CHANGE.format("") + "; SELECT pg_sleep(0);" + _EVENT.format(
+        ", correlation_id", "'{ada}', 2, gen_random_uuid(), 'profile_updated', 'user', 'Ada Lovelace'"
+    ),
+)  # fmt: skip
+
+FORGED_CONSENTS = (
+    _CONSENT.format("", "'{ada}', gen_random_uuid(), 'terms', '2026-02', true, 'web', 1"),
+    _CONSENT.format("", "'{ada}', gen_random_uuid(), 'terms', '2026-02', true, 'web', 2"),
+    _CONSENT.format("", "'{eve}', gen_random_uuid(), 'terms', '2026-02', true, 'web', 2147483647"),
+    _CONSENT.format(", recorded_at", "'{ada}', gen_random_uuid(), 'terms', '2', true, 'web', 1, '2020-01-01'"),
+    _CHANGE.format("") + ";" + _CONSENT.format(
+        ", recorded_at", "'{ada}', gen_random_uuid(), 'terms', '2', true, 'web', 2, '2020-01-01'"
+    ),
+    "DELETE FROM registrations",
+    "DELETE FROM registrations WHERE id = '{ada}'",
+    "DELETE FROM registrations WHERE id = '{eve}'",
+    "DELETE FROM registrations WHERE id = '{gone}'",
+    "TRUNCATE registrations CASCADE",
+    "INSERT INTO registration_consents SELECT * FROM registration_consents",
+    "UPDATE registration_consents SET registration_id = '{eve}'",
+)  # fmt: skip
+
+FORGED_REGISTRATIONS = (
+    "UPDATE registrations SET id = gen_random_uuid() WHERE id = '{ada}'",
+    "UPDATE registrations SET created_at = '2020-01-01'",
+    "UPDATE registrations SET email_key_rev = 7",
+    "UPDATE registrations SET version = 1 WHERE id = '{eve}'",
+    "UPDATE registrations SET version = version + 2",
+    "UPDATE registrations SET version = version + 1",
+    "UPDATE registrations SET updated_at = '2020-01-01'",
+    "UPDATE registrations SET version = version + 1, updated_at = '2020-01-01'",
+    'UPDATE registrations SET profile = \'{{"name": "Mallory"}}\'',
+    "UPDATE registrations SET expires_at = '2999-01-01' WHERE id = '{ada}'",
+    "UPDATE registrations SET tokens_issued = 0",
+    "UPDATE registrations SET token_issued_at = '2020-01-01'",
+    "UPDATE registrations SET token_issued_at = NULL",
+    (
+        "UPDATE registrations SET status = 'cancelled', closed_at = now(), close_reason = 'user', expires_at = NULL"
+        " WHERE id = '{ada}'"
+    ),
+    _CHANGE.format(", status = 'cancelled', closed_at = '2020-01-01', close_reason = 'user', expires_at = NULL"),
+    _CHANGE.format(", status = 'active', verified_at = now(), activated_at = now(), expires_at = NULL"),
+    _CHANGE.format(", status = 'verified', verified_at = '2020-01-01'"),
+    _CHANGE.format(", email = 'mallory@example.com'"),
+    _CHANGE.format(", email_key = 'mallory@example.com'"),
+    _CHANGE.format(", submit_key = sha256('mallory'), submit_digest = sha256('mallory')"),
+    _CHANGE.format(", submit_digest = sha256('mallory')"),
+    (
+        "INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, version)"
+        " VALUES (gen_random_uuid(), 'a@example.com', 'a@example.com', 1, 'pending', '2999-01-01', 7)"
+    ),
+    (
+        "INSERT INTO registrations (id, email, email_key, email_key_rev, status, closed_at, close_reason)"
+        " VALUES (gen_random_uuid(), 'a@example.com', 'a@example.com', 1, 'expired', '2020-01-01', 'ttl')"
+    ),
+    "UPDATE registrations SET status = 'pending', expires_at = now() WHERE id = '{eve}'",
+    "UPDATE registrations SET status = 'cancelled', closed_at = now(), close_reason = 'user' WHERE id = '{eve}'",
+)
+
+FORGED_TOKENS = (
+    "UPDATE verification_tokens SET secret_hash = sha256('mallory')",
+    "UPDATE verification_tokens SET registration_id = '{eve}'",
+    "UPDATE verification_tokens SET expires_at = '2999-01-01'",
+    "UPDATE verification_tokens SET hash_key_id = 1",
+    "UPDATE verification_tokens SET attempts = -1",
+    "UPDATE verification_tokens SET used_at = '2020-01-01'",
+    "UPDATE verification_tokens SET used_at = NULL WHERE registration_id = '{eve}'",
+    "UPDATE verification_tokens SET replaced_at = '2020-01-01'",
+    (
+        "INSERT INTO verification_tokens"
+        " (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)"
+        " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
+    ),
+    (
+        "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at, used_at)"
+        " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2999-01-01', now())"
+    ),
+)
+
+FORGED_MESSAGES = (
+    _MESSAGE.format("", "'{ada}', 'registration.erased', '{{\"seq\": 1}}'"),
+    _MESSAGE.format("", "'{ada}', 'registration.erased', '{{\"seq\": 2}}'"),
+    _MESSAGE.format("", "'{eve}', 'registration.activated', '{{\"seq\": 3}}'"),
+    _MESSAGE.format("", "gen_random_uuid(), 'registration.registered', '{{\"seq\": 1}}'"),
+    _MESSAGE.format("", "'{ada}', 'registration.registered', '{{}}'"),
+    _MESSAGE.format(", dead_at", "'{ada}', 'other', '{{}}', now()"),
+    "UPDATE outbox SET registration_id = '{eve}'",
+    "UPDATE outbox SET type = 'registration.erased'",
+    "UPDATE outbox SET payload = '{{\"seq\": 99}}'",
+    "UPDATE outbox SET event_id = gen_random_uuid()",
+    "UPDATE outbox SET last_error = '550 ada@example.com'",
+)
+
+
+@pytest.fixture
+def people(application: Database) -> dict[str, UUID]:
+    """The ids of a pending registration, of an active one, and of an erased one, each with a consent."""
+    with application.session() as session:
+        registrations = RegistrationRepository(session)
+        ada, eve, gone = (registrations.register(f"{name}@example.com", consents=[TERMS]) for name in ("a", "b", "c"))
+        assert isinstance(eve, Registered)
+        VerificationRepository(session).verify_by_token(eve.token)
+        registrations.activate(eve.registration.id)
+        PrivacyRepository(session).erase(gone.registration.id)
+    return {"ada": ada.registration.id, "eve": eve.registration.id, "gone": gone.registration.id}
+
+
+@pytest.fixture
+def attacker(prepared: Cluster) -> Iterator[Attacker]:
+    """A connection with the service's login, in autocommit."""
+    with closing(prepared.as_login(prepared.application)) as connection:
+        yield connection
+
+
+def rows(cluster: Cluster) -> list[tuple[object, ...]]:
+    """Return every row of every table."""
+    with cluster.server.connect(cluster.name) as connection:
+        return [row for name in TABLES for row in connection.execute(f"SELECT t::text FROM {name} t ORDER BY 1")]
+
+
+def is_refused(connection: Attacker, statement: str) -> bool:
+    """Return whether PostgreSQL refuses *statement* because of a privilege or a rule; keep nothing of it."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statement)
+    except (INSUFFICIENT_PRIVILEGE, psycopg.errors.CheckViolation):
+        return True
+    return False
+
+
+def test_nothing_is_forged(prepared: Cluster, people: dict[str, UUID], attacker: Attacker) -> None:
+    """Each attack is refused, and no row has changed."""
+    before = rows(prepared)
+    attacks = (
+        *FORGED_EVENTS, *FORGED_CONSENTS, *FORGED_REGISTRATIONS, *FORGED_TOKENS, *FORGED_MESSAGES,
+    )  # fmt: skip
+
+    assert [] == [attack for attack in attacks if not is_refused(attacker, attack.format(**people))]
+
+    assert before == rows(prepared)
