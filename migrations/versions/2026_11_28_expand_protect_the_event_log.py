@@ -56,7 +56,7 @@ NOT_OF_A_CHANGE = """NOT EXISTS (
 
 # The type of an event agrees with the status of the registration; an unknown type agrees with none.
 TYPE_AGREES = """CASE {type}
-      WHEN 'registered' THEN r.version = 1 AND r.status = 'pending' AND r.created_at = statement_timestamp()
+      WHEN 'registered' THEN r.version = 1 AND r.status IN ('pending', 'cancelled') AND r.created_at = statement_timestamp()
       WHEN 'imported' THEN r.version = 1
       WHEN 'activated' THEN r.status = 'active'
       WHEN 'profile_updated' THEN r.version > 1 AND r.status IN ('pending', 'verified', 'active')

@@ -31,10 +31,11 @@ VERSION_TABLE = "registration_schema_version"
 GRANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     RegistrationRow.__tablename__: {
         "SELECT": (),
-        # Not version, updated_at and those of a closed registration: the database sets them in a new row.
+        # Not version and updated_at: the database sets them in a new row.
         "INSERT": (
             "id", "email", "email_key", "email_key_rev", "status", "profile", "submit_key", "submit_digest",
             "tokens_issued", "token_issued_at", "created_at", "expires_at", "verified_at", "activated_at",
+            "closed_at", "close_reason",
         ),
         "UPDATE": (
             "email", "email_key", "status", "profile", "submit_key", "submit_digest", "version", "tokens_issued",
