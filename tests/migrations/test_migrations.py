@@ -216,8 +216,10 @@ def test_a_locked_table_is_waited_for(
     empty: Database, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If another session has locked a table, the migration tries again, logs it, and succeeds later."""
+    schema.upgrade(empty, "2dcca3bc26eb")
     with ThreadPoolExecutor(1) as pool, caplog.at_level("INFO", "registration_persistence.migrations"):
-        with locked_version(postgres_server, empty):
+        with closing(postgres_server.connect(empty.settings.name)) as connection, connection.transaction():
+            connection.execute("LOCK TABLE registration_events IN ACCESS SHARE MODE")
             upgrade = pool.submit(schema.upgrade, empty)
             wait_until(
                 lambda: "a table is locked: attempt 1 of" in caplog.text or upgrade.done(),

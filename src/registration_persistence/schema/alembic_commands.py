@@ -11,6 +11,7 @@ from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.schema.alembic_configuration import (
     DIFFERS,
+    MISSING_PROTECTION,
     UNSUITABLE_SETTINGS,
     MigrationRefused,
     SchemaDiffers,
@@ -22,6 +23,7 @@ from registration_persistence.schema.alembic_configuration import (
 from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, schema_connection
 from registration_persistence.schema.grants import VERSION_TABLE
 from registration_persistence.schema.login_settings import unsuitable_settings
+from registration_persistence.schema.protection import missing_protection
 from registration_persistence.schema.version_table import knows, newer_version_message
 
 
@@ -134,10 +136,11 @@ def check(database: Database) -> None:
     """Compare the database with the newest revision, and with the models as far as Alembic does.
 
     Alembic compares tables, columns with their type, default and NOT NULL, indexes and their columns, unique
-    constraints and foreign keys. It ignores CHECK constraints, triggers, partitions, collations, and the predicates of
-    partial indexes. It compares only the tables of this package; of those it also reports the columns and indexes that
-    a service has added. It also finds settings of the database and its logins with which the service fails. Takes no
-    lock, so it does not wait for a deployment.
+    constraints and foreign keys. It ignores CHECK constraints, partitions, collations, and the predicates of partial
+    indexes. It compares only the tables of this package; of those it also reports the columns and indexes that a
+    service has added. It also finds settings of the database and its logins with which the service fails, and missing
+    or disabled triggers and wrong privileges of PUBLIC and the service's logins. Takes no lock, so it does not wait for
+    a deployment.
 
     Args:
         database: The database to compare.
@@ -161,5 +164,7 @@ def check(database: Database) -> None:
         differences = error.differences
     with schema_connection(database, name="schema") as connection:
         settings = unsuitable_settings(connection, proxied=database.settings.pool == "proxy")
-    if differences or settings:
-        raise SchemaDiffers(DIFFERS if differences else UNSUITABLE_SETTINGS, (*differences, *settings))
+        protection = missing_protection(connection)
+    if differences or settings or protection:
+        heading = DIFFERS if differences else UNSUITABLE_SETTINGS if settings else MISSING_PROTECTION
+        raise SchemaDiffers(heading, (*differences, *settings, *protection))

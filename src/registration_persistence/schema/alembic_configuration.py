@@ -24,6 +24,9 @@ DIFFERS = "the database differs from the models:"
 UNSUITABLE_SETTINGS = "the database has settings with which the service fails:"
 """The first line of the error of `check`, if only settings are wrong."""
 
+MISSING_PROTECTION = "the database does not protect its rows from the service's login:"
+"""The first line of the error of `check`, if only privileges or triggers differ."""
+
 _BEYOND_THE_REVISIONS = re.compile(r"Relative revision (\S+) didn't produce \d+ migrations")
 _BEYOND_MESSAGE = r"there is no revision '\1': seen from the revision of the database, it is beyond the last one"
 

@@ -74,6 +74,12 @@ SELECT format('%s may %s on %s', CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_u
 FROM allowed, aclexplode(acl) WHERE grantee <> owner AND (grantee = 0 OR pg_get_userbyid(grantee) = ANY(:roles))
 GROUP BY grantee, what
 UNION
+SELECT format('%s may %s (%s) on %s', CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END,
+              privilege_type, string_agg(attname, ', ' ORDER BY attname), name)
+FROM ours JOIN pg_attribute ON kind = 'r' AND attrelid = ours.oid AND NOT attisdropped, aclexplode(attacl)
+WHERE grantee <> owner AND (grantee = 0 OR pg_get_userbyid(grantee) = ANY(:roles))
+GROUP BY grantee, name, privilege_type
+UNION
 SELECT format('%s belongs to %s', name, pg_get_userbyid(owner)) FROM ours
 UNION
 SELECT format('{EXPLAIN_SIGNATURE} has the body %s', md5(pg_get_functiondef(oid))) FROM ({FIND_EXPLAIN}) AS explain

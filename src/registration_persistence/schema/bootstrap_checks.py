@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row
 from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.schema.bootstrap_catalog import OBJECT_OWNERS, ROLES
 from registration_persistence.schema.bootstrap_logins import Logins, name_problems
+from registration_persistence.schema.composed_sql import quoted_if_needed
 from registration_persistence.schema.grants import OWNER_ROLE, PACKAGE_OBJECTS_PARAMETERS
 
 _MIN_SERVER_VERSION = 150_000
@@ -71,7 +72,7 @@ def _role_problems(connection: Connection, admin: Row[Any], roles: Sequence[str]
         if admin.version >= _ADMIN_OPTION_VERSION and not role.administrable:
             yield (
                 f"the role {role.name} was created by another role: run "
-                f"GRANT {role.name} TO {admin.name} WITH ADMIN OPTION as the role that created it"
+                f"GRANT {role.name} TO {quoted_if_needed(admin.name)} WITH ADMIN OPTION as the role that created it"
             )
 
 
@@ -79,7 +80,8 @@ def _owner_problems(connection: Connection, admin_name: str) -> Iterator[str]:
     for owned in connection.execute(OBJECT_OWNERS, PACKAGE_OBJECTS_PARAMETERS):
         if owned.owner not in {OWNER_ROLE, admin_name}:
             kind = {"r": "TABLE", "f": "FUNCTION", "n": "SCHEMA"}[owned.kind]
+            name = owned.name if owned.kind == "f" else quoted_if_needed(owned.name)  # a signature is quoted
             yield (
-                f"{owned.name} belongs to {owned.owner}: ALTER {kind} {owned.name} OWNER TO {admin_name}, "
+                f"{owned.name} belongs to {owned.owner}: ALTER {kind} {name} OWNER TO {quoted_if_needed(admin_name)}, "
                 f"then bootstrap hands it over to {OWNER_ROLE}"
             )

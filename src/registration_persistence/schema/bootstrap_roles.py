@@ -12,7 +12,7 @@ from registration_persistence.database import DatabaseSettings
 from registration_persistence.schema.bootstrap_catalog import MEMBERSHIPS, ROLES
 from registration_persistence.schema.bootstrap_checks import BootstrapRefused
 from registration_persistence.schema.bootstrap_logins import GROUP_ROLES, Logins
-from registration_persistence.schema.composed_sql import execute_with_identifiers
+from registration_persistence.schema.composed_sql import execute_with_identifiers, quoted_if_needed
 from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE
 from registration_persistence.schema.login_settings import READABLE_STYLES
 
@@ -43,7 +43,8 @@ def create_group_roles(connection: Connection, admin_name: str) -> None:
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise
-        problem = f"{admin_name} may not grant pg_monitor: GRANT pg_monitor TO {admin_name} WITH ADMIN OPTION"
+        admin = quoted_if_needed(admin_name)
+        problem = f"{admin_name} may not grant pg_monitor: GRANT pg_monitor TO {admin} WITH ADMIN OPTION"
         raise BootstrapRefused([problem]) from error
 
 
@@ -64,7 +65,10 @@ def create_logins(connection: Connection, logins: Logins, database_name: str) ->
         execute_with_identifiers(connection, "REVOKE {} FROM {}", membership.role, membership.member)
     if remaining := _unwanted_memberships(connection, logins):
         raise BootstrapRefused(
-            [f"{each.member} is a member of {each.role}: REVOKE {each.role} FROM {each.member}" for each in remaining]
+            [
+                f"{each.member} is a member of {each.role}: REVOKE {quoted_if_needed(each.role)} FROM {each.member}"
+                for each in remaining
+            ]
         )
 
 

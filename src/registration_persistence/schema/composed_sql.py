@@ -1,5 +1,7 @@
 """Execute statements that are composed from identifiers and take no parameters."""
 
+import re
+
 from psycopg import sql
 from sqlalchemy import Connection
 
@@ -18,3 +20,8 @@ def execute_with_identifiers(connection: Connection, template: str, *identifiers
 def public_table(name: str) -> sql.Identifier:
     """Return the identifier of the table *name* in the schema `public`."""
     return sql.Identifier("public", name)
+
+
+def quoted_if_needed(name: str) -> str:
+    """Return *name* as an identifier for a statement that an administrator may copy out of a message."""
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else sql.Identifier(name).as_string()

@@ -2,15 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
-from clusters import INSUFFICIENT_PRIVILEGE, Cluster
+from clusters import INSUFFICIENT_PRIVILEGE, Cluster, use_every_method
 from support import TABLES, TERMS
 
-from registration_persistence import Database, PrivacyRepository, RegistrationRepository, VerificationRepository
+from registration_persistence import (
+    Database,
+    PrivacyRepository,
+    RegistrationRepository,
+    Retention,
+    VerificationRepository,
+    schema,
+)
 from registration_persistence.outcomes import Registered
+from registration_persistence.schema import OWNER_ROLE, VERSION_TABLE, DeploymentInProgress
 
 Attacker = psycopg.Connection
 
@@ -185,3 +194,93 @@ def test_nothing_is_forged(prepared: Cluster, people: dict[str, UUID], attacker:
     assert [] == [attack for attack in attacks if not is_refused(attacker, attack.format(**people))]
 
     assert before == rows(prepared)
+
+
+REMAINING = (
+    *(_MOVE.format(_CHANGE.format(""), "version", "profile_updated", actor) for actor in ("user", "admin:kim")),
+    _CHANGE.format(""),
+    (
+        "UPDATE registrations SET status = 'cancelled', closed_at = statement_timestamp(), close_reason = 'user',"
+        " expires_at = NULL, version = version + 1, updated_at = statement_timestamp() WHERE id = '{ada}';"
+        "DELETE FROM registrations WHERE id = '{ada}'"
+    ),
+    _MESSAGE.format("", "'{ada}', 'campaign.joined', '{{}}'"),
+    "DELETE FROM verification_tokens",
+    "DELETE FROM outbox",
+    "LOCK TABLE registrations IN ACCESS EXCLUSIVE MODE",
+    "SELECT FROM registrations FOR UPDATE",
+    "SELECT pg_advisory_xact_lock(7265676973747261)",
+)
+
+
+def test_the_page_states_what_remains(people: dict[str, UUID], attacker: Attacker) -> None:
+    """The service's login can do what the methods of the package need, also without a cause."""
+    assert [] == [attack for attack in REMAINING if is_refused(attacker, attack.format(**people))]
+
+
+def test_the_owner_can_correct_rows(prepared: Cluster, people: dict[str, UUID]) -> None:
+    """The owner, who could drop the triggers, adds old events and deletes any registration."""
+    with prepared.admin.connect(prepared.name) as connection:
+        connection.execute("SET ROLE registration_owner")
+        for statement in (
+            _EVENT.format(", occurred_at", "'{ada}', 7, gen_random_uuid(), 'invented', 'user', '2020-01-01'"),
+            _CONSENT.format(", recorded_at", "'{ada}', gen_random_uuid(), 'terms', '2', true, 'web', 1, '2020-01-01'"),
+            "UPDATE registrations SET email = 'other@example.com' WHERE id = '{ada}'",
+            "UPDATE verification_tokens SET attempts = 3",
+            "UPDATE verification_tokens SET attempts = 0",
+            "DELETE FROM registrations WHERE id = '{eve}'",
+        ):
+            assert connection.execute(statement.format(**people)).rowcount
+
+
+def test_the_time_of_an_event_is_that_of_its_change(prepared: Cluster, application: Database) -> None:
+    """For the whole life of registrations, each event has the time and version of its change, without a gap."""
+    use_every_method(application)
+    for name in ("dan", "fay"):
+        with application.session() as session:
+            registered = RegistrationRepository(session).register(f"{name}@example.com", ttl=timedelta(days=1))
+        with prepared.server.connect(prepared.name) as connection:
+            connection.execute("UPDATE registrations SET expires_at = now() WHERE email LIKE 'dan@%'")
+        assert isinstance(registered, Registered)
+        with application.session(autocommit=True) as session:
+            VerificationRepository(session).verify_by_token(registered.token)
+            assert Retention(session).expire_due() == (1 if name == "dan" else 0)
+            PrivacyRepository(session).erase(registered.registration.id)
+
+    with prepared.server.connect(prepared.name) as connection:
+        ((mistakes,),) = connection.execute("""
+            SELECT count(*) FROM registrations r
+            LEFT JOIN registration_events e
+              ON (e.registration_id, e.seq, e.occurred_at) = (r.id, r.version, r.updated_at)
+            WHERE e.id IS NULL""").fetchall()
+    assert mistakes == 0
+
+
+def test_the_deployment_lock_is_not_the_services(prepared: Cluster, attacker: Attacker) -> None:
+    """Whatever the service's login locks that has to do with deployments, a deployment begins at once."""
+    modes = ("ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE")
+    assert all(is_refused(attacker, f"LOCK TABLE {VERSION_TABLE} IN {mode} MODE") for mode in modes)
+    assert is_refused(attacker, f"SELECT FROM {VERSION_TABLE} FOR KEY SHARE")
+    with attacker.transaction():
+        attacker.execute("SELECT pg_advisory_lock(7265676973747261), pg_advisory_lock_shared(1)")
+        attacker.execute(f"LOCK TABLE {VERSION_TABLE} IN ACCESS SHARE MODE")
+
+        assert prepared.bootstrap().changes == ()
+        assert schema.upgrade(prepared.database, owner_role=OWNER_ROLE, wait=0) == schema.newest()
+
+
+def test_an_index_is_created_concurrently_during_a_deployment(prepared: Cluster) -> None:
+    """The session that holds the lock has neither a snapshot nor a transaction id, so nothing waits for it."""
+    with schema.deployment(prepared.database, name="test", wait=0) as connection:
+        connection.rollback()
+        with prepared.server.connect(prepared.name) as observer:
+            held = observer.execute(
+                "SELECT state, backend_xid, backend_xmin FROM pg_stat_activity WHERE application_name = %s",
+                ["registration_persistence test lock"],
+            ).fetchall()
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql("CREATE INDEX CONCURRENTLY soon ON registrations (version)")
+        with pytest.raises(DeploymentInProgress):
+            prepared.bootstrap()
+    assert held == [("idle in transaction", None, None)]
+    assert prepared.bootstrap().changes == ()

@@ -1,16 +1,22 @@
 """The privileges of the service, of the owner and of PUBLIC."""
 
+import importlib
+import pkgutil
+import re
 import secrets
+from collections import defaultdict
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
 from clusters import DENIED_STATEMENTS, INSUFFICIENT_PRIVILEGE, TABLES, Cluster, is_denied, service, use_every_method
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence import Credentials, Database, StaticCredentials, schema
+from registration_persistence.models import RegistrationRow
+from registration_persistence.repositories import sql as sql_modules
 from registration_persistence.schema import GRANTS, OWNER_ROLE, READ_WRITE_ROLE, VERSION_TABLE
 from registration_persistence.schema.grants import PACKAGE_OBJECTS_PARAMETERS
 from registration_persistence.schema.partitions import ensure_event_partitions
@@ -38,7 +44,7 @@ def test_the_service_has_no_other_privilege(prepared: Cluster) -> None:
 def test_every_privilege_is_needed(prepared: Cluster) -> None:
     """If any privilege on rows is missing, some method of the service fails."""
     for table in TABLES:
-        for privilege in GRANTS[table]:
+        for privilege, columns in GRANTS[table].items():
             prepared.execute(f"REVOKE {privilege} ON {{}} FROM {{}}", table, READ_WRITE_ROLE)
             database = service(prepared, StaticCredentials(prepared.application))
             try:
@@ -46,7 +52,40 @@ def test_every_privilege_is_needed(prepared: Cluster) -> None:
                     use_every_method(database)
             finally:
                 database.dispose()
-            prepared.execute(f"GRANT {privilege} ON {{}} TO {{}}", table, READ_WRITE_ROLE)
+            described = f"{privilege} ({', '.join(columns)})" if columns else privilege
+            prepared.execute(f"GRANT {described} ON {{}} TO {{}}", table, READ_WRITE_ROLE)
+
+
+_INSERTED = re.compile(r"INSERT INTO (\w+)(?: AS \w+)? \(([^)]*)\)")
+_UPDATED = re.compile(r"UPDATE (\w+) \w+\s+SET (.*?)(?=\s+(?:FROM|WHERE|RETURNING)\s)", re.DOTALL)
+_UPDATED_WITHOUT_ALIAS = re.compile(r"UPDATE (\w+) SET (.*?)(?=\s+WHERE\s)", re.DOTALL)
+_ASSIGNED = re.compile(r"(?:^|,|\s)\s*(\w+) = ")
+
+
+def test_every_column_is_needed() -> None:
+    """The columns that the service may insert and update are exactly those of the statements of the package."""
+    needed: dict[tuple[str, str], set[str]] = defaultdict(set)
+    needed["registrations", "UPDATE"].add("submit_key")  # ON CONFLICT … DO UPDATE
+    for module in pkgutil.iter_modules(sql_modules.__path__, f"{sql_modules.__name__}."):
+        for statement in vars(importlib.import_module(module.name)).values():
+            if isinstance(statement, TextClause):
+                for table, columns in _INSERTED.findall(statement.text):
+                    needed[table, "INSERT"] |= set(re.split(r",\s*", columns))
+                for pattern in (_UPDATED, _UPDATED_WITHOUT_ALIAS):
+                    for table, assignments in pattern.findall(statement.text):
+                        needed[table, "UPDATE"] |= set(_ASSIGNED.findall(assignments)) & columns_of(table)
+
+    assert needed == {
+        (table, privilege): set(columns)
+        for table, privileges in GRANTS.items()
+        for privilege, columns in privileges.items()
+        if columns
+    }
+
+
+def columns_of(table: str) -> set[str]:
+    """Return the names of the columns of a table of the models."""
+    return set(RegistrationRow.metadata.tables[table].columns.keys())
 
 
 def test_partitions_are_created_as_the_owner(prepared: Cluster) -> None:
@@ -137,7 +176,7 @@ def test_the_objects_of_a_service_are_left_alone(cluster: Cluster) -> None:
 def test_every_function_of_ours_is_listed(prepared: Cluster) -> None:
     """The functions of the migrations are exactly those that bootstrap hands over."""
     with prepared.server.connect(prepared.name) as connection:
-        rows = connection.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+        rows = connection.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1")
         assert PACKAGE_OBJECTS_PARAMETERS["functions"] == [name for (name,) in rows]
 
 
@@ -173,8 +212,72 @@ def test_settings_with_which_a_login_fails(prepared: Cluster) -> None:
     prepared.execute("DROP ROLE {}", own)
 
 
+def test_check_finds_missing_protection(prepared: Cluster) -> None:
+    """A trigger that is missing or disabled, and each wrong privilege, has a line with the statement that corrects it.
+
+    `bootstrap` corrects the privileges, too.
+    """
+    login, public = prepared.application.username, "PUBLIC"
+    for statement in (
+        "DROP TRIGGER registrations_check_delete ON registrations",
+        "DROP TRIGGER registrations_check_move ON registrations",
+        "ALTER TABLE verification_tokens DISABLE TRIGGER ALL",
+        "ALTER TABLE registration_events_default DISABLE TRIGGER registration_events_check_insert",
+        "ALTER TABLE outbox ENABLE REPLICA TRIGGER outbox_check_insert",
+    ):
+        prepared.execute(statement)
+    triggers = differences(prepared)
+    for statement in (
+        "REVOKE INSERT (seq) ON registration_events FROM {}",
+        "GRANT INSERT ON registration_events TO {}",
+        "GRANT INSERT ON registration_events_default TO {}",
+        "GRANT UPDATE (granted) ON registration_consents TO {}",
+    ):
+        prepared.execute(statement, READ_WRITE_ROLE)
+    prepared.execute("GRANT SELECT ON registrations TO PUBLIC")
+    prepared.execute("GRANT UPDATE ON registration_schema_version TO {}", login)
+    lines = differences(prepared)
+
+    assert [line.split(": ")[0] for line in triggers] == [
+        "the trigger outbox_check_insert of outbox is disabled",
+        "the trigger registration_events_check_insert of registration_events_default is disabled",
+        "the trigger registrations_check_delete of registrations is missing",
+        "the trigger registrations_check_move of registrations is missing",
+        "the trigger verification_tokens_check_insert of verification_tokens is disabled",
+        "the trigger verification_tokens_check_update of verification_tokens is disabled",
+    ]
+    assert [line.split(": ")[0] for line in lines[len(triggers) :]] == [
+        f"{public} has SELECT on registrations",
+        f"{login} has UPDATE on registration_schema_version",
+        "registration_rw has UPDATE (granted) on registration_consents",
+        "registration_rw has INSERT on registration_events",
+        "registration_rw has INSERT on registration_events_default",
+        "registration_rw lacks INSERT (seq) on registration_events",
+    ]
+    for line in triggers:
+        prepared.execute(line.split(": ")[1])
+    changes = prepared.bootstrap().changes
+    assert "no longer: registration_rw may UPDATE (granted) on registration_consents" in changes
+    assert "no longer: registration_rw may INSERT on registration_events_default" in changes
+    schema.check(prepared.database)
+    prepared.execute("REVOKE ALL ON outbox FROM {}", READ_WRITE_ROLE)
+    prepared.execute("GRANT UPDATE (granted) ON registration_consents TO PUBLIC")
+    for line in differences(prepared):
+        prepared.execute(line.split(": ")[1])
+    schema.check(prepared.database)
+    assert prepared.bootstrap().changes == ()
+
+
+def differences(cluster: Cluster) -> tuple[str, ...]:
+    """Return the lines of the error of `check`."""
+    with pytest.raises(schema.SchemaDiffers, match="does not protect its rows from the service") as failure:
+        schema.check(cluster.database)
+    return failure.value.differences
+
+
 def test_the_version_of_a_development_version_is_moved(prepared: Cluster, application: Database) -> None:
     """The owner role moves the revision to our own table, which the service can read as before."""
+    schema.downgrade(prepared.database, "2dcca3bc26eb", owner_role=OWNER_ROLE)
     prepared.execute("ALTER TABLE {} RENAME TO alembic_version", VERSION_TABLE)
     prepared.execute("ALTER INDEX {} RENAME TO alembic_version_pkc", f"{VERSION_TABLE}_pkc")
     prepared.execute("UPDATE alembic_version SET version_num = 'b41d5e0c92fa'")
