@@ -339,9 +339,7 @@ def test_datadog_does_not_change_the_settings(monitored: Deployed, function: str
 
 def test_application_uses_the_proxy(proxied: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     """With RDS Proxy, the application has the address, certificates and pool of the proxy; the migrations do not."""
-    monkeypatch.setattr(
-        "registration_persistence.database.tls_rules._is_file", lambda name: name == _LAMBDA_CA_BUNDLE
-    )
+    monkeypatch.setattr("registration_persistence.database.tls_rules._is_file", lambda name: name == _LAMBDA_CA_BUNDLE)
     found = client("rds").describe_db_proxies(DBProxyName="registration-prod")["DBProxies"]
     settings = DatabaseSettings.from_env(proxied.environment("service"))
     assert (settings.host, settings.port, settings.pool) == (_one(found)["Endpoint"], 5432, "proxy")
@@ -452,10 +450,11 @@ def _in_existing_network(host: str) -> dict[str, Any]:
         for name in ("database", "endpoint")
     )
     assert isinstance(EXISTING["existing"], dict)
+    sslmode = None if host.endswith(".rds.amazonaws.com") else "require"
     return {
         **EXISTING,
         "account": ACCOUNT,
-        "existing": {**EXISTING["existing"], "host": host, "security_group_id": database},
+        "existing": {**EXISTING["existing"], "host": host, "sslmode": sslmode, "security_group_id": database},
         "network": {"vpc_id": vpc, "subnet_ids": subnets, "secrets_endpoint_security_group_id": endpoint},
     }
 
