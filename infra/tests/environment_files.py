@@ -39,6 +39,7 @@ EXISTING: Mapping[str, str | None] = {
     **_EVERY,
     **EXISTING_VPC,
     "existing.host": '"db.example.org"',
+    "existing.sslmode": '"require"',
     "existing.port": "5432",
     "existing.name": '"registrations"',
     "existing.secret_arn": f'"{SECRET}"',

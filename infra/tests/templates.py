@@ -31,6 +31,7 @@ EXISTING: dict[str, Any] = {
     "aurora": None,
     "existing": {
         "host": "db.example.org",
+        "sslmode": "require",
         "port": 5433,
         "name": "registrations",
         "secret_arn": SECRET,

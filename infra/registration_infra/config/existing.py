@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from registration_infra.config.endpoints import is_host, is_rds_proxy, is_rds_server
+from registration_infra.config.endpoints import is_host, is_rds_proxy
 from registration_infra.config.key_types import KeyArn, SecretArn, SecurityGroupId
 from registration_infra.config.reserved_names import UNUSABLE_DATABASES
 from registration_infra.config.table import Expected, Table
@@ -14,8 +14,8 @@ _MAX_NAME_BYTES = 63
 
 
 def _database_name(value: str) -> str:
-    # NUL ends a string of the protocol; a lone surrogate has no encoding, which `encode` reports.
-    if not value or "\0" in value or len(value.encode()) > _MAX_NAME_BYTES or value in UNUSABLE_DATABASES:
+    # A log would show a line break as another line. NUL and lone surrogates cannot be printed either.
+    if not value.isprintable() or not 0 < len(value.encode()) <= _MAX_NAME_BYTES or value in UNUSABLE_DATABASES:
         raise ValueError("no name of a database")
     return value
 
@@ -23,6 +23,12 @@ def _database_name(value: str) -> str:
 def _host(value: str) -> str:
     if not is_host(value):
         raise ValueError("no host name or IP address")
+    return value
+
+
+def _path(value: str) -> str:
+    if not (value.startswith("/") and value.isprintable()):
+        raise ValueError("no absolute path")
     return value
 
 
@@ -34,6 +40,7 @@ _Name = Annotated[
         f"the name of the database, 1 to {_MAX_NAME_BYTES} bytes, and not {', '.join(sorted(UNUSABLE_DATABASES))}"
     ),
 ]
+_Path = Annotated[str, AfterValidator(_path), Expected("an absolute path in the function, such as /var/task/root.pem")]
 
 
 class ExistingDatabase(Table):
@@ -44,8 +51,13 @@ class ExistingDatabase(Table):
     name: _Name = Field(description="The name of the database.")
     sslmode: Literal["verify-full", "require"] | None = Field(
         default=None,
-        description='Whether the functions verify the certificate of the server. "require" encrypts without verifying. '
-        "If it is missing, endpoints of RDS are verified, and other hosts are not.",
+        description="Whether the functions verify the certificate of the server, which they do if it is missing. "
+        '"require" encrypts without verifying.',
+    )
+    ssl_root_cert: _Path | None = Field(
+        default=None,
+        description="The PEM file with the root certificates of the server, in the code or a layer of the functions. "
+        'It is required for a host outside RDS, unless `sslmode` is "require".',
     )
     secret_arn: SecretArn = Field(description="The secret with `username` and `password`.")
     secret_key_arn: KeyArn | None = Field(
@@ -57,15 +69,10 @@ class ExistingDatabase(Table):
 
     @property
     def effective_sslmode(self) -> Literal["verify-full", "require"]:
-        """`sslmode`, or the mode for the host if it is missing."""
-        return self.sslmode or sslmode_for(self.host)
+        """`sslmode`, or "verify-full" if it is missing."""
+        return self.sslmode or "verify-full"
 
     @property
     def is_proxy(self) -> bool:
         """Whether the host is an endpoint of RDS Proxy."""
         return is_rds_proxy(self.host)
-
-
-def sslmode_for(host: str) -> Literal["verify-full", "require"]:
-    """Return the default of `existing.sslmode`: endpoints of RDS are verified, other hosts are not."""
-    return "verify-full" if is_rds_server(host) else "require"

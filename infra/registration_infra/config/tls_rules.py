@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from registration_infra.config.endpoints import is_rds_server
-from registration_infra.config.existing import sslmode_for
 from registration_infra.config.partitions import partition_of
 from registration_infra.config.root_certificates import lacks_certificate_for_host, lacks_certificate_for_region
 from registration_infra.config.toml_text import toml_text
@@ -38,15 +37,17 @@ def _bundle_url(region: str) -> str:
 
 
 def _existing_problems(existing: Values | None) -> Iterator[str]:
-    if existing is None or not existing.keys() >= {"host", "sslmode"}:
+    if existing is None or not existing.keys() >= {"host", "sslmode", "ssl_root_cert"}:
         return
-    host = existing["host"]
-    if (existing["sslmode"] or sslmode_for(host)) != "verify-full" or not lacks_certificate_for_host(host):
+    host, sslmode, file = existing["host"], existing["sslmode"], existing["ssl_root_cert"]
+    if sslmode == "require" and file:
+        yield 'existing.ssl_root_cert is set: expected only if existing.sslmode is "verify-full"'
+    if sslmode == "require" or file or not lacks_certificate_for_host(host):
         return
-    reason = ", which is its default for an endpoint of RDS," if existing["sslmode"] is None else ""
     place = "its region" if is_rds_server(host) else "it"
+    reason = ", which is the default," if sslmode is None else ""
     yield (
         f"existing.host is {toml_text(host)}: no root certificate for {place} is shipped with the package, and "
-        f'existing.sslmode = "verify-full"{reason} needs one; set existing.sslmode = "require", which encrypts '
-        "without verifying the server"
+        f'existing.sslmode = "verify-full"{reason} needs one; set existing.ssl_root_cert to the path of a PEM file in '
+        'the functions, or set existing.sslmode = "require", which encrypts without verifying the server'
     )

@@ -19,7 +19,9 @@ def toml_text(value: object) -> str:
         nested = any(isinstance(each, Mapping | list | tuple) for each in value)
         text = "a list of tables or lists" if nested else f"[{', '.join(map(toml_text, value))}]"
     elif isinstance(value, bool | str):
-        text = json.dumps(value, ensure_ascii=False)
+        # JSON escapes the line breaks of ASCII only.
+        written = json.dumps(value, ensure_ascii=False)
+        text = "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in written)
     elif isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
         return f"a number of more than {_MAX_INTEGER_BITS} bits"  # Python may refuse to write it
     else:

@@ -162,6 +162,8 @@ def _existing(config: EnvironmentConfig, existing: ExistingDatabase) -> _Databas
         "sslmode": existing.effective_sslmode,
     }
     variables = environment_variables(config.name, values)
+    if existing.ssl_root_cert:
+        variables["APP_DATABASE_SSL_ROOT_CERT"] = existing.ssl_root_cert
     if existing.is_proxy:
         variables |= _POOL_FOR_PROXY
     return _Database(

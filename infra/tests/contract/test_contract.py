@@ -458,10 +458,11 @@ def _in_existing_network(host: str) -> dict[str, Any]:
         for name in ("database", "endpoint")
     )
     assert isinstance(EXISTING["existing"], dict)
+    sslmode = None if host.endswith(".rds.amazonaws.com") else "require"
     return {
         **EXISTING,
         "account": ACCOUNT,
-        "existing": {**EXISTING["existing"], "host": host, "security_group_id": database},
+        "existing": {**EXISTING["existing"], "host": host, "sslmode": sslmode, "security_group_id": database},
         "network": {"vpc_id": vpc, "subnet_ids": subnets, "secrets_endpoint_security_group_id": endpoint},
     }
 

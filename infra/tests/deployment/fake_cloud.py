@@ -49,6 +49,7 @@ subnet_ids = ["subnet-12345678", "subnet-87654321"]
 secrets_endpoint_security_group_id = "sg-87654321"
 [existing]
 host = "db.example.org"
+sslmode = "require"
 port = 5432
 name = "registrations"
 secret_arn = "arn:aws:secretsmanager:eu-central-1:111111111111:secret:registration-AbCdEf"

@@ -58,12 +58,25 @@ def test_existing_database_comes_from_the_file() -> None:
 
 def test_certificate_of_an_existing_rds_cluster_is_verified() -> None:
     """The package contains the certificates for hosts of RDS, so the SSL mode is `verify-full`."""
-    existing = {**EXISTING["existing"], "host": "db.cluster-abc.eu-central-1.rds.amazonaws.com"}
+    host = "db.cluster-abc.eu-central-1.rds.amazonaws.com"
+    existing = {**EXISTING["existing"], "host": host, "sslmode": None}
     template = templates_of("dev", {**EXISTING, "existing": existing}).application
 
     variables = template.one("Lambda::Function")["Environment"]["Variables"]
     assert variables["APP_DATABASE_SSLMODE"] == "verify-full"
     assert "APP_DATABASE_POOL" not in variables
+
+
+def test_another_existing_server_is_verified_with_the_file_in_the_function() -> None:
+    """A server outside RDS is verified with `existing.ssl_root_cert`."""
+    existing = {**EXISTING["existing"], "sslmode": None, "ssl_root_cert": "/var/task/root.pem"}
+    template = templates_of("dev", {**EXISTING, "existing": existing}).application
+
+    variables = template.one("Lambda::Function")["Environment"]["Variables"]
+    assert ("verify-full", "/var/task/root.pem") == (
+        variables["APP_DATABASE_SSLMODE"],
+        variables["APP_DATABASE_SSL_ROOT_CERT"],
+    )
 
 
 def test_existing_proxy_with_a_managed_secret() -> None:
@@ -72,6 +85,7 @@ def test_existing_proxy_with_a_managed_secret() -> None:
     existing = {
         **EXISTING["existing"],
         "host": "db.proxy-abc.eu-central-1.rds.amazonaws.com",
+        "sslmode": None,
         "secret_arn": secret,
     }
     template = templates_of("dev", {**EXISTING, "existing": existing}).application

@@ -32,7 +32,7 @@ _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.Registration
             r"pg_hba\.conf|does not support SSL|SSL (?:is |was )?required|requires (?:TLS|SSL)|only with SSL|sslmode"
             r"|certificate|unknown ca|alert protocol version|unsupported protocol|no shared cipher|no ciphers"
             r"|handshake failure|host name|does not exist|permission denied|unsupported startup parameter"
-            r"|invalid value for parameter|authentication method"
+            r"|invalid value for parameter|authentication method|channel binding"
         ),
         errors.ConnectionRejected,
     ),

@@ -554,7 +554,7 @@ def test_no_text_holds_a_line_break(character: str, tmp_path: Path) -> None:
     assert problem.startswith("APP_DATABASE_SSL_ROOT_CERT holds a line break")
     with pytest.raises(ConfigurationError, match="application_name holds a line break"):
         replace(DatabaseSettings.from_env(PRODUCTION), application_name=f"sign{character}up")
-    assert DatabaseSettings.from_env(TEST | {"APP_DATABASE_PASSWORD": f"a{character}b"})
+    assert problems_of(TEST | {"APP_DATABASE_PASSWORD": f"a{character}b"}) == ()
     named = PRODUCTION | {"AWS_LAMBDA_FUNCTION_NAME": f"sign{character}up"}
     assert DatabaseSettings.from_env(named).application_name.isprintable()
 

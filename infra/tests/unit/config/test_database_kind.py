@@ -16,6 +16,7 @@ def test_an_existing_database_is_passed_through(environment: str) -> None:
     assert config.aurora is None
     assert config.existing == ExistingDatabase(
         host="db.example.org",
+        sslmode="require",
         port=5432,
         name="registrations",
         secret_arn=SECRET,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from environment_files import CLUSTER, EXISTING, SECRET, accepted, document, problems, problems_of
+from environment_files import CLUSTER, EXISTING, SECRET, accepted, problems
 from registration_infra.config.endpoints import is_host, is_rds_proxy
 from registration_infra.config.root_certificates import lacks_certificate_for_host
 
@@ -111,17 +111,22 @@ def test_package_and_infrastructure_know_the_same_certificates(host: str) -> Non
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_accepted_existing_databases_are_valid_settings(host: str) -> None:
-    """An existing database that is accepted has settings that the package accepts; otherwise the fix is accepted."""
-    values = document(EXISTING, {"existing.host": f'"{host}"'})
-    if not is_verified(host) and ".rds." in host:
-        (problem,) = problems_of(values)
+    """A host without a certificate needs one, or `require`; both give settings that the package accepts."""
+    changes = {"existing.host": f'"{host}"', "existing.sslmode": None}
+    if not is_verified(host):
+        place = "its region" if ".rds." in host else "it"
+        (problem,) = problems(EXISTING, changes)
         assert problem == (
-            f'existing.host is "{host}": no root certificate for its region is shipped with the package, and '
-            'existing.sslmode = "verify-full", which is its default for an endpoint of RDS, needs one; '
-            'set existing.sslmode = "require", which encrypts without verifying the server'
+            f'existing.host is "{host}": no root certificate for {place} is shipped with the package, and '
+            'existing.sslmode = "verify-full", which is the default, needs one; set existing.ssl_root_cert to the path '
+            'of a PEM file in the functions, or set existing.sslmode = "require", which encrypts without verifying '
+            "the server"
         )
-        values["existing"]["sslmode"] = "require"
-    existing = accepted({}, EXISTING, {"existing.host": f'"{host}"', **_sslmode(values)}).existing
+        with_file = accepted(EXISTING, changes, {"existing.ssl_root_cert": '"/var/task/root.pem"'}).existing
+        assert with_file is not None
+        assert with_file.effective_sslmode == "verify-full"
+        changes["existing.sslmode"] = '"require"'
+    existing = accepted(EXISTING, changes).existing
     assert existing is not None
 
     accepted_settings = settings(existing.host, existing.effective_sslmode)
@@ -130,19 +135,20 @@ def test_accepted_existing_databases_are_valid_settings(host: str) -> None:
     assert existing.is_proxy == is_rds_proxy(host) == (".proxy-" in host)
 
 
-def _sslmode(values: dict[str, dict[str, str]]) -> dict[str, str | None]:
-    mode = values["existing"].get("sslmode")
-    return {} if mode is None else {"existing.sslmode": f'"{mode}"'}
+def test_another_host_cannot_be_verified_without_a_file() -> None:
+    """For a host outside of RDS, `verify-full` needs a file, because the package has no certificate for it."""
+    verified = {"existing.sslmode": '"verify-full"'}
+
+    (problem,) = problems(EXISTING, verified)
+
+    assert 'existing.sslmode = "verify-full" needs one; set existing.ssl_root_cert to the path' in problem
+    assert accepted(EXISTING, verified, {"existing.ssl_root_cert": '"/opt/root.pem"'})
 
 
-def test_another_host_cannot_be_verified() -> None:
-    """For a host outside of RDS, `verify-full` is refused, because the package has no certificate for it."""
-    assert problems(EXISTING, {"existing.sslmode": '"verify-full"'}) == (
-        (
-            'existing.host is "db.example.org": no root certificate for it is shipped with the package, and '
-            'existing.sslmode = "verify-full" needs one; set existing.sslmode = "require", which encrypts without '
-            "verifying the server"
-        ),
+def test_a_file_without_verification_is_refused() -> None:
+    """With `require` no certificate is verified, so the file would have no effect."""
+    assert problems(EXISTING, {"existing.ssl_root_cert": '"/opt/root.pem"'}) == (
+        'existing.ssl_root_cert is set: expected only if existing.sslmode is "verify-full"',
     )
 
 
