@@ -4,7 +4,7 @@ import signal
 from uuid import uuid4
 
 import pytest
-from command_line import TIMEOUT_SECONDS, Answer, one_line
+from command_line import TIMEOUT_SECONDS, Answer, one_line, run, run_each
 from workspace import MAIL_MODULE, Workspace, wait_until
 
 
@@ -108,6 +108,64 @@ def test_a_killed_worker_loses_no_message(workspace: Workspace) -> None:
     assert "3 delivered, 0 retried, 0 buried, 0 released\n" == done.stdout
     assert [f"begin {event_ids[0]}", *(f"delivered {event_id}" for event_id in event_ids)] == workspace.deliveries()
     assert [] == workspace.outbox()
+
+
+PLANTED = 'open("executed", "a").write(__name__ + "\\n")\n'
+
+
+def test_a_file_of_the_current_folder_replaces_no_installed_module(workspace: Workspace) -> None:
+    """The current folder is searched last, also if PYTHONPATH names it: a planted `boto3.py` is never executed."""
+    workspace.write("mail.py", MAIL_MODULE)
+    for name in ("boto3", "botocore", "aws_secretsmanager_caching", "s3transfer", "jmespath", "dateutil"):
+        workspace.write(f"{name}.py", PLANTED)
+    environ = {
+        **{
+            name: text
+            for name, text in workspace.environ.items()
+            if name not in ("APP_DATABASE_USER", "APP_DATABASE_PASSWORD")
+        },
+        "APP_DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf",
+        "APP_DATABASE_CONNECT_TIMEOUT": "2",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "made-up",
+        "AWS_SECRET_ACCESS_KEY": "made-up",
+    }
+    for more in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": str(workspace.folder), "PYTHONSAFEPATH": "1"}):
+        done = run(
+            "outbox", "run", "--once", "--deliver", "mail:deliver",
+            environ={**environ, **more}, code=1, folder=workspace.folder,
+        )  # fmt: skip
+        assert "cannot read the secret" in one_line(done.stderr.splitlines()[-1])
+
+    assert workspace.read("executed") == ""
+
+
+def test_a_module_with_the_name_of_another_is_an_error(workspace: Workspace) -> None:
+    """A file that has the name of an installed or loaded module would not be used, so the command ends with 2."""
+    for name in ("queue.py", "boto3.py", "sqlalchemy/__init__.py", "statistics.py"):
+        (workspace.folder / name).parent.mkdir(exist_ok=True)
+        workspace.write(name, f"{PLANTED}def deliver(message): pass\n")
+    (workspace.folder / "yaml").mkdir()  # a folder of data does not replace a module
+    workspace.write("mail.py", MAIL_MODULE)
+    files = {
+        "queue": "queue.py",
+        "boto3": "boto3.py",
+        "sqlalchemy": "sqlalchemy/__init__.py",
+        "statistics": "statistics.py",
+    }
+
+    answers, _ = run_each(
+        *(("outbox", "run", "--deliver", f"{module}:deliver") for module in files),
+        ("outbox", "run", "--deliver", "yaml:nothing"),
+        folder=workspace.folder,
+        options=["-P"],
+    )
+
+    for (module, file), answer in zip(files.items(), answers, strict=False):
+        start = f"registration-persistence: --deliver {module}:deliver: {file} has the name of another module ("
+        assert (2, True) == (answer.code, one_line(answer.stderr).startswith(start)), answer
+    assert "AttributeError: module 'yaml' has no attribute 'nothing'" in answers[-1].stderr
+    assert workspace.read("executed") == ""
 
 
 def test_a_wrong_deliver_option_is_rejected(workspace: Workspace) -> None:

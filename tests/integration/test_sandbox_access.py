@@ -1,15 +1,27 @@
 """Who can read what the sandbox holds: requests to its Secrets Manager, and its files."""
 
 import json
+import os
 import re
+import stat
+import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ClientError
 
-from registration_persistence.sandbox import LocalSecretsManager
+from registration_persistence.sandbox import (
+    LambdaProcess,
+    LocalPostgres,
+    LocalSecretsManager,
+    embedded_binaries,
+    temporary_folder,
+)
 
 AGENT = "registration-persistence-local"
 
@@ -128,3 +140,109 @@ def test_the_key_is_random_and_a_wrong_one_is_a_clear_error(secrets_manager: Loc
     )
     with pytest.raises(ClientError, match="the access key is not accepted"):
         client.list_secrets()
+
+
+TOKEN = f"token-{uuid4()}"
+NOBODY = 65534
+HANDLER = """
+import os
+import sys
+
+def handler(event, context):
+    return [dict(os.environ), sys.path]
+"""
+
+
+def processes_with(text: str) -> list[str]:
+    """Return the command lines of the processes that were started with *text* in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def readable_by_others(folder: Path) -> list[Path]:
+    """Return the files under *folder* that another user can read or write, without the programs."""
+    files = (path for path in folder.rglob("*") if "programs" not in path.relative_to(folder).parts)
+    return [path for path in files if stat.S_IMODE(path.lstat().st_mode) & 0o077]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str] | None]:
+    """The environment of each process that this one starts; `None` if it inherits that of this process."""
+    environments: list[Mapping[str, str] | None] = []
+    start = subprocess.Popen.__init__
+
+    def spy(process: Any, *arguments: Any, **options: Any) -> None:
+        environments.append(options.get("env"))
+        start(process, *arguments, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", spy)
+    for name in ("AWS_SESSION_TOKEN", "GITHUB_TOKEN", "PGPASSWORD", "LANGUAGE"):
+        monkeypatch.setenv(name, TOKEN)
+    return environments
+
+
+def test_a_server_gets_no_secret_and_its_files_are_closed(started: list[Mapping[str, str] | None]) -> None:
+    """PostgreSQL, its tools and the watchdog get a minimal environment; no other user reads or replaces a file."""
+    before = os.umask(0)
+    try:
+        with LocalPostgres(embedded_binaries()) as primary, LocalPostgres(embedded_binaries(), standby_of=primary):
+            assert processes_with(TOKEN) == []
+            assert primary._directory is not None
+            folder = primary._directory._folder
+            assert (stat.S_IMODE(folder.stat().st_mode), folder.stat().st_uid) in [(0o700, os.geteuid()), (0o711, 0)]
+            assert readable_by_others(folder) == []
+            assert not (folder / "password").exists()
+            assert "trust" not in (folder / "data/pg_hba.conf").read_text()
+            with primary.server.connect() as connection:
+                assert connection.execute("SHOW listen_addresses").fetchone() == ("127.0.0.1",)
+                assert connection.execute("SHOW unix_socket_directories").fetchone() == ("",)
+    finally:
+        os.umask(before)
+
+    assert started
+    for environment in started:
+        assert environment is not None
+        assert TOKEN not in environment.values()
+        assert environment.keys() <= {"PATH", "LC_ALL", "TZ", "PGPASSWORD"}
+
+
+def test_a_handler_gets_no_secret_and_no_module_of_the_current_folder(
+    started: list[Mapping[str, str] | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets only the variables that it is given and those of programs; the current folder is not searched."""
+    (tmp_path / "planted").mkdir()
+    monkeypatch.chdir(tmp_path / "planted")
+    for name in ("psycopg", "multiprocessing", "json"):
+        Path(f"{name}.py").write_text("raise SystemExit('planted')")
+    (tmp_path / "service.py").write_text(HANDLER)
+    with LambdaProcess(f"{tmp_path / 'service.py'}:handler", environment={"APP_DATABASE_NAME": "app"}) as process:
+        environment, path = process.invoke()
+
+    assert started
+    assert environment["APP_DATABASE_NAME"] == "app"
+    assert TOKEN not in environment.values()
+    assert not {"", str(Path.cwd())} & {*path}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_not_removed(tmp_path: Path) -> None:
+    """A folder or a link that another user has put where the sandbox removes abandoned folders is left alone."""
+    victim, planted = tmp_path / "victim", tmp_path / "registration-postgres-planted"
+    for folder in (victim, planted):
+        folder.mkdir()
+        (folder / "lock").touch()
+    os.chown(planted, NOBODY, NOBODY)
+    (tmp_path / "registration-postgres-link").symlink_to(victim)
+
+    started_at = time.monotonic()
+    temporary_folder._remove_abandoned(tmp_path)
+
+    assert (victim / "lock").exists()
+    assert (planted / "lock").exists()
+    assert time.monotonic() - started_at < 5

@@ -1,20 +1,21 @@
 """The results of an import: counts for the summary, and a file with the rows that were not stored."""
 
 import csv
-import fcntl
 import itertools
 import os
 import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from registration_persistence import private_file
 from registration_persistence.errors import UnreadableFile
 from registration_persistence.quantities import counted
+from registration_persistence.spreadsheet_cell import escaped
 
 _MAX_REASONS_SHOWN = 12
 
@@ -59,17 +60,17 @@ class Report:
             if self.is_empty:
                 self._writer.writerow(["line", "reason"])
                 self.is_empty = False
-            self._writer.writerow([line, reason])
+            self._writer.writerow([line, escaped(reason)])
 
 
 @contextmanager
 def open_report(people: Path, source: int, chosen: Path | None) -> Iterator[Report]:
-    """Open the report; a report without rows is removed at the end of the block.
+    """Open the report, which only this user can read; a report without rows is removed at the end of the block.
 
     Args:
         people: The file that is imported; a report is named after it unless one is chosen.
         source: The descriptor of that file, which the report must not overwrite.
-        chosen: The name of the report, which is overwritten. By default it is `NAME.rejected.csv`, or
+        chosen: The name of the report, which replaces an existing file. By default it is `NAME.rejected.csv`, or
             `NAME.rejected-2.csv` and so on, so that no earlier or simultaneous import loses its report.
 
     Raises:
@@ -83,7 +84,8 @@ def open_report(people: Path, source: int, chosen: Path | None) -> Iterator[Repo
     try:
         yield report
     finally:
-        is_file = _is_regular(handle)
+        descriptor = handle.fileno()
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and private_file.is_at(file, descriptor)
         with _clear_write_error(file):
             handle.close()
         if report.is_empty and is_file:
@@ -134,40 +136,25 @@ def _create_unused(stem: str) -> tuple[Path, TextIO]:
     for number in itertools.count(1):
         file = Path(f"{stem}.rejected.csv" if number == 1 else f"{stem}.rejected-{number}.csv")
         with suppress(FileExistsError), _clear_write_error(file):
-            return file, file.open("x", encoding="utf-8", newline="")
+            return file, _as_text(private_file.create(file))
     raise AssertionError("the loop has no end")
 
 
 def _overwrite(file: Path, source: int) -> TextIO:
-    """Open *file* and remove its content, unless it is the imported one or in use by another import."""
-    with ExitStack() as stack:
-        with _clear_write_error(file):
-            handle = stack.enter_context(file.open("a", encoding="utf-8", newline=""))
-        _check_usable(file, handle, source)
-        with _clear_write_error(file):
-            if _is_regular(handle):
-                handle.truncate(0)
-        stack.pop_all()
-    return handle
-
-
-def _check_usable(file: Path, handle: TextIO, source: int) -> None:
-    """Check that the report is not the imported file, and reserve it until it is closed."""
-    if os.path.samestat(os.fstat(handle.fileno()), os.fstat(source)):
-        raise UnreadableFile(f"{file} is the file to import: name another one for the rejected rows")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        if _is_regular(handle):
+    """Replace *file* by an empty one, unless it is the imported one or in use by another import."""
+    with _clear_write_error(file):
+        if file.exists() and os.path.samestat(file.stat(), os.fstat(source)):
+            raise UnreadableFile(f"{file} is the file to import: name another one for the rejected rows")
+        try:
+            return _as_text(private_file.replace(file))
+        except (private_file.FileInUse, FileExistsError) as error:
             raise UnreadableFile(
                 f"{file} is in use by another import: name another one for the rejected rows"
             ) from error
-    except OSError:
-        return  # a file system without locks
 
 
-def _is_regular(handle: TextIO) -> bool:
-    return stat.S_ISREG(os.fstat(handle.fileno()).st_mode)
+def _as_text(descriptor: int) -> TextIO:
+    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
 
 
 @contextmanager

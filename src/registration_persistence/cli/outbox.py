@@ -1,7 +1,6 @@
 """`outbox`: run a worker, print the dead letters, and make them due again."""
 
 import argparse
-import importlib
 import logging
 import signal
 import sys
@@ -11,10 +10,10 @@ from types import FrameType
 from uuid import UUID
 
 from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds, uuid
-from registration_persistence.cli.console import ExitCode, WrongUse
+from registration_persistence.cli.console import ExitCode
+from registration_persistence.cli.deliver_function import load_function
 from registration_persistence.database import get_db, session_scope
 from registration_persistence.outbox_worker import OutboxWorker
-from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch
 from registration_persistence.repositories.outbox import OutboxRepository
 
 # The most that `OutboxRepository.dead` returns, and `OutboxRepository.revive` takes, at once.
@@ -56,7 +55,7 @@ def _add_run(commands: Subcommands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    deliver = _load_function(options.deliver)
+    deliver = load_function(options.deliver)
     worker = OutboxWorker(
         get_db(),
         deliver,
@@ -79,27 +78,6 @@ def _run(options: argparse.Namespace) -> int:
         get_db().dispose()
         print(", ".join(f"{worker.counts[name]} {name}" for name in ("delivered", "retried", "buried", "released")))
     return ExitCode.DONE
-
-
-def _load_function(name: str) -> Deliver | DeliverBatch:
-    """Import the function `module:function`; the module may be in the current folder.
-
-    Raises:
-        WrongUse: *name* does not have this form, or the function cannot be imported or called.
-    """
-    module, separator, attribute = name.partition(":")
-    if not (module and separator and attribute) or module.startswith("."):
-        raise WrongUse(f"--deliver {name}: expected module:function, for example myservice.mail:deliver")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:
-        raise WrongUse(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if not callable(found):
-        raise WrongUse(f"--deliver {name}: {attribute} cannot be called")
-    deliver: Deliver | DeliverBatch = found
-    return deliver
 
 
 def _stop_on_signals() -> Event:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +19,15 @@ from registration_persistence.sandbox.temporary_folder import TemporaryFolder, i
 # PostgreSQL refuses to run as root, so the server runs as "nobody" then; this is the conventional id.
 _NOBODY = 65534
 
+# The mode of a folder of root, in which the user of the server finds its data.
+_ENTER_ONLY = 0o711
+
 
 class DataDirectory:
     """A temporary folder with the data of a server, made at once; `remove` deletes it.
+
+    Only the user of the server can read the data. If that is not the user of this process, the folder around the data
+    still belongs to the latter: others of the same user cannot replace a name in it by a link.
 
     Args:
         binaries: Folder with `initdb` and `pg_ctl`. If the user of the server cannot read it, the programs are copied.
@@ -35,7 +42,10 @@ class DataDirectory:
         self._folder = self._temporary.path
         self._path = self._folder / "data"
         try:
-            _give_to_server(self._folder)
+            if os.geteuid() == 0:
+                self._folder.chmod(_ENTER_ONLY)
+            self._path.mkdir(0o700)
+            _give_to_server(self._path)
             self._binaries = self._readable(binaries)
         except BaseException:
             self.remove()
@@ -115,23 +125,26 @@ class DataDirectory:
         libraries = package.with_name(f"{package.name}.libs")  # the programs find them by their place
         if libraries.exists():
             shutil.copytree(libraries, copy.with_name(libraries.name))
-        for path in (copy.parent, *copy.parent.rglob("*")):
+        for path in reversed((copy.parent, *copy.parent.rglob("*"))):  # a folder last, because its owner can change it
             _give_to_server(path)
         return copy / name / binaries.name
 
     def _complaint(self, output: IO[bytes]) -> str:
         output.seek(0)
-        log = self._path / "log"
-        return (
-            output.read().decode(errors="replace") + (log.read_text(errors="replace") if log.exists() else "")
-        ).strip()
+        log = b""
+        with suppress(OSError), os.fdopen(os.open(self._path / "log", os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            log = file.read()
+        return (output.read() + log).decode(errors="replace").strip()
 
 
 def _write(file: Path, content: str | bytes) -> None:
-    """Write a file that only the server can read."""
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    file.chmod(0o600)
-    _give_to_server(file)
+    """Write a file that only the server can read, in the place of an existing one; a link is not followed."""
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(content if isinstance(content, bytes) else content.encode())
+        if os.geteuid() == 0:
+            os.fchown(descriptor, _NOBODY, _NOBODY)
 
 
 def _check_user_name() -> None:

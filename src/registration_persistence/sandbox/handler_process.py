@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from registration_persistence.sandbox.isolation import sandbox_environment
@@ -39,8 +40,9 @@ class HandlerProcess:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 `close` closes it
         with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-m", _RUNTIME, handler, name, str(child_end.fileno())],
-                env={**sandbox_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+                # -P, because -m would put the current folder first in the path of the modules.
+                [sys.executable, "-u", "-P", "-m", _RUNTIME, handler, name, str(child_end.fileno())],
+                env={**sandbox_environment(), "PYTHONPATH": _module_path(), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
@@ -90,3 +92,8 @@ class HandlerProcess:
         WATCHDOG.forget_process(self.pid)
         self.pipe.close()
         self._output.close()
+
+
+def _module_path() -> str:
+    """Return the folders in which this process finds modules, in its order."""
+    return os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from registration_persistence.sandbox.errors import LocalServerError
+from registration_persistence.sandbox.isolation import server_environment
 
 # From <linux/sched.h> and <linux/capability.h>.
 _CLONE_NEWNET = 0x40000000
@@ -107,6 +108,6 @@ def _call(function: str, *arguments: int) -> None:
 def _run(program: str, *arguments: str) -> None:
     path = shutil.which(program)
     assert path is not None
-    run = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    run = subprocess.run([path, *arguments], env=server_environment(), capture_output=True, text=True, check=False)
     if run.returncode:
         raise LocalServerError(f"{program} {' '.join(arguments)} failed: {run.stderr.strip()}")

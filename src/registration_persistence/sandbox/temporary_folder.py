@@ -89,6 +89,8 @@ def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of processes that have ended; folders of other users stay."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+                continue
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """A PostgreSQL server in a container, if a container engine is available."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,8 +53,10 @@ def open_container() -> Iterator[PostgresServer]:
     image = os.environ.get("TEST_POSTGRES_IMAGE") or _DEFAULT_IMAGE
     container = None
     try:
-        container = PostgresContainer(image, driver=None).with_tmpfs_mount("/var/lib/postgresql/data")
-        container.start()
+        # The engine may publish the port on every address of this machine.
+        password = secrets.token_urlsafe(16)
+        container = PostgresContainer(image, password=password, driver=None)
+        container.with_tmpfs_mount("/var/lib/postgresql/data").start()
         server = PostgresServer(
             container.get_container_host_ip(),
             int(container.get_exposed_port(container.port)),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from registration_persistence import private_file
 from registration_persistence.errors import RegistrationPersistenceError, UnreadableFile
 from registration_persistence.sandbox.chaos.evaluation import Outage, Phase
 from registration_persistence.sandbox.chaos.load import Record
@@ -31,7 +32,7 @@ def save(file: Path, recording: Recording) -> None:
     }
     lines = (f' "{name}": {json.dumps(value)}' for name, value in values.items())
     try:
-        file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        private_file.write(file, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
         raise RegistrationPersistenceError(f"cannot write {file}: {error.strerror}") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from registration_persistence import private_file
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
 from registration_persistence.sandbox.chaos.evaluation import Phase
 from registration_persistence.sandbox.chaos.load import REQUEST_TIMEOUT_SECONDS, Record
@@ -61,8 +62,7 @@ def check_writable(file: Path, thing: str, suffix: str) -> None:
     if file.suffix != suffix:
         raise InvalidInput(f"the {thing} is {file}: expected a name that ends in {suffix}")
     try:
-        with file.open("a", encoding="utf-8"):  # os.access is always true for root
-            pass
+        private_file.check_writable(file)  # os.access is always true for root
     except OSError as error:
         raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
@@ -74,7 +74,7 @@ def write(file: Path, recording: Recording) -> None:
         RegistrationPersistenceError: *file* cannot be written.
     """
     try:
-        file.write_text(draw(recording), encoding="utf-8")
+        private_file.write(file, draw(recording))
     except OSError as error:
         raise RegistrationPersistenceError(f"cannot write {file}: {error.strerror}") from error
 

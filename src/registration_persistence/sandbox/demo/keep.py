@@ -56,5 +56,5 @@ def _program() -> str:
     return (
         shlex.quote(str(script))
         if os.access(script, os.X_OK)
-        else f"{shlex.quote(sys.executable)} -m registration_persistence"
+        else f"{shlex.quote(sys.executable)} -P -m registration_persistence"
     )

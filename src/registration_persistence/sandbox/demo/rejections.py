@@ -8,12 +8,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from registration_persistence import private_file
 from registration_persistence.errors import UnreadableFile
-from registration_persistence.sandbox.demo.signups import HEADER, Row
+from registration_persistence.sandbox.demo.signups import HEADER, REJECTION_COLUMNS, Row
+from registration_persistence.spreadsheet_cell import escaped
 
 
 class Rejections:
     """Writes rejected rows, each with its line and the reason; the file has a header as soon as it has a row.
+
+    Cells that a spreadsheet would run as formulas are escaped.
 
     Args:
         file: The name of the file.
@@ -33,14 +37,16 @@ class Rejections:
         """
         with _clear_write_error(self._file):
             if self.is_empty:
-                self._lines.writerow(["line", "reason", *HEADER])
+                self._lines.writerow([*REJECTION_COLUMNS, *HEADER])
                 self.is_empty = False
-            self._lines.writerow([row.line, reason, *row.values])
+            self._lines.writerow([row.line, *map(escaped, (reason, *row.values))])
 
 
 @contextmanager
 def open_rejections(file: Path, *, signups: Path) -> Iterator[Rejections]:
     """Open *file* for the rejected rows of *signups*; a file without rows is removed at the end of the block.
+
+    The rows contain mailboxes, so only this user can read the file, which replaces an existing one.
 
     Raises:
         UnreadableFile: *file* is *signups* itself, or cannot be written.
@@ -49,12 +55,13 @@ def open_rejections(file: Path, *, signups: Path) -> Iterator[Rejections]:
         raise UnreadableFile(f"{file} is the file with the sign-ups: name another one for the rejected rows")
     with _clear_write_error(file):
         # Each row is written at once, so that the file is complete while the database is kept.
-        handle = file.open("w", encoding="utf-8", newline="", buffering=1)
+        handle = os.fdopen(private_file.replace(file), "w", encoding="utf-8", newline="", buffering=1)
     rejections = Rejections(file, handle)
     try:
         yield rejections
     finally:
-        is_file = stat.S_ISREG(os.fstat(handle.fileno()).st_mode)  # and not a pipe or a device
+        descriptor = handle.fileno()
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and private_file.is_at(file, descriptor)
         with suppress(OSError):  # reported by the write
             handle.close()
         if rejections.is_empty and is_file:

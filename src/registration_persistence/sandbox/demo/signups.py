@@ -14,8 +14,12 @@ from typing import BinaryIO
 
 from registration_persistence.domain.records import Consent
 from registration_persistence.errors import UnreadableFile
+from registration_persistence.spreadsheet_cell import unescaped
 
 HEADER = ("email", "display_name", "locale", "source", "terms_version", "newsletter")
+
+REJECTION_COLUMNS = ("line", "reason")
+"""The columns that a file of rejected rows has before those of `HEADER`."""
 
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _MAX_ROW_CHARACTERS = 1_000_000
@@ -128,6 +132,8 @@ class _BoundedLines:
 def open_signups(file: Path) -> Iterator[SignupFile]:
     """Open *file*, a CSV file in UTF-8 whose first line is `HEADER`; a pipe is copied first.
 
+    A file of rejected rows, which has been corrected, can be opened too; its lines and reasons are ignored.
+
     Raises:
         UnreadableFile: The file is missing, is not UTF-8, is not CSV, or has another header.
     """
@@ -145,24 +151,36 @@ def open_signups(file: Path) -> Iterator[SignupFile]:
 
 def _rows(file: Path, lines: _BoundedLines) -> Iterator[Row]:
     reader = csv.reader(lines, strict=True)
-    line = 1
+    line, is_of_rejections = 1, False
     try:
         for values in reader:
             lines.length = 0
             if line == 1:
-                _check_header(file, values)
+                is_of_rejections = _is_of_rejections(file, values)
             elif values:
-                yield Row(line, tuple(values))
+                yield Row(line, _original(values) if is_of_rejections else tuple(values))
             line = reader.line_num + 1
     except csv.Error as error:
         raise UnreadableFile(f"{file}, line {line}: not CSV: {error}") from error
     if line == 1:
-        _check_header(file, [])
+        _is_of_rejections(file, [])
 
 
-def _check_header(file: Path, values: list[str]) -> None:
-    if tuple(value.strip() for value in values) != HEADER:
+def _is_of_rejections(file: Path, header: list[str]) -> bool:
+    """Return whether a header is that of rejected rows, whose cells are escaped.
+
+    Raises:
+        UnreadableFile: It is not that of sign-ups either.
+    """
+    names = tuple(name.strip() for name in header)
+    if names not in (HEADER, REJECTION_COLUMNS + HEADER):
         raise UnreadableFile(f"{file}, line 1: not the header that is expected: {','.join(HEADER)}")
+    return names != HEADER
+
+
+def _original(values: list[str]) -> tuple[str, ...]:
+    """Return the fields of a rejected row as they were, without its line and the reason."""
+    return tuple(map(unescaped, values[len(REJECTION_COLUMNS) :]))
 
 
 def _parse(row: Row) -> Signup | RejectedRow:

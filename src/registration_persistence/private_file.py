@@ -1,0 +1,130 @@
+"""Files that may contain personal data: only their owner can read them, and no link leads them elsewhere."""
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+_MODE = 0o600
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+
+# Links such as /dev/stdout are here, and only root can create others.
+_DEVICES = Path("/dev")
+
+
+class FileInUse(OSError):
+    """Another process is writing the file."""
+
+
+def create(file: Path) -> int:
+    """Create a file that only this user can read; return its descriptor, which holds a lock until it is closed.
+
+    Args:
+        file: The name of the file.
+
+    Raises:
+        FileExistsError: There is a file or a link of this name.
+        FileInUse: Another process has found and locked the new file.
+        OSError: The file cannot be created.
+    """
+    descriptor = os.open(file, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _MODE)
+    try:
+        _lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def replace(file: Path) -> int:
+    """Create a file that only this user can read in the place of an existing one; return its descriptor, as `create`.
+
+    The existing file is not written, because others may have it open, and a hard link may give it another name. A pipe
+    or a device is opened as it is, and so is every name in `/dev`.
+
+    Args:
+        file: The name of the file. The name of its folder may be a link.
+
+    Raises:
+        FileInUse: Another process is writing the file.
+        OSError: The file cannot be written, is a link, or belongs to another user.
+    """
+    try:
+        old = _open_existing(file)
+    except FileNotFoundError:
+        return create(file)
+    if file.parent == _DEVICES or not stat.S_ISREG(os.fstat(old).st_mode):
+        return old
+    try:
+        _lock(old)
+        if not is_at(file, old):  # another process has replaced it after it was opened
+            raise FileInUse(errno.EBUSY, os.strerror(errno.EBUSY), str(file))
+        file.unlink()
+        return create(file)
+    finally:
+        os.close(old)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text in UTF-8 to a file that only this user can read, in the place of an existing one.
+
+    Args:
+        file: The name of the file.
+        text: Its new content.
+
+    Raises:
+        OSError: The file cannot be written, is a link, or belongs to another user.
+    """
+    with os.fdopen(replace(file), "w", encoding="utf-8") as handle:
+        handle.write(text)
+
+
+def check_writable(file: Path) -> None:
+    """Check that `write` can write a file; create it if it does not exist.
+
+    Args:
+        file: The name of the file.
+
+    Raises:
+        OSError: The file cannot be written, is a link, or belongs to another user.
+    """
+    try:
+        os.close(_open_existing(file))
+    except FileNotFoundError:
+        os.close(create(file))
+
+
+def is_at(file: Path, descriptor: int) -> bool:
+    """Return whether a name is that of an open file, and not of a link to it.
+
+    Args:
+        file: The name of the file.
+        descriptor: The descriptor of the open file.
+    """
+    try:
+        return os.path.samestat(file.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _open_existing(file: Path) -> int:
+    """Open a file of this user, which is no link; keep its content."""
+    if file.parent == _DEVICES:
+        return os.open(file, _FLAGS)
+    if file.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link: name the file itself", str(file))
+    descriptor = os.open(file, _FLAGS | os.O_NOFOLLOW)
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "it belongs to another user: name another file", str(file))
+    return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileInUse(error.errno, error.strerror) from error
+    except OSError:
+        return  # a file system without locks
