@@ -64,6 +64,7 @@ class Alarms(Construct):
 
     Attributes:
         topic: The topic; encrypted with the key of the database, requires TLS.
+        publisher: The role with which EventBridge publishes to the topic.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class Alarms(Construct):
         super().__init__(scope, construct_id)
         self._name = f"{context.config.prefix}-database"
         self.topic = self._topic(context)
+        self.publisher = self._role_of_rule(context)
         for alarm in _alarms(context.aurora, cluster, migrate):
             self._add(alarm, f"The database {context.config.prefix} {alarm.description}")
         self._add_rds_events("db-cluster", [cluster.cluster_identifier], _CLUSTER_EVENTS)
         self._add_rds_events("db-instance", cluster.instance_identifiers, _INSTANCE_EVENTS)
-        self._add_failed_rotations(secrets, context)
+        self._add_failed_rotations(secrets)
 
     def _topic(self, context: DatabaseContext) -> sns.Topic:
         topic = sns.Topic(self, "Topic", topic_name=self._name, master_key=context.key, enforce_ssl=True)
@@ -122,7 +124,7 @@ class Alarms(Construct):
             event_categories=categories,
         )
 
-    def _add_failed_rotations(self, secrets: list[secretsmanager.ISecret], context: DatabaseContext) -> None:
+    def _add_failed_rotations(self, secrets: list[secretsmanager.ISecret]) -> None:
         rule = events.Rule(
             self,
             "FailedRotation",
@@ -137,11 +139,11 @@ class Alarms(Construct):
             ),
         )
         # With a role of this account, because the topic and the key cannot limit EventBridge itself to an account.
-        rule.add_target(targets.SnsTopic(self.topic, role=self._role_of_rule(context)))
+        rule.add_target(targets.SnsTopic(self.topic, role=self.publisher))
 
     def _role_of_rule(self, context: DatabaseContext) -> iam.IRole:
         principal = service_in_this_account("events.amazonaws.com")
-        role = iam.Role(self, "FailedRotationRole", assumed_by=principal, description="Failed rotations to the topic")
+        role = iam.Role(self, "FailedRotationRole", assumed_by=principal, description="EventBridge to the topic")
         role.add_to_policy(iam.PolicyStatement(actions=["sns:Publish"], resources=[self.topic.topic_arn]))
         role.add_to_policy(key_use(context.key.key_arn, ["kms:Decrypt", "kms:GenerateDataKey"], service="sns"))
         return role.without_policy_updates()

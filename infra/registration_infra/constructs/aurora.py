@@ -140,6 +140,9 @@ def _parameters(aurora: AuroraConfig) -> dict[str, str]:
         "log_error_verbosity": "terse",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
+        # Who logged in, when and from where; infra/README.md describes why statements are not recorded.
+        "log_connections": "1",
+        "log_disconnections": "1",
         # Required by Datadog's Database Monitoring:
         # https://docs.datadoghq.com/database_monitoring/setup_postgres/aurora/
         "shared_preload_libraries": "pg_stat_statements",

@@ -22,6 +22,7 @@ from registration_infra.constructs.proxy import Proxy
 from registration_infra.constructs.removal import removal_policy
 from registration_infra.constructs.rotation import Rotation
 from registration_infra.constructs.secrets import ADMIN, APPLICATION, MONITORING, DatabaseSecret
+from registration_infra.constructs.support_events import SupportEvents
 from registration_infra.layer import package_layer
 from registration_infra.parameters import CONNECTION_PARAMETERS, PARAMETERS, parameter_name, variable_name
 
@@ -150,7 +151,7 @@ class DatabaseStack(Stack):
         return migrations.function
 
     def _alarms(self, aurora: Aurora, secrets: _Secrets, migrate: lambda_.Function) -> None:
-        Alarms(
+        alarms = Alarms(
             self,
             "Alarms",
             context=self._context,
@@ -158,6 +159,7 @@ class DatabaseStack(Stack):
             secrets=[secrets.cluster, secrets.application],
             migrate=migrate,
         )
+        SupportEvents(self, "SupportEvents", topic=alarms.topic, role=alarms.publisher)
 
     def _endpoint(self, aurora: Aurora, secrets: _Secrets) -> tuple[dict[str, str], ec2.ISecurityGroup]:
         """Return the part of the address, and the security group, that differ between the proxy and the cluster."""

@@ -318,7 +318,9 @@ def test_events_are_sent_to_the_topic(dev: Deployed) -> None:
     sources = {each["SourceType"]: each["SourceIdsList"] for each in subscriptions if each["SnsTopicArn"] == dev.topic}
     assert sources == {"db-cluster": ["registration-dev"], "db-instance": ["registration-dev-writer"]}
     events = client("events")
-    (name,) = events.list_rule_names_by_target(TargetArn=dev.topic)["RuleNames"]
+    rules = events.list_rule_names_by_target(TargetArn=dev.topic)["RuleNames"]
+    (name,) = (each for each in rules if "FailedRotation" in each)
+    assert len(rules) == 2  # and the announcements of AWS Health
     (target,) = events.list_targets_by_rule(Rule=name)["Targets"]
     assert target["RoleArn"].startswith(f"arn:aws:iam::{ACCOUNT}:role/")
     pattern = json.loads(events.describe_rule(Name=name)["EventPattern"])

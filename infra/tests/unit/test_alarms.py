@@ -93,7 +93,7 @@ def test_rds_events_are_sent_to_the_topic() -> None:
 def test_failed_rotation_is_sent_to_the_topic() -> None:
     """A rule matches the CloudTrail events of Secrets Manager for both secrets."""
     template = templates_of("dev").database
-    rule = template.one("Events::Rule")
+    rule = template.named("Events::Rule", "AlarmsFailedRotation")
 
     assert ["aws.secretsmanager"] == rule["EventPattern"]["source"]
     assert ["AWS Service Event via CloudTrail"] == rule["EventPattern"]["detail-type"]
@@ -108,6 +108,25 @@ def test_failed_rotation_is_sent_to_the_topic() -> None:
     (target,) = rule["Targets"]
     assert {"Ref": topic} == target["Arn"]
     assert text_of(target["RoleArn"]).startswith("{AlarmsFailedRotationRole")
+
+
+def test_ends_of_support_are_sent_to_the_topic() -> None:
+    """AWS Health announces ends of support and planned maintenance; RDS announces the upgrades that are pending."""
+    template = templates_of("dev").database
+    ((topic, _),) = template.all("SNS::Topic").items()
+    rule = template.named("Events::Rule", "SupportEvents")
+
+    assert (["aws.health"], ["AWS Health Event"]) == (
+        rule["EventPattern"]["source"],
+        rule["EventPattern"]["detail-type"],
+    )
+    assert ["RDS"] == rule["EventPattern"]["detail"]["service"]
+    assert {"scheduledChange", "accountNotification"} == {*rule["EventPattern"]["detail"]["eventTypeCategory"]}
+    (target,) = rule["Targets"]
+    assert {"Ref": topic} == target["Arn"]
+    assert text_of(target["RoleArn"]).startswith("{AlarmsFailedRotationRole")
+    for subscription in template.all("RDS::EventSubscription").values():
+        assert {"maintenance", "notification"} <= {*subscription["EventCategories"]}
 
 
 def test_eventbridge_publishes_with_a_role_of_this_account() -> None:

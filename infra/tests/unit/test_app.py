@@ -1,4 +1,4 @@
-"""`app.main`: the warnings of production."""
+"""`app.main`: the warnings of the synth."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,17 +7,21 @@ import app
 import pytest
 
 
-@pytest.mark.parametrize(("environment", "warnings"), [("prod", 3), ("dev", 0)])
-def test_synth_of_production_warns(
-    environment: str, warnings: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("environment", "warns_about_support", "warnings"),
+    [("prod", False, 3), ("dev", False, 0), ("prod", True, 4), ("dev", True, 1)],
+)
+def test_synth_warns(
+    environment: str, warns_about_support: bool, warnings: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each setting that production lacks is one warning on standard error; the synth goes on."""
+    """Each setting that production lacks, and each end of support, is a warning on standard error; the synth goes on."""
     synthesised = []
 
     def build(config: Any, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(synth=lambda: synthesised.append(config.name))
 
     monkeypatch.setattr(app, "build_app", build)
+    monkeypatch.setattr(app, "support_warnings", lambda _, *, today: [f"on {today.year}"] if warns_about_support else [])
     context = {"environment": environment}
     monkeypatch.setattr(app, "App", lambda **_: SimpleNamespace(node=SimpleNamespace(try_get_context=context.get)))
 
@@ -25,5 +29,5 @@ def test_synth_of_production_warns(
 
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == warnings
-    assert all(line.startswith("warning: ") and "prod.toml: " in line for line in lines)
+    assert all(line.startswith("warning: ") and f"{environment}.toml: " in line for line in lines)
     assert synthesised == [environment]

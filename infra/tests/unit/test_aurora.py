@@ -79,6 +79,8 @@ def test_parameters_log_statements_without_values() -> None:
         "log_error_verbosity": "terse",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
+        "log_connections": "1",
+        "log_disconnections": "1",
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.max": "10000",
         "pg_stat_statements.track": "ALL",

@@ -124,7 +124,7 @@ def test_the_name_is_not_a_key_of_a_file(value: object) -> None:
     named = {**document(CLUSTER), "name": value}
     problem = (
         "name is not a key: expected one of provision_aurora, account, region, log_retention_days, "
-        "network, aurora, existing, backup, application, alarms, datadog"
+        "github_repository, network, aurora, existing, backup, application, alarms, datadog"
     )
 
     assert problems_of(named) == (problem,)
