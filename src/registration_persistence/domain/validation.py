@@ -15,13 +15,13 @@ from registration_persistence.errors import InvalidConsent, InvalidInput
 
 _MAX_DURATION = timedelta(days=3650)
 _MAX_VERSION = 2**31 - 1  # PostgreSQL's integer
-_MAX_CONSENT_TEXT_CHARACTERS = 64
-_MAX_CORRELATION_ID_CHARACTERS = 128
+_MAX_LABEL_CHARACTERS = 64
 
 _ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-# Without @, because these texts stay after an erasure.
-_PRINTABLE = re.compile(r"[\x20-\x3f\x41-\x7e]+")
+# Texts that stay after an erasure: no mailbox, no name with a space, no telephone number with a plus.
+_LABEL = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{_MAX_LABEL_CHARACTERS}}}")
+_LABEL_FORM = f"1 to {_MAX_LABEL_CHARACTERS} letters, digits and _.:/-"
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
@@ -48,11 +48,8 @@ def checked_consents(consents: Iterable[Consent], known: frozenset[str] | None =
         if known is not None and consent.purpose not in known:
             raise InvalidConsent(f"the purpose of a consent is unknown: expected one of {', '.join(sorted(known))}")
         for name in ("document_version", "source"):
-            if not _is_printable(getattr(consent, name), _MAX_CONSENT_TEXT_CHARACTERS):
-                raise InvalidConsent(
-                    f"the {name} of the consent to {consent.purpose} is not printable ASCII "
-                    f"of 1 to {_MAX_CONSENT_TEXT_CHARACTERS} characters without @"
-                )
+            if not _is_label(getattr(consent, name)):
+                raise InvalidConsent(f"the {name} of the consent to {consent.purpose} is not {_LABEL_FORM}")
         if not isinstance(consent.granted, bool):
             raise InvalidConsent(f"granted of the consent to {consent.purpose} is not a bool")
     if len({consent.purpose for consent in checked}) < len(checked):
@@ -104,11 +101,9 @@ def checked_actor(actor: str) -> str:
 
 
 def checked_correlation_id(correlation_id: str | None) -> str | None:
-    """Return *correlation_id* if it is printable ASCII without `@`, or `None`."""
-    if correlation_id is not None and not _is_printable(correlation_id, _MAX_CORRELATION_ID_CHARACTERS):
-        raise InvalidInput(
-            f"the correlation id is not printable ASCII of 1 to {_MAX_CORRELATION_ID_CHARACTERS} characters without @"
-        )
+    """Return *correlation_id* if it has the form of a trace id, or `None`."""
+    if correlation_id is not None and not _is_label(correlation_id):
+        raise InvalidInput(f"the correlation id is not {_LABEL_FORM}: pass a trace id, never a name or a number")
     return correlation_id
 
 
@@ -138,5 +133,5 @@ def checked_reason(reason: str) -> str:
     return reason
 
 
-def _is_printable(value: object, max_characters: int) -> bool:
-    return isinstance(value, str) and len(value) <= max_characters and _PRINTABLE.fullmatch(value) is not None
+def _is_label(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_LABEL_CHARACTERS and _LABEL.fullmatch(value) is not None
