@@ -115,7 +115,7 @@ def test_the_report_lists_each_rejected_csv_row(workspace: Workspace) -> None:
         b"carl@example.com,active,,C\xe4rl,1": "the row is not UTF-8",
         b"carl@example.com,active,,C\0rl,1": "the profile contains NUL, which PostgreSQL cannot store",
         b"carl@example.com,active,,Carl,carl@example.com": (
-            "the document_version of the consent to terms is not printable ASCII of 1 to 64 characters without @"
+            "the document_version of the consent to terms is not 1 to 64 letters, digits and _.:/-"
         ),
         b"carl@example.com,active,," + b"x" * 9000 + b",1": (
             "the profile takes 9012 bytes of JSON: expected at most 8192"

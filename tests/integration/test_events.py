@@ -215,8 +215,8 @@ REPOSITORIES = (
 @pytest.mark.parametrize(
     ("who", "message"),
     [
-        ({"correlation_id": "ada@example.com"}, "the correlation id is not printable ASCII"),
-        ({"correlation_id": "@"}, "the correlation id is not printable ASCII"),
+        ({"correlation_id": "ada@example.com"}, "the correlation id is not 1 to 64 letters, digits"),
+        ({"correlation_id": "@"}, "the correlation id is not 1 to 64 letters, digits"),
         ({"actor": "ada@example.com"}, "the actor is unknown"),
         ({"actor": "admin:ada@example.com"}, "the actor is unknown"),
     ],

@@ -314,7 +314,10 @@ def test_an_invalid_actor_is_rejected(database: Database, actor: Any) -> None:
         RegistrationRepository(session, actor=actor)
 
 
-@pytest.mark.parametrize("correlation_id", ["", "x" * 129, "a\0", {}, "\ud800", "\u00e9"])
+@pytest.mark.parametrize(
+    "correlation_id",
+    ["", "x" * 65, "a\0", {}, "\ud800", "\u00e9", "Ada King", "+442071234567", "r-1\n", "a=b", "Ada(1)"],
+)
 def test_an_invalid_correlation_id_is_rejected(database: Database, correlation_id: Any) -> None:
     """The constructor of the repository raises the error."""
     with database.session() as session, pytest.raises(InvalidInput, match="correlation id"):

@@ -29,6 +29,7 @@ from registration_persistence.errors import (
     DatabaseUnavailable,
     InvalidInput,
     StatementTimeout,
+    TransactionAborted,
     TransactionConflict,
 )
 from registration_persistence.outcomes import (
@@ -224,6 +225,133 @@ def end_the_thread(database: Database, identity: UUID, code: str) -> CodeOutcome
     return outcome
 
 
+def roll_back_the_connection(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back the connection of the session, and close the session."""
+    with Session(database.engine) as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        session.connection().rollback()
+    return outcome
+
+
+def roll_back_the_driver(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back the connection of psycopg, and commit."""
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        untyped(session.connection().connection.driver_connection).rollback()
+    return outcome
+
+
+def invalidate(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Throw the connection away."""
+    with Session(database.engine) as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        session.invalidate()
+    return outcome
+
+
+def kill_the_first(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Lose the connection right after the first statement."""
+    outcome = None
+    with suppress(ConnectionLost, Rejected), database.session() as session:
+        outcome = judge(session, identity, code)
+        terminate_backend(session)
+        raise Rejected
+    assert outcome is not None
+    return outcome
+
+
+def time_out(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Let a later statement take too long."""
+    outcome = None
+    with suppress(StatementTimeout), database.session() as session:
+        session.execute(text("SELECT 1"))
+        outcome = judge(session, identity, code)
+        session.execute(text("SET LOCAL statement_timeout = 20"))
+        session.execute(text("SELECT pg_sleep(1)"))
+    assert outcome is not None
+    return outcome
+
+
+def serializable(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back a serializable transaction."""
+    with Session(database.engine.execution_options(isolation_level="SERIALIZABLE")) as session:
+        session.execute(text("SELECT count(*) FROM verification_tokens"))
+        return judge(session, identity, code)
+
+
+def run_and_raise(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Raise in a unit of work that is repeated after a conflict."""
+    outcomes = []
+
+    def work(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        outcomes.append(judge(session, identity, code))
+        raise TransactionConflict if len(outcomes) < 2 else Rejected
+
+    with suppress(Rejected):
+        database.run(work, idempotent=True)
+    assert len(set(outcomes)) == 1
+    return outcomes[0]
+
+
+def nested_session(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Use a session on the connection of a session, with a savepoint of its own, and roll back the outer one."""
+    with Session(database.engine) as outer:
+        outer.execute(text("SELECT 1"))
+        with Session(outer.connection(), join_transaction_mode="create_savepoint") as session:
+            outcome = judge(session, identity, code)
+            session.commit()
+        outer.rollback()
+    return outcome
+
+
+def roll_back_the_owner(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Commit a session with savepoints, and roll back the transaction of its connection."""
+    with database.engine.connect() as connection, connection.begin() as transaction:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            outcome = judge(session, identity, code)
+            session.commit()
+        transaction.rollback()
+    return outcome
+
+
+def close_the_owner(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Roll back a session with savepoints, and close its connection."""
+    with database.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            outcome = judge(session, identity, code)
+            session.rollback()
+    return outcome
+
+
+def roll_back_a_savepoint_of_the_owner(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Commit a session with savepoints, roll back a savepoint around it, and commit the transaction."""
+    with database.engine.begin() as connection:
+        savepoint = connection.begin_nested()
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            outcome = judge(session, identity, code)
+            session.commit()
+        savepoint.rollback()
+    return outcome
+
+
+def abort_the_owner(database: Database, identity: UUID, code: str) -> CodeOutcome:
+    """Commit a session with savepoints, and commit a transaction that a later statement has aborted."""
+    outcome = None
+    with suppress(TransactionAborted), database.engine.begin() as connection:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            outcome = judge(session, identity, code)
+            session.commit()
+        with suppress(Exception):
+            connection.execute(text("SELECT 1 / 0"))
+    assert outcome is not None
+    return outcome
+
+
 Typing = Callable[[Database, UUID, str], CodeOutcome]
 
 
@@ -246,6 +374,18 @@ Typing = Callable[[Database, UUID, str], CodeOutcome]
         begin_in_autocommit,
         abandon,
         end_the_thread,
+        roll_back_the_connection,
+        roll_back_the_driver,
+        invalidate,
+        kill_the_first,
+        time_out,
+        serializable,
+        run_and_raise,
+        nested_session,
+        roll_back_the_owner,
+        close_the_owner,
+        roll_back_a_savepoint_of_the_owner,
+        abort_the_owner,
     ],
 )
 def test_a_wrong_code_counts_if_it_is_rolled_back(
@@ -259,6 +399,51 @@ def test_a_wrong_code_counts_if_it_is_rolled_back(
     assert [WrongCode(left) for left in (4, 3, 2, 1, 0)] == outcomes
     assert LockedOut() == typing(one_connection, identity, code)
     assert [5] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_fifty_wrong_codes_are_not_free(database: Database, pending: tuple[UUID, str]) -> None:
+    """Each block raises; five codes are judged, and the right code is refused afterwards."""
+    identity, code = pending
+    outcomes = [raise_in_block(database, identity, f"{(int(code) + 1 + n) % 10**6:06}") for n in range(50)]
+
+    assert [WrongCode(left) for left in (4, 3, 2, 1, 0)] + [LockedOut()] * 45 == outcomes
+    assert LockedOut() == raise_in_block(database, identity, code)
+
+
+def test_savepoints_that_the_session_does_not_know_give_nothing_back(
+    one_connection: Database, pending: tuple[UUID, str], rows: Rows
+) -> None:
+    """Many codes in one transaction, each in a savepoint of text, of the connection or of its owner, count all."""
+    identity, code = pending
+    wrong, outcomes = another(code), []
+    with one_connection.session() as session:
+        session.execute(text("SELECT 1"))
+        for _ in range(2):
+            session.execute(text("SAVEPOINT own"))
+            outcomes.append(judge(session, identity, wrong))
+            session.execute(text("ROLLBACK TO SAVEPOINT own"))
+    with one_connection.engine.begin() as connection:
+        for _ in range(4):
+            savepoint = connection.begin_nested()
+            with Session(connection, join_transaction_mode="create_savepoint") as session:
+                outcomes.append(judge(session, identity, wrong))
+                session.commit()
+            savepoint.rollback()
+
+    assert [*(WrongCode(left) for left in (4, 3, 2, 1, 0)), LockedOut()] == outcomes
+    assert [5] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
+
+
+def test_an_aborted_transaction_judges_nothing(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:
+    """A code in a transaction that has failed gets an error and no answer."""
+    identity, code = pending
+    for typed in (code, another(code)):
+        with suppress(TransactionAborted), database.session() as session:
+            with suppress(Exception):
+                session.execute(text("SELECT 1 / 0"))
+            with pytest.raises(TransactionAborted):
+                judge(session, identity, typed)
+    assert [0] == [row["attempts"] for row in rows("SELECT attempts FROM verification_tokens WHERE hash_key_id > 0")]
 
 
 def test_a_wrong_code_that_is_committed_counts_once(database: Database, pending: tuple[UUID, str], rows: Rows) -> None:

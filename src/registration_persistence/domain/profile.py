@@ -16,7 +16,8 @@ _MAX_PROFILE_DEPTH = 32
 # A profile that is larger than this is not encoded, so its exact size is not known.
 _MAX_ENCODED_CHARACTERS = 4 * MAX_PROFILE_BYTES
 
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+# The names that the event log keeps after an erasure: no part of an address like `ada.lovelace`, no telephone number.
+_FIELD = re.compile(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_]{0,63}")
 
 # A NUL in JSON text: `\u0000` after an even number of backslashes.
 _JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

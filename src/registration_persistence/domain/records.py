@@ -15,10 +15,10 @@ class Consent:
 
     Args:
         purpose: The purpose, 1 to 63 lower-case letters, digits and underscores: `terms`, `newsletter`.
-        document_version: The version of the text that was shown, 1 to 64 printable ASCII characters without `@`.
+        document_version: The version of the text that was shown, 1 to 64 letters, digits and `_.:/-`.
         granted: Whether the person agreed. Defaults to true.
-        source: The place of the decision, 1 to 64 printable ASCII characters without `@`: `web`, `app`. Defaults to
-            `web`.
+        source: The place of the decision, 1 to 64 letters, digits and `_.:/-`: `web`, `app`. It stays after an erasure,
+            so it must not identify the person. Defaults to `web`.
     """
 
     purpose: str

@@ -30,13 +30,13 @@ _MAX_WORD_CHARACTERS = 20  # of a word of a closed vocabulary
 
 _MAX_DURATION = timedelta(days=3650)
 _MAX_VERSION = 2**31 - 1  # PostgreSQL's integer
-_MAX_CONSENT_TEXT_CHARACTERS = 64
-_MAX_CORRELATION_ID_CHARACTERS = 128
+_MAX_LABEL_CHARACTERS = 64
 
 _ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-# Without @, because these texts stay after an erasure.
-_PRINTABLE = re.compile(r"[\x20-\x3f\x41-\x7e]+")
+# Texts that stay after an erasure: no mailbox, no name with a space, no telephone number with a plus.
+_LABEL = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{_MAX_LABEL_CHARACTERS}}}")
+_LABEL_FORM = f"1 to {_MAX_LABEL_CHARACTERS} letters, digits and _.:/-"
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
@@ -84,16 +84,10 @@ def _checked_consent(consent: Consent, known: frozenset[str] | None) -> Consent:
     if known is not None and purpose not in known:
         shown = sorted(known)[:_MAX_PURPOSES_SHOWN] + ["..."] * (len(known) > _MAX_PURPOSES_SHOWN)
         raise InvalidConsent(f"the purpose of a consent is unknown: expected one of {', '.join(shown)}")
-    texts = {
-        name: _printable(getattr(consent, name), _MAX_CONSENT_TEXT_CHARACTERS)
-        for name in ("document_version", "source")
-    }
+    texts = {name: _label(getattr(consent, name)) for name in ("document_version", "source")}
     for name, text in texts.items():
         if text is None:
-            raise InvalidConsent(
-                f"the {name} of the consent to {purpose} is not printable ASCII "
-                f"of 1 to {_MAX_CONSENT_TEXT_CHARACTERS} characters without @"
-            )
+            raise InvalidConsent(f"the {name} of the consent to {purpose} is not {_LABEL_FORM}")
     if not isinstance(consent.granted, bool):
         raise InvalidConsent(f"granted of the consent to {purpose} is not a bool")
     return Consent(purpose, texts["document_version"] or "", consent.granted, texts["source"] or "")
@@ -160,12 +154,10 @@ def checked_actor(actor: str) -> str:
 
 
 def checked_correlation_id(correlation_id: str | None) -> str | None:
-    """Return *correlation_id* if it is printable ASCII without `@`, or `None`."""
-    given = None if correlation_id is None else _printable(correlation_id, _MAX_CORRELATION_ID_CHARACTERS)
+    """Return *correlation_id* if it has the form of a trace id, or `None`."""
+    given = None if correlation_id is None else _label(correlation_id)
     if correlation_id is not None and given is None:
-        raise InvalidInput(
-            f"the correlation id is not printable ASCII of 1 to {_MAX_CORRELATION_ID_CHARACTERS} characters without @"
-        )
+        raise InvalidInput(f"the correlation id is not {_LABEL_FORM}: pass a trace id, never a name or a number")
     return given
 
 
@@ -206,6 +198,6 @@ def checked_reason(reason: str) -> str:
     return given
 
 
-def _printable(value: object, max_characters: int) -> str | None:
-    text = plain_text(value, max_characters)
-    return text if text is not None and _PRINTABLE.fullmatch(text) else None
+def _label(value: object) -> str | None:
+    text = plain_text(value, _MAX_LABEL_CHARACTERS)
+    return text if text is not None and _LABEL.fullmatch(text) else None

@@ -70,7 +70,7 @@ def bulk_import(
         session: A session of `Database.session`.
         rows: A stream of any length; *batch* rows are in memory at a time.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
-        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
         ttl: The time for which pending and verified rows stay open, as a `timedelta` or in seconds; more than 0, at
             most ten years. Defaults to 30 days.
         announce: Whether to add a message `registration.imported` to the outbox for each row. Defaults to false.

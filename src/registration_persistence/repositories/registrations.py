@@ -47,7 +47,7 @@ class RegistrationRepository(Repository):
     Args:
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
-        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
         purposes: At most 100 known purposes of consents. Defaults to `None`, which allows every valid purpose.
     """
 
@@ -148,8 +148,9 @@ class RegistrationRepository(Repository):
     ) -> Registration:
         """Replace the fields of the profile that *patch* names, and remove those whose value is `None`.
 
-        The event contains the names of the changed fields, except for those that do not look like names. A patch that
-        changes nothing writes nothing.
+        The event contains the names of the changed fields and stays after an erasure, so a name must not be personal
+        data. It omits names other than 1 to 64 letters, digits and `_`, with a letter first and no four digits in a
+        row. A patch that changes nothing writes nothing.
 
         Args:
             registration_id: The registration, a UUID; pending, verified or active.

@@ -27,7 +27,7 @@ class Retention(Repository):
     Args:
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
-        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
     """
 
     @redact_traceback

@@ -28,11 +28,7 @@ from registration_persistence.repositories.issue import issue, issue_limits, new
 from registration_persistence.repositories.mailbox_conflict import verify_or_email_taken
 from registration_persistence.repositories.sql import verification as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
-from registration_persistence.repositories.verification_outcomes import (
-    code_outcome,
-    peek_outcome,
-    verify_outcome,
-)
+from registration_persistence.repositories.verification_outcomes import code_outcome, peek_outcome, verify_outcome
 
 _MAX_WRONG_CODES = 100
 _TOKEN_KEY_ID = 0  # the key id of the plain hash of a token; those of peppers begin with 1
@@ -47,7 +43,7 @@ class VerificationRepository(Repository):
     Args:
         session: A session of `Database.session`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
-        correlation_id: A trace id, not personal data: 1 to 128 printable ASCII characters, no `@`. Defaults to `None`.
+        correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
         peppers: The keys of the hashes of codes; `issue_code` and `verify_by_code` need them. Defaults to `None`.
     """
 

@@ -2,7 +2,8 @@
 
 - If the transaction contains nothing else, the attempt is committed at once, while the row is locked.
 - Otherwise it is remembered, and counted again after its transaction or savepoint was rolled back. A roll-back without
-  the session is noticed before the session commits, or when a session that was never closed is garbage-collected.
+  the session is noticed before the session commits or judges the next code, or when a session that was never closed is
+  garbage-collected. If somebody else ends the transaction of its connection, `borrowed_transaction` counts it.
 - A repetition by `Database.run` gets the outcome of the earlier try, so that the attempt counts once.
 """
 
@@ -15,12 +16,13 @@ from uuid import UUID
 from weakref import finalize
 
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, TwoPhaseTransaction, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from registration_persistence.errors import AttemptNotCounted, InvalidInput, RegistrationPersistenceError
 from registration_persistence.outcomes import WrongCode
+from registration_persistence.repositories.borrowed_transaction import NOT_COUNTED, count_missing, follow
 from registration_persistence.repositories.sql.verification import COUNT_ATTEMPT, COUNT_ATTEMPT_IF_MISSING
 from registration_persistence.session_keys import EARLIER_TRIES
 
@@ -74,7 +76,10 @@ class WrongAttempts:
         self._commits_itself = bool(driver.autocommit)
         self._is_first_statement = driver.info.transaction_status == TransactionStatus.IDLE
         if not self._is_first_statement:
-            _require_own_transaction(self._session, self._connection)
+            _require_known_owner(self._session, self._connection)
+            for attempt in self._session.info.get(_UNCOMMITTED, ()):
+                attempt.count_if_missing()
+            count_missing(self._connection)
 
     def outcome_of_earlier_try(self) -> WrongCode | None:
         """Return the outcome of the same code in an earlier try of this unit of work, once for each time it counted."""
@@ -102,6 +107,8 @@ class WrongAttempts:
         if not self._is_first_statement:
             attempt = _Attempt(self._guess[0], token_id, number, self._connection, _open_savepoints(self._session))
             _uncommitted(self._session).append(attempt)
+            if isinstance(self._session.get_bind(), Connection):
+                follow(self._connection, attempt)
         elif not self._commits_itself:
             # SQLAlchemy does not notice; the next statement begins another transaction.
             self._connection.exec_driver_sql("COMMIT")
@@ -112,11 +119,11 @@ class WrongAttempts:
         return judged
 
 
-def _require_own_transaction(session: Session, connection: Connection) -> None:
-    """Refuse a transaction or savepoint that *session* did not begin, because its roll-back would not be noticed."""
+def _require_known_owner(session: Session, connection: Connection) -> None:
+    """Refuse a transaction or savepoint that *session* did not begin if its roll-back would not be noticed."""
     fix = "make verify_by_code the first statement of its transaction, or use "
     if isinstance(session.get_bind(), Connection):
-        if not connection.in_nested_transaction():
+        if not connection.in_nested_transaction() or isinstance(connection.get_transaction(), TwoPhaseTransaction):
             raise InvalidInput(
                 "the session is on a connection, whose transaction could be rolled back without it, and a wrong code "
                 f'would not count: {fix}a session of the engine, or in tests join_transaction_mode="create_savepoint"'
@@ -210,7 +217,4 @@ def _count_again(bind: Engine | Connection, attempts: Sequence[_Attempt]) -> Non
             for attempt in attempts:
                 attempt.count(connection)
     except (SQLAlchemyError, RegistrationPersistenceError) as error:
-        raise AttemptNotCounted(
-            "a wrong code was rolled back with its transaction, and could not be counted again: "
-            "answer that the service is unavailable, not that the code is wrong"
-        ) from error
+        raise AttemptNotCounted(NOT_COUNTED) from error

@@ -78,3 +78,21 @@ def test_a_patch_sets_and_removes_fields() -> None:
         "fields": ["name", "city"],
         "largest": MAX_PROFILE_BYTES,
     } == checked_patch({"name": "Ada", "city": None, "a b": 1})
+
+
+def test_only_names_of_fields_reach_the_event_log() -> None:
+    """A part of an address, a telephone number or a sentence that is used as a name is stored, but not recorded."""
+    names = [
+        "city",
+        "displayName",
+        "address_2",
+        "ada.lovelace",
+        "ada-lovelace",
+        "tel_442071234567",
+        "_x",
+        "1",
+        "x" * 65,
+    ]
+    names += ["ada@example.com", "Ada King", "line\n", ""]
+
+    assert ["city", "displayName", "address_2"] == checked_patch(dict.fromkeys(names, 1))["fields"]

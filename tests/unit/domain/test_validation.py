@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from registration_persistence.domain.validation import checked_duration
+from registration_persistence.domain.records import Consent
+from registration_persistence.domain.validation import checked_consents, checked_correlation_id, checked_duration
 from registration_persistence.errors import InvalidInput
 
 TEN_YEARS = timedelta(days=3650)
@@ -58,3 +59,26 @@ def test_zero_is_allowed_if_the_method_allows_it(duration: timedelta | float) ->
     assert timedelta(0) == checked_duration("min_gap", duration, zero_is_allowed=True)
     with pytest.raises(InvalidInput, match="0 or more and"):
         checked_duration("min_gap", -1, zero_is_allowed=True)
+
+
+@pytest.mark.parametrize("label", ["r-1", "1-5759e988-bd862e3fe1be46a994272793", "arn:aws:x/y_z.0", "x" * 64])
+def test_a_text_that_stays_after_an_erasure_can_be_a_trace_id(label: str) -> None:
+    """Trace ids of X-Ray and OpenTelemetry, ARNs and paths are accepted."""
+    assert label == checked_correlation_id(label)
+    assert [Consent("terms", label, source=label)] == checked_consents([Consent("terms", label, source=label)])
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["", "Ada King", "+442071234567", "(0)20 7123", "ada@example.com", "x" * 65, "x\n", "\x00", "Ad\u00e4", "a=b", 7],
+)
+def test_a_text_that_stays_after_an_erasure_cannot_be_a_name_or_number(label: Any) -> None:
+    """The same form holds for correlation ids, and for the versions and sources of consents; no error quotes it."""
+    for attempt in (
+        lambda: checked_correlation_id(label),
+        lambda: checked_consents([Consent("terms", label)]),
+        lambda: checked_consents([Consent("terms", "1", source=label)]),
+    ):
+        with pytest.raises(InvalidInput, match="is not 1 to 64 letters, digits and") as raised:
+            attempt()
+        assert not label or str(label) not in str(raised.value)
