@@ -64,6 +64,7 @@ def test_a_passed_connection_is_committed(empty: Database, plain_engine: Engine,
         command.stamp(config, "base", purge=True)
         assert (schema.current(empty), connection.in_transaction()) == (None, False)
         command.upgrade(config, "+1")
+        command.upgrade(config, "head")
 
     schema.check(empty)
 
