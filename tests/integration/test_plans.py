@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 # With this number of rows a sequential scan costs more than any index scan.
 FILL_TABLES = (
+    "SET LOCAL statement_timeout = 0",  # a busy machine takes long
     """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, verified_at, activated_at,
                            closed_at, close_reason, submit_key, submit_digest)
@@ -47,6 +48,11 @@ SELECT gen_random_uuid(), n || '@example.org', n || '@example.org', 1, status,
        CASE WHEN status IN ('expired', 'cancelled') THEN 'user' END, sha256(n::text::bytea), sha256('')
 FROM generate_series(1, 100000) AS n,
      LATERAL (SELECT ('{pending,verified,active,expired,cancelled}'::text[])[n % 5 + 1] AS status) AS chosen
+""",
+    """
+INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at)
+SELECT gen_random_uuid(), 'crowd@example.org', 'crowd@example.org', 1, 'pending', now() + interval '1 day'
+FROM generate_series(1, 20000)
 """,
     """
 INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)
@@ -75,6 +81,7 @@ SCANS = f"""
 SELECT relname, seq_scan FROM pg_stat_xact_user_tables JOIN pg_class USING (relname)
 WHERE seq_scan > 0 AND reltuples > {LARGE_TABLE_ROWS}
 """
+FETCHED_ROWS = "SELECT sum(idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname = 'registrations'"
 METHODS = {"bulk_import"} | {
     getattr(repository, name).__qualname__
     for repository in (
@@ -152,6 +159,30 @@ def test_no_statement_scans_a_whole_table(crowded: DatabaseSettings, plan: str, 
     assert set(TABLES) == {table.partition("_y")[0] for table in scanned_tables}, "a scan was not noticed"
 
 
+@pytest.mark.parametrize("plan", ["force_generic_plan", "force_custom_plan", "auto"])
+def test_a_mailbox_with_many_registrations_slows_nobody(crowded: DatabaseSettings, plan: str) -> None:
+    """Beside 20,000 pending registrations of one mailbox, each call reads a few rows, for this mailbox and others."""
+    database = Database(crowded)
+    event.listen(database.engine, "connect", lambda connection, _: setattr(connection, "prepare_threshold", 0))
+    with database.session() as session:
+        session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+        registrations, verification = RegistrationRepository(session), VerificationRepository(session)
+        for _ in range(7):  # PostgreSQL chooses between a generic and a custom plan after five executions
+            for mailbox in ("crowd@example.org", "77@example.org", "5@example.org", f"{uuid4()}@example.org"):
+                before = session.scalar(text(FETCHED_ROWS))
+                found = registrations.find_by_email(mailbox)
+                made = registrations.register(mailbox)
+                registrations.register(mailbox, max_pending=1)
+                registrations.register(mailbox, max_pending=5)
+                assert isinstance(made, Registered)
+                verification.peek_token(made.token)
+                verification.verify_by_token(made.token)
+                assert found or "-" in mailbox
+                assert session.scalar(text(FETCHED_ROWS)) - before < 40, mailbox
+        session.rollback()
+    database.dispose()
+
+
 def call_registration_methods(session: Session, counted_call: ScanCounter) -> None:
     """Call the methods that services use for registrations."""
     registrations = RegistrationRepository(session)
@@ -160,6 +191,8 @@ def call_registration_methods(session: Session, counted_call: ScanCounter) -> No
     assert isinstance(made, Registered)
     ada = made.registration.id
     counted_call(registrations.register, "ada@example.com", idempotency_key="key")
+    counted_call(registrations.register, "ada@example.com", max_pending=1)
+    counted_call(registrations.register, "crowd@example.org", max_pending=1000)
     counted_call(verification.issue_token, ada)
     issued = counted_call(verification.issue_token, ada, min_gap=timedelta(0))
     assert isinstance(issued, Issued)

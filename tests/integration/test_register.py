@@ -25,7 +25,7 @@ from registration_persistence.errors import (
     InvalidProfile,
     ProfileTooLarge,
 )
-from registration_persistence.outcomes import NotPending, Registered, Replayed, TooManyPending
+from registration_persistence.outcomes import NotPending, Registered, Replayed, TokenExpired, TooManyPending
 
 TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 
@@ -220,6 +220,7 @@ def test_nothing_works_for_a_sign_up_beyond_the_limit(database: Database, sign_u
         verification = VerificationRepository(session, peppers=Peppers({1: bytes(32)}))
         assert NotPending(Status.CANCELLED) == verification.issue_token(refused.registration.id, min_gap=0)
         assert NotPending(Status.CANCELLED) == verification.issue_code(refused.registration.id, min_gap=0)
+        assert TokenExpired() == verification.verify_by_code(refused.registration.id, "123456")
         assert registrations.find_by_email("ada@example.com") == first.registration
         assert refused.registration.id in PrivacyRepository(session).ids_by_email("ada@example.com")
         with pytest.raises(IdempotencyConflict):

@@ -30,6 +30,7 @@ from registration_persistence.outcomes import (
     NotPending,
     Registered,
     Throttled,
+    TooManyPending,
     Verified,
     WrongCode,
 )
@@ -107,6 +108,8 @@ def test_every_other_method_is_one_round_trip(wire: RoundTripCounter, counted: D
         costs: dict[str, int] = {}
         gave: dict[str, Any] = {}
         calls: dict[str, Callable[[], object]] = {
+            "register beyond the limit": lambda: registrations.register("eve@example.com", max_pending=1),
+            "find nobody": lambda: registrations.find_by_email("nobody@example.com"),
             "peek": lambda: verification.peek_token(first.token),
             "verify": lambda: verification.verify_by_token(first.token),
             "verify again": lambda: verification.verify_by_token(first.token),
@@ -157,6 +160,7 @@ def test_every_other_method_is_one_round_trip(wire: RoundTripCounter, counted: D
     assert dict.fromkeys(costs, 1) == costs
     answers = [type(gave[name]) for name in calls if name.startswith(("issue", "type"))]
     assert [Issued, Throttled, NotPending, Issued, WrongCode, LockedOut, Verified, AlreadyVerified] == answers
+    assert isinstance(gave["register beyond the limit"], TooManyPending)
     assert (True, False, True, 3, 1) == (
         *(gave[name] for name in ("retry", "retry late", "bury")),
         gave["import"].inserted,

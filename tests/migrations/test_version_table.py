@@ -7,12 +7,11 @@ from registration_persistence import Database, schema
 from registration_persistence.schema import VERSION_TABLE
 
 FORMER_FIRST, FORMER_HEAD = "652c73ea87d7", "b41d5e0c92fa"
-
 INITIAL = "2dcca3bc26eb"
 
 
 def make_former(database: Database, *revisions: str) -> None:
-    """Record *revisions* in `alembic_version` instead of our own table."""
+    """Record *revisions* in `alembic_version` instead of our own table, with the schema of that time."""
     schema.downgrade(database, INITIAL)
     with database.engine.begin() as connection:
         connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))

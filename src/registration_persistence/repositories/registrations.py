@@ -227,8 +227,9 @@ class RegistrationRepository(Repository):
         Raises:
             InvalidEmail: *email* is not an address; nothing was sent.
         """
-        row = self._one(statements.FIND_BY_EMAIL, email_key=normalise_email(email).key)
-        return None if row is None else registration_of(row)
+        row = self._session.execute(statements.FIND_BY_EMAIL, {"email_key": normalise_email(email).key}).one()
+        registration = registration_of(row)  # also if it stands for none, which takes the same time
+        return registration if row.rank < statements.NO_REGISTRATION else None
 
     @redact_traceback
     def list_page(self, *, status: Status | str | None = None, after: str | None = None, limit: int = 50) -> Page:

@@ -93,6 +93,9 @@ UPDATE_PROFILE = change_statement(
 
 GET = statement(f"SELECT {registration_columns('r')} FROM registrations r WHERE r.id = :id", id=UUID())
 
+NO_REGISTRATION = 3
+"""The `rank` of the row that `FIND_BY_EMAIL` returns for an unknown mailbox, so that the time does not reveal it."""
+
 FIND_BY_EMAIL = statement(
     f"""
 SELECT * FROM (
@@ -103,6 +106,10 @@ SELECT * FROM (
     WHERE r.email_key = :email_key AND r.status = 'pending' AND r.expires_at > statement_timestamp()
     ORDER BY r.id DESC LIMIT 1
   )
+  UNION ALL
+  SELECT {NO_REGISTRATION} AS rank, CAST('00000000-0000-0000-0000-000000000000' AS uuid), 'pending', 1, :email_key, :email_key,
+         CAST('{{}}' AS jsonb), statement_timestamp(), statement_timestamp(), statement_timestamp(),
+         NULL, NULL, NULL, NULL
 ) candidate ORDER BY rank LIMIT 1
 """,
     email_key=Text(),
