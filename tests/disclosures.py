@@ -65,11 +65,12 @@ class Search:
 
 def readable(connection: psycopg.Connection) -> Iterator[tuple[str, str]]:
     """Yield where, and every text that the login of *connection* can read there; also the texts of errors."""
+    connection.execute("SET jit = off")  # compiling the views of the system takes far longer than reading them
     for where, statement in [*_statements(connection)]:  # the list first, because the connection is used again
         yield where, _result(connection, statement)
 
 
-def _statements(connection: psycopg.Connection) -> Iterator[tuple[str, sql.Composable]]:
+def _statements(connection: psycopg.Connection) -> Iterator[tuple[str, sql.SQL | sql.Composed]]:
     for schema, name, columns in connection.execute(_RELATIONS):
         selected = sql.SQL(", ").join(map(sql.Identifier, columns))
         relation = sql.Identifier(schema, name)
@@ -82,7 +83,7 @@ def _statements(connection: psycopg.Connection) -> Iterator[tuple[str, sql.Compo
         yield call, sql.SQL(call)
 
 
-def _result(connection: psycopg.Connection, statement: sql.Composable) -> str:
+def _result(connection: psycopg.Connection, statement: sql.SQL | sql.Composed) -> str:
     try:
         return "\n".join(str(value) for (value,) in connection.execute(statement))
     except psycopg.Error as error:

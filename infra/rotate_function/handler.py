@@ -57,7 +57,7 @@ def _problem_in_time(event: Any, context: LambdaContext) -> str | None:
             _perform(parsed)
     except (RotationFailed, RegistrationPersistenceError) as error:
         return str(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 any error's frames may hold a password
         return _described(error)
     return None
 

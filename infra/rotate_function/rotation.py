@@ -86,12 +86,9 @@ class Rotation:
         if self._logins.accepts(current):
             return current
         previous = None if self._logins.alternate else self._secret.labelled("AWSPREVIOUS")
-        if (
-            previous
-            and previous.credentials.username == current.username
-            and self._logins.accepts(previous.credentials)
-        ):
-            return previous.credentials
+        older = previous.credentials if previous else current
+        if older != current and older.username == current.username and self._logins.accepts(older):
+            return older
         raise RotationFailed(f"the server rejects {current.username} with AWSCURRENT: the secret does not match it")
 
     def _pending(self) -> Version:

@@ -83,7 +83,7 @@ def infra_copy(tmp_path: Path) -> Path:
     """Return a copy of the files that `cdk synth` needs, without the layer, for tests that change them."""
     ignored = shutil.ignore_patterns("__pycache__")
     infra = tmp_path / "infra"
-    for name in ("registration_infra", "environments", "migrate_function"):
+    for name in ("registration_infra", "environments", "migrate_function", "rotate_function"):
         shutil.copytree(INFRA / name, infra / name, ignore=ignored)
     shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=ignored)
     for name in ("app.py", "cdk.json"):

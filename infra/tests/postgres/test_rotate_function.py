@@ -158,7 +158,7 @@ def test_wrong_secret_changes_no_role(rotating: Environment) -> None:
             SecretString=f'{{"username": "{pending_user}", "password": "chosen"}}',
             VersionStages=["AWSPENDING"],
         )
-        with pytest.raises(RotationFailed, match="AWSPENDING names|the server rejects"):
+        with pytest.raises(RotationFailed, match=r"AWSPENDING names|the server rejects"):
             rotating.perform(arn, version, "setSecret", alternating=True)
 
     assert can_log_in(rotating, admin)
@@ -177,7 +177,7 @@ def test_invalid_events_are_refused(rotating: Environment) -> None:
     )
 
     for event in (None, [], "testSecret", {}, *({**valid, **change} for change in changes)):
-        with pytest.raises(RotationFailed, match="the event|belongs to no running rotation"):
+        with pytest.raises(RotationFailed, match=r"the event|belongs to no running rotation"):
             handler.handle(event, FakeLambdaContext(timeout=20))
 
 

@@ -147,7 +147,7 @@ class Cloud:
                 )
 
     def rotate(self, step: str, secret: str, version: str) -> None:
-        """Change the secret like the rotation functions of AWS."""
+        """Change the labels of the secret like the rotation function."""
         secrets = self.client("secretsmanager")
         current = secrets.get_secret_value(SecretId=secret)
         if step == "createSecret":

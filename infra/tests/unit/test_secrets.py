@@ -175,8 +175,7 @@ def test_rotation_waits_for_all_that_it_needs(variant: str) -> None:
         # The function exists only after its log group and the policy of its role.
         function = template.resource("Lambda::Function", f"Rotation{name}Function")
         assert text_of(function["Properties"]["LoggingConfig"]["LogGroup"]).startswith(f"{{Rotation{name}Logs")
-        assert {each[: len(f"Rotation{name}Role")] for each in function["DependsOn"]} == {f"Rotation{name}Role"}
-        assert len(function["DependsOn"]) == 2
+        assert len([each for each in function["DependsOn"] if each.startswith(f"Rotation{name}Role")]) == 2
 
 
 def test_single_user_rotation() -> None:

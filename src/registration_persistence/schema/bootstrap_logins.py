@@ -10,7 +10,7 @@ from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE, 
 GROUP_ROLES = (OWNER_ROLE, READ_WRITE_ROLE, MONITORING_ROLE)
 """The roles without login that own the objects or have privileges on them."""
 
-# The rotation function of AWS appends this to the name of the other user of an alternating rotation.
+# A rotation appends this to the name of the other user if two users alternate.
 _CLONE_SUFFIX = "_clone"
 
 # PostgreSQL truncates names after 63 bytes.
