@@ -11,7 +11,7 @@ from types import FrameType
 from uuid import UUID
 
 from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds, uuid
-from registration_persistence.cli.console import ExitCode, WrongUse
+from registration_persistence.cli.console import ExitCode, WrongUse, shortened
 from registration_persistence.database import get_db, session_scope
 from registration_persistence.outbox_worker import OutboxWorker
 from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch
@@ -88,16 +88,17 @@ def _load_function(name: str) -> Deliver | DeliverBatch:
         WrongUse: *name* does not have this form, or the function cannot be imported or called.
     """
     module, separator, attribute = name.partition(":")
+    shown = shortened(name)
     if not (module and separator and attribute) or module.startswith("."):
-        raise WrongUse(f"--deliver {name}: expected module:function, for example myservice.mail:deliver")
+        raise WrongUse(f"--deliver {shown}: expected module:function, for example myservice.mail:deliver")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise WrongUse(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise WrongUse(f"--deliver {shown}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not callable(found):
-        raise WrongUse(f"--deliver {name}: {attribute} cannot be called")
+        raise WrongUse(f"--deliver {shown}: {attribute} cannot be called")
     deliver: Deliver | DeliverBatch = found
     return deliver
 
