@@ -9,6 +9,8 @@ from registration_persistence.errors import InvalidInput, RegistrationPersistenc
 
 _MAX_QUOTED_CHARACTERS = 60
 
+_MAX_ANSWER_CHARACTERS = 1024
+
 
 class ExitCode(IntEnum):
     """How a command ended."""
@@ -39,17 +41,20 @@ def needs_extra(name: str) -> Iterator[None]:
 
 
 def prompt(question: str) -> str:
-    """Read a line from standard input; print *question* only if it is a terminal.
+    """Read a line of at most 1024 characters from standard input; print *question* only if it is a terminal.
 
     Raises:
-        InvalidInput: The line is not in the encoding of standard input.
+        InvalidInput: The line is longer, or is not in the encoding of standard input.
     """
     if sys.stdin.isatty():
         print(question, end="", file=sys.stderr, flush=True)
     try:
-        return sys.stdin.readline().strip()
+        answer = sys.stdin.readline(_MAX_ANSWER_CHARACTERS + 1)
     except UnicodeDecodeError:
         raise InvalidInput(f"standard input is not {sys.stdin.encoding}") from None
+    if len(answer) > _MAX_ANSWER_CHARACTERS:
+        raise InvalidInput(f"standard input has a line of more than {_MAX_ANSWER_CHARACTERS} characters: expected less")
+    return answer.strip()
 
 
 def shortened(quoted: str) -> str:

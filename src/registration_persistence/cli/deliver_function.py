@@ -7,7 +7,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from registration_persistence.cli.console import WrongUse
+from registration_persistence.cli.console import WrongUse, shortened
 from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch
 
 
@@ -26,16 +26,16 @@ def load_function(name: str) -> Deliver | DeliverBatch:
     """
     module, separator, attribute = name.partition(":")
     if not (module and separator and attribute) or module.startswith("."):
-        raise WrongUse(f"--deliver {name}: expected module:function, for example myservice.mail:deliver")
+        raise WrongUse(f"--deliver {shortened(name)}: expected module:function, for example myservice.mail:deliver")
     with suppress(FileNotFoundError):  # the current folder has been removed
         _search_last(Path.cwd())
         _check_unambiguous(name, module.partition(".")[0], Path.cwd())
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise WrongUse(f"--deliver {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise WrongUse(f"--deliver {shortened(name)}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not callable(found):
-        raise WrongUse(f"--deliver {name}: {attribute} cannot be called")
+        raise WrongUse(f"--deliver {shortened(name)}: {attribute} cannot be called")
     deliver: Deliver | DeliverBatch = found
     return deliver
 
@@ -57,6 +57,6 @@ def _check_unambiguous(name: str, package: str, folder: Path) -> None:
         first = found and found.origin
     if first is None or Path(first).resolve() != Path(here.origin).resolve():
         raise WrongUse(
-            f"--deliver {name}: {Path(here.origin).relative_to(folder)} has the name of another module "
+            f"--deliver {shortened(name)}: {Path(here.origin).relative_to(folder)} has the name of another module "
             f"({first or 'built-in'}), which is found first: rename it, or run the command in another folder"
         )

@@ -1,9 +1,9 @@
-"""The file formats of `import`: reads CSV and JSON Lines line by line, in constant memory."""
+"""The file formats of `import`: reads CSV and JSON Lines row by row, in constant memory."""
 
 import csv
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, assert_never
 
 from registration_persistence.cli.console import shortened
+from registration_persistence.cli.import_source import MAX_ROW_LENGTH, BoundedRows
 from registration_persistence.domain.records import Consent, ImportRow
 from registration_persistence.domain.status import Status
 from registration_persistence.errors import InvalidInput, UnreadableFile
@@ -35,8 +36,7 @@ _CONSENT_FIELDS = ("purpose", "document_version", "granted", "source")
 
 _DEFAULT_CONSENT_SOURCE = "import"
 
-# In characters of CSV or bytes of JSON; a longer line means that the file has another format.
-_MAX_LINE_LENGTH = 1_000_000
+_MAX_COLUMNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,13 @@ class Line:
         number: The number of the row's first line, from 1.
         row: The row, or `None` if it cannot be read.
         problem: The reason why it cannot be read, without any of its values.
+        length: The number of characters or bytes that it takes in the file, with the empty lines before it.
     """
 
     number: int
     row: ImportRow | None = field(repr=False)
     problem: str = ""
+    length: int = 0
 
 
 def read_lines(file: Path, source: BinaryIO, file_format: ImportFormat) -> Generator[Line, None, None]:
@@ -79,17 +81,18 @@ def read_lines(file: Path, source: BinaryIO, file_format: ImportFormat) -> Gener
 
 def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
     text = TextIOWrapper(source, "utf-8-sig", errors="surrogateescape", newline="")
-    csv.field_size_limit(_MAX_LINE_LENGTH)
-    reader = csv.reader(_bounded(text), strict=True)
+    csv.field_size_limit(MAX_ROW_LENGTH)
+    rows = BoundedRows(text)
+    reader = csv.reader(rows, strict=True)
     number = 1
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(file, header)
-        number = reader.line_num + 1
+        number, rows.length = reader.line_num + 1, 0
         for values in reader:
             if values:
-                yield _line(number, _row_of_values, header, values)
-            number = reader.line_num + 1
+                yield _line(number, rows.length, _row_of_values, header, values)
+            number, rows.length = reader.line_num + 1, 0
     except csv.Error as error:
         raise UnreadableFile(
             f"{file}, line {number}: not CSV: {error}; the rows before this line are imported, "
@@ -97,13 +100,6 @@ def _csv_lines(file: Path, source: BinaryIO) -> Generator[Line, None, None]:
         ) from error
     finally:
         text.detach()  # otherwise it closes the file, too
-
-
-def _bounded(text: TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(_MAX_LINE_LENGTH + 1):
-        if len(line) > _MAX_LINE_LENGTH:
-            raise csv.Error(f"the line is longer than {_MAX_LINE_LENGTH} characters")
-        yield line
 
 
 def _check_header(file: Path, header: list[str]) -> None:
@@ -123,6 +119,8 @@ def _header_problem(header: list[str]) -> str:
         split = {separator: ",".join(header).split(separator) for separator in _WRONG_SEPARATORS}
         used = [name for separator, name in _WRONG_SEPARATORS.items() if "email" in map(str.strip, split[separator])]
         return f"the columns are separated by {used[0]}" if used else "the header has no column email"
+    if len(header) > _MAX_COLUMNS:
+        return f"the header has {counted(len(header), 'column')}, more than {_MAX_COLUMNS}"
     for name in header:
         if header.count(name) > 1:
             return f"the column {shortened(repr(name))} occurs {header.count(name)} times"
@@ -149,14 +147,14 @@ def _row_of_values(header: list[str], values: list[str]) -> ImportRow:
 
 def _json_lines(source: BinaryIO) -> Generator[Line, None, None]:
     number = 0
-    while line := source.readline(_MAX_LINE_LENGTH + 1):
+    while line := source.readline(MAX_ROW_LENGTH + 1):
         number += 1
-        if len(line) > _MAX_LINE_LENGTH:
+        if len(line) > MAX_ROW_LENGTH:
             while line and not line.endswith(b"\n"):
-                line = source.readline(_MAX_LINE_LENGTH)
-            yield Line(number, None, f"the line is longer than {_MAX_LINE_LENGTH} bytes")
+                line = source.readline(MAX_ROW_LENGTH)
+            yield Line(number, None, f"the line is longer than {MAX_ROW_LENGTH} bytes")
         elif line.strip():
-            yield _line(number, _row_of_object, line)
+            yield _line(number, len(line), _row_of_object, line)
 
 
 def _row_of_object(line: bytes) -> ImportRow:
@@ -193,9 +191,9 @@ def _check_fields(what: str, given: Mapping[str, Any], known: tuple[str, ...]) -
         raise InvalidInput(f"{what} has a field that is unknown: expected {', '.join(known)}")
 
 
-def _line(number: int, parse: Callable[..., ImportRow], *arguments: Any) -> Line:
+def _line(number: int, length: int, parse: Callable[..., ImportRow], *arguments: Any) -> Line:
     try:
-        return Line(number, parse(*arguments))
+        return Line(number, parse(*arguments), length=length)
     except InvalidInput as error:
         return Line(number, None, str(error))
 
@@ -203,7 +201,8 @@ def _line(number: int, parse: Callable[..., ImportRow], *arguments: Any) -> Line
 def _row(given: Mapping[str, Any], profile: Any, consents: tuple[Consent, ...]) -> ImportRow:
     if "email" not in given:
         raise InvalidInput("the row has no e-mail address")
-    email, status, key = given["email"], given.get("status", Status.ACTIVE), given.get("idempotency_key")
+    typed, status, key = given["email"], given.get("status", Status.ACTIVE), given.get("idempotency_key")
+    email = typed.strip() if isinstance(typed, str) else typed
     registered_at = given.get("registered_at")
     if status == Status.PENDING and key is None:
         # Without a key, a second import would store the row again: a mailbox may have many pending registrations.

@@ -1,12 +1,16 @@
-"""The file of an import: opens it, and explains why it cannot be text in UTF-8."""
+"""The file of an import: opens it, limits its rows, and explains why it cannot be text in UTF-8."""
 
+import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
 from registration_persistence.errors import UnreadableFile
+
+MAX_ROW_LENGTH = 1_000_000
+"""In characters of CSV or bytes of JSON; a longer row means another format, or a missing quote."""
 
 _EXPECTED = "expected CSV or JSON Lines in UTF-8"
 
@@ -63,3 +67,27 @@ def _check_first_bytes(file: Path, first_bytes: bytes) -> None:
             raise UnreadableFile(f"{file} is {found}: {_EXPECTED}; {fix}")
     if b"\0" in first_bytes[:_TESTED_BYTES]:
         raise UnreadableFile(f"{file} is UTF-16, UTF-32 or not text: {_EXPECTED}; {_CONVERT}")
+
+
+class BoundedRows(Iterator[str]):
+    """The lines of a CSV file, of which a row may have several, up to a limit for the row.
+
+    Args:
+        text: The open file.
+
+    Attributes:
+        length: The number of characters of the row so far; the reader of the rows sets it to 0 after each row.
+    """
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self._text = text
+        self.length: int = 0
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_ROW_LENGTH + 1 - self.length)
+        if not line:
+            raise StopIteration
+        self.length += len(line)
+        if self.length > MAX_ROW_LENGTH:
+            raise csv.Error(f"the row is longer than {MAX_ROW_LENGTH} characters: a quote may be missing")
+        return line

@@ -24,6 +24,9 @@ from registration_persistence.repositories.bulk_import import bulk_import, count
 
 _BATCH = 1000
 
+# Long rows that cannot be stored, such as those with a large profile, make a batch smaller.
+_MAX_BATCH_LENGTH = 1_000_000
+
 
 def add_commands(commands: Subcommands) -> None:
     """Add `import`."""
@@ -83,9 +86,13 @@ def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
     problem = None
     while problem is None:
         batch: list[Line] = []
+        length = 0
         try:
             for line in islice(lines, _BATCH):
-                batch.append(line)  # noqa: PERF402 list() would lose the lines before an error
+                batch.append(line)
+                length += line.length
+                if length >= _MAX_BATCH_LENGTH:
+                    break
         except UnreadableFile as error:
             problem = error
         if batch:

@@ -16,6 +16,7 @@ passwords that it manages. The six random characters at its end may be missing.
 """
 
 _MAX_ARN_CHARACTERS = 2048
+_MAX_SEARCHED_CHARACTERS = 10_000
 
 # The start of the regions of each partition. All other regions belong to `aws`.
 _PARTITIONS: Mapping[str, str] = {
@@ -31,7 +32,9 @@ _PARTITIONS: Mapping[str, str] = {
 
 def arn_problem(arn: str, name: str) -> str | None:
     """Return the problem of the ARN of a secret, as one sentence about *name*; `None` if there is none."""
-    match = SECRET_ARN.fullmatch(arn) if len(arn) <= _MAX_ARN_CHARACTERS else None
+    if not isinstance(arn, str):
+        return f"{name} is of the type {type(arn).__name__}: expected text"
+    match = SECRET_ARN.fullmatch(arn) if str.__len__(arn) <= _MAX_ARN_CHARACTERS else None
     if match is None:
         return f"{name} is {quoted(arn)}: expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME"
     expected = next((partition for start, partition in _PARTITIONS.items() if match["region"].startswith(start)), "aws")
@@ -47,6 +50,8 @@ def quoted(text: str) -> str:
 
     A long text is cut off.
     """
+    if str.__len__(text) > _MAX_SEARCHED_CHARACTERS:
+        return f"a value of {str.__len__(text)} characters"
     if re.search(r'@|://|[{"]', text):
         return "a value that is not shown, as it may hold a password"
     return repr(text) if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]!r}..."

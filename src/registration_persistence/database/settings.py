@@ -68,16 +68,18 @@ class DatabaseSettings:
     A timeout is a `timedelta` or a number of seconds, at most 2,147,483.647 (24 days), and reads as seconds.
 
     Args:
-        host: The cluster's endpoint: a host name or an IP address; in `test` and `local` also a Unix socket.
+        host: The cluster's endpoint: a host name of at most 253 characters or an IP address; in `test` and
+            `local` also a Unix socket.
         port: TCP port, 1 to 65535. Defaults to 5432.
         name: The name of the database, 1 to 63 bytes.
-        secret_arn: ARN of the secret that holds `username` and `password`. Region and partition are taken from it.
-            Defaults to `None`, which is valid only with *user* and *password*.
+        secret_arn: ARN of the secret that holds `username` and `password`, at most 2048 characters. Region and
+            partition are taken from it. Defaults to `None`, which is valid only with *user* and *password*.
         environment: `prod`, `staging`, `dev`, `test` or `local`. Defaults to `prod`. `test` and `local` are refused for
             an endpoint of RDS, and on AWS Lambda unless the host is this machine.
         sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `verify-full` if
             *ssl_root_cert* is set or a root certificate is shipped for *host*, otherwise to `require`.
-        ssl_root_cert: Path of the PEM file that the server's certificate is verified against. Defaults to the file
+        ssl_root_cert: Path of the PEM file that the server's certificate is verified against, at most 1024 characters.
+            Defaults to the file
             shipped for the host's region.
         require_auth: The weakest way in which the server may ask for the password: `scram-sha-256`, `md5` or
             `password` (in clear text, as for IAM; outside `test` and `local` only from a verified server). Defaults to
@@ -86,7 +88,8 @@ class DatabaseSettings:
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
         user: User name, 1 to 63 bytes, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
-        password: Password, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
+        password: Password of at most 8192 characters, only in `test` and `local`, instead of *secret_arn*. Defaults
+            to `None`.
         connect_timeout: Time for all attempts to connect together, 2 s or more. Defaults to 10 s. Inside a `deadline`
             it limits each attempt, and the deadline limits all of them.
         statement_timeout: Time for one statement, 0 or more; 0 means no limit. Defaults to 15 s, half of API Gateway's

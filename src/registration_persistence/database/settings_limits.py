@@ -1,7 +1,6 @@
 """The lengths of settings, which are checked before their rules: a rule reads the text, and its message quotes it."""
 
 from collections.abc import Iterator, Mapping
-from reprlib import Repr
 from typing import Any
 
 # In characters; the rules of names count bytes, and allow 63.
@@ -22,8 +21,7 @@ _MAX_CHARACTERS: Mapping[str, int] = {
 MAX_QUOTED_CHARACTERS = 100
 """The length at which a value is cut off in an error message."""
 
-_REPR = Repr()
-_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, MAX_QUOTED_CHARACTERS, MAX_QUOTED_CHARACTERS
+_MAX_SHOWN_ITEMS, _MAX_SHOWN_NUMBER = 5, 10**40
 
 
 def length_problems(values: Mapping[str, Any], subjects: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -43,10 +41,11 @@ def length_problems(values: Mapping[str, Any], subjects: Mapping[str, str]) -> I
 
 
 def _is_short(value: object) -> bool:
-    """Return whether a message can show *value*: it is short, and not nested deeply."""
+    """Return whether a message can show *value*, which is no text: it is short, and not nested."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return len(value) <= _MAX_SHOWN_ITEMS and all(
+            isinstance(item, str) and len(item) <= MAX_QUOTED_CHARACTERS for item in value
+        )
     if isinstance(value, bytes | bytearray):
         return len(value) <= MAX_QUOTED_CHARACTERS
-    try:
-        return "..." not in _REPR.repr(value)
-    except ValueError:  # Python does not convert a number of more than 4,300 digits to text
-        return False
+    return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MAX_SHOWN_NUMBER)

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from registration_persistence.domain.records import OutboxMessage
-from registration_persistence.domain.validation import at_most
+from registration_persistence.domain.validation import at_most, checked_moment
 from registration_persistence.errors import InvalidInput
 
 _MAX_ATTEMPTS = 2**31 - 1  # PostgreSQL's integer
@@ -28,6 +28,13 @@ def _is_claimed(message: object) -> bool:
         and isinstance(message.event_id, UUID)
         and type(message.attempts) is int
         and 0 <= message.attempts <= _MAX_ATTEMPTS
-        and isinstance(message.available_at, datetime)
-        and message.available_at.tzinfo is not None
+        and _is_moment(message.available_at)
     )
+
+
+def _is_moment(value: datetime) -> bool:
+    try:
+        checked_moment("available_at", value)
+    except InvalidInput:
+        return False
+    return True

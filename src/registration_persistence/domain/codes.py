@@ -20,7 +20,7 @@ _KEY_ID = re.compile(r"-?(?:0|[1-9][0-9]{0,9})")
 
 _CODE = re.compile(r"[0-9]{6}")
 
-# A text that nobody typed is an error of the service; a shorter one that is no code is a wrong code, and not read.
+# A longer text was not typed; a shorter one that cannot be a code is a wrong code, and is not read.
 _MAX_CODE_CHARACTERS = 1_000_000
 _MAX_READ_CHARACTERS = 64  # with white space
 
@@ -38,8 +38,8 @@ class Peppers:
 
     Args:
         keys: 32 to 1024 random bytes for each id from 1 to 32767; 1 to 32 of them.
-        newest: The id that new codes use, one of the ids in *keys*. Defaults to the highest. Name the old one until
-            every instance of the service has the new key.
+        newest: The id that new codes use, one of the ids in *keys*, 1 to 32767. Defaults to the highest. Name the
+            old one until every instance of the service has the new key.
 
     Attributes:
         newest: The id of the pepper that new codes use, 1 to 32767.
@@ -103,13 +103,17 @@ class Peppers:
         """Return the hash of *code* for each pepper, by its id; empty hashes if *code* is not six digits.
 
         Args:
-            registration_id: The registration that the code is for; the same code has another hash in another one.
+            registration_id: The registration that the code is for, a UUID; each has other hashes.
             code: The code as it was typed, at most 1,000,000 characters. White space is ignored, and more than 64
                 characters are not six digits.
 
         Raises:
-            InvalidInput: *code* is not a string of at most 1,000,000 characters.
+            InvalidInput: *registration_id* is not a UUID, or *code* is not a string of at most 1,000,000 characters.
         """
+        if not isinstance(registration_id, UUID):
+            raise InvalidInput(
+                f"the id of the registration is a {type(registration_id).__name__}: expected a uuid.UUID"
+            )
         if plain_text(code, _MAX_CODE_CHARACTERS) is None:
             raise InvalidInput(f"the code is not a string of at most {_MAX_CODE_CHARACTERS} characters")
         digits = "".join((plain_text(code, _MAX_READ_CHARACTERS) or "").split())

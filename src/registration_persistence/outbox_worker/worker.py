@@ -12,11 +12,10 @@ from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
-from registration_persistence.domain.validation import checked_duration, checked_number
+from registration_persistence.domain.validation import checked_duration, checked_number, checked_word
 from registration_persistence.durations import Duration
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
-    InvalidInput,
     RegistrationPersistenceError,
     StatementTimeout,
     Undeliverable,
@@ -106,9 +105,8 @@ class OutboxWorker:
         longest_pause: Duration = timedelta(minutes=1),
     ) -> None:
         self._delivery = Delivery(deliver, takes_batch=takes_batch)
-        if acknowledge not in get_args(Acknowledge):
-            raise InvalidInput("acknowledge is unknown: expected message or batch")
-        self._acknowledges_batches = takes_batch or acknowledge == "batch"
+        when = checked_word(acknowledge, get_args(Acknowledge), "acknowledge is unknown")
+        self._acknowledges_batches = takes_batch or when == "batch"
         self._batch = checked_number("batch", batch, 1, _MAX_BATCH_MESSAGES)
         self._lease = checked_duration("lease", lease)
         self._claims = Claims(database, self._lease)

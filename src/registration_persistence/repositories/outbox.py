@@ -89,7 +89,7 @@ class OutboxRepository(Repository):
         not read them again. It misses messages that were stored with an earlier time and committed later.
 
         Args:
-            position: Start of the claim: the position of the previous claim, or `OutboxPosition()`, the beginning.
+            position: Start of the claim, an `OutboxPosition`: that of the previous claim, or `OutboxPosition()`.
             limit: The largest number of messages, 1 to 1000. Defaults to 10.
             lease: The time for which no other worker gets them, as a `timedelta` or in seconds; more than 0, at most
                 ten years. Choose a time that is longer than the delivery of all of them. Defaults to 1 minute.

@@ -101,7 +101,7 @@ class TcpProxy:
         Raises:
             ValueError: *fraction* is not from 0 to 1.
         """
-        if not 0 <= fraction <= 1:
+        if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
             raise ValueError("fraction is out of range: expected a number from 0 to 1")
         self._loss = _Loss(fraction, random.Random(seed))  # noqa: S311 not for cryptography
         try:

@@ -7,10 +7,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from registration_persistence.database import Database
-from registration_persistence.durations import Duration
+from registration_persistence.domain.text import plain_text
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.errors import InvalidInput
 from registration_persistence.schema.alembic_configuration import (
     DIFFERS,
+    MAX_REVISION_CHARACTERS,
     MISSING_PROTECTION,
     UNSUITABLE_SETTINGS,
     MigrationRefused,
@@ -20,7 +22,7 @@ from registration_persistence.schema.alembic_configuration import (
     check_revision,
     translated_errors,
 )
-from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, schema_connection
+from registration_persistence.schema.deployment_lock import MAX_WAIT_SECONDS, check_role, schema_connection
 from registration_persistence.schema.grants import VERSION_TABLE
 from registration_persistence.schema.login_settings import unsuitable_settings
 from registration_persistence.schema.protection import missing_protection
@@ -37,9 +39,10 @@ def upgrade(
     Args:
         database: The database to migrate, at its direct endpoint: a pooler would lose the lock that keeps two
             deployments apart.
-        revision: A revision id, `head`, or a relative revision such as `+1`. Defaults to `head`.
-        owner_role: The role that owns whatever is created. Defaults to `APP_DATABASE_OWNER_ROLE`; if that is not set
-            either, the login is the owner.
+        revision: A revision id, `head`, or a relative revision such as `+1`, at most 100 characters. Defaults to
+            `head`.
+        owner_role: The role that owns whatever is created, 1 to 63 bytes. Defaults to
+            `APP_DATABASE_OWNER_ROLE`; if that is not set either, the login is the owner.
         wait: How long to wait for another deployment, as a `timedelta` or in seconds, 0 to a day; 0 fails at once.
             Defaults to 15 minutes.
 
@@ -53,6 +56,8 @@ def upgrade(
         MigrationRefused: A newer version of the package has migrated the database, or Alembic rejects the request.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
+    check_role("owner_role", owner_role)
+    bounded_seconds(wait, "wait")
     check_revision(revision)
     if revision.startswith("-"):
         raise InvalidInput(f"the revision {revision!r} is a step back: expected a newer one, or `alembic downgrade`")
@@ -65,7 +70,7 @@ def upgrade_sql(revision: str = "head") -> str:
     """Return the SQL of the migrations up to a revision. Needs no database.
 
     Args:
-        revision: A revision id or `head`. Defaults to `head`.
+        revision: A revision id or `head`, at most 100 characters. Defaults to `head`.
 
     Raises:
         InvalidInput: There is no such revision.
@@ -84,8 +89,9 @@ def downgrade(database: Database, revision: str, *, owner_role: str | None = Non
     Args:
         database: The database to migrate, at its direct endpoint: a pooler would lose the lock that keeps two
             deployments apart.
-        revision: A revision id, a relative revision such as `-1`, or `base`, which drops every table with its rows.
-        owner_role: The role that owns whatever is created. Defaults to `APP_DATABASE_OWNER_ROLE`.
+        revision: A revision id, a relative revision such as `-1`, or `base`, which drops every table with its rows; at
+            most 100 characters.
+        owner_role: The role that owns whatever is created, 1 to 63 bytes. Defaults to `APP_DATABASE_OWNER_ROLE`.
 
     Raises:
         DeploymentInProgress: Another deployment did not end within 15 minutes.
@@ -94,6 +100,7 @@ def downgrade(database: Database, revision: str, *, owner_role: str | None = Non
         MigrationRefused: A newer version of the package has migrated the database, or Alembic rejects the request.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
+    check_role("owner_role", owner_role)
     check_revision(revision)
     with alembic_run():
         command.downgrade(alembic_config(database, owner_role), revision)
@@ -126,8 +133,10 @@ def is_known(revision: str) -> bool:
     """Return whether this version of the package has a revision; a newer version may have migrated the database.
 
     Args:
-        revision: The id of the revision.
+        revision: The id of the revision; text of more than 100 characters is unknown.
     """
+    if plain_text(revision, MAX_REVISION_CHARACTERS) is None:
+        return False
     with alembic_run():
         return knows(ScriptDirectory.from_config(alembic_config()), revision)
 

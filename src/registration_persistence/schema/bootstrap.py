@@ -9,6 +9,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence.database import Credentials, Database, DatabaseSettings
 from registration_persistence.database.credentials.secret_reader import read_secret
+from registration_persistence.database.secret_arn import arn_problem
 from registration_persistence.errors import ConfigurationError, LockTimeout
 from registration_persistence.schema.bootstrap_catalog import ADMIN, STATE
 from registration_persistence.schema.bootstrap_checks import check_preconditions
@@ -104,8 +105,10 @@ def bootstrap_from_secrets(
     monitoring = monitoring or os.environ.get(MONITORING_SECRET) or None
     if not application:
         raise ConfigurationError([f"{APPLICATION_SECRET} is not set: expected the ARN of the service's secret"])
-    arns = {"APP_DATABASE_SECRET_ARN": database.settings.secret_arn, APPLICATION_SECRET: application}
-    arns |= {MONITORING_SECRET: monitoring} if monitoring else {}
+    given = {APPLICATION_SECRET: application} | ({MONITORING_SECRET: monitoring} if monitoring else {})
+    if problems := [problem for name, arn in given.items() if (problem := arn_problem(arn, name))]:
+        raise ConfigurationError(problems)  # before the first secret is read
+    arns = {"APP_DATABASE_SECRET_ARN": database.settings.secret_arn} | given
     if len(set(arns.values())) < len(arns):
         raise ConfigurationError([f"{' and '.join(arns)} are not all different: expected a secret for each login"])
     return bootstrap(

@@ -23,8 +23,9 @@ from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.engine import create_database_engine
+from registration_persistence.domain.text import plain_text
 from registration_persistence.durations import Duration, bounded_seconds
-from registration_persistence.errors import LockTimeout
+from registration_persistence.errors import InvalidInput, LockTimeout
 from registration_persistence.schema.composed_sql import execute_verbatim, execute_with_identifiers
 from registration_persistence.schema.grants import VERSION_TABLE
 
@@ -38,6 +39,11 @@ MAX_WAIT_SECONDS = 900.0
 LOCK_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 1.0
 _REPORT_SECONDS = 30.0
+
+# PostgreSQL shows 63 bytes of "registration_persistence NAME".
+_MAX_NAME_CHARACTERS = 38
+
+_MAX_ROLE_BYTES = 63
 
 # As Alembic creates it. Another session that creates it too waits for the end of this transaction.
 _CREATE_VERSION_TABLE = f"""
@@ -64,17 +70,21 @@ def deployment(
     Args:
         database: The database to change, at its direct endpoint. Its login must own the version table, or be a member
             of its owner or of the role in `APP_DATABASE_OWNER_ROLE`.
-        name: The last word of the connection's `application_name` in `pg_stat_activity`.
+        name: The last word of the connection's `application_name` in `pg_stat_activity`, at most 38 characters.
         wait: How long to wait for another deployment, as a `timedelta` or in seconds, 0 to a day; 0 fails at once.
             Defaults to 15 minutes.
         create_version_table_as: The role that creates the version table of this package if it is missing; an empty
             string is the login. Defaults to `None`: a table that is created for the lock is removed at the end.
 
     Raises:
+        InvalidInput: *name* is not text, or is too long; nothing was sent.
+        TypeError, ValueError: *wait* is not a duration in its range; nothing was sent.
         DeploymentInProgress: Another deployment did not end within *wait*, or before the deadline.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
     seconds = bounded_seconds(wait, "wait")
+    if plain_text(name, _MAX_NAME_CHARACTERS) is None:
+        raise InvalidInput(f"name is not text of at most {_MAX_NAME_CHARACTERS} characters")
     limits = {"statement_timeout": 0, "idle_in_transaction_timeout": 0, "lock_timeout": LOCK_TIMEOUT_SECONDS}
     with schema_connection(database, name=f"{name} lock", pool="lambda", **limits) as holder:
         _wait_for_lock(holder, seconds, create_version_table_as)
@@ -112,13 +122,28 @@ def set_role_statement(role: str | None = None) -> str | None:
     """Return the statement that makes a role the owner of whatever the session creates.
 
     Args:
-        role: The owner role. Defaults to `APP_DATABASE_OWNER_ROLE`.
+        role: The owner role, 1 to 63 bytes. Defaults to `APP_DATABASE_OWNER_ROLE`.
 
     Returns:
         The statement for `exec_driver_sql`, or `None` if there is no owner role.
+
+    Raises:
+        InvalidInput: *role* is not text, or is too long.
     """
+    check_role("role", role)
     role = role or os.environ.get("APP_DATABASE_OWNER_ROLE")
     return sql.SQL("SET ROLE {}").format(sql.Identifier(role)).as_string() if role else None
+
+
+def check_role(argument: str, role: str | None) -> None:
+    """Check the name of a role.
+
+    Raises:
+        InvalidInput: *role*, the value of *argument*, is neither text of at most 63 bytes nor `None`.
+    """
+    name = "" if role is None else plain_text(role, _MAX_ROLE_BYTES)
+    if name is None or len(name.encode(errors="replace")) > _MAX_ROLE_BYTES:
+        raise InvalidInput(f"{argument} is not text of at most {_MAX_ROLE_BYTES} bytes")
 
 
 def take_lock(connection: Connection, role: str | None = None) -> bool:

@@ -7,6 +7,9 @@ from typing import Any
 from psycopg import sql
 from sqlalchemy import Connection, text
 
+from registration_persistence.domain.text import plain_text
+from registration_persistence.domain.validation import at_most
+from registration_persistence.errors import InvalidInput
 from registration_persistence.models.tables import (
     OutboxRow,
     RegistrationConsentRow,
@@ -27,6 +30,8 @@ MONITORING_ROLE = "registration_monitoring"
 
 VERSION_TABLE = "registration_schema_version"
 """Records the revision of the database; not `alembic_version`, which a service in the same database may use."""
+
+_MAX_LOGINS, _MAX_LOGIN_CHARACTERS = 100, 63
 
 GRANTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     RegistrationRow.__tablename__: {
@@ -126,20 +131,22 @@ def apply_grants(connection: Connection, *, logins: Sequence[str] = ()) -> None:
 
     Args:
         connection: A connection with the privileges of the tables' owner, in a transaction.
-        logins: Roles from which every privilege on these tables is revoked, in addition to PUBLIC and the groups.
-            Defaults to none.
+        logins: Roles from which every privilege on these tables is revoked, in addition to PUBLIC and the groups; at
+            most 100, each with 1 to 63 characters. Defaults to none.
 
     Raises:
+        InvalidInput: *logins* contains something else or too many; nothing was sent.
         RegistrationPersistenceError: A statement failed with one of the errors of `Database.session`.
         sqlalchemy.exc.SQLAlchemyError: Another error of a statement, for example because a login does not exist.
     """
+    roles = _checked_logins(logins)
     groups = connection.scalars(_EXISTING_GROUPS, {"groups": [READ_WRITE_ROLE, MONITORING_ROLE]}).all()
     if READ_WRITE_ROLE not in groups:
         return
     rows = connection.execute(_GRANTABLE_OBJECTS, PACKAGE_OBJECTS_PARAMETERS).all()
     tables = [row.name for row in rows if row.kind == "r"]
     functions = [row.signature for row in rows if row.kind == "f"]
-    _revoke_all(connection, tables, functions, [*groups, *logins])
+    _revoke_all(connection, tables, functions, [*groups, *roles])
     for name in tables:
         if name in GRANTS:
             grant = sql.SQL("GRANT {} ON TABLE {} TO {}")
@@ -157,6 +164,17 @@ def _privilege(privilege: str, columns: Sequence[str]) -> sql.Composable:
     if not columns:
         return sql.SQL(privilege)
     return sql.SQL("{} ({})").format(sql.SQL(privilege), sql.SQL(", ").join(map(sql.Identifier, columns)))
+
+
+def _checked_logins(logins: Sequence[str]) -> list[str]:
+    """Return the names of roles, if they are at most 100 texts."""
+    too_many = InvalidInput(f"there are more than {_MAX_LOGINS} logins")
+    given = [None] if isinstance(logins, str | bytes) or not isinstance(logins, Sequence) else logins
+    taken = at_most(given, _MAX_LOGINS, too_many)
+    names = [name for login in taken if (name := plain_text(login, _MAX_LOGIN_CHARACTERS))]
+    if len(names) < len(taken):
+        raise InvalidInput(f"the logins are not names of 1 to {_MAX_LOGIN_CHARACTERS} characters")
+    return names
 
 
 def _revoke_all(connection: Connection, tables: Sequence[str], functions: Sequence[str], roles: Sequence[str]) -> None:

@@ -2,8 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+from registration_persistence.errors import ConfigurationError
+
+_MAX_CHARACTERS: Mapping[str, int] = {"username": 1024, "password": 65_536, "origin": 4096}
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,14 +15,27 @@ class Credentials:
     """A user name and a password; `repr` does not show the password.
 
     Args:
-        username: The role that logs in.
-        password: Its password.
-        origin: The source of the credentials, for error messages; comparisons ignore it. Defaults to no origin.
+        username: The role that logs in, text of at most 1024 characters; PostgreSQL's names have up to 63 bytes.
+        password: Its password, text of at most 65,536 characters, which is enough for a token of IAM.
+        origin: The source of the credentials, for error messages, text of at most 4096 characters; comparisons ignore
+            it. Defaults to no origin.
+
+    Raises:
+        ConfigurationError: An argument is not text, or is too long; the message does not quote it.
     """
 
     username: str
     password: str = field(repr=False)
     origin: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"the {name} of the credentials is not text of at most {most} characters"
+            for name, most in _MAX_CHARACTERS.items()
+            if not isinstance(getattr(self, name), str) or str.__len__(getattr(self, name)) > most
+        ]
+        if problems:
+            raise ConfigurationError(problems)
 
 
 class CredentialSource(ABC):
