@@ -56,7 +56,8 @@ NOT_OF_A_CHANGE = """NOT EXISTS (
 
 # The type of an event agrees with the status of the registration; an unknown type agrees with none.
 TYPE_AGREES = """CASE {type}
-      WHEN 'registered' THEN r.version = 1 AND r.status IN ('pending', 'cancelled') AND r.created_at = statement_timestamp()
+      WHEN 'registered' THEN r.version = 1 AND r.created_at = statement_timestamp()
+        AND r.status IN ('pending', 'cancelled')
       WHEN 'imported' THEN r.version = 1
       WHEN 'activated' THEN r.status = 'active'
       WHEN 'profile_updated' THEN r.version > 1 AND r.status IN ('pending', 'verified', 'active')
@@ -115,6 +116,12 @@ RULES = (
         "insert",
         FORGED_MESSAGE,
         "a message about a registration can only be added by the statement that changes it",
+    ),
+    (
+        "registrations",
+        "insert",
+        "NEW.closed_at <> statement_timestamp()",
+        "a registration is closed at the time of the statement",
     ),
     (
         "registrations",

@@ -33,7 +33,9 @@ def load_function(name: str) -> Deliver | DeliverBatch:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise WrongUse(f"--deliver {shortened(name)}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise WrongUse(
+            f"--deliver {shortened(name)}: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     if not callable(found):
         raise WrongUse(f"--deliver {shortened(name)}: {attribute} cannot be called")
     deliver: Deliver | DeliverBatch = found

@@ -20,6 +20,7 @@ TRIGGERS = {
     "registration_consents_check_insert": "INSERT ON {} FOR EACH ROW",
     "registration_events_check_insert": "INSERT ON {} FOR EACH ROW",
     "registrations_check_delete": "DELETE ON {} FOR EACH ROW",
+    "registrations_check_insert": "INSERT ON {} FOR EACH ROW",
     "registrations_check_move": _MOVE,
     "registrations_check_update": "UPDATE ON {} FOR EACH ROW",
     "verification_tokens_check_insert": "INSERT ON {} FOR EACH ROW",
