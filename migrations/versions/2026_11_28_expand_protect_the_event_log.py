@@ -30,14 +30,17 @@ ALTER TABLE public.registration_events ADD CONSTRAINT ck_registration_events_cor
 """
 
 # The owner of a table can drop its triggers anyway, so it is exempt: it loads, moves and corrects rows.
+# PL/pgSQL evaluates a condition without a subquery ten times as fast, so the owner is only looked up if it holds.
 # The conditions are in the functions and not in WHEN, because PostgreSQL would then refuse to change a column's type.
 FUNCTION = """
 CREATE FUNCTION public.{table}_check_{action}() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF {forged} AND NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
-    RAISE EXCEPTION '{message}'
-      USING ERRCODE = 'check_violation', TABLE = '{table}', CONSTRAINT = 'ck_{table}_{action}';
+  IF {forged} THEN
+    IF NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+      RAISE EXCEPTION '{message}'
+        USING ERRCODE = 'check_violation', TABLE = '{table}', CONSTRAINT = 'ck_{table}_{action}';
+    END IF;
   END IF;
   RETURN {row};
 END $$

@@ -24,8 +24,8 @@ _MEMORY_MIB = 512
 class Migrations(Construct):
     """A function that logs in as the administrator of the cluster. At most one invocation runs at a time.
 
-    It connects to the cluster itself, never through RDS Proxy, because a proxy would lose the advisory lock that
-    prevents two migrations at the same time.
+    It connects to the cluster itself, never through RDS Proxy, because a proxy may end the idle session that holds the
+    lock against two migrations at the same time.
 
     Args:
         scope: The parent construct.

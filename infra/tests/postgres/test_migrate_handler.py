@@ -18,7 +18,6 @@ from registration_persistence.database import forget_db
 from registration_persistence.errors import ConfigurationError, InvalidInput, SecretMalformed, StatementTimeout
 from registration_persistence.sandbox import FakeLambdaContext, LocalSecretsManager, PostgresServer
 from registration_persistence.schema import (
-    ADVISORY_LOCK,
     MONITORING_ROLE,
     OWNER_ROLE,
     READ_WRITE_ROLE,
@@ -26,6 +25,7 @@ from registration_persistence.schema import (
     DeploymentInProgress,
     newest,
 )
+from registration_persistence.schema.deployment_lock import LOCK_STATEMENT
 
 HANDLER = Path(__file__).parents[2] / "migrate_function" / "handler.py"
 
@@ -176,8 +176,8 @@ def test_second_deployment_fails_at_once(handle: Handle, cluster: Cluster, actio
     """During another deployment, the function fails without waiting; only a check needs no lock."""
     handle({"action": "bootstrap"})
     handle({"action": "upgrade"})
-    with cluster.connect() as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+    with cluster.connect() as other, other.transaction():
+        other.execute(LOCK_STATEMENT)
 
         with pytest.raises(DeploymentInProgress, match="another deployment is migrating: wait until it is done"):
             handle({"action": action})

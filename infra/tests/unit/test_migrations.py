@@ -54,7 +54,7 @@ def test_migrations_have_the_address_and_secrets_of_the_cluster() -> None:
 
 
 def test_migrations_bypass_the_proxy() -> None:
-    """A proxy would lose the advisory lock that prevents two migrations at the same time."""
+    """A proxy may end the idle session that holds the lock against two migrations at the same time."""
     variables = templates_of("staging", PROXY).database.named("Lambda::Function", "Migrations")["Environment"][
         "Variables"
     ]

@@ -37,8 +37,8 @@ def upgrade(
     Waits for another deployment that is migrating, and tries again while a table is locked.
 
     Args:
-        database: The database to migrate, at its direct endpoint: a pooler would lose the lock that keeps two
-            deployments apart.
+        database: The database to migrate, at its direct endpoint: a pooler may end the idle session that holds the
+            lock that keeps two deployments apart.
         revision: A revision id, `head`, or a relative revision such as `+1`, at most 100 characters. Defaults to
             `head`.
         owner_role: The role that owns whatever is created, 1 to 63 bytes. Defaults to
@@ -87,8 +87,8 @@ def downgrade(database: Database, revision: str, *, owner_role: str | None = Non
     """Revert the migrations after a revision.
 
     Args:
-        database: The database to migrate, at its direct endpoint: a pooler would lose the lock that keeps two
-            deployments apart.
+        database: The database to migrate, at its direct endpoint: a pooler may end the idle session that holds the
+            lock that keeps two deployments apart.
         revision: A revision id, a relative revision such as `-1`, or `base`, which drops every table with its rows; at
             most 100 characters.
         owner_role: The role that owns whatever is created, 1 to 63 bytes. Defaults to `APP_DATABASE_OWNER_ROLE`.

@@ -1,6 +1,6 @@
 """Repeat `bootstrap` while another one changes the roles, which all databases of a cluster share.
 
-An advisory lock belongs to one database, so it does not keep them apart.
+The deployment lock belongs to one database, so it does not keep them apart.
 """
 
 import time

@@ -18,7 +18,7 @@ from registration_persistence import (
     VerificationRepository,
     schema,
 )
-from registration_persistence.outcomes import Registered
+from registration_persistence.outcomes import Registered, Verified
 from registration_persistence.schema import OWNER_ROLE, VERSION_TABLE, DeploymentInProgress
 
 Attacker = psycopg.Connection
@@ -246,6 +246,15 @@ def test_the_time_of_an_event_is_that_of_its_change(prepared: Cluster, applicati
             VerificationRepository(session).verify_by_token(registered.token)
             assert Retention(session).expire_due() == (1 if name == "dan" else 0)
             PrivacyRepository(session).erase(registered.registration.id)
+
+    with application.session(autocommit=True) as session:
+        first, second = (RegistrationRepository(session).register("gus@example.com") for _ in range(2))
+        assert isinstance(first, Registered)
+        assert isinstance(second, Registered)
+        assert isinstance(VerificationRepository(session).verify_by_token(first.token), Verified)
+        with prepared.server.connect(prepared.name) as connection:
+            connection.execute("UPDATE registrations SET expires_at = now() WHERE id = %s", [first.registration.id])
+        assert isinstance(VerificationRepository(session).verify_by_token(second.token), Verified)
 
     with prepared.server.connect(prepared.name) as connection:
         ((mistakes,),) = connection.execute("""
