@@ -371,7 +371,7 @@ def self_signed(name: str) -> trustme.LeafCert:
         (
             "good",
             "foreign",
-            "if this is your server, set APP_DATABASE_SSL_ROOT_CERT to a PEM file with the root certificate of that authority",
+            "if this is your server, set APP_DATABASE_SSL_ROOT_CERT to a PEM file with the root certificate of that",
         ),
         ("misnamed", "ours", "set APP_DATABASE_HOST to the name in the certificate, for RDS the endpoint itself"),
         ("expired", "ours", "renew the certificate of the server"),
