@@ -6,6 +6,7 @@ import ssl
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -13,11 +14,24 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 from tls_servers import TLS_ONLY, tls_server
 
-from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError, deadline
+from registration_persistence import (
+    Database,
+    DatabaseSettings,
+    RegistrationPersistenceError,
+    deadline,
+    get_db,
+    get_engine,
+    schema,
+)
 from registration_persistence.database import certificates
+from registration_persistence.database.process import forget_db
 from registration_persistence.database.tls_rules import SslMode
 from registration_persistence.errors import ConfigurationError, ConnectionRejected, DatabaseUnavailable
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
@@ -54,6 +68,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
         "good": lambda: authority.issue_cert("localhost", "127.0.0.1"),
         "expired": lambda: authority.issue_cert("localhost", "127.0.0.1", not_after=yesterday),
         "misnamed": lambda: authority.issue_cert("other.example"),
+        "self-signed": lambda: self_signed("localhost"),
     }
     running: dict[str, PostgresServer] = {}
     with ExitStack() as servers:
@@ -129,8 +144,13 @@ def tls_as_the_server_sees_it(database: Database) -> tuple[bool, str]:
 
 def connection_error(database: Database) -> RegistrationPersistenceError:
     """Connect, and return the error."""
+    return error_of(database.ping)
+
+
+def error_of(attempt: Callable[[], object]) -> RegistrationPersistenceError:
+    """Return the error of *attempt*; its traceback has no frame of the test, which knows the password."""
     with pytest.raises(RegistrationPersistenceError) as raised:
-        database.ping()
+        attempt()
     return raised.value
 
 
@@ -160,8 +180,10 @@ def test_production_reaches_its_server_over_tls(
     assert (True, "TLSv1.3") == tls_as_the_server_sees_it(database)
 
 
-def test_require_is_the_default_in_production(opened: Open, production: Callable[[str], dict[str, str]]) -> None:
-    """Without `APP_DATABASE_SSLMODE` the connection is encrypted."""
+def test_require_is_the_default_for_a_host_without_authority(
+    opened: Open, production: Callable[[str], dict[str, str]]
+) -> None:
+    """Without `APP_DATABASE_SSLMODE` and a root certificate the connection is encrypted."""
     database = opened(DatabaseSettings.from_env(production("good")))
 
     assert (True, "TLSv1.3") == tls_as_the_server_sees_it(database)
@@ -297,15 +319,142 @@ def test_weaker_verification_accepts_more_certificates(
     assert (True, "TLSv1.3") == tls_as_the_server_sees_it(database)
 
 
-def test_an_invalid_file_of_roots_is_rejected(opened: Open, server: Server, tmp_path: Path) -> None:
-    """If the file has no certificates, the error names it."""
-    file = tmp_path / "empty.pem"
-    file.write_text("not a certificate")
+@pytest.mark.parametrize(
+    "content", ["", "not a certificate", "PRIVATE KEY", None], ids=["empty", "garbage", "key", "removed"]
+)
+def test_an_unusable_file_of_roots_is_rejected(
+    opened: Open, server: Server, authority: trustme.CA, tmp_path: Path, content: str | None
+) -> None:
+    """If the file holds no certificate, or disappears, the error names it, the authority of the server and the fix."""
+    file = tmp_path / "roots.pem"
+    file.write_bytes(authority.private_key_pem.bytes() if content == "PRIVATE KEY" else (content or "").encode())
+    settings = settings_for(server("good"), "verify-full", file)
+    if content is None:
+        file.unlink()
 
-    error = connection_error(opened(settings_for(server("good"), "verify-full", file)))
+    error = connection_error(opened(settings))
 
     assert (ConnectionRejected, False) == (type(error), error.retryable)
-    assert f'could not read root certificate file "{file}"' in str(error)
+    assert f'root certificate file "{file}"' in str(error)
+    assert f"issued by the authority {authority_name(authority)!r}" in str(error)
+    assert str(error).endswith(
+        "set APP_DATABASE_SSL_ROOT_CERT to a readable PEM file that holds the certificate of that authority"
+    )
+    assert "sslmode=" not in str(error), "libpq's advice to verify nothing is repeated"
+
+
+def authority_name(authority: trustme.CA) -> str:
+    """Return the organisation and the unit of *authority*, which has no common name."""
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+    return ", ".join(str(attribute.value) for attribute in issuer)
+
+
+def self_signed(name: str) -> trustme.LeafCert:
+    """Return a certificate that signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now - timedelta(1), now + timedelta(9))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return trustme.LeafCert(private, certificate.public_bytes(serialization.Encoding.PEM), [])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (
+            "good",
+            "foreign",
+            "if this is your server, set APP_DATABASE_SSL_ROOT_CERT to a PEM file with the root certificate of that",
+        ),
+        ("misnamed", "ours", "set APP_DATABASE_HOST to the name in the certificate, for RDS the endpoint itself"),
+        ("expired", "ours", "renew the certificate of the server"),
+        ("self-signed", "ours", "it signed itself; if this is your server, set APP_DATABASE_SSL_ROOT_CERT to a PEM"),
+    ],
+    ids=lambda case: case[0],
+)
+def test_one_error_names_the_file_the_authority_and_the_fix(
+    server: Server,
+    authority: trustme.CA,
+    roots: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str, str],
+) -> None:
+    """`get_db`, its engine, `ping` and the migrations raise the same error, with no password in it."""
+    kind, root, fix = case
+    address = server(kind)
+    for variable, value in {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": "localhost",
+        "APP_DATABASE_PORT": str(address.port),
+        "APP_DATABASE_NAME": "postgres",
+        "APP_DATABASE_USER": address.user,
+        "APP_DATABASE_PASSWORD": address.password,
+        "APP_DATABASE_SSL_ROOT_CERT": str(roots[root]),
+    }.items():
+        monkeypatch.setenv(variable, value)
+    forget_db()
+
+    def use_a_session() -> None:
+        with get_db().session() as session:
+            session.execute(text("SELECT 1"))
+
+    messages = set()
+    for attempt in (use_a_session, get_engine().connect, get_db().ping, lambda: schema.upgrade(get_db())):
+        error = error_of(attempt)
+        messages.add(str(error))
+        assert address.password not in full_report(error)
+    forget_db()
+
+    (message,) = messages
+    issuer = "localhost" if kind == "self-signed" else authority_name(authority)
+    assert f"issued by the authority {issuer!r}" in message
+    assert f"verified against the authorities in {roots[root]} (verify-full): {fix}" in message
+
+
+def test_a_server_certificate_with_control_characters_is_shown_on_one_line(
+    opened: Open, roots: dict[str, Path]
+) -> None:
+    """A server that is not trusted cannot forge a line of the log with the names in its certificate."""
+    forged = "db\n2026-01-01 INFO all is well \x1b[2J"
+    with tls_server(trustme.CA().issue_cert("localhost", common_name=forged), TLS_ONLY) as address:
+        error = connection_error(opened(settings_for(address, "verify-full", roots["ours"])))
+
+    assert "all is well" in str(error)
+    assert str(error).isprintable()
+
+
+def test_a_certificate_that_cannot_be_read_does_not_hide_the_error(opened: Open, authority: trustme.CA) -> None:
+    """If the server presents nothing when it is asked again, the error states that, in time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as listener, authority.cert_pem.tempfile() as file:
+
+        def answer_once_and_then_nothing() -> None:
+            client, _ = listener.accept()
+            client.recv(8)
+            client.sendall(b"S")
+            with suppress(OSError), context.wrap_socket(client, server_side=True):
+                pass
+            silent, _ = listener.accept()
+            with silent:
+                silent.recv(65536)
+                silent.recv(65536)
+
+        thread = Thread(target=answer_once_and_then_nothing, daemon=True)
+        thread.start()
+        address = PostgresServer("127.0.0.1", listener.getsockname()[1], "postgres", "never sent")
+        error = connection_error(opened(settings_for(address, "verify-full", Path(file))))
+        thread.join(5)
+
+    assert isinstance(error, ConnectionRejected)
+    assert "its authority could not be read" in str(error)
 
 
 @pytest.mark.parametrize("length", [1, 65_536], ids=["reset", "closed"])
@@ -365,15 +514,17 @@ def test_a_tls_session_that_is_closed_during_the_login_is_retryable(
 
 
 @pytest.mark.parametrize(
-    ("sslmode", "expected"), [("require", None), ("verify-ca", "eu-west-1.pem"), ("verify-full", "eu-west-1.pem")]
+    ("sslmode", "expected"),
+    [(None, "eu-west-1.pem"), ("require", None), ("verify-ca", "eu-west-1.pem"), ("verify-full", "eu-west-1.pem")],
 )
-def test_an_aurora_host_is_verified_against_its_regions_roots(sslmode: SslMode, expected: str | None) -> None:
-    """For an endpoint of AWS, a verifying mode uses the root file of the region that the package ships."""
+def test_an_aurora_host_is_verified_against_its_regions_roots(sslmode: SslMode | None, expected: str | None) -> None:
+    """For an endpoint of AWS, a verifying mode, which is the default, uses the shipped root file of the region."""
     settings = DatabaseSettings(
         host="registrations.cluster-c1a2b3.eu-west-1.rds.amazonaws.com",
         name="registrations",
         secret_arn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:registrations-AbCdEf",
-        sslmode=sslmode,
     )
+    if sslmode is not None:
+        settings = replace(settings, sslmode=sslmode)
 
     assert (expected and SHIPPED.with_name(expected)) == settings.root_certificate

@@ -10,6 +10,7 @@ from typing import Any
 import botocore
 import pytest
 from database_environments import ARN, AURORA, PRODUCTION, SHIPPED, TEST, problems_of
+from psycopg import pq
 
 from registration_persistence import DatabaseSettings
 from registration_persistence.database.connection_parameters import connection_parameters
@@ -250,6 +251,15 @@ def test_the_server_may_ask_for_the_password_only_in_the_allowed_ways(
     changes = {"APP_ENVIRONMENT": environment, "APP_DATABASE_REQUIRE_AUTH": require_auth or ""}
 
     assert accepted == connection_parameters(DatabaseSettings.from_env(base | changes))["require_auth"]
+
+
+def test_a_libpq_that_would_send_the_password_in_clear_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libpq before version 16 does not know `require_auth`, so any server could ask for the password."""
+    older = [default for default in pq.Conninfo.get_defaults() if default.keyword != b"require_auth"]
+    monkeypatch.setattr(pq.Conninfo, "get_defaults", lambda: older)
+
+    with pytest.raises(ConfigurationError, match="expected 160000 or later: install psycopg"):
+        connection_parameters(DatabaseSettings.from_env(PRODUCTION))
 
 
 @pytest.mark.parametrize(
