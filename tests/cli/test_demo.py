@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -341,6 +342,41 @@ def test_the_file_of_sign_ups_is_never_overwritten(desk: Desk) -> None:
         desk.error_line(name, "--rejected", rejected)
 
     assert SIGNUPS.encode() == (desk.folder / name).read_bytes()
+
+
+def test_rejected_rows_are_private_and_can_be_registered_again(desk: Desk) -> None:
+    """Only the owner can read the file, no cell is a formula, and the corrected file is accepted as it is."""
+    formulas = ('"=HYPERLINK(""http://example.com"")"', "+1", "-1", "@SUM(1)", '"\t=1"', "\uff1d1", "'=1")
+    people = "".join(f"=person{number}@example.com,{name},English,web,1,no\n" for number, name in enumerate(formulas))
+    old = desk.folder / "refused.csv"
+    old.write_text("an earlier run")
+    old.chmod(0o644)
+
+    desk.run(desk.write(f"{HEADER}\n{people}"), "--rejected", "refused.csv")
+
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
+    rows = list(csv.reader(StringIO(old.read_text(encoding="utf-8"), newline="")))
+    assert len(rows) == 1 + len(formulas)
+    for row in rows[1:]:
+        assert (row[2][:2], row[3][:1]) == ("'=", "'")
+    old.write_text(old.read_text(encoding="utf-8").replace("English", "en"), encoding="utf-8")
+    again = desk.run("refused.csv", "--rejected", "again.csv")
+    assert "registered" in again.stdout
+    assert summary(again.stdout)["registered"] == str(len(formulas))
+
+
+def test_rejected_rows_are_not_written_through_a_link(desk: Desk) -> None:
+    """A link under the name of the file ends the demo before a server starts; the file behind it is unchanged."""
+    name = desk.write(SIGNUPS)
+    (desk.folder / "victim").write_text("old")
+    for target in ("victim", "missing"):
+        link = desk.folder / "people.rejected.csv"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert desk.error_line(name) == "cannot write people.rejected.csv: it is a link: name the file itself"
+
+    assert (desk.folder / "victim").read_text() == "old"
+    assert not (desk.folder / "missing").exists()
 
 
 @pytest.mark.parametrize(

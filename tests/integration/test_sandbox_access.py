@@ -45,13 +45,13 @@ class Attacker:
         self.arn = secrets_manager.create(f"app/{uuid4()}", {"password": "hunter2"})
 
     def send(
-        self, method: str = "POST", path: str = "/", headers: Mapping[str, str] | None = None, target: str | None = None
+        self, method: str = "POST", path: str = "/", headers: Mapping[str, str] | None = None
     ) -> tuple[int, str, dict[str, str]]:
         """Ask for the secret, and return the status, the body and the headers of the answer."""
         connection = HTTPConnection(self.host, self.port, timeout=10)
         sent = {
             "Content-Type": "application/x-amz-json-1.1",
-            "X-Amz-Target": target or "secretsmanager.GetSecretValue",
+            "X-Amz-Target": "secretsmanager.GetSecretValue",
             **(headers or {}),
         }
         connection.request(method, path, json.dumps({"SecretId": self.arn}), sent)
@@ -64,12 +64,12 @@ class Attacker:
         connection.close()
         return answer
 
-    def assert_refused(self, *arguments: str, **headers: str) -> None:
+    def assert_refused(self, method: str = "POST", path: str = "/", **headers: str) -> None:
         """Send a request with *headers*; the answer is 403 without the secret, and no web page may read it."""
         status, body, answered = self.send(
-            *arguments, headers={name.replace("_", "-"): v for name, v in headers.items()}
+            method, path, {name.replace("_", "-"): value for name, value in headers.items()}
         )
-        assert (status, "hunter2" in body) == (403, False), (arguments, headers, body)
+        assert (status, "hunter2" in body) == (403, False), (method, path, headers, body)
         assert not [name for name in answered if name.startswith("access-control-")]
 
 
