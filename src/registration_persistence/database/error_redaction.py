@@ -26,7 +26,7 @@ _QUOTED_VALUE = re.compile(r"""["'«»„“].*["'»«“”]""", re.DOTALL)
 
 _QUOTED_NAME = re.compile(r'"[^"]*"')
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.-]{0,127}")
-_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+_WORD = re.compile(r"\S+")
 
 # The messages of these errors quote values: data exceptions, and the text near a syntax error.
 _QUOTES_VALUES = (psycopg.DataError, psycopg.errors.SyntaxError)
@@ -73,7 +73,7 @@ def masked_message(message: str, *, quotes_values: bool = False) -> str:
     if quotes_values:
         message = _QUOTED_VALUE.sub(f'"{_HIDDEN}"', message)
     message = _QUOTED_NAME.sub(_masked_name, message)
-    return _ADDRESS.sub(_HIDDEN, message)
+    return _WORD.sub(lambda word: _HIDDEN if "@" in word[0][1:-1] else word[0], message)
 
 
 def masked_statement(statement: str) -> str:
