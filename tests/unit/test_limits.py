@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.repositories.bulk_import import OTHER_REASONS
 from registration_persistence.repositories.outbox import OutboxPosition
 
+LIMITS = Path(__file__).parents[2] / "docs" / "limits.md"
 MIB = 1024 * 1024
 MAX_PEAK_BYTES = 5 * MIB
 MAX_SECONDS = 0.5
@@ -541,6 +543,13 @@ def test_the_docstring_states_each_limit(name: str) -> None:
         for argument in limited
         if not re.search(r"\d|UUID|ten years|a day|`\w+`|plain function|Whether|time zone|NaN", entries[argument])
     ]
+
+
+def test_the_documentation_lists_each_argument_with_a_limit() -> None:
+    """docs/limits.md has a row for every argument in the table of this module."""
+    listed = set(re.findall(r"`(\w+)`", LIMITS.read_text()))
+
+    assert set() == {argument for case in CASES.values() for argument in case.subjects} - listed
 
 
 @pytest.mark.parametrize("name", ["purpose", "document_version", "granted", "source"])
