@@ -38,7 +38,6 @@ T = TypeVar("T")
 
 # With this number of rows a sequential scan costs more than any index scan.
 FILL_TABLES = (
-    "SET LOCAL statement_timeout = 0",  # a busy machine takes long
     """
 INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at, verified_at, activated_at,
                            closed_at, close_reason, submit_key, submit_digest)
@@ -103,11 +102,9 @@ def crowded(postgres_server: PostgresServer, migrated_template: DatabaseSettings
     """The settings of a database with 100,000 registrations, which the tests only read and roll back."""
     settings = dataclasses.replace(migrated_template, name=f"crowded_{secrets.token_hex(8)}", pool="lambda")
     postgres_server.create_database(settings.name, owner=LOGIN, template=migrated_template.name)
-    database = Database(settings)
-    with database.session() as session:
+    with postgres_server.connect(settings.name) as connection:  # without time limits
         for statement in FILL_TABLES:
-            session.execute(text(statement))
-    database.dispose()
+            connection.execute(statement)
     yield settings
     postgres_server.drop_database(settings.name)
 
