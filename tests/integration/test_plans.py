@@ -49,11 +49,6 @@ FROM generate_series(1, 100000) AS n,
      LATERAL (SELECT ('{pending,verified,active,expired,cancelled}'::text[])[n % 5 + 1] AS status) AS chosen
 """,
     """
-INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at)
-SELECT gen_random_uuid(), 'crowd@example.org', 'crowd@example.org', 1, 'pending', now() + interval '1 day'
-FROM generate_series(1, 20000)
-""",
-    """
 INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)
 SELECT gen_random_uuid(), id, 'verify_email', sha256(id::text::bytea), 0, now() - interval '9 days',
        now() + (random() * 8 - 4) * interval '1 day'
@@ -72,6 +67,11 @@ INSERT INTO outbox (event_id, registration_id, type, payload, attempts, availabl
 SELECT gen_random_uuid(), id, 'registration.registered', '{"seq": 1}', 1,
        now() + (random() - 0.1) * interval '1 h', CASE WHEN random() < 0.05 THEN now() END
 FROM registrations LIMIT 20000
+""",
+    """
+INSERT INTO registrations (id, email, email_key, email_key_rev, status, expires_at)
+SELECT gen_random_uuid(), 'crowd@example.org', 'crowd@example.org', 1, 'pending', now() + interval '1 day'
+FROM generate_series(1, 20000)
 """,
     "ANALYZE",
 )
@@ -165,7 +165,7 @@ def test_a_mailbox_with_many_registrations_slows_nobody(crowded: DatabaseSetting
         session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
         registrations, verification = RegistrationRepository(session), VerificationRepository(session)
         for _ in range(7):  # PostgreSQL chooses between a generic and a custom plan after five executions
-            for mailbox in ("crowd@example.org", "77@example.org", "5@example.org", f"{uuid4()}@example.org"):
+            for mailbox in ("crowd@example.org", "77@example.org", "10000@example.org", f"{uuid4()}@example.org"):
                 before = session.scalar(text(FETCHED_ROWS))
                 found = registrations.find_by_email(mailbox)
                 made = registrations.register(mailbox)
