@@ -1,18 +1,20 @@
 """Measures whether the time of `register` and `find_by_email` reveals what is known about a mailbox, on this machine.
 
-The kinds of mailboxes take turns in one run, in an order that changes each time, and the ratio is that of their medians
-to the median of a mailbox that is unknown. A ratio from 0.97 to 1.03 reveals nothing.
+The kinds of mailboxes take turns in one run, in an order that changes each time, and each ratio is that of a median to
+the median of the mailboxes that are unknown. A ratio from 0.97 to 1.03 reveals nothing. If the machine is busy, the
+elapsed time varies more than that; the time on the processor, of client and server together, does not.
 
-Run it with `python benchmarks/neutral_timing.py`, or with `--calls 2000`.
+Run it on Linux with `python benchmarks/neutral_timing.py`, or with `--calls 2000`.
 """
 
 import argparse
 import random
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
+from pathlib import Path
+from statistics import median
 
 from local_database import create_migrated_database
 from sqlalchemy import text
@@ -27,22 +29,13 @@ _MAX_PENDING = 5
 _WARM_UP_CALLS = 50
 _NUMBERS = count()
 
-
-def addresses(kind: str, number: int) -> list[str]:
-    """Return *number* addresses of one length."""
-    return [f"{kind.replace(' ', '-'):->13}.{next(_NUMBERS):08}@example.com" for _ in range(number)]
-
-
-def prepare(session: Session, kind: str, mailboxes: list[str]) -> None:
-    """Store the registrations that the mailboxes of this kind have."""
-    pending = {"unknown": 0, "pending": 1, "verified": 0, "limit reached": _MAX_PENDING}[kind]
-    rows = [ImportRow(mailbox, "pending") for mailbox in mailboxes for _ in range(pending)]
-    rows += [ImportRow(mailbox, "active") for mailbox in mailboxes if kind == "verified"]
-    bulk_import(session, rows)
+Call = Callable[[Session, str], object]
+Times = list[tuple[float, float]]
+"""The seconds that elapsed, and the seconds on the processor, of each call."""
 
 
 def register(session: Session, mailbox: str) -> object:
-    """Sign up with no limit."""
+    """Sign up without a limit."""
     return RegistrationRepository(session).register(mailbox)
 
 
@@ -51,31 +44,43 @@ def register_with_limit(session: Session, mailbox: str) -> object:
     return RegistrationRepository(session).register(mailbox, max_pending=_MAX_PENDING)
 
 
-def find(session: Session, mailbox: str) -> object:
+def find_by_email(session: Session, mailbox: str) -> object:
     """Look the mailbox up."""
     return RegistrationRepository(session).find_by_email(mailbox)
 
 
-def measured(database: Database, call: Callable[[Session, str], object], calls: int) -> Mapping[str, list[float]]:
-    """Return the seconds of *calls* calls for each kind of mailbox."""
-    every = {kind: addresses(kind, calls + _WARM_UP_CALLS) for kind in _KINDS}
+def stored_mailboxes(session: Session, kind: str, number: int) -> list[str]:
+    """Return *number* mailboxes with addresses of one length, whose registrations are stored."""
+    mailboxes = [f"{kind.replace(' ', '-'):->13}.{next(_NUMBERS):08}@example.com" for _ in range(number)]
+    statuses = {"pending": ["pending"], "verified": ["active"], "limit reached": ["pending"] * _MAX_PENDING}
+    bulk_import(session, [ImportRow(mailbox, status) for mailbox in mailboxes for status in statuses.get(kind, [])])
+    return mailboxes
+
+
+def timed(call: Call, session: Session, mailbox: str, server: Path) -> tuple[tuple[float, float], object]:
+    """Return the two times of a call, and its result; *server* counts the nanoseconds of the server's process."""
+    before, started, on_processor = int(server.read_text().split()[0]), time.perf_counter(), time.thread_time()
+    outcome = call(session, mailbox)
+    on_processor, elapsed = time.thread_time() - on_processor, time.perf_counter() - started
+    return (elapsed, on_processor + (int(server.read_text().split()[0]) - before) / 1e9), outcome
+
+
+def measure(database: Database, call: Call, calls: int) -> dict[str, Times]:
+    """Return the times of *calls* calls for each kind of mailbox."""
     with database.session() as session:
-        for kind, mailboxes in every.items():
-            prepare(session, kind, mailboxes)
+        mailboxes = {kind: stored_mailboxes(session, kind, calls + _WARM_UP_CALLS) for kind in _KINDS}
+    times: dict[str, Times] = {kind: [] for kind in _KINDS}
     with database.session(autocommit=True) as session:
         session.execute(text("VACUUM ANALYZE"))
-    times: dict[str, list[float]] = {kind: [] for kind in _KINDS}
-    for position in range(calls + _WARM_UP_CALLS):
-        for kind in random.sample(_KINDS, len(_KINDS)):
-            with database.session(autocommit=True) as session:
-                started = time.perf_counter()
-                outcome = call(session, every[kind][position])
-                elapsed = time.perf_counter() - started
-            refused = call is register_with_limit and kind == "limit reached"
-            if call is not find and type(outcome) is not (TooManyPending if refused else Registered):
-                raise SystemExit(f"a mailbox that is {kind} got {type(outcome).__name__}")
-            if position >= _WARM_UP_CALLS:
-                times[kind].append(elapsed)
+        server = Path(f"/proc/{session.scalar(text('SELECT pg_backend_pid()'))}/schedstat")
+        for position in range(calls + _WARM_UP_CALLS):
+            for kind in random.sample(_KINDS, len(_KINDS)):
+                both, outcome = timed(call, session, mailboxes[kind][position], server)
+                refused = call is register_with_limit and kind == "limit reached"
+                if call is not find_by_email and not isinstance(outcome, TooManyPending if refused else Registered):
+                    raise SystemExit(f"a mailbox of the kind {kind} got {type(outcome).__name__}")
+                if position >= _WARM_UP_CALLS:
+                    times[kind].append(both)
     return times
 
 
@@ -84,17 +89,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=500, help="calls for each kind of mailbox (default: 500)")
     calls = parser.parse_args().calls
-    print(f"{f'medians of {calls} calls':<34}{'µs':>10}{'ratio':>8}")
+    print(f"{f'medians of {calls} calls':<36}{'elapsed µs':>12}{'ratio':>8}{'processor µs':>14}{'ratio':>8}")
     with LocalPostgres(embedded_binaries()) as server:
         database = Database(create_migrated_database(server.server))
-        for name, call in {
-            "register": register,
-            "register, max_pending": register_with_limit,
-            "find_by_email": find,
-        }.items():
-            times = {kind: statistics.median(seconds) for kind, seconds in measured(database, call, calls).items()}
-            for kind, median in times.items():
-                print(f"{name + ', ' + kind:<34}{median * 1e6:>10.0f}{median / times['unknown']:>8.3f}")
+        for call in (register, register_with_limit, find_by_email):
+            medians = {
+                kind: [median(values) for values in zip(*times, strict=True)]
+                for kind, times in measure(database, call, calls).items()
+            }
+            for kind, (elapsed, processor) in medians.items():
+                ratios = [elapsed / medians["unknown"][0], processor / medians["unknown"][1]]
+                name = f"{call.__name__}, {kind}"
+                print(f"{name:<36}{elapsed * 1e6:>12.0f}{ratios[0]:>8.3f}{processor * 1e6:>14.0f}{ratios[1]:>8.3f}")
         database.dispose()
     return 0
 

@@ -33,7 +33,7 @@ HIDDEN = {
 # of the locks with one key, for example that of a deployment. A volatile function sees the rows that were committed
 # while it waited for the lock; the statement that calls it does not.
 COUNT_PENDING = """
-CREATE FUNCTION public.registrations_count_pending(mailbox text, most bigint) RETURNS bigint
+CREATE OR REPLACE FUNCTION public.registrations_count_pending(mailbox text, most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtext('registrations_count_pending'), hashtext(mailbox));

@@ -165,6 +165,17 @@ def test_upgrade_downgrade_upgrade_with_rows_in_every_table(empty: Database) -> 
     use_every_table(empty)
 
 
+def test_an_index_of_a_failed_attempt_is_created_again(database: Database) -> None:
+    """An attempt to create an index without blocking writes leaves an invalid index, which the next one replaces."""
+    schema.downgrade(database, "2dcca3bc26eb")
+    with database.engine.begin() as connection:
+        connection.execute(text("CREATE INDEX ix_registrations_email_pending_id ON registrations (id)"))
+
+    schema.upgrade(database)
+
+    schema.check(database)
+
+
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     """At the newest revision, `upgrade` does nothing."""
     before = catalog(database)

@@ -21,7 +21,7 @@ WHERE n.nspname = '{DATADOG_SCHEMA}' AND p.proname = 'explain_statement' AND p.p
 # EXPLAIN needs the owner's privileges on the tables, so nothing that runs with them may read a row. Planning calls
 # stable functions, and EXECUTE calls all functions in its arguments. The functions of PostgreSQL that run a query from
 # an argument, and would show its rows in an error, are matched by name. U& can escape a name, and a prepared statement
-# can contain one.
+# can contain one. A plan shows the rows that the planner expects, so columns with personal data have no statistics.
 _ROW_READING_PATTERN = r'_to_xml|ts_stat|ts_rewrite|u&"'
 
 # The loop opens a cursor, which rejects a second statement behind a semicolon.

@@ -107,8 +107,9 @@ SELECT * FROM (
     ORDER BY r.id DESC LIMIT 1
   )
   UNION ALL
-  SELECT {NO_REGISTRATION} AS rank, CAST('00000000-0000-0000-0000-000000000000' AS uuid), 'pending', 1, :email_key, :email_key,
-         CAST('{{}}' AS jsonb), statement_timestamp(), statement_timestamp(), statement_timestamp(),
+  SELECT {NO_REGISTRATION} AS rank, CAST('00000000-0000-0000-0000-000000000000' AS uuid), 'pending', 1,
+         :email_key, :email_key, CAST('{{}}' AS jsonb),
+         statement_timestamp(), statement_timestamp(), statement_timestamp(),
          NULL, NULL, NULL, NULL
 ) candidate ORDER BY rank LIMIT 1
 """,
