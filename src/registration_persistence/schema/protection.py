@@ -13,30 +13,29 @@ from registration_persistence.schema.grants import (
     READ_WRITE_ROLE,
 )
 
-_MOVE = "UPDATE OF status ON {} FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status)"
+_ADDED = "AFTER INSERT ON {} REFERENCING NEW TABLE AS added FOR EACH STATEMENT"
+_MOVE = "BEFORE UPDATE OF status ON {} FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status)"
 
 TRIGGERS = {
-    "outbox_check_insert": "INSERT ON {} FOR EACH ROW",
-    "registration_consents_check_insert": "INSERT ON {} FOR EACH ROW",
-    "registration_events_check_insert": "INSERT ON {} FOR EACH ROW",
-    "registrations_check_delete": "DELETE ON {} FOR EACH ROW",
-    "registrations_check_insert": "INSERT ON {} FOR EACH ROW",
+    "outbox_check_insert": _ADDED,
+    "registration_consents_check_insert": _ADDED,
+    "registration_events_check_insert": _ADDED,
+    "registrations_check_delete": "BEFORE DELETE ON {} FOR EACH ROW",
+    "registrations_check_insert": "BEFORE INSERT ON {} FOR EACH ROW",
     "registrations_check_move": _MOVE,
-    "registrations_check_update": "UPDATE ON {} FOR EACH ROW",
-    "verification_tokens_check_insert": "INSERT ON {} FOR EACH ROW",
-    "verification_tokens_check_update": "UPDATE ON {} FOR EACH ROW",
+    "registrations_check_update": "BEFORE UPDATE ON {} FOR EACH ROW",
+    "verification_tokens_check_insert": "BEFORE INSERT ON {} FOR EACH ROW",
+    "verification_tokens_check_update": "BEFORE UPDATE ON {} FOR EACH ROW",
 }
-"""The triggers, each of which calls the function of its name before the rows of its table change."""
+"""The triggers, each of which calls the function of its name."""
 
-# A trigger of the event log also exists on each of its partitions.
 _TRIGGERS_FOUND = text(f"""
 WITH {PACKAGE_OBJECTS_CTE}, expected AS (
   SELECT unnest(CAST(:triggers AS text[])) AS trigger, unnest(CAST(:of_tables AS text[])) AS of_table
 )
 SELECT ours.name, expected.trigger, t.tgname IS NULL AS missing
 FROM ours
-JOIN expected ON expected.of_table = ours.name OR expected.of_table = :partitioned
-  AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = ours.oid)
+JOIN expected ON expected.of_table = ours.name
 LEFT JOIN pg_trigger t ON t.tgrelid = ours.oid AND t.tgname = expected.trigger
   AND t.tgfoid = to_regproc('public.' || expected.trigger)
 WHERE ours.kind = 'r' AND (t.tgname IS NULL OR t.tgenabled NOT IN ('O', 'A'))
@@ -76,7 +75,7 @@ def _trigger_problems(connection: Connection) -> Iterator[str]:
     for row in connection.execute(_TRIGGERS_FOUND, parameters):
         table = public_table(row.name)
         if row.missing:
-            problem, template = "missing", "CREATE TRIGGER {} BEFORE {} EXECUTE FUNCTION {}();"
+            problem, template = "missing", "CREATE TRIGGER {} {} EXECUTE FUNCTION {}();"
             event = sql.SQL(TRIGGERS[row.trigger]).format(table)
             fix = sql.SQL(template).format(sql.Identifier(row.trigger), event, public_table(row.trigger))
         else:

@@ -72,7 +72,10 @@ FORGED_CONSENTS = (
     "DELETE FROM registrations WHERE id = '{eve}'",
     "DELETE FROM registrations WHERE id = '{gone}'",
     "TRUNCATE registrations CASCADE",
-    "INSERT INTO registration_consents SELECT * FROM registration_consents",
+    (
+        "INSERT INTO registration_consents SELECT registration_id, purpose, gen_random_uuid(), document_version,"
+        " granted, source, recorded_at, seq FROM registration_consents"
+    ),
     "UPDATE registration_consents SET registration_id = '{eve}'",
 )  # fmt: skip
 

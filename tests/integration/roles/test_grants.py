@@ -222,7 +222,7 @@ def test_check_finds_missing_protection(prepared: Cluster) -> None:
         "DROP TRIGGER registrations_check_delete ON registrations",
         "DROP TRIGGER registrations_check_move ON registrations",
         "ALTER TABLE verification_tokens DISABLE TRIGGER ALL",
-        "ALTER TABLE registration_events_default DISABLE TRIGGER registration_events_check_insert",
+        "ALTER TABLE registration_events DISABLE TRIGGER registration_events_check_insert",
         "ALTER TABLE outbox ENABLE REPLICA TRIGGER outbox_check_insert",
     ):
         prepared.execute(statement)
@@ -240,7 +240,7 @@ def test_check_finds_missing_protection(prepared: Cluster) -> None:
 
     assert [line.split(": ")[0] for line in triggers] == [
         "the trigger outbox_check_insert of outbox is disabled",
-        "the trigger registration_events_check_insert of registration_events_default is disabled",
+        "the trigger registration_events_check_insert of registration_events is disabled",
         "the trigger registrations_check_delete of registrations is missing",
         "the trigger registrations_check_move of registrations is missing",
         "the trigger verification_tokens_check_insert of verification_tokens is disabled",
