@@ -86,9 +86,9 @@ def _parse(event: Any) -> _Event:
     expected = f"expected SecretId, ClientRequestToken, and as Step one of {', '.join(STEPS)}"
     if not isinstance(event, Mapping):
         raise RotationFailed(f"the event is not an object: {expected}")
-    values = [event.get(key) for key in ("SecretId", "ClientRequestToken", "Step")]
-    if not all(isinstance(value, str) and value for value in values) or values[2] not in STEPS:
+    arn, version_id, step = (str(event.get(key, "")) for key in ("SecretId", "ClientRequestToken", "Step"))
+    if not arn or not version_id or step not in STEPS:
         raise RotationFailed(f"the event does not come from Secrets Manager: {expected}")
-    if values[0] != os.environ.get(_SECRET):
+    if arn != os.environ.get(_SECRET):
         raise RotationFailed(f"the event is about another secret than {_SECRET}: this function rotates only that one")
-    return _Event(*values)
+    return _Event(arn, version_id, step)

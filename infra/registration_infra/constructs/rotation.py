@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aws_cdk import Aws, Duration
+from aws_cdk import Duration
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -120,7 +120,7 @@ class Rotation(Construct):
             function_name=function.function_arn,
             principal="secretsmanager.amazonaws.com",
             # Otherwise a secret of another account could use the function.
-            source_account=Aws.ACCOUNT_ID,
+            source_account=self._context.config.account,
         )
         schedule = secretsmanager.CfnRotationSchedule(
             self,

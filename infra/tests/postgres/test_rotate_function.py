@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import handler
 import psycopg
@@ -176,7 +177,8 @@ def test_invalid_events_are_refused(rotating: Environment) -> None:
         *({"ClientRequestToken": ""}, {"ClientRequestToken": rotating.start(rotating.admin)}),
     )
 
-    for event in (None, [], "testSecret", {}, *({**valid, **change} for change in changes)):
+    events: list[Any] = [None, [], "testSecret", {}, *({**valid, **change} for change in changes)]
+    for event in events:
         with pytest.raises(RotationFailed, match=r"the event|belongs to no running rotation"):
             handler.handle(event, FakeLambdaContext(timeout=20))
 

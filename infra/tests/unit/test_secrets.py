@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from policies import granted, plain
-from templates import DATADOG, PROXY, VARIANTS, Template, templates_of, text_of
+from templates import DATADOG, PROXY, VARIANTS, Template, config_of, templates_of, text_of
 
 FORBIDDEN = set("'\"@/\\ ")
 
@@ -139,10 +139,10 @@ def test_only_secrets_of_this_account_use_the_functions() -> None:
 
     assert len(permissions) == 2
     for permission in permissions:
-        assert ("lambda:InvokeFunction", "secretsmanager.amazonaws.com", "{AWS::AccountId}") == (
+        assert ("lambda:InvokeFunction", "secretsmanager.amazonaws.com", config_of("dev").account) == (
             permission["Action"],
             permission["Principal"],
-            text_of(permission["SourceAccount"]),
+            permission["SourceAccount"],
         )
 
 
