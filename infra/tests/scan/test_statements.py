@@ -10,7 +10,12 @@ from templates import Template
 ACCOUNT = {"Ref": "AWS::AccountId"}
 TO_SERVICE = {"Effect": "Allow", "Action": "sns:Publish", "Resource": "*", "Principal": {"Service": "s3.amazonaws.com"}}
 TO_ANYBODY = {"Effect": "Allow", "Action": "sns:Publish", "Resource": "*", "Principal": {"AWS": "*"}}
-OTHER_ACCOUNT = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*", "Principal": {"AWS": "arn:aws:iam::9:root"}}
+OTHER_ACCOUNT = {
+    "Effect": "Allow",
+    "Action": "kms:Decrypt",
+    "Resource": "*",
+    "Principal": {"AWS": "arn:aws:iam::9:root"},
+}
 OF_ROLE = {"Effect": "Allow", "Action": "sns:Publish", "Resource": "*"}
 
 

@@ -115,8 +115,17 @@ def test_no_action_has_a_wildcard() -> None:
     [
         *("iam:CreateUser", "iam:CreateAccessKey", "iam:CreateLoginProfile", "iam:AddUserToGroup", "iam:PutUserPolicy"),
         *("iam:AttachUserPolicy", "iam:AttachGroupPolicy", "iam:CreatePolicy", "iam:CreatePolicyVersion"),
-        *("iam:SetDefaultPolicyVersion", "iam:DeleteRolePermissionsBoundary", "iam:UpdateOpenIDConnectProviderThumbprint"),
-        *("iam:CreateOpenIDConnectProvider", "iam:CreateInstanceProfile", "sts:AssumeRole", "organizations:LeaveOrganization"),
+        *(
+            "iam:SetDefaultPolicyVersion",
+            "iam:DeleteRolePermissionsBoundary",
+            "iam:UpdateOpenIDConnectProviderThumbprint",
+        ),
+        *(
+            "iam:CreateOpenIDConnectProvider",
+            "iam:CreateInstanceProfile",
+            "sts:AssumeRole",
+            "organizations:LeaveOrganization",
+        ),
         *("cloudtrail:StopLogging", "ec2:RunInstances", "s3:PutBucketPolicy", "lambda:UpdateEventSourceMapping"),
     ],
 )
@@ -157,7 +166,12 @@ def test_other_databases_and_secrets_are_out_of_reach() -> None:
     """CloudFormation reads, changes and deletes only resources with the names of the environment."""
     for action, start, own, foreign in (
         ("rds:DeleteDBCluster", "rds", "cluster:registration-prod", "cluster:billing"),
-        ("secretsmanager:GetSecretValue", "secretsmanager", "secret:registration/prod/cluster-AbCdEf", "secret:billing"),
+        (
+            "secretsmanager:GetSecretValue",
+            "secretsmanager",
+            "secret:registration/prod/cluster-AbCdEf",
+            "secret:billing",
+        ),
         ("lambda:UpdateFunctionCode", "lambda", "function:registration-prod-migrate", "function:billing"),
         ("logs:DeleteLogGroup", "logs", "log-group:/vpc/registration-prod", "log-group:/vpc/billing"),
         ("ssm:PutParameter", "ssm", "parameter/registration/prod/database/host", "parameter/registration/dev/host"),
@@ -167,7 +181,9 @@ def test_other_databases_and_secrets_are_out_of_reach() -> None:
             assert may(action, f"arn:aws:{start}:{REGION}:{ACCOUNT}:{name}") is expected, name
 
 
-@pytest.mark.parametrize(("variant", "stack"), [("everything", "database"), ("everything", "application"), ("proxy", "database")])
+@pytest.mark.parametrize(
+    ("variant", "stack"), [("everything", "database"), ("everything", "application"), ("proxy", "database")]
+)
 def test_boundary_allows_what_the_roles_need(variant: str, stack: str) -> None:
     """Each role of a template has the boundary, which allows each statement of its policies."""
     name, changes = VARIANTS[variant]
@@ -213,7 +229,10 @@ def test_role_may_only_deploy_and_migrate() -> None:
     cdk = f"{IAM}:role/cdk-hnb659fds-{{}}-role-{ACCOUNT}-{REGION}"
     function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:registration-{{}}"
 
-    assert {action for each in statements for action in as_list(each["Action"])} == {"sts:AssumeRole", "lambda:InvokeFunction"}
+    assert {action for each in statements for action in as_list(each["Action"])} == {
+        "sts:AssumeRole",
+        "lambda:InvokeFunction",
+    }
     for action, resource, expected in (
         ("sts:AssumeRole", cdk.format("deploy"), True),
         ("sts:AssumeRole", cdk.format("file-publishing"), True),

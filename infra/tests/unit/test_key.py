@@ -44,7 +44,9 @@ FOR_AWS = {"kms:GrantIsForAWSResource": "true"}
 def allowed(changes: dict[str, Any], actions: Iterable[str], principal: str, context: dict[str, str]) -> set[str]:
     """Return which of *actions* the policy of production's key allows to *principal*."""
     policy = templates_of("prod", changes).database.one("KMS::Key")["KeyPolicy"]["Statement"]
-    statements = resolved(policy, {"AWS::AccountId": "333333333333", "AWS::Region": "eu-central-1", "AWS::Partition": "aws"})
+    statements = resolved(
+        policy, {"AWS::AccountId": "333333333333", "AWS::Region": "eu-central-1", "AWS::Partition": "aws"}
+    )
     requests = {action: Request(action=action, principal=principal, context=context) for action in actions}
     return {action for action, request in requests.items() if allows(statements, request)}
 
@@ -57,7 +59,11 @@ def test_central_account_uses_the_key_only_through_rds() -> None:
     assert allowed(EVERYTHING, COPY, CENTRAL, RDS) == allowed(EVERYTHING, COPY, CENTRAL, other_region) == COPY
     assert allowed(EVERYTHING, grants, CENTRAL, RDS | FOR_AWS) == grants
     assert allowed(EVERYTHING, ["kms:DescribeKey"], CENTRAL, {}) == {"kms:DescribeKey"}
-    for context in ({}, FOR_AWS, *({"kms:ViaService": f"{name}.eu-central-1.amazonaws.com"} for name in OTHER_SERVICES)):
+    for context in (
+        {},
+        FOR_AWS,
+        *({"kms:ViaService": f"{name}.eu-central-1.amazonaws.com"} for name in OTHER_SERVICES),
+    ):
         assert allowed(EVERYTHING, COPY | grants, CENTRAL, context) == set(), context
     assert allowed(EVERYTHING, grants, CENTRAL, RDS) == set()
     assert allowed(EVERYTHING, ["kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:Encrypt"], CENTRAL, RDS) == set()
