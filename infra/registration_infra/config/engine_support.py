@@ -39,9 +39,13 @@ def support_warnings(config: EnvironmentConfig, *, today: date) -> Iterator[str]
     start = f"aurora.engine_version is {toml_text(version)}:"
     last = _LAST_RELEASE_OF_MAJOR[major]
     if today > last - _NOTICE_OF_MAJOR:
-        yield f"{start} PostgreSQL {major} receives no fixes after {last}: upgrade to a newer major version, see {_RUNBOOK}"
+        yield (
+            f"{start} PostgreSQL {major} receives no fixes after {last}: "
+            f"upgrade to a newer major version, see {_RUNBOOK}"
+        )
     if int(minor) <= _MINOR_OF_KNOWN_AGE[major] and today > _RELEASE_OF_MINORS + _LIFETIME_OF_MINOR:
         yield (
-            f"{start} it was released on {_RELEASE_OF_MINORS} or earlier, and AWS keeps a minor version for about a year: "
+            f"{start} it was released on {_RELEASE_OF_MINORS} or earlier, "
+            "and AWS keeps a minor version for about a year: "
             f"upgrade to a newer minor version, see {_RUNBOOK}"
         )

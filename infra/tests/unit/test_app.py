@@ -8,20 +8,26 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("environment", "warns_about_support", "warnings"),
-    [("prod", False, 3), ("dev", False, 0), ("prod", True, 4), ("dev", True, 1)],
+    ("environment", "support", "warnings"),
+    [("prod", [], 3), ("dev", [], 0), ("prod", ["old"], 4), ("dev", ["old"], 1)],
 )
 def test_synth_warns(
-    environment: str, warns_about_support: bool, warnings: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    environment: str,
+    support: list[str],
+    warnings: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Each setting that production lacks, and each end of support, is a warning on standard error; the synth goes on."""
+    """Each missing setting of production, and each end of support, is one warning; the synth goes on."""
     synthesised = []
 
     def build(config: Any, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(synth=lambda: synthesised.append(config.name))
 
     monkeypatch.setattr(app, "build_app", build)
-    monkeypatch.setattr(app, "support_warnings", lambda _, *, today: [f"on {today.year}"] if warns_about_support else [])
+    monkeypatch.setattr(
+        app, "support_warnings", lambda _, *, today: [f"on {today.year}"] if warns_about_support else []
+    )
     context = {"environment": environment}
     monkeypatch.setattr(app, "App", lambda **_: SimpleNamespace(node=SimpleNamespace(try_get_context=context.get)))
 
