@@ -99,7 +99,6 @@ PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
         "registrations_check_delete",
         "registrations_check_move",
         "registrations_check_update",
-        "verification_tokens_check_insert",
         "verification_tokens_check_update",
     ],
 }
