@@ -206,7 +206,8 @@ REMAINING = (
     "DELETE FROM verification_tokens",
     (
         "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id,"
-        " created_at, expires_at) VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
+        " created_at, expires_at) VALUES"
+        " (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
     ),
     "DELETE FROM outbox",
     "LOCK TABLE registrations IN ACCESS EXCLUSIVE MODE",
