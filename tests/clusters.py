@@ -29,7 +29,7 @@ from registration_persistence import (
 from registration_persistence.models import RegistrationRow
 from registration_persistence.outcomes import Issued, Registered, Verified
 from registration_persistence.sandbox import PostgresServer
-from registration_persistence.schema import MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE, VERSION_TABLE
+from registration_persistence.schema import GRANTS, MONITORING_ROLE, OWNER_ROLE, READ_WRITE_ROLE, VERSION_TABLE
 
 TABLES = sorted(RegistrationRow.metadata.tables)
 INSUFFICIENT_PRIVILEGE = psycopg.errors.InsufficientPrivilege
@@ -44,6 +44,8 @@ UNION ALL SELECT 'database', datname, to_jsonb(datacl) FROM pg_database WHERE da
 UNION ALL SELECT 'schema', nspname, jsonb_build_array(nspowner::regrole, nspacl) FROM pg_namespace
 UNION ALL SELECT 'table', oid::regclass::text, jsonb_build_array(relowner::regrole, relacl)
 FROM pg_class WHERE relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'datadog'))
+UNION ALL SELECT 'column', attrelid::regclass::text, jsonb_build_array(attname, attacl)
+FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid >= 16384
 UNION ALL SELECT 'function', oid::regprocedure::text, to_jsonb(p) - 'oid'
 FROM pg_proc p WHERE pronamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'datadog'))
 ORDER BY 1, 2, 3"""
@@ -88,12 +90,17 @@ class Cluster:
             return connection.execute(CATALOGUE).fetchall()
 
     def privileges(self) -> set[tuple[str, str, str]]:
-        """Return the table privileges of all roles but the owner."""
+        """Return the privileges of all roles but the owner; one on a column has its name in parentheses."""
         with self.server.connect(self.name) as connection:
             rows = connection.execute("""
                 SELECT relname, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, privilege_type
                 FROM pg_class, aclexplode(relacl)
-                WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND grantee <> relowner""")
+                WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND grantee <> relowner
+                UNION ALL
+                SELECT relname, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,
+                       format('%s (%s)', privilege_type, attname)
+                FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid, aclexplode(attacl)
+                WHERE relnamespace = 'public'::regnamespace AND grantee <> relowner""")
             return set(rows)
 
     def owners(self) -> set[str]:
@@ -108,6 +115,16 @@ class Cluster:
         """Execute *statement* as the superuser."""
         with self.server.connect(self.name) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def expected_privileges() -> set[tuple[str, str, str]]:
+    """Return the privileges of `GRANTS`, as `Cluster.privileges` returns them."""
+    return {
+        (table, READ_WRITE_ROLE, f"{privilege} ({column})" if column else privilege)
+        for table, privileges in GRANTS.items()
+        for privilege, columns in privileges.items()
+        for column in columns or ("",)
+    }
 
 
 NewCluster = Callable[[], Cluster]

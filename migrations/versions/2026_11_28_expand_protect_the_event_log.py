@@ -154,12 +154,6 @@ RULES = (
     ),
     (
         "verification_tokens",
-        "insert",
-        "NEW.created_at <> statement_timestamp()",
-        "a token is created at the time of the statement",
-    ),
-    (
-        "verification_tokens",
         "update",
         FORGED_TOKEN_CHANGE,
         "the attempts of a token cannot decrease, and its times are those of the statement",

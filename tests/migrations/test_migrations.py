@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from migration_commands import ROOT, NewDatabase, alembic, imported_packages, opened
 from psycopg import sql
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 from support import TERMS, variables_of
 
 from registration_persistence import (
@@ -391,6 +392,28 @@ def test_an_unknown_revision_is_rejected(revision: str) -> None:
     for change in (schema.upgrade, schema.downgrade):
         with pytest.raises(InvalidInput, match="there is no revision"):
             change(unreachable, revision)
+
+
+def test_old_correlation_ids_do_not_stop_an_upgrade(empty: Database) -> None:
+    """Rows that violate the narrow form stay; new ones are refused, and the CHECK is validated once they are gone."""
+    event = (
+        "INSERT INTO registration_events (registration_id, seq, id, type, actor, correlation_id)"
+        " VALUES (gen_random_uuid(), 1, gen_random_uuid(), 'registered', 'user', 'of Ada Lovelace')"
+    )
+    schema.upgrade(empty, "2dcca3bc26eb")
+    with empty.engine.begin() as connection:
+        connection.execute(text(event))
+
+    schema.upgrade(empty)
+
+    with pytest.raises(IntegrityError, match="correlation_id"), empty.engine.begin() as connection:
+        connection.execute(text(event))
+    name = "ck_registration_events_correlation_id"
+    with empty.engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM registration_events")) == 1
+        connection.execute(text("DELETE FROM registration_events"))
+        connection.execute(text(f"ALTER TABLE registration_events VALIDATE CONSTRAINT {name}"))
+    schema.downgrade(empty, "2dcca3bc26eb")
 
 
 # The revisions

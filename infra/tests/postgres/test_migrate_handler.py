@@ -18,6 +18,7 @@ from registration_persistence.database import forget_db
 from registration_persistence.errors import ConfigurationError, InvalidInput, SecretMalformed, StatementTimeout
 from registration_persistence.sandbox import FakeLambdaContext, LocalSecretsManager, PostgresServer
 from registration_persistence.schema import (
+    LOCK_STATEMENT,
     MONITORING_ROLE,
     OWNER_ROLE,
     READ_WRITE_ROLE,
@@ -25,7 +26,6 @@ from registration_persistence.schema import (
     DeploymentInProgress,
     newest,
 )
-from registration_persistence.schema.deployment_lock import LOCK_STATEMENT
 
 HANDLER = Path(__file__).parents[2] / "migrate_function" / "handler.py"
 

@@ -13,6 +13,7 @@ from registration_persistence.schema.alembic_configuration import MigrationRefus
 from registration_persistence.schema.bootstrap import Bootstrapped, bootstrap, bootstrap_from_secrets
 from registration_persistence.schema.bootstrap_checks import BootstrapRefused
 from registration_persistence.schema.deployment_lock import (
+    LOCK_STATEMENT,
     DeploymentInProgress,
     deployment,
     set_role_statement,
@@ -30,6 +31,7 @@ from registration_persistence.schema.partitions import drop_event_partitions, en
 
 __all__ = [
     "GRANTS",
+    "LOCK_STATEMENT",
     "MONITORING_ROLE",
     "OWNER_ROLE",
     "READ_WRITE_ROLE",

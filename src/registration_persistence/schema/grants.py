@@ -110,7 +110,6 @@ PACKAGE_OBJECTS_PARAMETERS: Mapping[str, Any] = {
         "registrations_check_move",
         "registrations_check_update",
         *CALLED_FUNCTIONS,
-        "verification_tokens_check_insert",
         "verification_tokens_check_update",
     ],
 }

@@ -24,7 +24,6 @@ TRIGGERS = {
     "registrations_check_insert": "BEFORE INSERT ON {} FOR EACH ROW",
     "registrations_check_move": _MOVE,
     "registrations_check_update": "BEFORE UPDATE ON {} FOR EACH ROW",
-    "verification_tokens_check_insert": "BEFORE INSERT ON {} FOR EACH ROW",
     "verification_tokens_check_update": "BEFORE UPDATE ON {} FOR EACH ROW",
 }
 """The triggers, each of which calls the function of its name."""

@@ -126,11 +126,6 @@ FORGED_TOKENS = (
     "UPDATE verification_tokens SET used_at = NULL WHERE registration_id = '{eve}'",
     "UPDATE verification_tokens SET replaced_at = '2020-01-01'",
     (
-        "INSERT INTO verification_tokens"
-        " (id, registration_id, purpose, secret_hash, hash_key_id, created_at, expires_at)"
-        " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
-    ),
-    (
         "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at, used_at)"
         " VALUES (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2999-01-01', now())"
     ),
@@ -209,6 +204,11 @@ REMAINING = (
     ),
     _MESSAGE.format("", "'{ada}', 'campaign.joined', '{{}}'"),
     "DELETE FROM verification_tokens",
+    (
+        "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id,"
+        " created_at, expires_at) VALUES"
+        " (gen_random_uuid(), '{ada}', 'verify_email', sha256('m'), 0, '2020-01-01', '2999-01-01')"
+    ),
     "DELETE FROM outbox",
     "LOCK TABLE registrations IN ACCESS EXCLUSIVE MODE",
     "SELECT FROM registrations FOR UPDATE",
