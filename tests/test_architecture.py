@@ -147,6 +147,7 @@ OUTCOMES = {
     "TokenExpired",
     "TokenUnknown",
     "TokenUsable",
+    "TooManyPending",
     "Verified",
     "VerifyOutcome",
     "WrongCode",
