@@ -27,7 +27,7 @@ class Rogue:
 
     Args:
         port: Its TCP port on 127.0.0.1.
-        received: What the clients sent, without the encryption.
+        received: The bytes that the clients sent, decrypted.
         users: The users that tried to log in.
     """
 
