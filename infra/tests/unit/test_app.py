@@ -25,9 +25,7 @@ def test_synth_warns(
         return SimpleNamespace(synth=lambda: synthesised.append(config.name))
 
     monkeypatch.setattr(app, "build_app", build)
-    monkeypatch.setattr(
-        app, "support_warnings", lambda _, *, today: [f"on {today.year}"] if warns_about_support else []
-    )
+    monkeypatch.setattr(app, "support_warnings", lambda *_, **__: support)
     context = {"environment": environment}
     monkeypatch.setattr(app, "App", lambda **_: SimpleNamespace(node=SimpleNamespace(try_get_context=context.get)))
 
