@@ -31,6 +31,9 @@ _WORD = re.compile(r"\S+")
 # The messages of these errors quote values: data exceptions, and the text near a syntax error.
 _QUOTES_VALUES = (psycopg.DataError, psycopg.errors.SyntaxError)
 
+# It rejects the value of a setting, for example the name of a role that does not exist.
+_CHECK_OF_A_SETTING = "call_string_check_hook"
+
 _SQL_PARTS = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
     | (?P<name>"(?:[^"]|"")*(?:"|\Z))
@@ -83,7 +86,7 @@ def masked_statement(statement: str) -> str:
 
 def _redact_driver_error(error: psycopg.Error) -> None:
     primary = error.diag.message_primary
-    quotes_values = isinstance(error, _QUOTES_VALUES)
+    quotes_values = isinstance(error, _QUOTES_VALUES) and error.diag.source_function != _CHECK_OF_A_SETTING
     if primary or error.args:
         message = masked_message(primary or str(error), quotes_values=quotes_values)
         error.args = (message,)

@@ -39,9 +39,9 @@ UNION ALL
 SELECT format('the schema `%%s`', nspname), array_agg(privilege) FILTER (WHERE has_schema_privilege(%(role)s::name, oid, privilege))
 FROM pg_namespace, unnest(ARRAY['USAGE', 'CREATE']) AS privilege WHERE nspname IN ('public', 'datadog') GROUP BY nspname
 UNION ALL
-SELECT CASE pronamespace WHEN 'public'::regnamespace THEN 'the functions of the triggers' ELSE '`explain_statement`' END,
+SELECT CASE prorettype WHEN 'trigger'::regtype THEN 'the functions of the triggers' ELSE format('`%%s`', proname) END AS object,
        array_agg(DISTINCT 'EXECUTE'::text) FILTER (WHERE has_function_privilege(%(role)s::name, oid, 'EXECUTE'))
-FROM pg_proc WHERE pronamespace::regnamespace::text IN ('public', 'datadog') GROUP BY pronamespace
+FROM pg_proc WHERE pronamespace::regnamespace::text IN ('public', 'datadog') GROUP BY object
 ORDER BY 1
 """  # noqa: E501 one expression
 MEMBERSHIPS = """
