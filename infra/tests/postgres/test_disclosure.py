@@ -200,7 +200,7 @@ def test_a_failed_rotation_discloses_nothing(scene: Scene, monkeypatch: pytest.M
 
 
 @contextmanager
-def waiting_rotation(scene: Scene, version: str, role: str) -> Iterator[list[BaseException]]:
+def waiting_rotation(scene: Scene, version: str, role: str) -> Iterator[list[RotationFailed]]:
     """Run `setSecret` in a thread that waits for a lock on *role*; end its session after the block."""
     rotating, outcome = scene.environment, []
 
