@@ -156,7 +156,7 @@ def test_a_successful_login_resets_the_back_off(
     password = env.secrets_manager.read(env.arn)["password"]
     database = Database(env.settings())
     env.server.create_login(env.username, "an unknown password")
-    with pytest.raises(CredentialsRejected), deadline(2):
+    with pytest.raises(CredentialsRejected), deadline(4):
         database.ping()
     env.server.create_login(env.username, password)
     assert database.ping().writable

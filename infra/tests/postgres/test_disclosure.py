@@ -27,9 +27,7 @@ from registration_persistence import (
     VerificationRepository,
 )
 from registration_persistence.outcomes import Registered
-from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager
-from registration_persistence.sandbox.binaries import system_binaries
-from registration_persistence.sandbox.waiting import wait_until
+from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, system_binaries, wait_until
 
 CURRENT, ERASED = "ada.lovelace@example.com", "grace.hopper@example.com"
 
