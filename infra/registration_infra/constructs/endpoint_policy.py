@@ -29,12 +29,6 @@ def endpoint_statements(config: EnvironmentConfig) -> list[iam.PolicyStatement]:
             actions=[*_ACTIONS_ON_SECRETS],
             conditions={"StringEquals": {**own, "aws:ResourceAccount": config.account}},
         ),
-        # It has no resource, so the request has no `aws:ResourceAccount`.
-        _statement(
-            "Passwords",
-            actions=["secretsmanager:GetRandomPassword"],
-            conditions={"StringEquals": own},
-        ),
     ]
     api_key = config.datadog and config.datadog.api_key_secret_arn
     if api_key and api_key.split(":")[4] != config.account:

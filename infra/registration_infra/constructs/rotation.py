@@ -83,6 +83,7 @@ class Rotation(Construct):
         if admin is not None:
             function.add_environment("ROTATION_ADMIN_SECRET_ARN", admin.secret_arn)
             allow_secret(function, admin.secret_arn, None)
+        secret.deny_account_root_delete()
         self._schedule(name, secret, function)
 
     def _function(self, name: str) -> lambda_.Function:

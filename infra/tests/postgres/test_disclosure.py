@@ -28,6 +28,7 @@ from registration_persistence import (
 )
 from registration_persistence.outcomes import Registered
 from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, system_binaries, wait_until
+from registration_persistence.schema import GRANTS
 
 CURRENT, ERASED = "ada.lovelace@example.com", "grace.hopper@example.com"
 
@@ -146,7 +147,10 @@ def sign_up(scene: Scene) -> Scene:
 
 def fail_as_the_service(connection: psycopg.Connection) -> None:
     """Violate a constraint with a mailbox, as a parameter of a statement."""
-    statement = "INSERT INTO registrations SELECT * FROM registrations WHERE email = %s"
+    columns = sql.SQL(", ").join(map(sql.Identifier, GRANTS["registrations"]["INSERT"]))
+    statement = sql.SQL("INSERT INTO registrations ({0}) SELECT {0} FROM registrations WHERE email = %s").format(
+        columns
+    )
     with pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute(statement, [CURRENT])
 

@@ -140,11 +140,13 @@ def test_new_cluster(handle: Handle, cluster: Cluster, caplog: pytest.LogCapture
 
 def test_upgrade_to_a_revision(handle: Handle) -> None:
     """A revision has the form of Alembic; an unknown one is an error that names it."""
+    initial, head = "2dcca3bc26eb", newest()
     handle({"action": "bootstrap"})
 
     first = handle({"action": "upgrade", "revision": "+1"})
+    second = handle({"action": "upgrade", "revision": head})
 
-    assert (first["before"], first["after"]) == (None, newest())  # there is one revision
+    assert (first["before"], first["after"], second["before"], second["after"]) == (None, initial, initial, head)
     with pytest.raises(InvalidInput, match="0123456789ab"):
         handle({"action": "upgrade", "revision": "0123456789ab"})
 

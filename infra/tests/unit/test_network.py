@@ -94,10 +94,14 @@ def test_endpoint_passes_only_this_account() -> None:
         assert not passes_endpoint(action, caller=OTHER, secret=OTHER), action
         assert not passes_endpoint(action, caller=OWN, secret=OTHER), action
         assert not passes_endpoint(action, caller=OTHER, secret=OWN), action
-    # The request of a random password has no resource.
-    assert passes_endpoint("GetRandomPassword", caller=OWN)
-    assert not passes_endpoint("GetRandomPassword", caller=OTHER)
-    for action in ("CreateSecret", "DeleteSecret", "PutResourcePolicy", "ListSecrets", "ReplicateSecretToRegions"):
+    for action in (
+        "CreateSecret",
+        "DeleteSecret",
+        "GetRandomPassword",
+        "PutResourcePolicy",
+        "ListSecrets",
+        "ReplicateSecretToRegions",
+    ):
         assert not passes_endpoint(action, caller=OWN, secret=OWN), action
 
 
@@ -111,7 +115,7 @@ def test_endpoint_passes_the_api_key_of_another_account() -> None:
     assert not passes_endpoint("GetSecretValue", caller=account, secret=account, resource=arn)
     assert not passes_endpoint("GetSecretValue", caller=OWN, secret=account, resource=f"{arn}-or-another")
     own = templates_of("prod", {}).database.one("EC2::VPCEndpoint")["PolicyDocument"]["Statement"]
-    assert [statement["Sid"] for statement in own] == ["SecretsOfThisAccount", "Passwords"]
+    assert [statement["Sid"] for statement in own] == ["SecretsOfThisAccount"]
 
 
 def test_existing_vpc_is_not_changed() -> None:

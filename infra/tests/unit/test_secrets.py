@@ -146,6 +146,17 @@ def test_only_secrets_of_this_account_use_the_functions() -> None:
         )
 
 
+def test_a_secret_that_rotates_cannot_be_deleted() -> None:
+    """A resource policy denies the deletion to everybody in the account, as long as the schedule exists."""
+    policies = templates_of("dev").database.all("SecretsManager::ResourcePolicy").values()
+
+    assert sorted(text_of(each["SecretId"])[:14] for each in policies) == ["{ApplicationSe", "{ClusterSecret"]
+    for each in policies:
+        (statement,) = each["ResourcePolicy"]["Statement"]
+        assert ("Deny", "secretsmanager:DeleteSecret") == (statement["Effect"], statement["Action"])
+        assert text_of(statement["Principal"]["AWS"]).endswith(":root")
+
+
 @pytest.mark.parametrize("variant", ["everything", "proxy", "existing VPC"])
 def test_rotation_waits_for_all_that_it_needs(variant: str) -> None:
     """The first test of a rotation logs in, so instances, endpoint, rules and permissions exist before it."""

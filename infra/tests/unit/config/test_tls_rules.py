@@ -142,7 +142,9 @@ def test_another_host_cannot_be_verified_without_a_file() -> None:
     (problem,) = problems(EXISTING, verified)
 
     assert 'existing.sslmode = "verify-full" needs one; set existing.ssl_root_cert to the path' in problem
-    assert accepted(EXISTING, verified, {"existing.ssl_root_cert": '"/opt/root.pem"'})
+    existing = accepted(EXISTING, verified, {"existing.ssl_root_cert": '"/opt/root.pem"'}).existing
+    assert existing is not None
+    assert existing.ssl_root_cert == "/opt/root.pem"
 
 
 def test_a_file_without_verification_is_refused() -> None:
