@@ -1,4 +1,7 @@
-"""Refuse forged events, consents and messages, changes that hide something, and a wide form of correlation ids."""
+"""Refuse forged events, consents and messages, changes that hide something, and a wide form of correlation ids.
+
+It also hides the mailbox that a sign-up with a limit locks.
+"""
 
 from alembic import op
 
@@ -134,6 +137,31 @@ FORGED_TOKEN_CHANGE = " OR ".join(
     ]
 )
 
+# Every login sees the keys of advisory locks in pg_locks, so a key may not be a known function of the mailbox. The value
+# of a sequence can be read by its owner only, and the sequence belongs to whoever owns the table.
+LOCK_KEY = """
+CREATE SEQUENCE public.registrations_lock_key OWNED BY public.registrations.id;
+SELECT setval('public.registrations_lock_key',
+  1 + CAST(CAST('x' || left(encode(sha256(uuid_send(gen_random_uuid())), 'hex'), 15) AS bit(60)) AS bigint))
+"""
+
+COUNT_PENDING = """
+CREATE OR REPLACE FUNCTION public.registrations_count_pending(mailbox text, most bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE STRICT {security} SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('registrations_count_pending'), {key});
+  RETURN (
+    SELECT count(*) FROM (
+      SELECT FROM public.registrations
+      WHERE email_key = mailbox AND status = 'pending' AND expires_at > statement_timestamp() LIMIT most
+    ) AS pending
+  );
+END $$
+"""
+HIDDEN_KEY = """(
+    SELECT CAST(CAST('x' || left(encode(sha256(convert_to(last_value || mailbox, 'UTF8')), 'hex'), 8) AS bit(32)) AS int)
+    FROM public.registrations_lock_key)"""
+
 RULES = (
     (
         "registration_events",
@@ -183,6 +211,8 @@ RULES = (
 def upgrade() -> None:
     op.execute(NARROW_CORRELATION_ID)
     op.execute(VALIDATE_IF_EMPTY)
+    op.execute(LOCK_KEY)
+    op.execute(COUNT_PENDING.format(security="SECURITY DEFINER", key=HIDDEN_KEY))
     for table, action, forged, message in RULES:
         is_of_statement = "FROM added" in forged
         row = "NULL" if is_of_statement else "OLD" if action == "delete" else "NEW"
@@ -194,4 +224,6 @@ def downgrade() -> None:
     for table, action, _, _ in reversed(RULES):
         op.execute(f"DROP TRIGGER {table}_check_{action} ON public.{table}")
         op.execute(f"DROP FUNCTION public.{table}_check_{action}()")
+    op.execute(COUNT_PENDING.format(security="SECURITY INVOKER", key="hashtext(mailbox)"))
+    op.execute("DROP SEQUENCE public.registrations_lock_key")
     op.execute(WIDEN_CORRELATION_ID)
