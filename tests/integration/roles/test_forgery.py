@@ -272,6 +272,20 @@ REMAINING = (
         "DELETE FROM registrations WHERE id = '{ada}'"
     ),
     _MESSAGE.format("", "'{ada}', 'campaign.joined', '{{}}'"),
+    (
+        "WITH moved AS (UPDATE registrations SET version = version + 1, updated_at = statement_timestamp()"
+        " WHERE id = '{ada}' RETURNING id, version) INSERT INTO outbox (event_id, registration_id, type, payload)"
+        " SELECT gen_random_uuid(), id, 'registration.profile_updated', jsonb_build_object('seq', version)"
+        " FROM moved, generate_series(1, 2)"
+    ),
+    (
+        "UPDATE registrations SET status = 'cancelled', closed_at = statement_timestamp(), close_reason = 'user',"
+        " expires_at = NULL, version = version + 1, updated_at = statement_timestamp() WHERE id = '{ada}';"
+        "DELETE FROM registrations WHERE id = '{ada}';"
+        + _NEW.format(", expires_at", ", 'pending', '2999-01-01'").replace("{new}", "{ada}")
+        + ";"
+        + _EVENT.format("", "'{ada}', 1, gen_random_uuid(), 'imported', 'user'")
+    ),
     "DELETE FROM verification_tokens",
     (
         "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id,"
@@ -282,6 +296,8 @@ REMAINING = (
     "LOCK TABLE registrations IN ACCESS EXCLUSIVE MODE",
     "SELECT FROM registrations FOR UPDATE",
     "SELECT pg_advisory_xact_lock(7265676973747261)",
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()",
+    "SELECT lo_from_bytea(0, 'a'), pg_notify('a', 'b'), pg_logical_emit_message(true, 'a', 'b')",
 )
 
 
