@@ -1,4 +1,7 @@
-"""Refuse forged events, consents and messages, changes that hide something, and a wide form of correlation ids."""
+"""Refuse forged events, consents and messages, changes that hide something, and a wide form of correlation ids.
+
+It also hides the mailbox that a sign-up with a limit locks.
+"""
 
 from alembic import op
 
@@ -57,13 +60,16 @@ CREATE TRIGGER {table}_check_{action} AFTER {action} ON public.{table} REFERENCI
 FOR EACH STATEMENT EXECUTE FUNCTION public.{table}_check_{action}()
 """
 
+# DO can run for days, with COMMIT in between, while `statement_timestamp()` stays the same.
+OVERDUE = "statement_timestamp() < clock_timestamp() - interval '1 hour'"
+
 # A statement changes a registration and adds its event, consents and message. The functions run at its end: the version
 # of the registration is then `seq`, and its time that of the statement. PostgreSQL turns this form of subquery into no
 # join, so it always uses the primary key, however many rows there are.
-NOT_OF_A_CHANGE = """EXISTS (
-    SELECT FROM added WHERE {added} NOT coalesce((
-      SELECT r.version = {seq} AND r.updated_at = statement_timestamp() AND {condition}
-      FROM public.registrations r WHERE r.id = added.registration_id), false))"""
+NOT_OF_A_CHANGE = f"""EXISTS (
+    SELECT FROM added WHERE {{added}} NOT coalesce((
+      SELECT {{condition}} AND r.updated_at = statement_timestamp() AND NOT {OVERDUE}
+      FROM public.registrations r WHERE r.id = added.registration_id), false))"""  # noqa: S608 a constant
 
 # The type of an event agrees with the status of the registration; an unknown type agrees with none.
 TYPE_AGREES = """CASE {type}
@@ -77,26 +83,33 @@ TYPE_AGREES = """CASE {type}
 
 FORGED_EVENT = NOT_OF_A_CHANGE.format(
     added="",
-    seq="added.seq",
-    condition="added.occurred_at = r.updated_at\n    AND " + TYPE_AGREES.format(type="added.type"),
+    condition="added.seq = r.version AND added.occurred_at = r.updated_at\n    AND "
+    + TYPE_AGREES.format(type="added.type"),
 )
 
 # An import backdates the consents of a new registration to the day on which the person registered elsewhere.
 FORGED_CONSENT = NOT_OF_A_CHANGE.format(
     added="",
-    seq="added.seq",
-    condition="(added.recorded_at = r.updated_at OR r.version = 1 AND added.recorded_at = r.created_at)",
+    condition="""added.seq = r.version
+    AND (added.recorded_at = r.updated_at OR r.version = 1 AND added.recorded_at = r.created_at)""",
 )
 
 # A service can add messages of its own types.
 FORGED_MESSAGE = NOT_OF_A_CHANGE.format(
     added="added.type LIKE 'registration.%' AND",
-    seq="CAST(added.payload ->> 'seq' AS integer)",
-    condition=TYPE_AGREES.format(type="substr(added.type, 14)"),
+    condition="added.payload = jsonb_build_object('seq', r.version)\n    AND "
+    + TYPE_AGREES.format(type="substr(added.type, 14)"),
 )
 
-CHANGED_TO_ANOTHER_TIME = """NEW.{0} IS DISTINCT FROM OLD.{0} AND NEW.{0} IS DISTINCT FROM statement_timestamp()"""
-REPLACED = """NEW.{0} IS DISTINCT FROM OLD.{0} AND NEW.{0} IS NOT NULL"""
+# The clock of the service, with which an import rejects times in the future, may be ahead of the server's.
+FORGED_REGISTRATION = f"""NEW.closed_at <> statement_timestamp() OR NEW.status IN ('expired', 'erased') OR {OVERDUE}
+    OR greatest(NEW.created_at, NEW.token_issued_at, NEW.verified_at, NEW.activated_at)
+      > statement_timestamp() + interval '1 hour'"""
+
+CHANGED_TO_ANOTHER_TIME = "NEW.{0} IS DISTINCT FROM OLD.{0} AND NEW.{0} IS DISTINCT FROM statement_timestamp()"
+CHANGED_WITHOUT_MOVE = "NEW.{0} IS DISTINCT FROM OLD.{0} AND NOT (OLD.status IN {1} AND NEW.status IN {2})"
+CHANGED_AGAIN = "NEW.{0} IS DISTINCT FROM OLD.{0} AND OLD.{0} IS NOT NULL"
+REPLACED = "NEW.{0} IS DISTINCT FROM OLD.{0} AND (NEW.{0} IS NOT NULL OR NEW.status <> 'erased')"
 
 NEW_COLUMNS = """NEW.status, NEW.updated_at, NEW.profile, NEW.expires_at, NEW.close_reason,
     NEW.verified_at, NEW.activated_at, NEW.closed_at"""
@@ -104,16 +117,50 @@ NEW_COLUMNS = """NEW.status, NEW.updated_at, NEW.profile, NEW.expires_at, NEW.cl
 # Only the numbers and times of tokens change without a new version, because they have no event.
 FORGED_CHANGE = " OR ".join(
     [
-        "NEW.version <> OLD.version AND (NEW.version <> OLD.version + 1 OR NEW.updated_at <> statement_timestamp())",
+        "OLD.status = 'erased'",
+        f"""NEW.version <> OLD.version
+    AND (NEW.version <> OLD.version + 1 OR NEW.updated_at <> statement_timestamp() OR {OVERDUE})""",
         f"NEW.version = OLD.version AND ({NEW_COLUMNS}) IS DISTINCT FROM ({NEW_COLUMNS.replace('NEW.', 'OLD.')})",
         "NEW.tokens_issued < OLD.tokens_issued",
         *map(CHANGED_TO_ANOTHER_TIME.format, ("token_issued_at", "verified_at", "activated_at", "closed_at")),
+        CHANGED_WITHOUT_MOVE.format("verified_at", "('pending')", "('verified')"),
+        CHANGED_WITHOUT_MOVE.format("activated_at", "('verified')", "('active')"),
+        "NEW.status = OLD.status AND (NEW.closed_at, NEW.close_reason) IS DISTINCT FROM (OLD.closed_at, OLD.close_reason)",
         *map(REPLACED.format, ("email", "email_key", "submit_key", "submit_digest")),
     ]
 )
 FORGED_TOKEN_CHANGE = " OR ".join(
-    ["NEW.attempts < OLD.attempts", *map(CHANGED_TO_ANOTHER_TIME.format, ("used_at", "replaced_at"))]
+    [
+        "NEW.attempts < OLD.attempts",
+        *map(CHANGED_TO_ANOTHER_TIME.format, ("used_at", "replaced_at")),
+        *map(CHANGED_AGAIN.format, ("used_at", "replaced_at")),
+    ]
 )
+
+# Every login sees the keys of advisory locks in pg_locks, so a key may not be a known function of the mailbox. The value
+# of a sequence can be read by its owner only, and the sequence belongs to whoever owns the table.
+LOCK_KEY = """
+CREATE SEQUENCE public.registrations_lock_key OWNED BY public.registrations.id;
+SELECT setval('public.registrations_lock_key',
+  1 + CAST(CAST('x' || left(encode(sha256(uuid_send(gen_random_uuid())), 'hex'), 15) AS bit(60)) AS bigint))
+"""
+
+COUNT_PENDING = """
+CREATE OR REPLACE FUNCTION public.registrations_count_pending(mailbox text, most bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE STRICT {security} SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('registrations_count_pending'), {key});
+  RETURN (
+    SELECT count(*) FROM (
+      SELECT FROM public.registrations
+      WHERE email_key = mailbox AND status = 'pending' AND expires_at > statement_timestamp() LIMIT most
+    ) AS pending
+  );
+END $$
+"""
+HIDDEN_KEY = """(
+    SELECT CAST(CAST('x' || left(encode(sha256(convert_to(last_value || mailbox, 'UTF8')), 'hex'), 8) AS bit(32)) AS int)
+    FROM public.registrations_lock_key)"""
 
 RULES = (
     (
@@ -137,8 +184,8 @@ RULES = (
     (
         "registrations",
         "insert",
-        "NEW.closed_at <> statement_timestamp()",
-        "a registration is closed at the time of the statement",
+        FORGED_REGISTRATION,
+        "a registration is not expired or erased from the beginning, and none of its times is in the future",
     ),
     (
         "registrations",
@@ -164,6 +211,8 @@ RULES = (
 def upgrade() -> None:
     op.execute(NARROW_CORRELATION_ID)
     op.execute(VALIDATE_IF_EMPTY)
+    op.execute(LOCK_KEY)
+    op.execute(COUNT_PENDING.format(security="SECURITY DEFINER", key=HIDDEN_KEY))
     for table, action, forged, message in RULES:
         is_of_statement = "FROM added" in forged
         row = "NULL" if is_of_statement else "OLD" if action == "delete" else "NEW"
@@ -175,4 +224,6 @@ def downgrade() -> None:
     for table, action, _, _ in reversed(RULES):
         op.execute(f"DROP TRIGGER {table}_check_{action} ON public.{table}")
         op.execute(f"DROP FUNCTION public.{table}_check_{action}()")
+    op.execute(COUNT_PENDING.format(security="SECURITY INVOKER", key="hashtext(mailbox)"))
+    op.execute("DROP SEQUENCE public.registrations_lock_key")
     op.execute(WIDEN_CORRELATION_ID)

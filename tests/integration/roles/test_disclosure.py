@@ -107,6 +107,26 @@ def test_no_login_reads_more_than_it_must(
     assert len(values) == 8
 
 
+def test_a_lock_reveals_no_mailbox(prepared: Cluster) -> None:
+    """The lock of a sign-up with a limit, which every login sees, has no key that can be computed from the mailbox."""
+    with (
+        closing(prepared.as_login(prepared.application)) as service_login,
+        closing(prepared.as_login(prepared.monitoring)) as monitoring,
+        service_login.transaction(),
+    ):
+        service_login.execute("SELECT registrations_count_pending(%s, 3)", [CURRENT])
+        ((key,),) = monitoring.execute(
+            "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = "
+            "(hashtext('registrations_count_pending')::bigint & 4294967295)::oid"
+        ).fetchall()
+        for login in (service_login, monitoring):
+            for call in ("last_value", "nextval('registrations_lock_key')", "setval('registrations_lock_key', 1)"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), login.transaction():
+                    login.execute(f"SELECT {call} FROM registrations_lock_key")
+        ((guess,),) = monitoring.execute("SELECT (hashtext(%s)::bigint & 4294967295)::oid", [CURRENT]).fetchall()
+    assert key != guess
+
+
 def test_the_search_finds_what_a_login_can_read(prepared: Cluster, sessions: ExitStack) -> None:
     """It finds a value in a statement of another session, in a row, in a setting, and in hashed rows."""
     database = service(prepared, StaticCredentials(prepared.application))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -29,6 +29,11 @@ _EVENT = "INSERT INTO registration_events (registration_id, seq, id, type, actor
 _CONSENT = """INSERT INTO registration_consents
 (registration_id, id, purpose, document_version, granted, source, seq{0}) VALUES ({1})"""
 _MESSAGE = "INSERT INTO outbox (event_id, registration_id, type, payload{0}) VALUES (gen_random_uuid(), {1})"
+
+_CHANGE_OF = """UPDATE registrations SET version = version + 1, updated_at = statement_timestamp(){0}
+WHERE id = '{{{1}}}'"""
+_NEW = """INSERT INTO registrations (id, email, email_key, email_key_rev, status{0})
+VALUES ('{{new}}', 'new@example.com', 'new@example.com', 1{1})"""
 
 # A change with its event, as the statements of the package make it.
 _MOVE = """WITH moved AS ({0} RETURNING id, version)
@@ -57,6 +62,17 @@ FORGED_EVENTS = (
     _CHANGE.format("") + "; SELECT pg_sleep(0);" + _EVENT.format(
         ", correlation_id", "'{ada}', 2, gen_random_uuid(), 'profile_updated', 'user', 'Ada Lovelace'"
     ),
+    _EVENT.format("", "'{ada}', 1, gen_random_uuid(), 'registered', 'user'") + " ON CONFLICT DO NOTHING",
+    (
+        "MERGE INTO registration_events USING (SELECT) AS s ON false WHEN NOT MATCHED THEN"
+        " INSERT (registration_id, seq, id, type, actor) VALUES ('{ada}', 2, gen_random_uuid(), 'verified', 'user')"
+    ),
+    (
+        f"WITH moved AS ({_CHANGE.format('')} RETURNING id, version)"
+        " INSERT INTO registration_events (registration_id, seq, id, type, actor)"
+        " SELECT of, version, gen_random_uuid(), 'profile_updated', 'user'"
+        " FROM moved, unnest(ARRAY[id, '{eve}'::uuid]) AS of"
+    ),
 )  # fmt: skip
 
 FORGED_CONSENTS = (
@@ -77,6 +93,12 @@ FORGED_CONSENTS = (
         " granted, source, recorded_at, seq FROM registration_consents"
     ),
     "UPDATE registration_consents SET registration_id = '{eve}'",
+    "MERGE INTO registrations USING (SELECT) AS s ON id = '{eve}' WHEN MATCHED THEN DELETE",
+    (
+        f"WITH moved AS ({_CHANGE_OF.format('', 'gone')} RETURNING id, version)"
+        " INSERT INTO registration_consents (registration_id, id, purpose, document_version, granted, source, seq)"
+        " SELECT id, gen_random_uuid(), 'terms', '2', true, 'web', version FROM moved"
+    ),
 )  # fmt: skip
 
 FORGED_REGISTRATIONS = (
@@ -114,6 +136,28 @@ FORGED_REGISTRATIONS = (
     ),
     "UPDATE registrations SET status = 'pending', expires_at = now() WHERE id = '{eve}'",
     "UPDATE registrations SET status = 'cancelled', closed_at = now(), close_reason = 'user' WHERE id = '{eve}'",
+    "MERGE INTO registrations USING (SELECT) AS s ON id = '{ada}' WHEN MATCHED THEN UPDATE SET expires_at = now()",
+    _CHANGE.format(", submit_key = NULL, submit_digest = NULL"),
+    "UPDATE registrations SET submit_key = NULL, submit_digest = NULL WHERE id = '{ada}'",
+    _CHANGE.format(", verified_at = statement_timestamp()"),
+    _CHANGE_OF.format(", verified_at = statement_timestamp()", "eve"),
+    _CHANGE_OF.format(", activated_at = statement_timestamp()", "eve"),
+    _CHANGE_OF.format(", closed_at = statement_timestamp()", "gone"),
+    _CHANGE_OF.format(", close_reason = 'ttl'", "gone"),
+    _CHANGE_OF.format("", "gone"),
+    _NEW.format(", expires_at, created_at", ", 'pending', '2999-01-01', '2500-01-01'"),
+    _NEW.format(", expires_at, token_issued_at", ", 'pending', '2999-01-01', '2500-01-01'"),
+    _NEW.format(", verified_at, activated_at", ", 'active', '2500-01-01', now()"),
+    _NEW.format(", verified_at, activated_at", ", 'active', now(), '2500-01-01'"),
+    _NEW.format(", closed_at, close_reason", ", 'expired', statement_timestamp(), 'ttl'"),
+    (
+        _NEW.format(", expires_at", ", 'pending', '2999-01-01'").replace("{new}", "{ada}")
+        + " ON CONFLICT (id) DO UPDATE SET expires_at = '2999-01-01'"
+    ),
+    (
+        "INSERT INTO registrations (id, email_key_rev, status, closed_at, close_reason)"
+        " VALUES ('{new}', 1, 'erased', statement_timestamp(), 'erasure')"
+    ),
 )
 
 FORGED_TOKENS = (
@@ -124,6 +168,7 @@ FORGED_TOKENS = (
     "UPDATE verification_tokens SET attempts = -1",
     "UPDATE verification_tokens SET used_at = '2020-01-01'",
     "UPDATE verification_tokens SET used_at = NULL WHERE registration_id = '{eve}'",
+    "UPDATE verification_tokens SET used_at = statement_timestamp() WHERE registration_id = '{eve}'",
     "UPDATE verification_tokens SET replaced_at = '2020-01-01'",
     (
         "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at, used_at)"
@@ -137,6 +182,12 @@ FORGED_MESSAGES = (
     _MESSAGE.format("", "'{eve}', 'registration.activated', '{{\"seq\": 3}}'"),
     _MESSAGE.format("", "gen_random_uuid(), 'registration.registered', '{{\"seq\": 1}}'"),
     _MESSAGE.format("", "'{ada}', 'registration.registered', '{{}}'"),
+    *(
+        f"WITH moved AS ({_CHANGE.format('')} RETURNING id)"
+        " INSERT INTO outbox (event_id, registration_id, type, payload)"
+        f" SELECT gen_random_uuid(), id, 'registration.profile_updated', '{payload}' FROM moved"
+        for payload in ('{{"seq": 2, "email": "mallory@example.com"}}', '{{"seq": " 2"}}', '{{"seq": 3}}')
+    ),
     _MESSAGE.format(", dead_at", "'{ada}', 'other', '{{}}', now()"),
     "UPDATE outbox SET registration_id = '{eve}'",
     "UPDATE outbox SET type = 'registration.erased'",
@@ -148,15 +199,18 @@ FORGED_MESSAGES = (
 
 @pytest.fixture
 def people(application: Database) -> dict[str, UUID]:
-    """The ids of a pending registration, of an active one, and of an erased one, each with a consent."""
+    """The ids of a pending registration, an active one and an erased one, each with a consent, and an unused id."""
     with application.session() as session:
         registrations = RegistrationRepository(session)
-        ada, eve, gone = (registrations.register(f"{name}@example.com", consents=[TERMS]) for name in ("a", "b", "c"))
+        ada, eve, gone = (
+            registrations.register(f"{name}@example.com", consents=[TERMS], idempotency_key=f"key of {name}")
+            for name in ("a", "b", "c")
+        )
         assert isinstance(eve, Registered)
         VerificationRepository(session).verify_by_token(eve.token)
         registrations.activate(eve.registration.id)
         PrivacyRepository(session).erase(gone.registration.id)
-    return {"ada": ada.registration.id, "eve": eve.registration.id, "gone": gone.registration.id}
+    return {"ada": ada.registration.id, "eve": eve.registration.id, "gone": gone.registration.id, "new": uuid4()}
 
 
 @pytest.fixture
@@ -194,6 +248,21 @@ def test_nothing_is_forged(prepared: Cluster, people: dict[str, UUID], attacker:
     assert before == rows(prepared)
 
 
+def test_a_long_statement_does_not_backdate(prepared: Cluster, people: dict[str, UUID], attacker: Attacker) -> None:
+    """A block that runs for long, with commits, cannot add events at the time of its beginning."""
+    with prepared.server.connect(prepared.name) as connection:
+        for name in ("registration_events_check_insert", "registrations_check_update"):
+            ((source,),) = connection.execute("SELECT pg_get_functiondef(to_regproc(%s))", [name]).fetchall()
+            assert "'1 hour'" in source
+            connection.execute(source.replace("'1 hour'", "'1 second'"))
+    change, event = _CHANGE.format(""), _EVENT.format("", "'{ada}', 2, gen_random_uuid(), 'profile_updated', 'user'")
+    for first, then in (("", f"{change}; {event};"), (f"{change}; COMMIT;", f"{event};")):
+        block = f"DO $$ BEGIN {first} PERFORM pg_sleep({{seconds}}); {then} END $$"
+        with pytest.raises(psycopg.errors.CheckViolation):
+            attacker.execute(block.format(**people, seconds=1.1))
+    assert not is_refused(attacker, f"DO $$ BEGIN {change}; END $$".format(**people))
+
+
 REMAINING = (
     *(_MOVE.format(_CHANGE.format(""), "version", "profile_updated", actor) for actor in ("user", "admin:kim")),
     _CHANGE.format(""),
@@ -203,6 +272,20 @@ REMAINING = (
         "DELETE FROM registrations WHERE id = '{ada}'"
     ),
     _MESSAGE.format("", "'{ada}', 'campaign.joined', '{{}}'"),
+    (
+        "WITH moved AS (UPDATE registrations SET version = version + 1, updated_at = statement_timestamp()"
+        " WHERE id = '{ada}' RETURNING id, version) INSERT INTO outbox (event_id, registration_id, type, payload)"
+        " SELECT gen_random_uuid(), id, 'registration.profile_updated', jsonb_build_object('seq', version)"
+        " FROM moved, generate_series(1, 2)"
+    ),
+    (
+        "UPDATE registrations SET status = 'cancelled', closed_at = statement_timestamp(), close_reason = 'user',"
+        " expires_at = NULL, version = version + 1, updated_at = statement_timestamp() WHERE id = '{ada}';"
+        "DELETE FROM registrations WHERE id = '{ada}';"
+        + _NEW.format(", expires_at", ", 'pending', '2999-01-01'").replace("{new}", "{ada}")
+        + ";"
+        + _EVENT.format("", "'{ada}', 1, gen_random_uuid(), 'imported', 'user'")
+    ),
     "DELETE FROM verification_tokens",
     (
         "INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id,"
@@ -213,6 +296,8 @@ REMAINING = (
     "LOCK TABLE registrations IN ACCESS EXCLUSIVE MODE",
     "SELECT FROM registrations FOR UPDATE",
     "SELECT pg_advisory_xact_lock(7265676973747261)",
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()",
+    "SELECT lo_from_bytea(0, 'a'), pg_notify('a', 'b'), pg_logical_emit_message(true, 'a', 'b')",
 )
 
 
