@@ -25,10 +25,11 @@ from registration_persistence import (
     RegistrationRepository,
     StaticCredentials,
     VerificationRepository,
-    testing,
 )
 from registration_persistence.outcomes import Registered
-from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, system_binaries, wait_until
+from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager
+from registration_persistence.sandbox.binaries import system_binaries
+from registration_persistence.sandbox.waiting import wait_until
 
 CURRENT, ERASED = "ada.lovelace@example.com", "grace.hopper@example.com"
 
@@ -38,7 +39,7 @@ def running() -> Iterator[LocalPostgres]:
     """A server with the parameters of the cluster, every statement counted as slow."""
     binaries = system_binaries()
     if binaries is None:
-        testing.skip_or_fail("install postgresql: the system has no PostgreSQL, which contains pg_stat_statements")
+        pytest.skip("the system has no PostgreSQL, whose package contains pg_stat_statements")
     group = templates_of("dev", {"aurora": {"slow_query_ms": 0}}).database.one("RDS::DBClusterParameterGroup")
     settings = {name: value for name, value in group["Parameters"].items() if not name.startswith("rds.")}
     with LocalPostgres(binaries, settings=settings) as server:
