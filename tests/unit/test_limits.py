@@ -371,7 +371,7 @@ CASES: dict[str, Case] = {
     "schema.deployment": Case(
         entered(schema.deployment),
         {"database": DATABASE, "name": "x"},
-        {"name": "name", "wait": "wait"},
+        {"name": "name", "wait": "wait", "create_version_table_as": "create_version_table_as"},
         {"database": _OBJECT},
         sends=False,
     ),

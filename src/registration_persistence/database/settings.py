@@ -79,8 +79,7 @@ class DatabaseSettings:
         sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `verify-full` if
             *ssl_root_cert* is set or a root certificate is shipped for *host*, otherwise to `require`.
         ssl_root_cert: Path of the PEM file that the server's certificate is verified against, at most 1024 characters.
-            Defaults to the file
-            shipped for the host's region.
+            Defaults to the file shipped for the host.
         require_auth: The weakest way in which the server may ask for the password: `scram-sha-256`, `md5` or
             `password` (in clear text, as for IAM; outside `test` and `local` only from a verified server). Defaults to
             `scram-sha-256`. In `test` and `local` the server may also ask for no password.
@@ -88,8 +87,8 @@ class DatabaseSettings:
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
         user: User name, 1 to 63 bytes, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
-        password: Password of at most 8192 characters, only in `test` and `local`, instead of *secret_arn*. Defaults
-            to `None`.
+        password: Password, at most 8192 characters, only in `test` and `local`, instead of *secret_arn*. Defaults to
+            `None`.
         connect_timeout: Time for all attempts to connect together, 2 s or more. Defaults to 10 s. Inside a `deadline`
             it limits each attempt, and the deadline limits all of them.
         statement_timeout: Time for one statement, 0 or more; 0 means no limit. Defaults to 15 s, half of API Gateway's
@@ -185,9 +184,8 @@ def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _number(name: str, text: str) -> int | float:
-    if (
-        len(text) > _MAX_NUMBER_CHARACTERS or "_" in text or not text.isascii()
-    ):  # Python also takes `5_432` and the digits of other scripts
+    # Python also takes `5_432` and the digits of other scripts.
+    if len(text) > _MAX_NUMBER_CHARACTERS or "_" in text or not text.isascii():
         raise ValueError(text)
     return _PARSERS[name](text)
 

@@ -21,7 +21,10 @@ _MAX_CHARACTERS: Mapping[str, int] = {
 MAX_QUOTED_CHARACTERS = 100
 """The length at which a value is cut off in an error message."""
 
-_MAX_SHOWN_ITEMS, _MAX_SHOWN_NUMBER = 5, 10**40
+MAX_SHOWN_NUMBER = 10**40
+"""The number from which an error message does not show a number itself."""
+
+_MAX_SHOWN_ITEMS = 5
 
 
 def length_problems(values: Mapping[str, Any], subjects: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -48,4 +51,4 @@ def _is_short(value: object) -> bool:
         )
     if isinstance(value, bytes | bytearray):
         return len(value) <= MAX_QUOTED_CHARACTERS
-    return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MAX_SHOWN_NUMBER)
+    return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < MAX_SHOWN_NUMBER)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from registration_persistence.database.environment_rules import environment_problems, is_relaxed
 from registration_persistence.database.secret_arn import arn_problem, quoted
-from registration_persistence.database.settings_limits import length_problems
+from registration_persistence.database.settings_limits import MAX_SHOWN_NUMBER, length_problems
 from registration_persistence.database.tls_rules import tls_problems
 from registration_persistence.durations import in_seconds
 
@@ -27,8 +27,6 @@ _MAX_PORT = 65535
 
 # The largest Aurora instance accepts this many connections from all its clients together.
 _MAX_POOL_SIZE = 5000
-
-_MAX_SHOWN_NUMBER = 10**40
 
 # A log would show a line break as the start of another line.
 _UNPRINTABLE = "holds a line break or another control character: expected printable characters"
@@ -212,7 +210,7 @@ def _number_problems(values: Mapping[str, Any]) -> Iterator[str]:
         number = values.get(name, 1)
         if not 1 <= number <= most:
             # Python does not convert a number of more than 4,300 digits to text.
-            shown = number if abs(number) < _MAX_SHOWN_NUMBER else f"a number of {number.bit_length()} bits"
+            shown = number if abs(number) < MAX_SHOWN_NUMBER else f"a number of {number.bit_length()} bits"
             yield f"{VARIABLES[name]} is {shown}: expected {expected_number(name)}"
 
 

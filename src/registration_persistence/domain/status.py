@@ -18,6 +18,9 @@ class Status(StrEnum):
     ERASED = "erased"
 
 
+OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
+"""The statuses of a registration that is not closed."""
+
 CancelReason: TypeAlias = Literal["user", "admin", "superseded"]
 """The reason of a cancellation."""
 

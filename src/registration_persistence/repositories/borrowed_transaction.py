@@ -35,7 +35,7 @@ _followed: WeakKeyDictionary[Connection, list[Attempt]] = WeakKeyDictionary()
 
 
 def follow(connection: Connection, attempt: Attempt) -> None:
-    """Count *attempt* if the transaction of *connection* is rolled back, by whomever."""
+    """Count *attempt* if the transaction of *connection* is rolled back, by its owner or by the session."""
     if connection not in _followed:
         _followed[connection] = []
         event.listen(connection, "commit", _before_commit)

@@ -21,8 +21,8 @@ class EventRepository(Repository):
     Args:
         session: A session of `Database.session`.
         actor: For a uniform constructor; reading adds no event. `user`, `system` or `admin:<id>`. Defaults to `user`.
-        correlation_id: For a uniform constructor; reading adds no event. 1 to 64 letters, digits or
-            `_.:/-`. Defaults to `None`.
+        correlation_id: For a uniform constructor; reading adds no event. 1 to 64 letters, digits or `_.:/-`. Defaults
+            to `None`.
     """
 
     @redact_traceback

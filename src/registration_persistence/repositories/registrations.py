@@ -13,7 +13,7 @@ from registration_persistence.domain.idempotency import submission_hashes
 from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
 from registration_persistence.domain.records import Consent, Page, Registration
-from registration_persistence.domain.status import CancelReason, Status
+from registration_persistence.domain.status import OPEN_OR_ACTIVE, CancelReason, Status
 from registration_persistence.domain.tokens import hash_token, new_token
 from registration_persistence.domain.validation import (
     checked_consents,
@@ -35,7 +35,6 @@ from registration_persistence.repositories.traceback_redaction import redact_tra
 
 _MAX_PAGE_ROWS = 1000
 _MAX_PENDING = 1000
-_OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
 class RegistrationRepository(Repository):
@@ -172,7 +171,7 @@ class RegistrationRepository(Repository):
             **checked_patch(patch),
         )
         stale = expected_version is not None and row.found_version != expected_version
-        if not row.changed and (stale or row.status_now not in _OPEN_OR_ACTIVE):
+        if not row.changed and (stale or row.status_now not in OPEN_OR_ACTIVE):
             raise refusal(row, expected_version=expected_version)
         if not row.changed and row.too_large:
             size = f"{row.merged_size} bytes of JSON: expected at most {MAX_PROFILE_BYTES}"
@@ -248,8 +247,7 @@ class RegistrationRepository(Repository):
         """
         checked_number("the limit", limit, 1, _MAX_PAGE_ROWS)
         wanted = None if status is None else checked_status(status)
-        rows = self._session.execute(
-            statements.LIST_PAGE, {"after": checked_cursor(after), "status": wanted, "limit": limit + 1}
-        ).all()
+        parameters = {"after": checked_cursor(after), "status": wanted, "limit": limit + 1}
+        rows = self._session.execute(statements.LIST_PAGE, parameters).all()
         items = tuple(registration_of(row) for row in rows[:limit])
         return Page(items, next_cursor=cursor_after(items[-1].id) if len(rows) > limit else None)

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from registration_persistence.domain.status import Status
+from registration_persistence.domain.status import OPEN_OR_ACTIVE, Status
 from registration_persistence.outcomes import (
     AlreadyVerified,
     CodeOutcome,
@@ -25,7 +25,6 @@ from registration_persistence.outcomes import (
 from registration_persistence.repositories.base import RowChangedMeanwhile, registration_of
 
 _VERIFIED = (Status.VERIFIED, Status.ACTIVE)
-_OPEN_OR_ACTIVE = (Status.PENDING, Status.VERIFIED, Status.ACTIVE)
 
 
 def issue_outcome(row: Row[Any], secret: str) -> IssueOutcome:
@@ -84,7 +83,7 @@ def code_outcome(row: Row[Any], max_attempts: int) -> CodeOutcome:
         return WrongCode(left=max_attempts - row.attempts)
     if row.matched:
         return _outcome_of_right_code(row)
-    if row.status_now not in _OPEN_OR_ACTIVE or row.attempts_before is None:
+    if row.status_now not in OPEN_OR_ACTIVE or row.attempts_before is None:
         return TokenExpired()
     if row.attempts_before >= max_attempts:
         return LockedOut()

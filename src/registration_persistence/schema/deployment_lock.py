@@ -73,11 +73,12 @@ def deployment(
         name: The last word of the connection's `application_name` in `pg_stat_activity`, at most 38 characters.
         wait: How long to wait for another deployment, as a `timedelta` or in seconds, 0 to a day; 0 fails at once.
             Defaults to 15 minutes.
-        create_version_table_as: The role that creates the version table of this package if it is missing; an empty
-            string is the login. Defaults to `None`: a table that is created for the lock is removed at the end.
+        create_version_table_as: The role that creates the version table of this package if it is missing, 1 to 63
+            bytes; an empty string is the login. Defaults to `None`: a table that is created for the lock is removed at
+            the end.
 
     Raises:
-        InvalidInput: *name* is not text, or is too long; nothing was sent.
+        InvalidInput: *name* or *create_version_table_as* is not text, or is too long; nothing was sent.
         TypeError, ValueError: *wait* is not a duration in its range; nothing was sent.
         DeploymentInProgress: Another deployment did not end within *wait*, or before the deadline.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
@@ -85,6 +86,7 @@ def deployment(
     seconds = bounded_seconds(wait, "wait")
     if plain_text(name, _MAX_NAME_CHARACTERS) is None:
         raise InvalidInput(f"name is not text of at most {_MAX_NAME_CHARACTERS} characters")
+    check_role("create_version_table_as", create_version_table_as)
     limits = {"statement_timeout": 0, "idle_in_transaction_timeout": 0, "lock_timeout": LOCK_TIMEOUT_SECONDS}
     with schema_connection(database, name=f"{name} lock", pool="lambda", **limits) as holder:
         _wait_for_lock(holder, seconds, create_version_table_as)
