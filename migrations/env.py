@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.config import fileConfig
@@ -15,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SAWarning, SQLAlchemyError
 
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.errors import ConfigurationError, RegistrationPersistenceError
@@ -141,7 +142,9 @@ def run(connection: Connection) -> None:
                 adopt_former_version(migrations, context.script)
         reject_newer_version(migrations, context.script)
         try:
-            with context.begin_transaction():
+            with context.begin_transaction(), warnings.catch_warnings():
+                # SQLAlchemy passes an option of a reflected CHECK that is NOT VALID on under the wrong name.
+                warnings.filterwarnings("ignore", "Can't validate argument 'dialect_options'", SAWarning)
                 context.run_migrations()
         except ProgrammingError as error:
             if not isinstance(error.orig, psycopg.errors.DuplicateTable):

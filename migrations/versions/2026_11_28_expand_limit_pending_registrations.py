@@ -46,11 +46,26 @@ BEGIN
 END $$
 """
 
+# All tables at first, and with a short wait for each: a deadlock with a transaction that uses them in another order is
+# then over before PostgreSQL looks for it, after one second, and fails a request of the service.
+LOCK_ALL = """
+DO $$
+DECLARE
+  timeout text = current_setting('lock_timeout');
+BEGIN
+  PERFORM set_config('lock_timeout', '200ms', true);
+  LOCK TABLE public.registrations, public.verification_tokens, public.registration_consents,
+    public.registration_events, public.outbox IN ACCESS EXCLUSIVE MODE;
+  PERFORM set_config('lock_timeout', timeout, true);
+END $$
+"""
+
 NEW_INDEX, OLD_INDEX = "ix_registrations_email_pending_id", "ix_registrations_email_pending"
 
 
 def upgrade() -> None:
     replace_index(OLD_INDEX, NEW_INDEX, ["email_key", "id"])
+    op.execute(LOCK_ALL)
     set_statistics(0)
     for table, types in HIDDEN.items():
         changes = ", ".join(f"ALTER COLUMN {column} TYPE {type_}" for column, type_ in types.items())
@@ -59,6 +74,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(LOCK_ALL)
     op.execute("DROP FUNCTION registrations_count_pending(text, bigint)")
     set_statistics(-1)
     replace_index(NEW_INDEX, OLD_INDEX, ["email_key"])

@@ -1,6 +1,9 @@
 """Refuse forged events, consents and messages, changes that hide something, and a wide form of correlation ids.
 
 It also hides the mailbox that a sign-up with a limit locks.
+
+The previous code works with this revision if its services pass correlation ids of the narrow form, so change these
+services first: each change with another correlation id, for example with a space or `=`, fails with an IntegrityError.
 """
 
 from alembic import op
@@ -9,6 +12,20 @@ revision = "4e9b27d18f60"
 down_revision = "c0a5f1d3e7b2"
 branch_labels = None
 depends_on = None
+
+# All tables at first, and with a short wait for each: a deadlock with a transaction that uses them in another order is
+# then over before PostgreSQL looks for it, after one second, and fails a request of the service.
+LOCK_ALL = """
+DO $$
+DECLARE
+  timeout text = current_setting('lock_timeout');
+BEGIN
+  PERFORM set_config('lock_timeout', '200ms', true);
+  LOCK TABLE public.registrations, public.verification_tokens, public.registration_consents,
+    public.registration_events, public.outbox IN ACCESS EXCLUSIVE MODE;
+  PERFORM set_config('lock_timeout', timeout, true);
+END $$
+"""
 
 # A table with rows keeps NOT VALID until a later revision validates it, because the scan would block every sign-up.
 NARROW_CORRELATION_ID = """
@@ -209,6 +226,7 @@ RULES = (
 
 
 def upgrade() -> None:
+    op.execute(LOCK_ALL)
     op.execute(NARROW_CORRELATION_ID)
     op.execute(VALIDATE_IF_EMPTY)
     op.execute(LOCK_KEY)
@@ -221,6 +239,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(LOCK_ALL)
     for table, action, _, _ in reversed(RULES):
         op.execute(f"DROP TRIGGER {table}_check_{action} ON public.{table}")
         op.execute(f"DROP FUNCTION public.{table}_check_{action}()")

@@ -90,12 +90,13 @@ def file_name(given: str) -> Path:
 
 
 def uuid(given: str) -> UUID:
-    """Parse an argument that is the id of a registration or of an event."""
+    """Parse an argument that is the id of a registration or of an event; no error shows an address."""
     try:
         return UUID(given)
     except ValueError:
+        shown = "an e-mail address" if "@" in given else shortened(repr(given))
         raise argparse.ArgumentTypeError(
-            f"{shortened(repr(given))} is not an id: expected a UUID like 01890a5d-ac96-774b-bcce-b302099a8057"
+            f"{shown} is not an id: expected a UUID like 01890a5d-ac96-774b-bcce-b302099a8057"
         ) from None
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registration_persistence.cli.arguments import month, names, number, seconds
+from registration_persistence.cli.arguments import month, names, number, seconds, uuid
 
 
 @pytest.mark.parametrize(("given", "parsed"), [("1", 1), ("10", 10), (" 7 ", 7)])
@@ -47,3 +47,11 @@ def test_a_month_starts_in_utc() -> None:
 def test_names_are_separated_by_commas() -> None:
     """Spaces and empty names are ignored."""
     assert names(" failover, ,restart,") == ["failover", "restart"]
+
+
+def test_an_address_in_the_place_of_an_id_is_not_shown() -> None:
+    """Another text is shown; an address could stay in a log."""
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^an e-mail address is not an id: expected a UUID"):
+        uuid("ada@example.com")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^'1' is not an id"):
+        uuid("1")

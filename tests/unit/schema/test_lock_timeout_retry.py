@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from registration_persistence import deadline
-from registration_persistence.errors import LockTimeout, StatementTimeout
+from registration_persistence.errors import LockTimeout, StatementTimeout, TransactionConflict
 from registration_persistence.schema.lock_timeout_retry import retry_on_lock_timeout
 
 
@@ -72,8 +72,14 @@ def test_a_pause_does_not_outlast_the_deadline(pauses: list[float]) -> None:
     assert pauses == [20.0]
 
 
+def test_a_deadlock_is_retried(pauses: list[float]) -> None:
+    """Another transaction had locked the tables in another order."""
+    assert retry_on_lock_timeout(failing(TransactionConflict(), LockTimeout()), 10, lambda _failures: 1) == "done"
+    assert pauses == [1.0, 1.0]
+
+
 def test_other_errors_are_not_retried(pauses: list[float]) -> None:
-    """Only a lock timeout is worth another attempt."""
+    """Only a lock timeout and a deadlock are worth another attempt."""
     with pytest.raises(StatementTimeout):
         retry_on_lock_timeout(failing(StatementTimeout()), 10, lambda _failures: 1)
 
