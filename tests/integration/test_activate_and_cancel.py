@@ -136,7 +136,7 @@ def test_an_active_registration_cannot_be_cancelled(
 
 def test_an_unknown_reason_is_rejected(registrations: RegistrationRepository, sign_up: SignUp) -> None:
     """The error lists the known reasons."""
-    with pytest.raises(InvalidInput, match="expected user, admin or superseded"):
+    with pytest.raises(InvalidInput, match="expected one of user, admin, superseded"):
         registrations.cancel(sign_up().registration.id, untyped("ttl"))
 
 

@@ -3,6 +3,7 @@
 import secrets
 import socket
 import ssl
+import struct
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -486,7 +487,7 @@ def test_a_tls_session_that_is_closed_during_the_login_is_retryable(
     """A proxy that ends TLS with close_notify in a failover is unavailable; the login is attempted again."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    request_password = b"R\0\0\0\x08\0\0\0\x03"
+    request_scram = b"R" + struct.pack("!II", 23, 10) + b"SCRAM-SHA-256\0\0"
 
     def close_each_login(listener: socket.socket) -> None:
         with suppress(OSError):
@@ -498,7 +499,7 @@ def test_a_tls_session_that_is_closed_during_the_login_is_retryable(
                     if moment != "after the handshake":
                         session.recv(4096)
                     if moment == "in the authentication":
-                        session.sendall(request_password)
+                        session.sendall(request_scram)
                         session.recv(4096)
                     session.unwrap()
 

@@ -61,6 +61,7 @@ _STATEMENT_FAILURES: Mapping[str, type[errors.RegistrationPersistenceError]] = {
     "25006": errors.WriterMoved,
     "25P02": errors.TransactionAborted,
     "42703": errors.SchemaOutdated,
+    "42883": errors.SchemaOutdated,  # a function of the migrations is missing
     "42P01": errors.SchemaOutdated,
     "40001": errors.TransactionConflict,
     "40P01": errors.TransactionConflict,
