@@ -95,6 +95,26 @@ def check_writable(file: Path) -> None:
         os.close(create(file))
 
 
+def check_start(file: Path, start: str) -> None:
+    """Check that a file may be replaced: it does not exist, is no regular file, is empty, or begins with *start*.
+
+    Args:
+        file: The name of the file.
+        start: How each file begins that the caller writes.
+
+    Raises:
+        OSError: The file has another content, or cannot be read.
+    """
+    if file.is_symlink() or not file.is_file():
+        return
+    with file.open("rb") as existing:
+        found = existing.read(len(start.encode()))
+    if found not in (b"", start.encode()):
+        raise OSError(
+            errno.EINVAL, f"it has other content, as it does not begin with {start}: name another file", str(file)
+        )
+
+
 def is_at(file: Path, descriptor: int) -> bool:
     """Return whether a name is that of an open file, and not of a link to it.
 

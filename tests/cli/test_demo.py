@@ -349,7 +349,7 @@ def test_rejected_rows_are_private_and_can_be_registered_again(desk: Desk) -> No
     formulas = ('"=HYPERLINK(""http://example.com"")"', "+1", "-1", "@SUM(1)", '"\t=1"', "\uff1d1", "'=1")
     people = "".join(f"=person{number}@example.com,{name},English,web,1,no\n" for number, name in enumerate(formulas))
     old = desk.folder / "refused.csv"
-    old.write_text("an earlier run")
+    old.write_text("line,reason\n")
     old.chmod(0o644)
 
     desk.run(desk.write(f"{HEADER}\n{people}"), "--rejected", "refused.csv")

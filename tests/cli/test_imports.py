@@ -192,27 +192,31 @@ def test_a_report_in_use_is_not_overwritten(workspace: Workspace) -> None:
 
 
 def test_a_report_is_private_and_no_link_is_followed(workspace: Workspace) -> None:
-    """Only the owner can read a new or replaced report; a link is an error, and the default name avoids it."""
+    """Only the owner can read a new or replaced report; a link or another file is an error; the default avoids it."""
     workspace.write("people.csv", "email\nnobody\n")
-    workspace.write("chosen.csv", "an earlier report\n")
+    workspace.write("chosen.csv", "line,reason\n1,an earlier reason\n")
+    workspace.write("other.csv", "email\nada@example.com\n")
     workspace.write("victim", "old")
     (workspace.folder / "chosen.csv").chmod(0o644)
     (workspace.folder / "link.csv").symlink_to("victim")
     (workspace.folder / "people.rejected.csv").symlink_to("victim")
 
-    default, chosen, link = workspace.run_each(
+    default, chosen, link, other = workspace.run_each(
         ("import", "people.csv"),
         ("import", "people.csv", "--rejected", "chosen.csv"),
         ("import", "people.csv", "--rejected", "link.csv"),
+        ("import", "people.csv", "--rejected", "other.csv"),
     )
 
     assert default.stdout.endswith("are in people.rejected-2.csv\n")
-    assert (chosen.code, link.code) == (1, 2)
+    assert (chosen.code, link.code, other.code) == (1, 2, 2)
     assert "cannot write link.csv: it is a link: name the file itself" in one_line(link.stderr)
     for name in ("people.rejected-2.csv", "chosen.csv"):
         assert stat.S_IMODE((workspace.folder / name).stat().st_mode) == 0o600
         assert [(2, NO_AT)] == workspace.rejected(name)
     assert workspace.read("victim") == "old"
+    assert "other.csv: it has other content" in one_line(other.stderr)
+    assert workspace.read("other.csv") == "email\nada@example.com\n"
 
 
 @pytest.mark.nightly

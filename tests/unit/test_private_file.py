@@ -44,6 +44,21 @@ def test_a_reader_of_the_old_file_does_not_see_the_new_content(tmp_path: Path) -
     assert other_name.read_text() == "old"
 
 
+def test_only_a_file_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
+    """A file that begins in another way is kept; one that is empty or missing, or no regular file, may be written."""
+    file = tmp_path / "rows.csv"
+    private_file.check_start(file, "line,reason")
+    for content in ("", "line,reason\n1,unknown\n"):
+        file.write_text(content)
+        private_file.check_start(file, "line,reason")
+    private_file.check_start(Path("/dev/null"), "line,reason")
+    for content in ("root:x:0:0", "line", "email\nada@example.com\n"):
+        file.write_text(content)
+        with pytest.raises(OSError, match="it has other content") as error:
+            private_file.check_start(file, "line,reason")
+        assert "ada@" not in str(error.value)
+
+
 def test_a_link_is_an_error(tmp_path: Path) -> None:
     """A link to a file, to nothing and to a device is not followed, and the file behind it keeps its content."""
     (tmp_path / "victim").write_text("old")

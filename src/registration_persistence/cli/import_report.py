@@ -18,6 +18,7 @@ from registration_persistence.quantities import counted
 from registration_persistence.spreadsheet_cell import escaped
 
 _MAX_REASONS_SHOWN = 12
+_COLUMNS = ("line", "reason")
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class Report:
         """
         with _clear_write_error(self.file):
             if self.is_empty:
-                self._writer.writerow(["line", "reason"])
+                self._writer.writerow(_COLUMNS)
                 self.is_empty = False
             self._writer.writerow([line, escaped(reason)])
 
@@ -70,11 +71,11 @@ def open_report(people: Path, source: int, chosen: Path | None) -> Iterator[Repo
     Args:
         people: The file that is imported; a report is named after it unless one is chosen.
         source: The descriptor of that file, which the report must not overwrite.
-        chosen: The name of the report, which replaces an existing file. By default it is `NAME.rejected.csv`, or
+        chosen: The name of the report, which replaces an earlier one. By default it is `NAME.rejected.csv`, or
             `NAME.rejected-2.csv` and so on, so that no earlier or simultaneous import loses its report.
 
     Raises:
-        UnreadableFile: The file cannot be written, is the imported one, or another import is writing it.
+        UnreadableFile: The file cannot be written, is no report, or another import is writing it.
     """
     if chosen is None:
         file, handle = _create_unused(people.stem)
@@ -141,10 +142,11 @@ def _create_unused(stem: str) -> tuple[Path, TextIO]:
 
 
 def _overwrite(file: Path, source: int) -> TextIO:
-    """Replace *file* by an empty one, unless it is the imported one or in use by another import."""
+    """Replace *file*, an earlier report, by an empty one, unless another import is writing it."""
     with _clear_write_error(file):
         if file.exists() and os.path.samestat(file.stat(), os.fstat(source)):
             raise UnreadableFile(f"{file} is the file to import: name another one for the rejected rows")
+        private_file.check_start(file, ",".join(_COLUMNS))
         try:
             return _as_text(private_file.replace(file))
         except (private_file.FileInUse, FileExistsError) as error:

@@ -46,14 +46,15 @@ class Rejections:
 def open_rejections(file: Path, *, signups: Path) -> Iterator[Rejections]:
     """Open *file* for the rejected rows of *signups*; a file without rows is removed at the end of the block.
 
-    The rows contain mailboxes, so only this user can read the file, which replaces an existing one.
+    The rows contain mailboxes, so only this user can read the file, which replaces an earlier one.
 
     Raises:
-        UnreadableFile: *file* is *signups* itself, or cannot be written.
+        UnreadableFile: *file* is *signups* itself or has other content, or cannot be written.
     """
     if file.exists() and file.samefile(signups):
         raise UnreadableFile(f"{file} is the file with the sign-ups: name another one for the rejected rows")
     with _clear_write_error(file):
+        private_file.check_start(file, ",".join(REJECTION_COLUMNS))
         # Each row is written at once, so that the file is complete while the database is kept.
         handle = os.fdopen(private_file.replace(file), "w", encoding="utf-8", newline="", buffering=1)
     rejections = Rejections(file, handle)
