@@ -29,6 +29,7 @@ from registration_persistence import (
 from registration_persistence.outcomes import Registered
 from registration_persistence.sandbox import LocalPostgres, LocalSecretsManager, system_binaries, wait_until
 from registration_persistence.schema import GRANTS
+from registration_persistence.testing import skip_or_fail
 
 CURRENT, ERASED = "ada.lovelace@example.com", "grace.hopper@example.com"
 
@@ -38,7 +39,7 @@ def running() -> Iterator[LocalPostgres]:
     """A server with the parameters of the cluster, every statement counted as slow."""
     binaries = system_binaries()
     if binaries is None:
-        pytest.skip("the system has no PostgreSQL, whose package contains pg_stat_statements")
+        skip_or_fail("the system has no PostgreSQL with pg_stat_statements: install the package postgresql")
     group = templates_of("dev", {"aurora": {"slow_query_ms": 0}}).database.one("RDS::DBClusterParameterGroup")
     settings = {name: value for name, value in group["Parameters"].items() if not name.startswith("rds.")}
     with LocalPostgres(binaries, settings=settings) as server:

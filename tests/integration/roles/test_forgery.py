@@ -354,7 +354,7 @@ def test_the_time_of_an_event_is_that_of_its_change(prepared: Cluster, applicati
 
 
 def test_the_deployment_lock_is_not_the_services(prepared: Cluster, attacker: Attacker) -> None:
-    """Whatever the service's login locks that has to do with deployments, a deployment begins at once."""
+    """A deployment begins at once, also if the service's login holds every lock of deployments that it can take."""
     modes = ("ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE")
     assert all(is_refused(attacker, f"LOCK TABLE {VERSION_TABLE} IN {mode} MODE") for mode in modes)
     assert is_refused(attacker, f"SELECT FROM {VERSION_TABLE} FOR KEY SHARE")
