@@ -114,16 +114,20 @@ class SecretReader:
         from boto3.session import Session
         from botocore.config import Config
 
-        limit = min(remaining(), timeout)
-        seconds = next((choice for choice in _CALL_TIMEOUTS_SECONDS if choice <= limit), _CALL_TIMEOUTS_SECONDS[-1])
-        if seconds not in self._clients:
-            redact_logs()
+        redact_logs()
+        # Creating the first client takes time, more so in a small function, so the limit is chosen again after it.
+        while (seconds := _longest_call(min(remaining(), timeout))) not in self._clients:
             self._session = self._session or Session(region_name=self._region)
             config = Config(
                 connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
             )
             self._clients[seconds] = self._session.client("secretsmanager", config=config)
         return self._clients[seconds]
+
+
+def _longest_call(limit: float) -> float:
+    """Return the longest time limit of a call, in seconds, that ends within *limit*; the shortest one if none does."""
+    return next((choice for choice in _CALL_TIMEOUTS_SECONDS if choice <= limit), _CALL_TIMEOUTS_SECONDS[-1])
 
 
 def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:

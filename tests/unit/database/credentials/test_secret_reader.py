@@ -1,8 +1,10 @@
 """`SecretReader` without a server: how a response is parsed, and which errors are permanent."""
 
+import time
 from typing import Any
 
 import pytest
+from boto3.session import Session
 
 from registration_persistence import deadline
 from registration_persistence.database.credentials.secret_reader import (
@@ -81,7 +83,8 @@ def test_only_an_error_of_the_client_that_is_no_throttling_is_permanent(
 
 
 @pytest.mark.parametrize(
-    ("remaining", "timeout", "limit"), [(None, 60, 5.0), (3, 60, 2.0), (None, 0.8, 0.8), (0.5, 60, 0.3), (-1, 60, 0.3)]
+    ("remaining", "timeout", "limit"),
+    [(None, 60, 5.0), (4.5, 60, 2.0), (None, 0.8, 0.8), (0.5, 60, 0.3), (-1, 60, 0.3)],
 )
 def test_a_call_has_the_longest_limit_that_ends_before_the_deadline(
     remaining: float | None, timeout: float, limit: float
@@ -93,6 +96,23 @@ def test_a_call_has_the_longest_limit_that_ends_before_the_deadline(
 
     assert (config.connect_timeout, config.read_timeout) == pytest.approx((limit * 0.4, limit * 0.6))
     assert config.retries["total_max_attempts"] == 1
+
+
+def test_the_time_to_create_a_client_is_not_added_to_the_call() -> None:
+    """If creating the client takes 0.4 s of 1 s, the call that remains is limited to 0.3 s, not to 0.8 s."""
+    reader = SecretReader(ARN, region="eu-west-1")
+    reader._session = session = Session(region_name="eu-west-1")
+    create = session.client
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.4)
+        return create(*arguments, **named)
+
+    session.client = slowly
+    with deadline(1, reserve=0):
+        config = reader._client().meta.config
+
+    assert config.connect_timeout + config.read_timeout == pytest.approx(0.3)
 
 
 def test_a_wrong_arn_is_an_error_of_the_configuration() -> None:
