@@ -57,6 +57,7 @@ def connect(secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatc
     def attempt(environ: dict[str, str], port: int, seconds: float = 20) -> RegistrationPersistenceError:
         address = {"APP_DATABASE_PORT": str(port), "APP_DATABASE_NAME": "app", "APP_DATABASE_SECRET_ARN": arn}
         database = Database(DatabaseSettings.from_env(address | environ))
+        database.credentials.current()  # creating the first client of the AWS SDK takes long on a busy machine
         with pytest.raises(RegistrationPersistenceError) as raised, deadline(seconds, reserve=0):
             database.ping()
         database.dispose()
