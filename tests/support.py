@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import psycopg
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from registration_persistence import Consent, Database, DatabaseSettings, Registration
 from registration_persistence.outcomes import Registered
-from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, TcpProxy, wait_until
 
 TERMS = Consent("terms", "2026-01")
 
@@ -109,6 +109,33 @@ def terminate_backend(session: Session) -> None:
     assert isinstance(driver, psycopg.Connection)
     with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
+
+
+class OneLossProxy(TcpProxy):
+    """A proxy that loses one reply when it is told to: the server has received and executes the request."""
+
+    _loses_next = False
+
+    def lose_next_reply(self) -> None:
+        """Lose the next reply, and close its connection."""
+        self._loses_next = True
+
+    def _loses_reply(self, connection: Any) -> bool:
+        if not self._loses_next or not connection.has_logged_in:
+            return False
+        self._loses_next = False
+        self.lost_replies += 1
+        return True
+
+
+@contextmanager
+def losing_database(settings: DatabaseSettings, **changes: Any) -> Iterator[tuple[Database, OneLossProxy]]:
+    """Yield a database behind a proxy that can lose one reply."""
+    with OneLossProxy(settings.host, settings.port) as proxy:
+        here = replace(settings, host="127.0.0.1", port=proxy.port, sslmode="disable", pool="lambda")
+        database = Database(replace(here, **changes))
+        yield database, proxy
+        database.dispose()
 
 
 SLOW_COMMIT = """

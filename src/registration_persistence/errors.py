@@ -4,7 +4,8 @@ Each has an attribute `retryable`. It is true if the same unit of work can be re
 service can respond with 503 instead of 500. No message contains a password, a token or a mailbox.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 
@@ -93,10 +94,33 @@ class ConnectionLost(RegistrationPersistenceError):
 
 
 class CommitOutcomeUnknown(RegistrationPersistenceError):
-    """The connection was lost after COMMIT was sent and before its reply: whether the work was kept is unknown.
+    """The connection was lost after COMMIT was sent and before its reply, and what became of it could not be shown.
 
-    Repeat the work only if it is idempotent, for example a `register` with the same idempotency key.
+    The session has already looked for evidence, as far as the deadline allowed. Repeat the work only if it is
+    idempotent, for example a `register` with the same idempotency key, or if `resolve` returns false.
+
+    Attributes:
+        find: Looks for the evidence, for `resolve` and for the repositories; `None` if there is no way to.
     """
+
+    def __init__(self, *arguments: object, find: Callable[[], Any] | None = None) -> None:
+        super().__init__(*arguments)
+        self.find: Callable[[], Any] | None = find
+
+    def resolve(self) -> bool | None:
+        """Look for evidence once more, until the deadline or for 10 s, for example if the deadline was over before.
+
+        It ends the session that was lost, if the server still has it.
+
+        Returns:
+            Whether the work was kept; `None` if that cannot be established.
+        """
+        kept: bool | None = self.find().kept if self.find else None
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes for a copy in another process, which cannot look for evidence."""
+        return self.__dict__ | {"find": None}
 
 
 class TransactionAborted(RegistrationPersistenceError):

@@ -18,7 +18,7 @@ from sqlalchemy.testing import provision
 from registration_persistence import Credentials, DatabaseSettings, StaticCredentials
 from registration_persistence.database.connector import Connector
 from registration_persistence.database.dialect import DRIVER_NAME
-from registration_persistence.database.engine import engine_arguments, listen_to
+from registration_persistence.database.engine import engine_arguments, listen_to, pool_arguments
 from registration_persistence.database.events import Events
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
@@ -52,7 +52,7 @@ class OurEngine(CreateEnginePlugin):
             pool="service",
         )
         own_pool = {"pool", "poolclass"} & kwargs.keys()
-        for name, value in engine_arguments(self._settings).items():
+        for name, value in {**engine_arguments(self._settings), **pool_arguments(self._settings)}.items():
             if not (own_pool and name.startswith("pool")):
                 kwargs.setdefault(name, value)
 

@@ -75,12 +75,12 @@ def test_a_connection_terminated_before_commit_is_retryable(database: Database, 
     assert added(rows) == 0
 
 
-def test_a_connection_lost_in_commit_has_an_unknown_outcome(database: Database) -> None:
-    """Nobody knows whether it was committed, so the error is not retryable."""
+def test_a_session_terminated_in_commit_kept_nothing(database: Database) -> None:
+    """The id of its transaction shows that it was aborted, so the error is retryable."""
     create_slow_table(database)
     with (
         ThreadPoolExecutor(1) as threads,
-        pytest.raises(CommitOutcomeUnknown) as raised,
+        pytest.raises(ConnectionLost) as raised,
         database.session() as session,
     ):
         driver = session.connection().connection.dbapi_connection
@@ -88,8 +88,9 @@ def test_a_connection_lost_in_commit_has_an_unknown_outcome(database: Database) 
         session.execute(text("INSERT INTO slow VALUES (1)"))
         threads.submit(terminate_backend_in_commit, driver)
 
-    assert not raised.value.retryable
+    assert raised.value.retryable
     assert database.ping().writable
+    assert database.events.count("commit_resolved", "not_kept") == 1
 
 
 def test_a_connection_lost_in_autocommit_has_an_unknown_outcome(database: Database) -> None:
@@ -153,8 +154,13 @@ def test_a_read_only_transaction_keeps_its_connection(database: Database, rows: 
     assert added(rows) == 0
 
 
-@pytest.mark.parametrize(("autocommit", "error"), [(True, CommitOutcomeUnknown), (False, ConnectionLost)])
-def test_a_broken_socket_is_a_lost_connection(database: Database, *, autocommit: bool, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("autocommit", "statement", "error"),
+    [(True, ADD, CommitOutcomeUnknown), (True, "SELECT 2", ConnectionLost), (False, ADD, ConnectionLost)],
+)
+def test_a_broken_socket_is_a_lost_connection(
+    database: Database, *, autocommit: bool, statement: str, error: type[Exception]
+) -> None:
     """This holds also if psycopg notices it before libpq, and reports the connection neither closed nor broken."""
     with pytest.raises(error), database.session(autocommit=autocommit) as session:
         session.execute(text("SELECT 1"))
@@ -163,7 +169,7 @@ def test_a_broken_socket_is_a_lost_connection(database: Database, *, autocommit:
         os.close(reader)
         os.dup2(writer, driver.fileno())
         os.close(writer)
-        session.execute(text("SELECT 2"))
+        session.execute(text(statement))
 
     with database.session() as session:
         assert session.scalar(text("SELECT 3")) == 3

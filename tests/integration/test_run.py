@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from support import ADD, Rows, added, create_slow_table, terminate_backend, terminate_backend_in_commit, untyped
+from support import ADD, Rows, added, losing_database, terminate_backend, untyped
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database.events import EventCause
@@ -41,6 +39,11 @@ def fail_with(sqlstate: str) -> Callable[[Session], None]:
         session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$"))
 
     return fail
+
+
+def sign_up(session: Session) -> None:
+    """Register Ada with an idempotency key."""
+    RegistrationRepository(session).register("ada@example.com", idempotency_key="one")
 
 
 def test_returns_the_result_and_commits(database: Database, rows: Rows) -> None:
@@ -130,52 +133,44 @@ def test_zero_attempts_are_rejected(database: Database, attempts: int) -> None:
 
 
 @pytest.fixture
-def lost_in_commit(database: Database) -> Iterator[Callable[[Session], None]]:
-    """Terminate the backend of the session while it executes COMMIT."""
-    create_slow_table(database)
-    with ThreadPoolExecutor(1) as threads:
+def losing(database_settings: DatabaseSettings) -> Iterator[tuple[Database, Callable[[Session], None]]]:
+    """A database, and a function that loses the reply to COMMIT of a session with SQL of the service itself."""
+    with losing_database(database_settings) as (database, proxy):
 
         def lose(session: Session) -> None:
-            driver = session.connection().connection.dbapi_connection
-            assert isinstance(driver, psycopg.Connection)
-            session.execute(text("INSERT INTO slow VALUES (1)"))
-            threads.submit(terminate_backend_in_commit, driver)
+            event.listen(session, "before_commit", lambda _session: proxy.lose_next_reply(), once=True)
 
-        yield lose
+        yield database, lose
 
 
-def test_an_unknown_commit_is_not_repeated(database: Database, lost_in_commit: Callable[[Session], None]) -> None:
-    """Nobody knows whether it was committed."""
-    work = Work(lost_in_commit)
+Losing = tuple[Database, Callable[[Session], None]]
+
+
+def test_an_unknown_commit_is_not_repeated(losing: Losing) -> None:
+    """Nothing shows whether it was committed."""
+    database, lose = losing
+    work = Work(lose)
     with pytest.raises(CommitOutcomeUnknown):
         database.run(work)
 
     assert work.attempts == 1
     assert database.events.count("retry") == 0
+    assert database.events.count("commit_resolved", "unknown") == 1
 
 
-def test_an_unknown_commit_is_repeated_if_idempotent(
-    database: Database, rows: Rows, lost_in_commit: Callable[[Session], None]
-) -> None:
-    """A sign-up with an idempotency key is stored once, whichever attempt was committed."""
-    first = [lost_in_commit]
+def test_an_unknown_commit_is_repeated_if_idempotent(losing: Losing, rows: Rows) -> None:
+    """The work is done once more."""
+    database, lose = losing
+    database.run(Work(lose), idempotent=True)
 
-    def work(session: Session) -> None:
-        RegistrationRepository(session).register("ada@example.com", idempotency_key="one")
-        if first:
-            first.pop()(session)
-
-    database.run(work, idempotent=True)
-
-    assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 1}]
+    assert added(rows) == 2
     assert database.events.count("retry", "commit_outcome_unknown") == 1
 
 
-def test_an_unknown_outcome_is_not_hidden_by_a_later_error(
-    database: Database, lost_in_commit: Callable[[Session], None]
-) -> None:
+def test_an_unknown_outcome_is_not_hidden_by_a_later_error(losing: Losing) -> None:
     """The error of a later attempt would claim that nothing was kept, which is true only of that attempt."""
-    work = Work(lost_in_commit, terminate_backend)
+    database, lose = losing
+    work = Work(lose, terminate_backend)
     with pytest.raises(CommitOutcomeUnknown, match="an earlier attempt may have been kept") as raised:
         database.run(work, attempts=2, idempotent=True)
 
@@ -237,13 +232,8 @@ def test_an_idempotent_autocommit_is_one_round_trip(database_settings: DatabaseS
         database.dispose()
 
 
-def sign_up(session: Session) -> None:
-    """Register Ada with an idempotency key."""
-    RegistrationRepository(session).register("ada@example.com", idempotency_key="one")
-
-
 def test_a_statement_lost_in_autocommit_is_repeated(database: Database, rows: Rows) -> None:
-    """It may have been committed, which makes no difference because of its key."""
+    """Its event is missing, so nothing was kept, and the query before it has changed nothing."""
     first = [terminate_backend]
 
     def work(session: Session) -> None:
@@ -252,16 +242,33 @@ def test_a_statement_lost_in_autocommit_is_repeated(database: Database, rows: Ro
             first.pop()(session)
         sign_up(session)
 
-    database.run(work, idempotent=True, autocommit=True)
+    database.run(work, autocommit=True)
 
     assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 1}]
-    assert database.events.count("retry", "commit_outcome_unknown") == 1
+    assert database.events.count("retry", "connection_lost") == 1
 
 
-def test_autocommit_requires_idempotent_work(database: Database) -> None:
-    """Statements that were committed before a failure would be executed again."""
-    with pytest.raises(ValueError, match="needs idempotent=True"):
-        database.run(sign_up, autocommit=True)
+@pytest.mark.parametrize("first", [sign_up, lambda session: session.execute(text(ADD))], ids=["repository", "SQL"])
+def test_a_statement_that_was_kept_in_autocommit_is_not_repeated(
+    database: Database, first: Callable[[Session], object]
+) -> None:
+    """If a later one fails, the error is raised, unless the work is idempotent."""
+    attempts: list[int] = []
+
+    def work(session: Session) -> None:
+        attempts.append(1)
+        first(session)
+        if len(attempts) == 1:
+            terminate_backend(session)
+        session.execute(text("SELECT 1"))
+
+    with pytest.raises(ConnectionLost):
+        database.run(work, autocommit=True)
+    assert len(attempts) == 1
+
+    attempts.clear()
+    database.run(work, autocommit=True, idempotent=True)
+    assert len(attempts) == 2
 
 
 async def deferred(session: Session) -> None:

@@ -4,11 +4,21 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.pool import PoolProxiedConnection
 
+from registration_persistence.database.commit_resolver import CommitResolver
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.deadlines import remaining
-from registration_persistence.database.error_translation import transaction_is_aborted
+from registration_persistence.database.error_translation import is_lost, statement_failure, transaction_is_aborted
 from registration_persistence.database.liveness import REOPEN_CAUSE, has_pending_input, is_alive
-from registration_persistence.errors import ConnectionLost, StatementTimeout, TransactionAborted
+from registration_persistence.database.lost_commit import LostCommit, lost_statement, lost_transaction
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    RegistrationPersistenceError,
+    StatementTimeout,
+    TransactionAborted,
+)
 
 COMMIT = "COMMIT"
 """The statement with which a repository commits its own transaction."""
@@ -46,6 +56,53 @@ def prepare_commit(connection: Connection) -> None:
     if driver.autocommit or driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         _refuse_useless_commit(connection)
         connection.info[COMMITTING] = True
+
+
+def settle_failed_commit(
+    connection: PoolProxiedConnection, error: psycopg.Error, resolver: CommitResolver | None
+) -> None:
+    """Return if the transaction was kept although its COMMIT failed with *error*.
+
+    Args:
+        connection: The connection, which is closed if it was lost.
+        error: The error of psycopg.
+        resolver: Finds out what became of the transaction; `None`: nothing can be found out.
+
+    Raises:
+        ConnectionLost: The reply was lost, and nothing was kept.
+        CommitOutcomeUnknown: The reply was lost, and what became of the transaction cannot be established.
+        psycopg.Error: Another failure.
+    """
+    driver: Any = connection.dbapi_connection
+    meaning = statement_failure(error, lost=is_lost(error, driver), committing=True, read_only=False)
+    if not isinstance(meaning, CommitOutcomeUnknown) or driver.read_only or resolver is None:
+        raise error
+    lost = lost_transaction(driver)
+    if connection.record_info is not None:
+        connection.record_info[REOPEN_CAUSE] = "lost"
+    connection.invalidate(error)
+    if failure := failure_after(meaning, resolver, lost):
+        raise failure from error
+
+
+def failure_after(
+    meaning: CommitOutcomeUnknown, resolver: CommitResolver, lost: LostCommit
+) -> RegistrationPersistenceError | None:
+    """Return the error of a lost COMMIT after its evidence was looked for; `None` if the transaction was kept."""
+    finding = resolver.find(lost)
+    if finding.kept is None:
+        return CommitOutcomeUnknown(f"{meaning}; {finding.reason}", find=lambda: resolver.find(lost))
+    return None if finding.kept else ConnectionLost(f"nothing was kept, as its evidence shows: {meaning}")
+
+
+def with_evidence(
+    meaning: CommitOutcomeUnknown, connection: psycopg.Connection[Any], resolver: CommitResolver | None
+) -> CommitOutcomeUnknown:
+    """Return *meaning* for a statement that was lost on *connection*, so that its evidence can be looked for."""
+    if resolver is None or not isinstance(connection, BoundedConnection):
+        return meaning
+    lost = lost_statement(connection) if connection.autocommit else lost_transaction(connection)
+    return CommitOutcomeUnknown(*meaning.args, find=lambda: resolver.find(lost))
 
 
 def check_commit_statement(connection: Connection, _cursor: object, statement: str, *_arguments: object) -> None:

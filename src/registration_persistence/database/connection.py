@@ -3,6 +3,7 @@
 import math
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,8 @@ from psycopg.waiting import wait_conn
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import at_least, remaining
+from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.lifecycle import detect_fork
-from registration_persistence.database.recoverable_connection import RecoverableConnection
 
 T = TypeVar("T")
 
@@ -27,6 +28,9 @@ _POLL_INTERVAL_SECONDS = 0.05
 
 # Time for the server to receive a cancellation, and again to confirm it; also for a ROLLBACK after the deadline.
 _CANCEL_TIMEOUT_SECONDS = 0.2
+
+# The option SO_LINGER: on, with 0 s.
+_DISCARD_AT_CLOSE = struct.pack("ii", 1, 0)
 
 _ACTIVE, _IN_TRANSACTION, _ABORTED = (
     pq.TransactionStatus.ACTIVE,
@@ -39,7 +43,7 @@ class _WaitEnded(Exception):
     """The wait reached its limit; the text is the reason."""
 
 
-class BoundedConnection(RecoverableConnection[Row]):
+class BoundedConnection(EvidentConnection[Row]):
     """A connection that waits neither beyond the deadline nor for a silent server.
 
     Attributes:
@@ -52,6 +56,16 @@ class BoundedConnection(RecoverableConnection[Row]):
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)
         self.server_cursor_factory = BoundedServerCursor
+
+    def close(self) -> None:
+        """Close the connection; if a reply is outstanding, what was sent is not transmitted again.
+
+        Otherwise the kernel would transmit an unacknowledged COMMIT for minutes, and the server might obey it.
+        """
+        if not self.closed and self.pgconn.transaction_status == _ACTIVE:
+            with suppress(OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as duplicate:
+                duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD_AT_CLOSE)
+        super().close()
 
     def rollback(self) -> None:
         """Roll back; after the deadline too, within the time of a cancellation."""
@@ -164,7 +178,7 @@ class BoundedConnection(RecoverableConnection[Row]):
 
     def _awaits_reply(self) -> bool:
         """Return whether a single statement is running; the replies of a pipeline (`executemany`) come together."""
-        single = self.pgconn.pipeline_status == pq.PipelineStatus.OFF
+        single = self.pgconn.pipeline_status == pq.PipelineStatus.OFF or self._is_committing
         return single and self.pgconn.transaction_status == _ACTIVE
 
     def _cancel(self, gen: PQGen[T], reason: str) -> T:

@@ -88,6 +88,7 @@ class Connector:
                 attempts += 1
         if self._settings.statement_timeout:
             outcome.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
+        outcome.connection.asks_for_id = self._settings.pool != "proxy"
         self._emit_opened("rotation" if outcome.after_rejection else cause, started)
         self._disposed = False
         history.pop(REOPEN_CAUSE, None)

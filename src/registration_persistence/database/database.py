@@ -20,7 +20,7 @@ from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import run_with_retries
-from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
+from registration_persistence.database.session import OutcomeTrackingSession, record_statement, swallowed_error
 from registration_persistence.database.session_deadline import remember_deadline
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
@@ -61,6 +61,7 @@ class Database:
         self._open_connections = OpenConnections(self.engine)
         # This listener also keeps the database alive as long as its engine, for `reset_in_forked_children`.
         event.listen(self.engine, "connect", self._track)
+        event.listen(self._autocommit, "after_cursor_execute", record_statement)
         reset_in_forked_children(self)
 
     def __repr__(self) -> str:
@@ -142,11 +143,6 @@ class Database:
             raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number")
         if not 1 <= attempts <= _MAX_ATTEMPTS:
             raise ValueError(f"attempts is out of range: expected 1 or more, at most {_MAX_ATTEMPTS}")
-        if autocommit and not idempotent:
-            raise ValueError(
-                "autocommit=True needs idempotent=True, because the statements before a failed one are kept: "
-                "set both if the work is idempotent, or use session()"
-            )
         return run_with_retries(
             partial(self.session, autocommit=autocommit),
             work,

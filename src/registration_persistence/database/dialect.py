@@ -7,6 +7,10 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.pool import PoolProxiedConnection
+
+from registration_persistence.database.commit_guard import settle_failed_commit
+from registration_persistence.database.commit_resolver import CommitResolver
 
 DRIVER_NAME = "postgresql+psycopg_aurora"
 """The name of the dialect in a URL."""
@@ -20,6 +24,16 @@ class AuroraDialect(PGDialect_psycopg):
     """
 
     supports_statement_cache = True
+
+    commit_resolver: CommitResolver | None = None
+    """Finds out what became of a COMMIT whose reply was lost; `None`: nothing can be found out."""
+
+    def do_commit(self, dbapi_connection: PoolProxiedConnection) -> None:
+        """Commit; if the reply is lost, find out whether the transaction was kept."""
+        try:
+            dbapi_connection.commit()
+        except psycopg.Error as error:
+            settle_failed_commit(dbapi_connection, error, self.commit_resolver)
 
     def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
         version = _driver(connection).info.server_version

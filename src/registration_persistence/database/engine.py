@@ -16,13 +16,15 @@ from registration_persistence.database.commit_guard import (
     prepare_commit,
     refuse_late_statement,
     set_record_info,
+    with_evidence,
 )
+from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.connector import Connector
 from registration_persistence.database.credentials.source import CredentialSource
-from registration_persistence.database.dialect import DRIVER_NAME
+from registration_persistence.database.dialect import DRIVER_NAME, AuroraDialect
 from registration_persistence.database.error_redaction import redact_raised_error
-from registration_persistence.database.error_translation import statement_failure
-from registration_persistence.database.events import Events
+from registration_persistence.database.error_translation import is_lost, statement_failure
+from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import (
     MUST_PROBE,
@@ -32,6 +34,7 @@ from registration_persistence.database.liveness import (
 )
 from registration_persistence.database.log_redaction import ENGINE_LOGGING_NAME, redact_logs
 from registration_persistence.database.pool import BoundedPool, UnpooledConnections
+from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
@@ -62,16 +65,35 @@ def create_database_engine(
         events: Receives the events of the connections. Defaults to a new `Events`.
     """
     redact_logs()
+    known_events = events or Events()
+    engine = _new_engine(settings, credentials, known_events, pool_arguments(settings))
+    if settings.pool != "proxy":  # the id of a session is the pooler's there
+
+        def resolving_engine() -> Engine:
+            unpooled = _new_engine(settings, credentials, known_events, {"poolclass": UnpooledConnections})
+            return unpooled.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
+
+        assert isinstance(engine.dialect, AuroraDialect)
+        engine.dialect.commit_resolver = CommitResolver(
+            resolving_engine, lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds))
+        )
+    return engine
+
+
+def _new_engine(
+    settings: DatabaseSettings, credentials: CredentialSource, events: Events, pool: dict[str, Any]
+) -> Engine:
     engine = create_engine(
         URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name),
         **engine_arguments(settings),
+        **pool,
     )
-    listen_to(engine, Connector(settings, credentials, events or Events()))
+    listen_to(engine, Connector(settings, credentials, events))
     return engine
 
 
 def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
-    """Return the arguments of `create_engine`: the connection parameters, the pool, and options that hide values."""
+    """Return the arguments of `create_engine` but the pool: the connection parameters, and options that hide values."""
     from registration_persistence.database.connection_parameters import connection_parameters
 
     return {
@@ -79,7 +101,6 @@ def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
         "hide_parameters": True,
         "logging_name": ENGINE_LOGGING_NAME,
         "use_native_hstore": False,
-        **_pool_arguments(settings),
     }
 
 
@@ -98,7 +119,7 @@ def listen_to(engine: Engine, connector: Connector) -> None:
     event.listen(engine, "commit", prepare_commit)
 
 
-def _pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+def pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     match settings.pool:
         case "proxy":
             return {"poolclass": UnpooledConnections}
@@ -121,9 +142,9 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     driver = driver_connection(connection)
     read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
     # In autocommit the server commits before it replies, so a lost reply leaves the outcome unknown too.
-    committing = not read_only and (driver.autocommit or is_committing(connection) or context.statement == COMMIT)
-    # psycopg can notice a broken socket before libpq, which then reports the connection as neither closed nor broken.
-    lost = context.is_disconnect or driver.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+    in_autocommit = driver.autocommit and not only_reads(context.statement or "")
+    committing = not read_only and (in_autocommit or is_committing(connection) or context.statement == COMMIT)
+    lost = context.is_disconnect or is_lost(error, driver)
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         set_record_info(connection, MUST_PROBE, value=True)
         read_only = read_only or _made_read_only_by_service(connection)
@@ -131,6 +152,8 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     if isinstance(meaning, _UNUSABLE_AFTER):
         set_record_info(connection, REOPEN_CAUSE, "writer_moved" if isinstance(meaning, WriterMoved) else "lost")
         context.is_disconnect = True
+    if isinstance(meaning, CommitOutcomeUnknown) and isinstance(connection.dialect, AuroraDialect):
+        return with_evidence(meaning, driver, connection.dialect.commit_resolver)
     return meaning
 
 

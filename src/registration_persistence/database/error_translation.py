@@ -165,6 +165,15 @@ def statement_failure(
     return meaning(f"{before}{' '.join(str(error).split())} (SQLSTATE {error.sqlstate or 'unknown'}){after}")
 
 
+def is_lost(error: psycopg.Error, connection: Any) -> bool:
+    """Return whether *connection* is unusable after *error*.
+
+    psycopg can notice a broken socket before libpq, which then reports the connection as neither closed nor broken.
+    """
+    broken = isinstance(error, psycopg.OperationalError) and (connection.closed or connection.broken)
+    return bool(broken or connection.info.transaction_status == pq.TransactionStatus.ACTIVE)
+
+
 def is_stale_statement(error: psycopg.Error) -> bool:
     """Return whether *error* says that the server does not accept a statement that psycopg has prepared.
 

@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 
 from registration_persistence.plain_function import require_plain_function
 
-EventName: TypeAlias = Literal["connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry"]
+EventName: TypeAlias = Literal[
+    "connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry", "commit_resolved"
+]
 
 OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "writer_moved", "lost", "recycled", "further"]
 """Why a connection was opened."""
@@ -25,7 +27,12 @@ RetryCause: TypeAlias = Literal[
 ]
 """Why `Database.run` repeats a unit of work."""
 
-EventCause: TypeAlias = OpeningCause | SecretReadCause | WaitCause | RetryCause | Literal["password", "unavailable"]
+CommitCause: TypeAlias = Literal["kept", "not_kept", "unknown"]
+"""What was found out about a COMMIT whose reply was lost."""
+
+EventCause: TypeAlias = (
+    OpeningCause | SecretReadCause | WaitCause | RetryCause | CommitCause | Literal["password", "unavailable"]
+)
 
 _logger = logging.getLogger("registration_persistence.database")
 
@@ -43,6 +50,8 @@ class DatabaseEvent:
             - `secret_stale`: the secret could not be read again, so the last good value stays in use.
             - `wait`: an attempt to connect failed, and the next one waits.
             - `retry`: `Database.run` repeats the unit of work.
+            - `commit_resolved`: the reply to a COMMIT, or to a statement in autocommit, was lost, and its evidence was
+              looked for.
         cause: The reason, by *name*.
 
             - `connection_opened`: `cold` (the first connection of this process), `rotation` (the server rejected the
@@ -58,6 +67,7 @@ class DatabaseEvent:
             - `wait`: `not_ready`, `no_slot`, `login_rejected` or `no_secret`.
             - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout` or
               `commit_outcome_unknown`.
+            - `commit_resolved`: `kept`, `not_kept` or `unknown`.
         seconds: The duration of the event in seconds; for `wait` and `retry`, the wait that follows.
     """
 

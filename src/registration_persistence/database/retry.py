@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from registration_persistence.database.backoff import backoff
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.events import RetryCause
-from registration_persistence.database.session import KEPT
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     ConnectionLost,
@@ -20,7 +19,7 @@ from registration_persistence.errors import (
     WriterMoved,
 )
 from registration_persistence.plain_function import plain_result
-from registration_persistence.session_keys import EARLIER_TRIES
+from registration_persistence.session_keys import EARLIER_TRIES, KEPT
 
 T = TypeVar("T")
 

@@ -1,13 +1,18 @@
 """`OutcomeTrackingSession`: a session that records the outcomes of its commits."""
 
-from sqlalchemy import event
+from typing import Any
+from weakref import ref
+
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import PendingRollbackError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
+from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.errors import CommitOutcomeUnknown, TransactionAborted
+from registration_persistence.session_keys import KEPT
 
-KEPT = "registration_persistence.kept"
-"""Key of a session's `info`: a COMMIT of this session succeeded, so a repetition would do that work twice."""
+# Key of a connection's `info`: a weak reference to the session that uses it.
+_SESSION = "registration_persistence.session"
 
 _OUTCOME_UNKNOWN = "registration_persistence.outcome_unknown"
 
@@ -25,6 +30,21 @@ class OutcomeTrackingSession(Session):
         except CommitOutcomeUnknown:
             self.info[_OUTCOME_UNKNOWN] = True
             raise
+
+
+def record_statement(connection: Connection, cursor: Any, statement: str, *_arguments: object) -> None:
+    """Record in the session of *connection*, which is in autocommit, that a statement was kept.
+
+    A repository records its own changes, and knows whether a statement changed anything.
+    """
+    session: Session | None = connection.info.get(_SESSION, lambda: None)()
+    if session is not None and cursor.connection.expected_evidence is None and not only_reads(statement):
+        session.info[KEPT] = True
+
+
+@event.listens_for(OutcomeTrackingSession, "after_begin")
+def _remember_session(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    connection.info[_SESSION] = ref(session)
 
 
 @event.listens_for(OutcomeTrackingSession, "after_commit")

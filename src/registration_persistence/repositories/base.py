@@ -18,6 +18,7 @@ from registration_persistence.errors import (
     StaleVersion,
     TransactionConflict,
 )
+from registration_persistence.repositories.change import event_evidence, send_change
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 T = TypeVar("T")
@@ -54,7 +55,9 @@ class Repository:
         Raises:
             RegistrationNotFound: No registration has this id.
         """
-        row = self._one(statement, id=checked_id(registration_id), **parameters, **self._event_parameters())
+        values = {"id": checked_id(registration_id), **parameters, **self._event_parameters()}
+        evidence = event_evidence(values["id"], values["event_id"])
+        row = send_change(self._session, statement, values, evidence, lambda row: evidence if row.changed else None)
         if row is None:
             raise RegistrationNotFound(registration_id)
         return row

@@ -14,6 +14,7 @@ from registration_persistence.durations import Duration
 from registration_persistence.errors import RegistrationNotFound
 from registration_persistence.outcomes import IssueOutcome
 from registration_persistence.repositories.base import repeat_if_changed_meanwhile
+from registration_persistence.repositories.change import send_change, token_evidence
 from registration_persistence.repositories.sql.verification import ISSUE
 from registration_persistence.repositories.verification_outcomes import issue_outcome
 
@@ -59,7 +60,10 @@ def issue(
             "hash_key_id": hash_key_id,
             **limits,
         }
-        row = session.execute(ISSUE, parameters).one_or_none()
+        evidence = token_evidence(parameters["token_id"])
+        row = send_change(
+            session, ISSUE, parameters, evidence, lambda row: None if row.token_expires_at is None else evidence
+        )
         if row is None:
             raise RegistrationNotFound(registration_id)
         return issue_outcome(row, secret)

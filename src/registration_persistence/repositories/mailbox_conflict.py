@@ -8,15 +8,23 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registration_persistence.errors import TransactionConflict
+from registration_persistence.evidence import Evidence
 from registration_persistence.outcomes import EmailTaken
+from registration_persistence.repositories.change import event_evidence, send_change
 
 _ONE_CURRENT_REGISTRATION = "uq_registrations_email_proven"
 
 
 def verify_or_email_taken(
-    session: Session, statement: TextClause, parameters: dict[str, Any]
+    session: Session, statement: TextClause, parameters: dict[str, Any], expected: Evidence
 ) -> Row[Any] | EmailTaken | None:
     """Send *statement*, and return its row, or `EmailTaken` if another registration verifies the mailbox first.
+
+    Args:
+        session: The session.
+        statement: The statement of the verification.
+        parameters: Its parameters.
+        expected: The evidence of the verification.
 
     Raises:
         TransactionConflict: The same, but the transaction contains earlier statements, which are lost.
@@ -24,7 +32,13 @@ def verify_or_email_taken(
     driver: Any = session.connection().connection.dbapi_connection
     is_first_statement = driver.info.transaction_status == TransactionStatus.IDLE
     try:
-        return session.execute(statement, parameters).one_or_none()
+        return send_change(
+            session,
+            statement,
+            parameters,
+            expected,
+            lambda row: event_evidence(row.id, parameters["event_id"]) if row.changed else None,
+        )
     except IntegrityError as error:
         diagnostics = getattr(error.orig, "diag", None)
         if getattr(diagnostics, "constraint_name", None) != _ONE_CURRENT_REGISTRATION:

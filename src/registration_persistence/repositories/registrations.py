@@ -29,6 +29,7 @@ from registration_persistence.durations import Duration
 from registration_persistence.errors import ProfileTooLarge
 from registration_persistence.outcomes import Cancelled, RegisterOutcome
 from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
+from registration_persistence.repositories.change import event_evidence, send_change
 from registration_persistence.repositories.register_outcome import register_outcome
 from registration_persistence.repositories.sql import registrations as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
@@ -119,7 +120,11 @@ class RegistrationRepository(Repository):
             **keys,
             **self._event_parameters(),
         }
-        row = self._session.execute(statements.REGISTER, parameters).one()
+        evidence = event_evidence(identity, parameters["event_id"])
+        row = send_change(
+            self._session, statements.REGISTER, parameters, evidence, lambda row: evidence if row.created else None
+        )
+        assert row is not None
         return register_outcome(row, token, keys["submit_digest"])
 
     @redact_traceback

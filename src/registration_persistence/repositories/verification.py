@@ -1,5 +1,6 @@
 """`VerificationRepository`: verify a mailbox, by the link of a mail or by a code."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from registration_persistence.domain.tokens import hash_token
 from registration_persistence.domain.validation import checked_duration, checked_id, checked_number
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput, RegistrationNotFound
+from registration_persistence.evidence import Evidence
 from registration_persistence.outcomes import (
     CodeOutcome,
     EmailTaken,
@@ -24,6 +26,7 @@ from registration_persistence.outcomes import (
     WrongCode,
 )
 from registration_persistence.repositories.base import Repository, repeat_if_changed_meanwhile
+from registration_persistence.repositories.change import event_evidence, event_evidence_by_token
 from registration_persistence.repositories.issue import issue, issue_limits, new_code_and_hash, new_token_and_hash
 from registration_persistence.repositories.mailbox_conflict import verify_or_email_taken
 from registration_persistence.repositories.sql import verification as statements
@@ -170,7 +173,9 @@ class VerificationRepository(Repository):
             return TokenUnknown()
 
         def attempt() -> VerifyOutcome:
-            row = self._verify(statements.VERIFY, secret_hash=secret_hash, ttl=open_for)
+            values = self._event_parameters()
+            evidence = event_evidence_by_token(secret_hash, values["event_id"])
+            row = self._verify(statements.VERIFY, evidence, secret_hash=secret_hash, ttl=open_for, **values)
             if isinstance(row, EmailTaken):
                 return row
             return TokenUnknown() if row is None else verify_outcome(row)
@@ -226,7 +231,10 @@ class VerificationRepository(Repository):
             return earlier
 
         def attempt() -> CodeOutcome:
-            row = self._verify(statements.VERIFY_CODE, **parameters)
+            values = self._event_parameters()
+            # A wrong code that was counted leaves no evidence.
+            evidence = replace(event_evidence(registration_id, values["event_id"]), absence_is_proof=False)
+            row = self._verify(statements.VERIFY_CODE, evidence, **parameters, **values)
             if isinstance(row, EmailTaken):
                 return row
             if row is None:
@@ -238,9 +246,8 @@ class VerificationRepository(Repository):
 
         return repeat_if_changed_meanwhile(attempt)
 
-    def _verify(self, statement: TextClause, **parameters: Any) -> Row[Any] | EmailTaken | None:
-        parameters |= {"lapsed_event_id": new_id(), **self._event_parameters()}
-        return verify_or_email_taken(self._session, statement, parameters)
+    def _verify(self, statement: TextClause, evidence: Evidence, **parameters: Any) -> Row[Any] | EmailTaken | None:
+        return verify_or_email_taken(self._session, statement, parameters | {"lapsed_event_id": new_id()}, evidence)
 
     def _required_peppers(self) -> Peppers:
         if self._peppers is None:

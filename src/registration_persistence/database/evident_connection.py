@@ -1,0 +1,129 @@
+"""`EvidentConnection`: a psycopg connection that knows what shows whether its transaction was kept."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self, cast
+
+import psycopg
+from psycopg import Transaction, generators, pq
+from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.rows import Row, RowFactory
+
+from registration_persistence.clock import monotonic
+from registration_persistence.database.recoverable_connection import RecoverableConnection, RecoveringCursor
+from registration_persistence.evidence import Evidence
+
+_IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
+
+# Empty if the transaction has written nothing yet.
+_TRANSACTION_ID = b"SELECT coalesce(CAST(pg_current_xact_id_if_assigned() AS text), '')"
+
+
+class EvidentConnection(RecoverableConnection[Row]):
+    """A connection that knows its session, and what shows whether its transaction was kept.
+
+    Attributes:
+        server_process: The id of the server's process for this session.
+        server_user: The user of this session.
+        opened_at: The `monotonic()` at which the connection was open.
+        asks_for_id: Whether COMMIT asks for the id of the transaction, in the same round trip, if it has no evidence.
+            Defaults to true.
+        expected_evidence: The evidence of the statement that is sent next.
+        evidence: The evidence of a change in the open transaction.
+        undid_changes: Whether the open transaction returned to a savepoint, so that its evidence may be gone.
+        transaction_id: The id of the transaction that is being committed; empty if it wrote nothing.
+    """
+
+    def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
+        super().__init__(pgconn, *row_factory)
+        self.server_process: int = pgconn.backend_pid
+        self.server_user: str = pgconn.user.decode()
+        self.opened_at: float = monotonic()
+        self.asks_for_id = True
+        self.expected_evidence: Evidence | None = None
+        self.evidence: Evidence | None = None
+        self.undid_changes = False
+        self.transaction_id: str | None = None
+        self._is_committing = False
+        self.cursor_factory = EvidentCursor
+
+    def forget_evidence(self) -> None:
+        """Forget the evidence of a transaction that has ended."""
+        self.evidence, self.undid_changes, self.transaction_id = None, False, None
+
+    def note_results(self, results: Sequence[PGresult]) -> None:
+        """Note what the *results* of a cursor say about the transaction: text can end it, or return to a savepoint."""
+        for result in results:
+            if result.command_status == b"ROLLBACK":
+                self.undid_changes = True
+            elif result.command_status == b"COMMIT":
+                self.forget_evidence()
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Transaction]:  # noqa: FBT001, FBT002 psycopg's signature
+        """Return a block that is a transaction or a savepoint; see `psycopg.Connection.transaction`."""
+        if self.pgconn.transaction_status == _IDLE:
+            self.forget_evidence()
+        try:
+            with super().transaction(savepoint_name, force_rollback) as transaction:
+                yield transaction
+        finally:
+            self.undid_changes = True
+
+    def _start_query(self) -> PQGen[None]:
+        """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
+        if self.pgconn.transaction_status == _IDLE:
+            self.forget_evidence()
+        return super()._start_query()
+
+    def _commit_gen(self) -> PQGen[None]:
+        """Commit; ask for the id of the transaction as well if it has no evidence."""
+        has_evidence = self.evidence is not None and not self.undid_changes
+        plain = has_evidence or not self.asks_for_id or self._pipeline is not None or self.read_only
+        if plain or self.pgconn.transaction_status != _IN_TRANSACTION or self._num_transactions or self._tpc:
+            yield from super()._commit_gen()
+            return
+        self._is_committing = True
+        try:
+            yield from self._commit_with_id_gen()
+        finally:
+            self._is_committing = False
+
+    def _commit_with_id_gen(self) -> PQGen[None]:
+        """Send the query of the id and COMMIT together; the server sends the id before it commits."""
+        pgconn = self.pgconn
+        self._check_connection_ok()
+        pgconn.enter_pipeline_mode()
+        try:
+            pgconn.send_query_params(_TRANSACTION_ID, None)
+            pgconn.send_flush_request()
+            pgconn.send_query_params(b"COMMIT", None)
+            pgconn.pipeline_sync()
+            yield from generators.send(pgconn)
+            (found,) = yield from generators.fetch_many(pgconn)
+            if found.status == pq.ExecStatus.TUPLES_OK:
+                self.transaction_id = (found.get_value(0, 0) or b"").decode()
+            results = [found, *(yield from generators.fetch_many(pgconn))]
+            yield from generators.fetch_many(pgconn)  # of Sync
+        finally:
+            if pgconn.status == pq.ConnStatus.OK:
+                pgconn.exit_pipeline_mode()
+        for result in results:
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001 psycopg has no other
+
+
+class EvidentCursor(RecoveringCursor[Row]):
+    """A cursor that tells its connection if a statement ended the transaction, or returned to a savepoint."""
+
+    def execute(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> Self:
+        """Execute *query*; see `psycopg.Cursor.execute`."""
+        statement = cast("QueryNoTemplate", query)  # the overload for templates does the same
+        super().execute(statement, params, prepare=prepare, binary=binary)
+        connection = self.connection
+        if isinstance(connection, EvidentConnection):
+            connection.note_results(self._results)
+        return self

@@ -1,0 +1,59 @@
+"""`Evidence`: the query that shows whether a change was kept, for the case that the reply to it is lost."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A query that returns a row if a change was kept, sent after the session that made the change has ended.
+
+    Args:
+        query: The query.
+        parameters: Its parameters.
+        absence_is_proof: Whether nothing at all was changed if the query returns no row. Defaults to true.
+    """
+
+    query: TextClause
+    parameters: Mapping[str, Any] = field(repr=False)
+    absence_is_proof: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about a change whose reply was lost.
+
+    Args:
+        kept: Whether it was kept; `None` if that cannot be established.
+        row: The row of its evidence. Defaults to none.
+        reason: Why nothing can be established. Defaults to no reason.
+    """
+
+    kept: bool | None
+    row: Row[Any] | None = field(default=None, repr=False)
+    reason: str = ""
+
+
+@contextmanager
+def expecting(connection: Connection, evidence: Evidence) -> Iterator[None]:
+    """Store the evidence of the statement in the block, whose reply may be lost in autocommit."""
+    driver = _driver(connection)
+    driver.expected_evidence = evidence
+    try:
+        yield
+    finally:
+        driver.expected_evidence = None
+
+
+def record(connection: Connection, evidence: Evidence) -> None:
+    """Store the evidence of a change that the open transaction contains."""
+    _driver(connection).evidence = evidence
+
+
+def _driver(connection: Connection) -> Any:
+    """Return the connection of psycopg, which forgets the evidence when its transaction ends."""
+    return connection.connection.dbapi_connection

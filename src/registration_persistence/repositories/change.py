@@ -1,0 +1,83 @@
+"""`send_change`: sends a statement that changes something, and finds out what it did if its reply is lost."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, TextClause
+from sqlalchemy.orm import Session
+
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
+from registration_persistence.evidence import Evidence, Finding, expecting, record
+from registration_persistence.repositories.sql.evidence import FIND_EVENT, FIND_EVENT_BY_TOKEN, FIND_TOKEN
+from registration_persistence.session_keys import KEPT
+
+
+def event_evidence(registration_id: UUID, event_id: UUID) -> Evidence:
+    """Return the evidence of a change that adds the event *event_id* to a registration."""
+    return Evidence(FIND_EVENT, {"id": registration_id, "event_id": event_id})
+
+
+def event_evidence_by_token(secret_hash: bytes, event_id: UUID) -> Evidence:
+    """Return the evidence of a change that adds the event *event_id* to the registration of a token."""
+    return Evidence(FIND_EVENT_BY_TOKEN, {"secret_hash": secret_hash, "event_id": event_id})
+
+
+def token_evidence(token_id: UUID) -> Evidence:
+    """Return the evidence of a change that adds the token or code *token_id*."""
+    return Evidence(FIND_TOKEN, {"token_id": token_id})
+
+
+def send_change(
+    session: Session,
+    statement: TextClause,
+    parameters: dict[str, Any],
+    expected: Evidence,
+    found_in: Callable[[Row[Any]], Evidence | None],
+) -> Row[Any] | None:
+    """Send *statement*, and return its row, or `None` if it returns none.
+
+    If its reply is lost in autocommit and it was kept, the row of its evidence is returned instead.
+
+    Args:
+        session: The session.
+        statement: A statement that returns at most one row.
+        parameters: Its parameters.
+        expected: The evidence of the change, as far as it is known before the statement is sent.
+        found_in: Returns the evidence of the change in the row of the result; `None` if nothing was changed.
+
+    Raises:
+        ConnectionLost: The reply was lost in autocommit, and nothing was changed.
+        CommitOutcomeUnknown: The reply was lost in autocommit, and the outcome cannot be established.
+    """
+    connection = session.connection()
+    try:
+        with expecting(connection, expected):
+            row = session.execute(statement, parameters).one_or_none()
+    except CommitOutcomeUnknown as error:
+        return _row_of_evidence(session, error)
+    evidence = None if row is None else found_in(row)
+    if evidence is not None:
+        record(connection, evidence)
+        driver: Any = connection.connection.dbapi_connection
+        if driver.autocommit:
+            session.info[KEPT] = True
+    return row
+
+
+def _row_of_evidence(session: Session, error: CommitOutcomeUnknown) -> Row[Any]:
+    """Return the row of the evidence of a statement that was lost in autocommit with *error*."""
+    finding: Finding = error.find() if error.find else Finding(kept=None, reason="a pooler is in between")
+    if finding.kept is None:
+        raise CommitOutcomeUnknown(f"{error}; {finding.reason}", find=error.find) from error
+    if not finding.kept:
+        raise ConnectionLost(f"nothing was changed, as the evidence shows: {error}") from error
+    session.info[KEPT] = True
+    row = finding.row
+    if row is None or not row.is_current:
+        raise CommitOutcomeUnknown(
+            f"the change was kept, but its result was lost, and the registration has changed since: read it; {error}",
+            find=error.find,
+        ) from error
+    session.rollback()  # of the connection that was lost; the statements before were kept
+    return row
