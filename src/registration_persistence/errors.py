@@ -108,7 +108,9 @@ class CommitOutcomeUnknown(RegistrationPersistenceError):
         self.find: Callable[[], Any] | None = find
 
     def resolve(self) -> bool | None:
-        """Look for evidence once more, until the deadline or for 10 s, for example if the deadline was over before.
+        """Look for evidence once more, for example if the deadline was over before.
+
+        It takes until the present deadline, or for `APP_DATABASE_CONNECT_TIMEOUT` without one.
 
         It ends the session that was lost, if the server still has it.
 

@@ -25,7 +25,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about a change whose reply was lost.
+    """The state of a change whose reply was lost.
 
     Args:
         kept: Whether it was kept; `None` if that cannot be established.

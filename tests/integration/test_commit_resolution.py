@@ -66,35 +66,51 @@ def _code(session: Session) -> tuple[Registration, str]:
     return registration, issued.secret
 
 
+Change = Callable[[Session], Any]
+
+
+def _activate(session: Session) -> Change:
+    identity = _verified(session).id
+    return lambda later: RegistrationRepository(later).activate(identity)
+
+
+def _verify_by_token(session: Session) -> Change:
+    token = register(session).token
+    return lambda later: VerificationRepository(later).verify_by_token(token)
+
+
+def _verify_by_code(session: Session) -> Change:
+    registration, code = _code(session)
+    return lambda later: VerificationRepository(later, peppers=PEPPERS).verify_by_code(registration.id, code)
+
+
+def _of_a_pending_registration(change: Callable[[Session, UUID], Any]) -> Callable[[Session], Change]:
+    def prepare(session: Session) -> Change:
+        identity = register(session).registration.id
+        return lambda later: change(later, identity)
+
+    return prepare
+
+
 # Each prepares something in a session, and returns the change, which is executed in another one.
-CHANGES: dict[str, Callable[[Session], Callable[[Session], Any]]] = {
+CHANGES: dict[str, Callable[[Session], Change]] = {
     "register": lambda _session: register,
-    "activate": lambda session: lambda later, it=_verified(session): RegistrationRepository(later).activate(it.id),
-    "update_profile": lambda session: (
-        lambda later, it=register(session): RegistrationRepository(later).update_profile(
-            it.registration.id, {"name": "Ada"}
-        )
+    "activate": _activate,
+    "verify_by_token": _verify_by_token,
+    "verify_by_code": _verify_by_code,
+    "update_profile": _of_a_pending_registration(
+        lambda session, identity: RegistrationRepository(session).update_profile(identity, {"name": "Ada"})
     ),
-    "cancel": lambda session: (
-        lambda later, it=register(session): RegistrationRepository(later).cancel(it.registration.id)
+    "cancel": _of_a_pending_registration(lambda session, identity: RegistrationRepository(session).cancel(identity)),
+    "record": _of_a_pending_registration(
+        lambda session, identity: ConsentRepository(session).record(identity, [TERMS])
     ),
-    "record": lambda session: (
-        lambda later, it=register(session): ConsentRepository(later).record(it.registration.id, [TERMS])
+    "erase": _of_a_pending_registration(lambda session, identity: PrivacyRepository(session).erase(identity)),
+    "issue_token": _of_a_pending_registration(
+        lambda session, identity: VerificationRepository(session).issue_token(identity, min_gap=0)
     ),
-    "erase": lambda session: lambda later, it=register(session): PrivacyRepository(later).erase(it.registration.id),
-    "verify_by_token": lambda session: (
-        lambda later, it=register(session): VerificationRepository(later).verify_by_token(it.token)
-    ),
-    "verify_by_code": lambda session: (
-        lambda later, it=_code(session): VerificationRepository(later, peppers=PEPPERS).verify_by_code(it[0].id, it[1])
-    ),
-    "issue_token": lambda session: (
-        lambda later, it=register(session): VerificationRepository(later).issue_token(it.registration.id, min_gap=0)
-    ),
-    "issue_code": lambda session: (
-        lambda later, it=register(session): VerificationRepository(later, peppers=PEPPERS).issue_code(
-            it.registration.id, min_gap=0
-        )
+    "issue_code": _of_a_pending_registration(
+        lambda session, identity: VerificationRepository(session, peppers=PEPPERS).issue_code(identity, min_gap=0)
     ),
 }
 

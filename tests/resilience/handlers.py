@@ -76,6 +76,26 @@ def load(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     return {"kept": kept, "failed": failed, "unknown": unknown, "slowest": slowest, "events": _events}
 
 
+def sign_ups(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Register `units` mailboxes without idempotency keys, in a transaction each or in autocommit."""
+    kept: list[str] = []
+    failed: list[dict[str, Any]] = []
+    for number in range(event["units"]):
+        key = f"{event['name']}-{number}"
+
+        def work(session: Session, key: str = key) -> Any:
+            return RegistrationRepository(session).register(f"{key}@example.com")
+
+        try:
+            with deadline(20):
+                outcome = get_db().run(work, autocommit=event["autocommit"])
+            assert outcome.registration.email == f"{key}@example.com"
+            kept.append(key)
+        except RegistrationPersistenceError as error:
+            failed.append({"key": key, "type": type(error).__name__, "message": str(error)})
+    return {"kept": kept, "failed": failed, "unknown": [], "events": _events}
+
+
 def _registering(key: str) -> Any:
     def work(session: Session) -> None:
         RegistrationRepository(session).register(

@@ -21,9 +21,6 @@ from registration_persistence.database.lost_commit import LostCommit
 from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.evidence import Finding
 
-# The time to look for evidence without a deadline.
-_MAX_SECONDS = 10.0
-
 # The wait before the next attempt to look for evidence: at first, and at most.
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.05, 0.25
 
@@ -57,16 +54,17 @@ class CommitResolver:
     Args:
         new_engine: Returns an engine in autocommit without a pool; called at the first use.
         on_event: Called with `commit_resolved`, its cause and its duration in seconds.
+        limit: The time in seconds to look for evidence if there is no deadline.
     """
 
-    def __init__(self, new_engine: Callable[[], Engine], on_event: EventCallback) -> None:
-        self._new_engine, self._on_event = new_engine, on_event
+    def __init__(self, new_engine: Callable[[], Engine], on_event: EventCallback, *, limit: float) -> None:
+        self._new_engine, self._on_event, self._limit = new_engine, on_event, limit
         self._engine: Engine | None = None
 
     def find(self, lost: LostCommit) -> Finding:
-        """End the session of *lost*, and look for its evidence, until the deadline or for 10 s; never raises."""
+        """End the session of *lost*, and look for its evidence, until the deadline; never raises."""
         started = monotonic()
-        with deadline(_MAX_SECONDS if remaining() == math.inf else remaining(), reserve=0):
+        with deadline(self._limit if remaining() == math.inf else remaining(), reserve=0):
             finding = self._find_in_time(lost)
         self._on_event("commit_resolved", _CAUSES[finding.kept], monotonic() - started)
         return finding

@@ -75,7 +75,9 @@ def create_database_engine(
 
         assert isinstance(engine.dialect, AuroraDialect)
         engine.dialect.commit_resolver = CommitResolver(
-            resolving_engine, lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds))
+            resolving_engine,
+            lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds)),
+            limit=settings.connect_timeout,
         )
     return engine
 
@@ -120,6 +122,7 @@ def listen_to(engine: Engine, connector: Connector) -> None:
 
 
 def pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+    """Return the arguments of `create_engine` that select the pool."""
     match settings.pool:
         case "proxy":
             return {"poolclass": UnpooledConnections}

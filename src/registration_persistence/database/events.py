@@ -28,7 +28,7 @@ RetryCause: TypeAlias = Literal[
 """Why `Database.run` repeats a unit of work."""
 
 CommitCause: TypeAlias = Literal["kept", "not_kept", "unknown"]
-"""What was found out about a COMMIT whose reply was lost."""
+"""The state of the work after a COMMIT whose reply was lost."""
 
 EventCause: TypeAlias = (
     OpeningCause | SecretReadCause | WaitCause | RetryCause | CommitCause | Literal["password", "unavailable"]
