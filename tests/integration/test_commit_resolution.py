@@ -377,7 +377,7 @@ def test_the_evidence_can_be_looked_for_later(losing: Losing) -> None:
         proxy.lose_next_reply()
         proxy.stop_accepting()
 
-    with pytest.raises(CommitOutcomeUnknown) as raised, deadline(1, reserve=0), database.session() as session:
+    with pytest.raises(CommitOutcomeUnknown) as raised, deadline(3, reserve=0), database.session() as session:
         register(session)
         event.listen(session, "before_commit", lose, once=True)
     assert "could not be looked for" in str(raised.value)
