@@ -85,7 +85,9 @@ class Database:
             DatabaseUnavailable, TooManyConnections: No connection could be opened in time.
             PoolExhausted: All connections of this process are checked out.
             ConnectionLost, WriterMoved: The connection broke, or its server became read-only; nothing was kept.
-            CommitOutcomeUnknown: The connection broke during COMMIT, or during a statement under *autocommit*.
+            CommitOutcomeUnknown: The connection broke during COMMIT, or during a statement under *autocommit*, and no
+                evidence of the work could be looked for; if there is some, the block ends as if nothing had happened,
+                or `ConnectionLost` is raised.
             TransactionAborted: The block swallowed the error of a statement, so its transaction cannot be committed.
             TransactionConflict, LockTimeout, StatementTimeout, SchemaOutdated: The server refused a statement.
             AttemptNotCounted: A wrong code was rolled back, and could not be counted again.
@@ -119,8 +121,8 @@ class Database:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
         It is repeated after `ConnectionLost`, `WriterMoved`, `TransactionConflict` and `LockTimeout`, because nothing
-        was kept, unless *work* committed something explicitly. If *idempotent*, it is repeated even then, and also
-        after `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already
+        was kept, unless *work* committed something before. If *idempotent*, it is repeated even then, and also after
+        `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already
         waited as long as it may. Side effects of *work* outside the database happen in each attempt.
 
         Args:
@@ -128,15 +130,15 @@ class Database:
             attempts: Maximum number of attempts, 1 to 1000. Defaults to 3.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
-            autocommit: Whether each statement commits in its own transaction, which saves two round trips. Statements
-                before a failed one are kept then, so *work* must be *idempotent*. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a statement
+                was kept and a later one fails, *work* is repeated only if it is *idempotent*. Defaults to false.
 
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
             TypeError: *work* is not a plain function, or *attempts* is not a whole number, and nothing was sent; or
                 *work* returned a coroutine or a generator, and was rolled back.
-            ValueError: *attempts* is not from 1 to 1000, or *autocommit* is true and *idempotent* is not.
+            ValueError: *attempts* is not from 1 to 1000.
         """
         require_plain_function(work, "the unit of work")
         if type(attempts) is not int:
