@@ -220,7 +220,7 @@ def test_lost_replies_duplicate_nothing(
         process.wait_ready()
     with registration_environment.cluster.endpoint.lose_replies(0.04, seed=4):
         for process in processes:
-            process.start({"name": process.name, "seconds": 5, "deadline": 10, "attempts": 10})
+            process.start({"name": process.name, "seconds": 5, "deadline": 10})
         results = run_all(processes)
 
     assert registration_environment.cluster.endpoint.lost_replies > 20
