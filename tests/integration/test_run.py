@@ -285,11 +285,11 @@ def test_work_waits_for_a_connection_that_another_thread_has(database_settings: 
     """The pool raises an error at once or after its timeout; the work is repeated until the connection is free."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     database.ping()
-    with ThreadPoolExecutor(1) as threads, deadline(20), database.session() as session:
-        session.execute(text("SELECT 1"))
-        waiting = threads.submit(copy_context().run, database.run, Work())
-        wait_until(lambda: database.events.count("retry", "not_connected"), "the other thread waits")
-        session.close()
+    with ThreadPoolExecutor(1) as threads, deadline(20):
+        with database.session() as session:
+            session.execute(text("SELECT 1"))
+            waiting = threads.submit(copy_context().run, database.run, Work())
+            wait_until(lambda: database.events.count("retry", "not_connected"), "the other thread waits")
         assert waiting.result() > 1
     database.dispose()
 
