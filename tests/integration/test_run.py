@@ -1,7 +1,9 @@
 """Tests of `Database.run`: which errors it repeats, and the error if an earlier attempt may have been committed."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 
 import pytest
 from sqlalchemy import event, text
@@ -11,7 +13,14 @@ from support import ADD, Rows, added, losing_database, terminate_backend, untype
 
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database.events import EventCause
-from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, StatementTimeout, TransactionConflict
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    LockTimeout,
+    StatementTimeout,
+    TransactionConflict,
+)
+from registration_persistence.sandbox import wait_until
 from registration_persistence.testing import RoundTripCounter
 
 
@@ -210,14 +219,74 @@ def test_an_earlier_commit_does_not_count(database: Database, rows: Rows) -> Non
 
 
 def test_the_deadline_ends_the_repetitions(database_settings: DatabaseSettings) -> None:
-    """If no time is left for another attempt, the last error is raised."""
+    """The work is repeated as long as there is time for an attempt, and then the last error is raised."""
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    database.ping()
     work = Work(*[fail_with("40001")] * 1000)
-    with pytest.raises(TransactionConflict), deadline(1, reserve=0.5):
-        database.run(work, attempts=1000)
+    started = time.monotonic()
+    with pytest.raises(TransactionConflict), deadline(1.5, reserve=0.5):
+        database.run(work)
+    seconds = time.monotonic() - started
     database.dispose()
 
-    assert 1 < work.attempts < 1000
+    assert 3 < work.attempts < 1000
+    assert seconds > 0.9, "time for another attempt was given away"
+    assert database.events.count("retry") == work.attempts - 1
+
+
+def test_work_may_need_many_attempts(database: Database, rows: Rows) -> None:
+    """The number of failures does not matter while there is time, with a deadline and without one."""
+    with deadline(20):
+        assert database.run(Work(*[terminate_backend] * 6)) == 7
+    assert database.run(Work(*[terminate_backend] * 6)) == 7
+
+    assert added(rows) == 2
+    assert database.events.count("retry", "connection_lost") == 12
+
+
+def test_without_a_deadline_the_repetitions_end(database_settings: DatabaseSettings) -> None:
+    """They begin for the time in which a connection would have to be opened, however often the work fails."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda", connect_timeout=2))
+    work = Work(*[fail_with("40001")] * 1000)
+    started = time.monotonic()
+    with pytest.raises(TransactionConflict):
+        database.run(work)
+    seconds = time.monotonic() - started
+    database.dispose()
+
+    assert 3 < work.attempts < 1000
+    assert 1.9 < seconds < 10
+
+
+def test_the_deadline_does_not_hide_the_failure_before_it(database_settings: DatabaseSettings, rows: Rows) -> None:
+    """If the deadline ends the last attempt, the error of the attempt before it says more, and is retryable."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+
+    def slow(session: Session) -> None:
+        session.execute(text("SELECT pg_sleep(20)"))
+
+    work = Work(fail_with("55P03"), slow)
+    with pytest.raises(LockTimeout) as raised, deadline(1, reserve=0):
+        database.run(work)
+    database.dispose()
+
+    assert raised.value.retryable
+    assert isinstance(raised.value.__cause__, StatementTimeout)
+    assert work.attempts == 2
+    assert added(rows) == 0
+
+
+def test_work_waits_for_a_connection_that_another_thread_has(database_settings: DatabaseSettings) -> None:
+    """The pool raises an error at once or after its timeout; the work is repeated until the connection is free."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    database.ping()
+    with ThreadPoolExecutor(1) as threads, deadline(20):
+        with database.session() as session:
+            session.execute(text("SELECT 1"))
+            waiting = threads.submit(copy_context().run, database.run, Work())
+            wait_until(lambda: database.events.count("retry", "not_connected"), "the other thread waits")
+        assert waiting.result() > 1
+    database.dispose()
 
 
 def test_an_idempotent_autocommit_is_one_round_trip(database_settings: DatabaseSettings) -> None:
@@ -303,8 +372,8 @@ def test_a_coroutine_that_a_lambda_returns_is_rejected(database: Database, rows:
     assert added(rows) == 0
 
 
-@pytest.mark.parametrize("attempts", ["2", 2.0, True, None])
+@pytest.mark.parametrize("attempts", ["2", 2.0, True])
 def test_attempts_must_be_a_whole_number(database: Database, attempts: object) -> None:
     """The error names the type."""
-    with pytest.raises(TypeError, match=f"attempts is a {type(attempts).__name__}: expected a whole number"):
+    with pytest.raises(TypeError, match=f"attempts is a {type(attempts).__name__}: expected a whole number or None"):
         database.run(Work(), attempts=untyped(attempts))

@@ -50,7 +50,7 @@ def load(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Register one mailbox after the other, each with its own deadline.
 
     The event has `name`, the prefix of each key; `seconds`, the duration of the load; `deadline` of each request in
-    seconds; `pause` after every tenth request in seconds; `idempotent` and `attempts`, the arguments of `run`.
+    seconds; `pause` after every tenth request in seconds; `idempotent`, the argument of `run`.
     """
     kept: list[str] = []
     failed: list[dict[str, Any]] = []
@@ -62,9 +62,7 @@ def load(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         started = time.monotonic()
         try:
             with deadline(event["deadline"]):
-                get_db().run(
-                    _registering(key), idempotent=event.get("idempotent", False), attempts=event.get("attempts", 3)
-                )
+                get_db().run(_registering(key), idempotent=event.get("idempotent", False))
             kept.append(key)
         except CommitOutcomeUnknown:
             unknown.append(key)

@@ -209,9 +209,7 @@ def test_requests_end_in_time_during_temporary_faults(  # noqa: PLR0917 each fau
     processes = [lambda_process(handler("load"), environment={"WARM_UP": "1"}, timeout=120) for _ in TIMEOUTS_SECONDS]
     for process, limit in zip(processes, TIMEOUTS_SECONDS, strict=True):
         process.wait_ready()
-        process.start(
-            {"name": process.name, "seconds": 16, "deadline": limit, "idempotent": True, "attempts": 10, "pause": 0.3}
-        )
+        process.start({"name": process.name, "seconds": 16, "deadline": limit, "idempotent": True, "pause": 0.3})
     with secrets_manager_down():
         time.sleep(0.5)
     rotate(pause_in_window=1.0)

@@ -102,7 +102,7 @@ def test_sessions_may_be_terminated_at_any_moment(
     for process in processes:
         process.wait_ready()
     for process in processes:
-        process.start({"name": process.name, "seconds": 4, "deadline": 10, "idempotent": idempotent, "attempts": 20})
+        process.start({"name": process.name, "seconds": 4, "deadline": 10, "idempotent": idempotent})
     end, terminated = time.monotonic() + 4, 0
     while time.monotonic() < end:
         terminated += env.cluster.terminate_sessions(env.username)

@@ -10,12 +10,13 @@ import psycopg
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from registration_persistence.clock import monotonic
-from registration_persistence.database.backoff import backoff
+from registration_persistence.database.backoff import RecoveryBackoff, fitting_wait
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
+from registration_persistence.database.error_translation import is_read_only_server
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause, WaitCause
-from registration_persistence.database.liveness import REOPEN_CAUSE
-from registration_persistence.database.login import Login, LoginFailed
+from registration_persistence.database.liveness import LAST_USED_AT, REOPEN_CAUSE
+from registration_persistence.database.login import LoggedIn, Login, LoginFailed
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     ConfigurationError,
@@ -25,9 +26,6 @@ from registration_persistence.errors import (
     SecretUnavailable,
     TooManyConnections,
 )
-
-# The wait before the next attempt to connect: at first, and at most.
-_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.05, 1.0
 
 # A silent server is given up after the statement timeout plus this margin.
 _SILENCE_MARGIN_SECONDS = 2.0
@@ -40,11 +38,25 @@ _WAIT_CAUSES: Mapping[type[RegistrationPersistenceError], WaitCause] = {
     SecretUnavailable: "no_secret",
 }
 
+# The waits before the next attempt, by the cause of the failure; decision 33 has their reasons.
+_BACKOFFS: Mapping[WaitCause, RecoveryBackoff] = {
+    "not_ready": RecoveryBackoff(first=0.05, longest=0.25, short_for=3.0, jitter=(0.8, 1.0)),
+    "no_slot": RecoveryBackoff(first=0.05, longest=0.35, short_for=3.0, jitter=(0.5, 1.0)),
+    "login_rejected": RecoveryBackoff(first=0.05, longest=1.0, short_for=math.inf, jitter=(0.5, 1.0)),
+    "no_secret": RecoveryBackoff(first=0.28, longest=0.28, short_for=7.0, jitter=(0.92, 1.0)),
+}
+
+# For a server that answers but is read-only, because its name is about to lead to the new writer.
+_READ_ONLY_BACKOFF = RecoveryBackoff(first=0.05, longest=0.12, short_for=1.2, jitter=(0.8, 1.0))
+
 # libpq sends the values of these to the server, whatever the parameters of the connection are, unless it is "default".
 _SESSION_VARIABLES = ("PGDATESTYLE", "PGGEQO", "PGTZ")
 
 # Key of a pool record's `record_info`: the record had a connection before.
 _OPENED_BEFORE = "registration_persistence.opened_before"
+
+# Key of a pool record's `record_info`: the address of the server of the last connection.
+_ADDRESS = "registration_persistence.address"
 
 
 class Connector:
@@ -64,6 +76,8 @@ class Connector:
         self._events = events
         self._login = Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events)
         self._disposed = False
+        # `monotonic()` at which the server was last found not ready.
+        self._not_ready_at = -math.inf
 
     def __call__(
         self, _dialect: Any, record: ConnectionPoolEntry, _arguments: Any, parameters: dict[str, Any]
@@ -77,46 +91,66 @@ class Connector:
         if problems := list(_variable_problems()):
             raise ConfigurationError(problems)
         started, history = monotonic(), _history(record)
-        cause = self._opening_cause(history)
+        history.setdefault(LAST_USED_AT, started)
         limit = self._settings.connect_timeout if remaining() == math.inf else remaining()
         with deadline(limit, reserve=0):
-            attempts, failure = 0, None
-            while isinstance(outcome := self._login.attempt(parameters), LoginFailed):
-                # If the deadline cut the attempt short, the failure before it says more.
-                failure = failure if failure and remaining() <= 0 else outcome.error
-                self._wait_after(failure, attempts)
-                attempts += 1
+            login = self._log_in(parameters)
         if self._settings.statement_timeout:
-            outcome.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
-        outcome.connection.asks_for_id = self._settings.pool != "proxy"
-        self._emit_opened("rotation" if outcome.after_rejection else cause, started)
+            login.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
+        login.connection.asks_for_id = self._settings.pool != "proxy"
+        cause = self._opening_cause(login, history)
+        self._events.emit(DatabaseEvent("connection_opened", cause, monotonic() - started))
         self._disposed = False
-        history.pop(REOPEN_CAUSE, None)
-        history[_OPENED_BEFORE] = True
-        return outcome.connection
+        for key in (REOPEN_CAUSE, LAST_USED_AT):
+            history.pop(key, None)
+        history.update({_OPENED_BEFORE: True, _ADDRESS: login.address})
+        return login.connection
 
     def forget_pool(self, _engine: Any) -> None:
         """Remember that the pool was disposed of, which is why the next connection is opened."""
         self._disposed = True
 
-    def _opening_cause(self, history: dict[Any, Any]) -> OpeningCause:
+    def _opening_cause(self, login: LoggedIn, history: dict[Any, Any]) -> OpeningCause:
+        if login.after_rejection:
+            return "rotation"
         if not self._events.count("connection_opened"):
             return "cold"
         known: OpeningCause | None = history.get(REOPEN_CAUSE)
+        if known in {"thaw", "lost"} and self._was_away(login, history):
+            return "failover"
         return known or ("recycled" if self._disposed or _OPENED_BEFORE in history else "further")
 
-    def _emit_opened(self, cause: OpeningCause, started: float) -> None:
-        self._events.emit(DatabaseEvent("connection_opened", cause, monotonic() - started))
+    def _was_away(self, login: LoggedIn, history: dict[Any, Any]) -> bool:
+        """Return whether the server was not ready since the last use of the previous connection, or has moved."""
+        return self._not_ready_at >= history[LAST_USED_AT] or history.get(_ADDRESS) not in login.addresses
 
-    def _wait_after(self, failure: RegistrationPersistenceError, attempts: int) -> None:
-        """Wait before the next attempt; raise *failure* if it cannot pass, or if the wait would end too late."""
+    def _log_in(self, parameters: dict[str, Any]) -> LoggedIn:
+        """Log in, again and again while the failure can pass.
+
+        Raises:
+            RegistrationPersistenceError: The last failure, if it cannot pass or did not pass in time.
+        """
+        started, attempts = monotonic(), 0
+        failure: RegistrationPersistenceError | None = None
+        while isinstance(outcome := self._login.attempt(parameters), LoginFailed):
+            # If the deadline cut the attempt short, the failure before it says more.
+            failure = failure if failure and remaining() <= 0 else outcome.error
+            if isinstance(failure, DatabaseUnavailable):
+                self._not_ready_at = monotonic()
+            self._wait_after(failure, attempts, lasting=monotonic() - started)
+            attempts += 1
+        return outcome
+
+    def _wait_after(self, failure: RegistrationPersistenceError, attempts: int, *, lasting: float) -> None:
+        """Wait before the next attempt; raise *failure* if it cannot pass, or if no time is left for an attempt."""
         cause = next((cause for kind, cause in _WAIT_CAUSES.items() if isinstance(failure, kind)), None)
         if cause is None or not (failure.retryable or isinstance(failure, CredentialsRejected)):
             raise failure
-        wait = backoff(attempts, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
-        if isinstance(failure, CredentialsRejected):
-            wait = max(wait, self._credentials.seconds_until_retry())
-        if wait >= remaining():
+        waits = _READ_ONLY_BACKOFF if is_read_only_server(failure) else _BACKOFFS[cause]
+        least = self._credentials.seconds_until_retry() if isinstance(failure, CredentialsRejected) else 0.0
+        wait = fitting_wait(max(waits.seconds(attempts, lasting), least), remaining())
+        # Credentials that never change would be rejected again.
+        if wait is None or least == math.inf:
             raise failure
         self._events.emit(DatabaseEvent("wait", cause, wait))
         time.sleep(wait)

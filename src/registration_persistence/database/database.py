@@ -116,18 +116,23 @@ class Database:
             session.close()
 
     def run(
-        self, work: Callable[[Session], T], *, attempts: int = 3, idempotent: bool = False, autocommit: bool = False
+        self,
+        work: Callable[[Session], T],
+        *,
+        attempts: int | None = None,
+        idempotent: bool = False,
+        autocommit: bool = False,
     ) -> T:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
-        It is repeated after `ConnectionLost`, `WriterMoved`, `TransactionConflict` and `LockTimeout`, because nothing
-        was kept, unless *work* committed something before. If *idempotent*, it is repeated even then, and also after
-        `CommitOutcomeUnknown`. It is not repeated after a failure to connect, because connecting has already
-        waited as long as it may. Side effects of *work* outside the database happen in each attempt.
+        It is repeated after every `retryable` error until the deadline, because nothing was kept, unless *work*
+        committed something before. If *idempotent*, it is repeated even then, and also after
+        `CommitOutcomeUnknown`. Without a deadline, repetitions begin for the `connect_timeout` of the settings, counted
+        from the first failure. Side effects of *work* outside the database happen in each attempt.
 
         Args:
             work: The unit of work, a plain function, called with a new session in each attempt.
-            attempts: Maximum number of attempts, 1 to 1000. Defaults to 3.
+            attempts: Maximum number of attempts, 1 to 1000. Defaults to `None`, for which only the time is limited.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
             autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a statement
@@ -136,19 +141,20 @@ class Database:
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
-            TypeError: *work* is not a plain function, or *attempts* is not a whole number, and nothing was sent; or
-                *work* returned a coroutine or a generator, and was rolled back.
+            TypeError: *work* is not a plain function, or *attempts* is not a whole number or `None`, and nothing was
+                sent; or *work* returned a coroutine or a generator, and was rolled back.
             ValueError: *attempts* is not from 1 to 1000.
         """
         require_plain_function(work, "the unit of work")
-        if type(attempts) is not int:
-            raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number")
-        if not 1 <= attempts <= _MAX_ATTEMPTS:
+        if attempts is not None and type(attempts) is not int:
+            raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number or None")
+        if attempts is not None and not 1 <= attempts <= _MAX_ATTEMPTS:
             raise ValueError(f"attempts is out of range: expected 1 or more, at most {_MAX_ATTEMPTS}")
         return run_with_retries(
             partial(self.session, autocommit=autocommit),
             work,
             attempts=attempts,
+            seconds_without_deadline=self.settings.connect_timeout,
             idempotent=idempotent,
             on_retry=partial(self._emit, "retry"),
         )

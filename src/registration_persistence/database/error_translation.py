@@ -123,6 +123,11 @@ def connect_failure(
     return meaning
 
 
+def is_read_only_server(error: errors.RegistrationPersistenceError) -> bool:
+    """Return whether connecting failed with *error* because the server accepts no writes; the text is libpq's own."""
+    return isinstance(error, errors.DatabaseUnavailable) and "session is read-only" in str(error.__cause__)
+
+
 def _printable(text: str) -> str:
     """Return *text* without control characters: a server that is not authenticated may have sent it."""
     return "".join(each if each.isprintable() else "?" for each in text)

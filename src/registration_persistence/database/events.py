@@ -13,7 +13,7 @@ EventName: TypeAlias = Literal[
     "connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry", "commit_resolved"
 ]
 
-OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "writer_moved", "lost", "recycled", "further"]
+OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "failover", "writer_moved", "lost", "recycled", "further"]
 """Why a connection was opened."""
 
 SecretReadCause: TypeAlias = Literal["cold", "refresh", "rotation", "pending", "restore"]
@@ -23,7 +23,13 @@ WaitCause: TypeAlias = Literal["not_ready", "no_slot", "login_rejected", "no_sec
 """Why the next attempt to connect waits."""
 
 RetryCause: TypeAlias = Literal[
-    "connection_lost", "writer_moved", "transaction_conflict", "lock_timeout", "commit_outcome_unknown"
+    "connection_lost",
+    "writer_moved",
+    "transaction_conflict",
+    "lock_timeout",
+    "attempt_not_counted",
+    "not_connected",
+    "commit_outcome_unknown",
 ]
 """Why `Database.run` repeats a unit of work."""
 
@@ -55,18 +61,19 @@ class DatabaseEvent:
         cause: The reason, by *name*.
 
             - `connection_opened`: `cold` (the first connection of this process), `rotation` (the server rejected the
-              credentials that were tried first), `thaw` (the previous connection broke while it was idle),
-              `writer_moved` (the server of the previous one became read-only), `lost` (the previous one broke in use),
-              `recycled` (the previous one was closed, by `dispose` or together with others) or `further` (one more,
-              beside those that are open).
+              credentials that were tried first), `thaw` (the previous connection broke while it was idle, and the
+              server was available), `failover` (the previous one broke, and since its last use the server was not ready
+              or moved to another address), `writer_moved` (the server of the previous one became read-only), `lost`
+              (the previous one broke in use), `recycled` (the previous one was closed, by `dispose` or together with
+              others) or `further` (one more, beside those that are open).
             - `login_rejected`: `password`.
             - `secret_read`: `cold` (the first read), `refresh` (the cached value was old), `rotation` (after a rejected
               login), `pending` (the version that a rotation has not made current yet) or `restore` (after a SnapStart
               snapshot).
             - `secret_stale`: `unavailable`.
             - `wait`: `not_ready`, `no_slot`, `login_rejected` or `no_secret`.
-            - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout` or
-              `commit_outcome_unknown`.
+            - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout`, `attempt_not_counted`,
+              `not_connected` (no connection could be opened) or `commit_outcome_unknown`.
             - `commit_resolved`: `kept`, `not_kept` or `unknown`.
         seconds: The duration of the event in seconds; for `wait` and `retry`, the wait that follows.
     """

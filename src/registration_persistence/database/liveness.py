@@ -19,6 +19,9 @@ REOPEN_CAUSE = "registration_persistence.reopen_cause"
 MUST_PROBE = "registration_persistence.must_probe"
 """Key of a pool record's `record_info`: the next checkout asks the server, however short the connection was idle."""
 
+LAST_USED_AT = "registration_persistence.last_used_at"
+"""Key of a pool record's `record_info`: the `monotonic()` of the last use of a connection that broke."""
+
 _CHECKED_IN_AT = "registration_persistence.checked_in_at"
 
 # A connection that was idle for longer is probed, because a dead peer may have sent nothing that the socket shows.
@@ -104,6 +107,7 @@ def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
             raise InvalidatePoolError("the server is read-only now")
         case "unreachable":
             record.record_info[REOPEN_CAUSE] = "thaw"
+            record.record_info[LAST_USED_AT] = checked_in_at[1]
             raise DisconnectionError("the connection broke while it was idle")
         case _:
             assert_never(state)

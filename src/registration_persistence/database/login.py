@@ -37,10 +37,14 @@ class LoggedIn:
     Args:
         connection: The open connection.
         after_rejection: Whether the server had rejected other credentials before.
+        address: The IP address of the server; empty for a Unix socket.
+        addresses: All addresses of its host name.
     """
 
     connection: BoundedConnection[Any]
     after_rejection: bool = False
+    address: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class Login:
             with deadline(remaining() / (len(addresses) - number), reserve=0):
                 outcome = _log_in_at({**parameters, "hostaddr": address}, credentials)
             if isinstance(outcome, LoggedIn):
-                return self._checked(outcome)
+                return self._checked(replace(outcome, address=address, addresses=tuple(addresses)))
             failures.append(outcome.error)
         failure = explained(connect_failure(failures, where=self._where), parameters, address)
         if isinstance(failure, CredentialsRejected):

@@ -13,16 +13,19 @@ REPEATABLE: dict[type[errors.RegistrationPersistenceError], RetryCause] = {
     errors.WriterMoved: "writer_moved",
     errors.TransactionConflict: "transaction_conflict",
     errors.LockTimeout: "lock_timeout",
+    errors.AttemptNotCounted: "attempt_not_counted",
+    errors.DatabaseUnavailable: "not_connected",
+    errors.TooManyConnections: "not_connected",
+    errors.SecretUnavailable: "not_connected",
+    errors.PoolExhausted: "not_connected",
 }
 PERMANENT = [
     errors.ConnectionRejected,
     errors.CredentialsRejected,
-    errors.DatabaseUnavailable,
-    errors.PoolExhausted,
     errors.SchemaOutdated,
-    errors.SecretUnavailable,
+    errors.SecretMalformed,
+    errors.SecretRefused,
     errors.StatementTimeout,
-    errors.TooManyConnections,
     errors.TransactionAborted,
 ]
 
@@ -47,8 +50,20 @@ def test_an_unknown_commit_is_repeated_only_if_that_changes_nothing(kept: bool) 
 
 @pytest.mark.parametrize("failure", PERMANENT, ids=lambda kind: kind.__name__)
 def test_another_failure_is_never_repeated(failure: type[errors.RegistrationPersistenceError]) -> None:
-    """The connector has waited already, or the same would happen again."""
+    """The same would happen again."""
     assert retry_cause(failure("x"), kept=False, idempotent=True) is None
+
+
+def test_a_thread_that_holds_the_only_connection_does_not_wait_for_itself() -> None:
+    """Its error is permanent, unlike that of a thread that waits for another one."""
+    assert retry_cause(errors.PoolExhausted("nested", retryable=False), kept=False, idempotent=True) is None
+
+
+def test_every_retryable_error_is_repeated() -> None:
+    """An error that tells the caller to repeat the work has a cause, also if it is added later."""
+    retryable = {each for each in vars(errors).values() if isinstance(each, type) and getattr(each, "retryable", False)}
+
+    assert retryable == set(REPEATABLE)
 
 
 def test_every_cause_is_used() -> None:
