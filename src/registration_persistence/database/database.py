@@ -135,8 +135,9 @@ class Database:
             attempts: Maximum number of attempts, 1 to 1000. Defaults to `None`, for which only the time is limited.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
-            autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a statement
-                was kept and a later one fails, *work* is repeated only if it is *idempotent*. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a
+                statement was kept and a later one fails, *work* is repeated only if it is *idempotent*. Defaults to
+                false.
 
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
