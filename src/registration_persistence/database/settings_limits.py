@@ -7,6 +7,7 @@ from typing import Any
 _MAX_CHARACTERS: Mapping[str, int] = {
     "host": 300,
     "name": 1024,
+    "auth": 100,
     "secret_arn": 2048,
     "environment": 100,
     "sslmode": 100,
