@@ -10,11 +10,12 @@ from sqlalchemy.exc import ProgrammingError
 from registration_persistence.database import Credentials, Database, DatabaseSettings
 from registration_persistence.database.credentials.secret_reader import read_secret
 from registration_persistence.database.secret_arn import arn_problem
+from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import ConfigurationError, LockTimeout
 from registration_persistence.schema.bootstrap_catalog import ADMIN, STATE
 from registration_persistence.schema.bootstrap_checks import check_preconditions
 from registration_persistence.schema.bootstrap_conflicts import RolesChanged, repeat_while_roles_change
-from registration_persistence.schema.bootstrap_logins import IAM_ROLE, Logins
+from registration_persistence.schema.bootstrap_logins import IAM_ROLE, MAX_NAME_LENGTH, Logins
 from registration_persistence.schema.bootstrap_passwords import is_password_outdated, set_password
 from registration_persistence.schema.bootstrap_privileges import grant_as_owner, hand_over_to_owner, revoke_from_public
 from registration_persistence.schema.bootstrap_roles import create_group_roles, create_logins
@@ -120,6 +121,8 @@ def bootstrap_from_secrets(
     if not application and not application_user:
         application, application_user = os.environ.get(APPLICATION_SECRET), os.environ.get(APPLICATION_USER)
     monitoring = monitoring or os.environ.get(MONITORING_SECRET) or None
+    if application_user and plain_text(application_user, MAX_NAME_LENGTH) is None:
+        raise ConfigurationError([f"{APPLICATION_USER} is not text of at most {MAX_NAME_LENGTH} characters"])
     if application and application_user:
         raise ConfigurationError(
             [f"{APPLICATION_SECRET} and {APPLICATION_USER} are both set: expected one, because a login has one way in"]

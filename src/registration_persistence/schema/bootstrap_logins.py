@@ -16,10 +16,10 @@ IAM_ROLE = "rds_iam"
 # A rotation appends this to the name of the other user if two users alternate.
 _CLONE_SUFFIX = "_clone"
 
-# PostgreSQL truncates names after 63 bytes.
-_MAX_NAME_LENGTH = 63 - len(_CLONE_SUFFIX)
+MAX_NAME_LENGTH = 63 - len(_CLONE_SUFFIX)
+"""The longest user name without the suffix of the clone; PostgreSQL truncates names after 63 bytes."""
 
-_PLAIN_NAME = re.compile(rf"[a-z_][a-z0-9_]{{0,{_MAX_NAME_LENGTH - 1}}}")
+_PLAIN_NAME = re.compile(rf"[a-z_][a-z0-9_]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 _RESERVED_NAME = re.compile(r"(pg_|rds).*|public|none|postgres|registration_(owner|rw|monitoring)(_clone)?")
 
@@ -98,7 +98,7 @@ def name_problems(logins: Logins, admin_name: str) -> Iterator[str]:
         if not _PLAIN_NAME.fullmatch(name) or _RESERVED_NAME.fullmatch(name):
             yield (
                 f"the user name {place} cannot be used: expected lower-case letters, digits and _, "
-                f"at most {_MAX_NAME_LENGTH} characters, and no name of PostgreSQL, RDS or this package"
+                f"at most {MAX_NAME_LENGTH} characters, and no name of PostgreSQL, RDS or this package"
             )
     used = [logins.service, logins.alternate, logins.monitoring and logins.monitoring.username, admin_name]
     used = [name for name in used if name]
