@@ -19,10 +19,10 @@ def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator
     if auth == "iam":
         yield from iam_problems(values)
         yield from _user_problems(values.get("user"))
-    elif auth not in get_args(Auth):
+        return
+    if auth not in get_args(Auth):
         yield f"APP_DATABASE_AUTH is {auth!r}: expected one of {', '.join(get_args(Auth))}"
-    else:
-        yield from _secret_problems(values, relaxed=relaxed)
+    yield from _secret_problems(values, relaxed=relaxed)
 
 
 def _secret_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
@@ -30,7 +30,8 @@ def _secret_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[st
     if (user or password) and not relaxed:
         yield (
             "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local: "
-            "unset them and set APP_DATABASE_SECRET_ARN, or set APP_DATABASE_USER with APP_DATABASE_AUTH=iam"
+            "unset them and set APP_DATABASE_SECRET_ARN"
+            f"{'' if password else ', or set APP_DATABASE_AUTH to iam and keep the user'}"
         )
     elif (user or password) and arn:
         yield "APP_DATABASE_SECRET_ARN and APP_DATABASE_USER or _PASSWORD are both set: expected one or the other"

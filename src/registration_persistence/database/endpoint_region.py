@@ -7,7 +7,7 @@ from registration_persistence.database.certificates import is_rds_host
 # In most partitions the region is before `rds`, in China it may be behind it.
 _REGION = r"[a-z]+(?:-[a-z]+)+-\d+"
 _ENDPOINT = re.compile(
-    rf"[a-z0-9-]+\.(?:[a-z0-9-]+\.)+(?:(?P<before>{_REGION})\.rds\.|rds\.(?P<behind>{_REGION})\.)[a-z.-]+", re.ASCII
+    rf"[a-z0-9-]+\.(?:[a-z0-9-]+\.)+(?:(?P<before>{_REGION})\.rds\.|rds\.(?P<behind>{_REGION})\.)[a-z0-9.-]+", re.ASCII
 )
 
 _CUSTOM_ENDPOINT = re.compile(r"\A[a-z0-9-]+\.cluster-custom-", re.ASCII)
