@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from threading import Thread
 from typing import BinaryIO
 from urllib.parse import parse_qs, quote
@@ -176,7 +176,7 @@ def _ldap_server(authority: IamAuthority) -> Iterator[int]:
         server.shutdown()
 
 
-def _element(stream: BinaryIO) -> tuple[int, bytes] | None:
+def _element(stream: BinaryIO | BufferedIOBase) -> tuple[int, bytes] | None:
     """Read one BER element; `None` at the end."""
     read = stream.read
     head = read(2)

@@ -94,9 +94,11 @@ def test_threads_use_the_token_that_another_one_renewed(tokens: IamTokens, clock
     assert next(tokens.replacements(old, since=clocks.monotonic)) == first
 
 
-def test_a_rejected_token_is_not_renewed_with_the_same_text(tokens: IamTokens, clocks: Clocks) -> None:
+def test_a_rejected_token_is_not_renewed_with_the_same_text(
+    tokens: IamTokens, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two tokens that are signed in one second are equal, so the login waits for the next attempt."""
-    tokens._signer.sign = lambda: "the same"
+    monkeypatch.setattr(tokens._signer, "sign", lambda: "the same")
     old = tokens.current()
     clocks.monotonic += 0.5
 
