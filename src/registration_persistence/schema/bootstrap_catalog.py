@@ -30,7 +30,7 @@ FROM pg_roles WHERE rolname = 'rds_iam'
 """)
 """Whether RDS asks the admin for a token of IAM.
 
-Since PostgreSQL 16, whoever creates a role becomes a member of it that does not inherit it, which does not count.
+Since PostgreSQL 16, the creator of a role becomes a member that does not inherit its privileges. That does not count.
 """
 
 IAM_ROLE_EXISTS = text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')")
