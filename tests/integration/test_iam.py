@@ -6,6 +6,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -355,6 +356,27 @@ def test_without_aws_credentials_no_login_is_tried(
     assert type(error) is expected[0]
     assert expected[1] in str(error)
     assert f"cannot sign a token for '{USER}' at {WRITER}:{iam.port}" in str(error)
+    assert iam.logins == []
+
+
+def test_a_silent_sts_ends_at_the_deadline(
+    opened: Open, iam: IamAuthority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If the credentials of a role come from STS, the call to it is limited."""
+    for name in AccessKey().variables:
+        monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("web identity")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+
+        error = error_of(opened().ping, seconds=2)
+
+    assert isinstance(error, SecretUnavailable)
+    assert "Read timeout on endpoint URL" in str(error)
+    assert time.monotonic() - started < 8
     assert iam.logins == []
 
 

@@ -1,11 +1,12 @@
 """The rules for the credentials: a secret, a login with IAM, or in `test` and `local` user and password."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from registration_persistence.database.iam_rules import Auth, iam_problems
 from registration_persistence.database.secret_arn import arn_problem
-from registration_persistence.database.settings_text import MAX_IDENTIFIER_BYTES, UNPRINTABLE, is_text
+from registration_persistence.database.settings_limits import MAX_IDENTIFIER_BYTES, UNPRINTABLE, is_text
+
+Auth: TypeAlias = Literal["secret", "iam"]
 
 
 def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
@@ -17,6 +18,8 @@ def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator
     """
     auth = values.get("auth", "secret")
     if auth == "iam":
+        from registration_persistence.database.iam_rules import iam_problems  # it is needed in this case only
+
         yield from iam_problems(values)
         yield from _user_problems(values.get("user"))
         return

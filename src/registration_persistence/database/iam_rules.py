@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from registration_persistence.database.endpoint_region import endpoint_region, is_custom_endpoint
 from registration_persistence.database.secret_arn import quoted
 from registration_persistence.database.tls_rules import VERIFYING, sslmode_of
-
-Auth: TypeAlias = Literal["secret", "iam"]
 
 _HOST_VARIABLES: Mapping[str, str] = {"host": "APP_DATABASE_HOST", "reader_host": "APP_DATABASE_READER_HOST"}
 

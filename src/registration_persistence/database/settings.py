@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.credential_rules import Auth
 from registration_persistence.database.environment_rules import Environment
-from registration_persistence.database.iam_rules import Auth
 from registration_persistence.database.secret_arn import SECRET_ARN, quoted
-from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
+from registration_persistence.database.settings_limits import MAX_IDENTIFIER_BYTES, MAX_QUOTED_CHARACTERS
 from registration_persistence.database.settings_rules import (
     BOOTSTRAP_VARIABLES,
     TIMEOUTS,
@@ -22,7 +22,6 @@ from registration_persistence.database.settings_rules import (
     expected_number,
     problems_of,
 )
-from registration_persistence.database.settings_text import MAX_IDENTIFIER_BYTES
 from registration_persistence.database.tls_rules import VERIFYING, RequireAuth, SslMode, require_auth_of, sslmode_of
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import ConfigurationError

@@ -9,8 +9,13 @@ from typing import Any, Literal, TypeAlias, get_args
 from registration_persistence.database.credential_rules import credential_problems
 from registration_persistence.database.environment_rules import environment_problems, is_relaxed
 from registration_persistence.database.secret_arn import quoted
-from registration_persistence.database.settings_limits import MAX_SHOWN_NUMBER, length_problems
-from registration_persistence.database.settings_text import MAX_IDENTIFIER_BYTES, UNPRINTABLE, is_text
+from registration_persistence.database.settings_limits import (
+    MAX_IDENTIFIER_BYTES,
+    MAX_SHOWN_NUMBER,
+    UNPRINTABLE,
+    is_text,
+    length_problems,
+)
 from registration_persistence.database.tls_rules import tls_problems
 from registration_persistence.durations import in_seconds
 

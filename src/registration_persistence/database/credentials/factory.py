@@ -1,7 +1,6 @@
 """`credentials_for`: the credential source that the settings select."""
 
 from registration_persistence.database.credentials.source import Credentials, CredentialSource, StaticCredentials
-from registration_persistence.database.endpoint_region import endpoint_region
 from registration_persistence.database.events import EventCallback
 from registration_persistence.database.settings import DatabaseSettings
 
@@ -15,6 +14,7 @@ def credentials_for(settings: DatabaseSettings, *, on_event: EventCallback) -> C
     """
     if settings.auth == "iam":
         from registration_persistence.database.credentials.iam_tokens import IamTokens
+        from registration_persistence.database.endpoint_region import endpoint_region
 
         region = endpoint_region(settings.host) or ""  # the settings have checked that there is one
         return IamTokens(settings.user or "", host=settings.host, port=settings.port, region=region)

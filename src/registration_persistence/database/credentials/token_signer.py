@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.log_redaction import redact_logs
 from registration_persistence.errors import SecretRefused, SecretUnavailable
 
@@ -10,6 +11,9 @@ TOKEN_SECONDS = 900
 
 # A token that is handed out must survive the connection attempt.
 _EXPIRY_MARGIN_SECONDS = 10
+
+# The limits of a call to STS: with botocore's defaults it would take minutes.
+_MIN_CALL_SECONDS, _MAX_CALL_SECONDS = 1.0, 5.0
 
 _SERVICE = "rds-db"
 
@@ -78,9 +82,16 @@ class TokenSigner:
 
 def _load_credentials() -> Any:
     """Return the credentials that botocore finds, from the environment, files or a metadata service; or `None`."""
+    from botocore.config import Config
     from botocore.session import Session
 
-    return Session().get_credentials()
+    # On Lambda, ECS and EC2 this makes no call to AWS. Some configurations ask STS for the credentials of another role.
+    seconds = min(max(remaining(), _MIN_CALL_SECONDS), _MAX_CALL_SECONDS)
+    session = Session()
+    session.set_default_client_config(
+        Config(connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1})
+    )
+    return session.get_credentials()
 
 
 def _signed(credentials: Any, user: str, endpoint: str, region: str) -> str:
