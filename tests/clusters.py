@@ -71,6 +71,12 @@ class Cluster:
         """The second user of an alternating rotation."""
         return f"{self.application.username}_clone"
 
+    @property
+    def server_version(self) -> int:
+        """The version of the server, such as 150018."""
+        with self.server.connect() as connection:
+            return connection.info.server_version
+
     def bootstrap(self, **changes: Any) -> schema.Bootstrapped:
         """Create the roles."""
         return schema.bootstrap(self.database, self.application, **{"monitoring": self.monitoring, **changes})

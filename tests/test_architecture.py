@@ -14,7 +14,7 @@ from registration_persistence import errors, outcomes
 from registration_persistence.database import settings_rules
 from registration_persistence.sandbox.chaos import recording, timeline
 from registration_persistence.sandbox.chaos.faults import FaultName
-from registration_persistence.schema.bootstrap import APPLICATION_SECRET, MONITORING_SECRET
+from registration_persistence.schema.bootstrap import APPLICATION_SECRET, APPLICATION_USER, MONITORING_SECRET
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -196,7 +196,7 @@ def test_the_configuration_page_lists_every_variable() -> None:
     """docs/configuration.md lists the variables that `DatabaseSettings`, `schema` and `domain` read, and no other."""
     table = set(re.findall(r"^\| `(APP_\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
 
-    of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, MONITORING_SECRET}
+    of_schema = {"APP_DATABASE_OWNER_ROLE", APPLICATION_SECRET, APPLICATION_USER, MONITORING_SECRET}
     assert {*settings_rules.VARIABLES.values(), *of_schema, "APP_TEST_EMAIL_DOMAINS"} == table
     assert of_schema == {*settings_rules.BOOTSTRAP_VARIABLES}
 

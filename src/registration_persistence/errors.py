@@ -35,13 +35,16 @@ class ConfigurationError(RegistrationPersistenceError):
 
 
 class SecretUnavailable(RegistrationPersistenceError):
-    """Secrets Manager did not return the secret."""
+    """Secrets Manager did not return the secret, or there are no AWS credentials to sign a token of IAM with."""
 
     retryable = True
 
 
 class SecretRefused(SecretUnavailable):
-    """The secret does not exist, or this process may not read it; another attempt cannot succeed."""
+    """The secret does not exist, this process may not read it, or the configuration of AWS is wrong.
+
+    Another attempt cannot succeed.
+    """
 
     retryable = False
 
@@ -63,7 +66,10 @@ class TooManyConnections(RegistrationPersistenceError):
 
 
 class CredentialsRejected(RegistrationPersistenceError):
-    """The server rejected the user name or password, and those of every other version of the secret."""
+    """The server rejected the user name or password, and those of every other version of the secret.
+
+    With IAM, it rejected the token, and a new one too.
+    """
 
 
 class ConnectionRejected(RegistrationPersistenceError):

@@ -386,6 +386,7 @@ CASES: dict[str, Case] = {
         {"database": DATABASE, "application": ARN},
         {
             "application": "APP_DATABASE_APPLICATION_SECRET_ARN",
+            "application_user": "APP_DATABASE_APPLICATION_USER",
             "monitoring": "APP_DATABASE_MONITORING_SECRET_ARN",
         },
         {"database": _OBJECT},

@@ -60,6 +60,11 @@ def _add_bootstrap(commands: Subcommands) -> None:
         help="the secret of the service (default: APP_DATABASE_APPLICATION_SECRET_ARN)",
     )
     parser.add_argument(
+        "--application-user",
+        metavar="NAME",
+        help="the user name of a service that logs in with IAM (default: APP_DATABASE_APPLICATION_USER)",
+    )
+    parser.add_argument(
         "--monitoring-secret",
         metavar="ARN",
         help="the secret of Datadog (default: APP_DATABASE_MONITORING_SECRET_ARN, or none)",
@@ -69,7 +74,12 @@ def _add_bootstrap(commands: Subcommands) -> None:
 def _bootstrap(options: argparse.Namespace) -> int:
     from registration_persistence import schema
 
-    done = schema.bootstrap_from_secrets(get_db(), options.application_secret, monitoring=options.monitoring_secret)
+    done = schema.bootstrap_from_secrets(
+        get_db(),
+        options.application_secret,
+        application_user=options.application_user,
+        monitoring=options.monitoring_secret,
+    )
     print("\n".join(done.changes) or "no changes")
     return ExitCode.DONE
 

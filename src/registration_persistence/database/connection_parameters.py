@@ -72,7 +72,8 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         **{name: value for name, value in _LIBPQ_DEFAULTS.items() if name in known},
         "sslmode": settings.sslmode,
-        "require_auth": _ACCEPTED_METHODS[settings.require_auth],
+        # RDS asks for a token in clear text. If it asks for SCRAM, the role has no right to log in with IAM.
+        "require_auth": "password" if settings.auth == "iam" else _ACCEPTED_METHODS[settings.require_auth],
         "client_encoding": "utf8",
         "application_name": settings.application_name,
         "connect_timeout": math.ceil(settings.connect_timeout),  # libpq takes whole seconds

@@ -41,8 +41,8 @@ class Database:
 
     Args:
         settings: Address, time limits and pool.
-        credentials: Source of user name and password. Defaults to the secret in *settings*, or to their user and
-            password.
+        credentials: Source of user name and password. Defaults to that of *settings*: the secret, tokens of IAM, or
+            their user and password.
 
     Attributes:
         settings: The settings.

@@ -13,8 +13,8 @@ from registration_persistence import errors
 _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
     (
         re.compile(
-            r"password authentication failed|not permitted to log in|[Pp]roxy has no credentials for the role"
-            r"|password that was provided for the role"
+            r"(?:password|PAM|LDAP|RADIUS|IAM) authentication failed|not permitted to log in"
+            r"|[Pp]roxy has no credentials for the role|password that was provided for the role"
         ),
         errors.CredentialsRejected,
     ),

@@ -1,13 +1,14 @@
-"""`redact_logs`: keeps passwords and rows out of the DEBUG logs of botocore and SQLAlchemy."""
+"""`redact_logs`: keeps passwords, tokens and rows out of the DEBUG logs of botocore and SQLAlchemy."""
 
 import logging
 
 ENGINE_LOGGING_NAME = "registration_persistence"
 """The `logging_name` of our engines; SQLAlchemy appends it to the name of the logger."""
 
-# Substrings of confidential records, for each logger: botocore logs every response, SQLAlchemy every row.
+# Substrings of confidential records, for each logger: botocore logs every response and signature, SQLAlchemy every row.
 _CONFIDENTIAL = {
     "botocore.parsers": ("SecretString", "SecretBinary"),
+    "botocore.auth": ("Signature:\n", "Action=connect&DBUser="),
     f"sqlalchemy.engine.Engine.{ENGINE_LOGGING_NAME}": ("Row (",),
 }
 
@@ -28,6 +29,6 @@ _filters = {name: _Redaction(*substrings) for name, substrings in _CONFIDENTIAL.
 
 
 def redact_logs() -> None:
-    """Install the filters that drop log records with a secret or a row; a second call changes nothing."""
+    """Install the filters that drop log records with a secret, a token or a row; a second call changes nothing."""
     for name, redaction in _filters.items():
         logging.getLogger(name).addFilter(redaction)

@@ -122,6 +122,7 @@ class Login:
         error = type(last)(
             f"cannot connect to {self._where}: it refused the login of {versions}{rotating}; "
             f"{' '.join(str(reason).split())}"
+            f"{'; ' + advice if (advice := self._credentials.advice()) else ''}"
         )
         error.__cause__ = last.__cause__
         return error

@@ -93,6 +93,12 @@ def _fix(text: str, found: PresentedCertificate | None) -> str:
 
 
 def _login_fix(reason: str, required: str) -> str:
+    if required == "password":
+        return (
+            "the token was not sent; RDS asks for it in clear text if the role is a member of rds_iam and IAM "
+            "authentication is enabled for the cluster: enable it, and run `registration-persistence bootstrap` with "
+            "APP_DATABASE_APPLICATION_USER, or GRANT rds_iam TO the role"
+        )
     if _CLEAR_TEXT in reason:
         return (
             "the password was not sent; if the role logs in with IAM, PAM or LDAP, set APP_DATABASE_REQUIRE_AUTH to "

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.credential_rules import Auth
 from registration_persistence.database.environment_rules import Environment
 from registration_persistence.database.secret_arn import SECRET_ARN, quoted
-from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
+from registration_persistence.database.settings_limits import MAX_IDENTIFIER_BYTES, MAX_QUOTED_CHARACTERS
 from registration_persistence.database.settings_rules import (
     BOOTSTRAP_VARIABLES,
-    MAX_IDENTIFIER_BYTES,
     TIMEOUTS,
     VARIABLES,
     WHOLE_NUMBERS,
@@ -22,7 +22,7 @@ from registration_persistence.database.settings_rules import (
     expected_number,
     problems_of,
 )
-from registration_persistence.database.tls_rules import VERIFYING, RequireAuth, SslMode, sslmode_of
+from registration_persistence.database.tls_rules import VERIFYING, RequireAuth, SslMode, require_auth_of, sslmode_of
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import ConfigurationError
 
@@ -38,7 +38,7 @@ _MAX_UNKNOWN_SHOWN = 10
 _APPLICATION_NAME = "registration_persistence"
 
 # The default of a field that always has a value once the settings are created.
-_DEPENDS_ON_THE_HOST: Any = None
+_DEPENDS_ON_OTHERS: Any = None
 
 # A variable with this prefix is ours; a service may have other variables that start with `APP_`.
 _PREFIX = "APP_DATABASE_"
@@ -72,8 +72,10 @@ class DatabaseSettings:
             `local` also a Unix socket.
         port: TCP port, 1 to 65535. Defaults to 5432.
         name: The name of the database, 1 to 63 bytes.
+        auth: `secret`, or `iam` to log in with tokens of IAM, which need *user*, an endpoint of RDS as the *host*, and
+            the AWS credentials of this process. Defaults to `secret`.
         secret_arn: ARN of the secret that holds `username` and `password`, at most 2048 characters. Region and
-            partition are taken from it. Defaults to `None`, which is valid only with *user* and *password*.
+            partition are taken from it. Defaults to `None`, which is valid only with *user* and *password* or with IAM.
         environment: `prod`, `staging`, `dev`, `test` or `local`. Defaults to `prod`. `test` and `local` are refused for
             an endpoint of RDS, and on AWS Lambda unless the host is this machine.
         sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `verify-full` if
@@ -81,12 +83,14 @@ class DatabaseSettings:
         ssl_root_cert: Path of the PEM file that the server's certificate is verified against, at most 1024 characters.
             Defaults to the file shipped for the host.
         require_auth: The weakest way in which the server may ask for the password: `scram-sha-256`, `md5` or
-            `password` (in clear text, as for IAM; outside `test` and `local` only from a verified server). Defaults to
-            `scram-sha-256`. In `test` and `local` the server may also ask for no password.
+            `password` (in clear text; outside `test` and `local` only from a verified server). Defaults to
+            `scram-sha-256`, with IAM to `password`, which is the only value then. In `test` and `local` the server may
+            also ask for no password.
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
-        user: User name, 1 to 63 bytes, only in `test` and `local`, instead of *secret_arn*. Defaults to `None`.
+        user: User name, 1 to 63 bytes, with IAM, and in `test` and `local` with *password* instead of *secret_arn*.
+            Defaults to `None`.
         password: Password, at most 8192 characters, only in `test` and `local`, instead of *secret_arn*. Defaults to
             `None`.
         connect_timeout: Time for all attempts to connect together, 2 s or more. Defaults to 10 s. Inside a `deadline`
@@ -106,11 +110,12 @@ class DatabaseSettings:
     host: str
     name: str
     port: int = 5432
+    auth: Auth = "secret"
     secret_arn: str | None = None
     environment: Environment = "prod"
-    sslmode: SslMode = _DEPENDS_ON_THE_HOST
+    sslmode: SslMode = _DEPENDS_ON_OTHERS
     ssl_root_cert: str | None = None
-    require_auth: RequireAuth = "scram-sha-256"
+    require_auth: RequireAuth = _DEPENDS_ON_OTHERS
     pool: PoolMode = "service"
     pool_size: int = 5
     user: str | None = None
@@ -128,6 +133,7 @@ class DatabaseSettings:
             del values
             raise ConfigurationError(problems)
         object.__setattr__(self, "sslmode", sslmode_of(values))
+        object.__setattr__(self, "require_auth", require_auth_of(values))
         for name in TIMEOUTS:
             object.__setattr__(self, name, in_seconds(getattr(self, name)))
 
@@ -166,7 +172,11 @@ class DatabaseSettings:
         """The PEM file that the server's certificate is verified against; `None` if *sslmode* does not verify it."""
         if self.sslmode not in VERIFYING:
             return None
-        return Path(self.ssl_root_cert) if self.ssl_root_cert else root_certificate_for(self.host)
+        if self.ssl_root_cert:
+            return Path(self.ssl_root_cert)
+        # Without a check of the name, a certificate that Amazon issued to another customer would be accepted.
+        with_gateway = self.auth == "iam" and self.sslmode == "verify-full"
+        return root_certificate_for(self.host, with_gateway=with_gateway)
 
 
 def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

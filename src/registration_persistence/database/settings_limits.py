@@ -1,4 +1,7 @@
-"""The lengths of settings, which are checked before their rules: a rule reads the text, and its message quotes it."""
+"""The lengths and characters of settings.
+
+Lengths are checked before the rules: a rule reads the text, and its message quotes it.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 _MAX_CHARACTERS: Mapping[str, int] = {
     "host": 300,
     "name": 1024,
+    "auth": 100,
     "secret_arn": 2048,
     "environment": 100,
     "sslmode": 100,
@@ -26,6 +30,13 @@ MAX_SHOWN_NUMBER = 10**40
 
 _MAX_SHOWN_ITEMS = 5
 
+MAX_IDENTIFIER_BYTES = 63
+"""PostgreSQL truncates longer identifiers (`NAMEDATALEN - 1`)."""
+
+# A log would show a line break as the start of another line.
+UNPRINTABLE = "holds a line break or another control character: expected printable characters"
+"""The problem of a text that cannot be printed, after the name of its variable."""
+
 
 def length_problems(values: Mapping[str, Any], subjects: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield subject and problem of each value that is too long to be read.
@@ -41,6 +52,14 @@ def length_problems(values: Mapping[str, Any], subjects: Mapping[str, str]) -> I
                 yield subject, f"{subject} has {str.__len__(value)} characters: expected at most {most}"
         elif not _is_short(value):
             yield subject, f"{subject} is of the type {type(value).__name__}: expected text"
+
+
+def is_text(text: str) -> bool:
+    """Return whether *text* is not empty and can be sent to the server: it has neither NUL nor lone surrogates."""
+    try:
+        return b"\0" not in text.encode() and text != ""
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_short(value: object) -> bool:

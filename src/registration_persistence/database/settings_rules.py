@@ -6,16 +6,20 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias, get_args
 
+from registration_persistence.database.credential_rules import credential_problems
 from registration_persistence.database.environment_rules import environment_problems, is_relaxed
-from registration_persistence.database.secret_arn import arn_problem, quoted
-from registration_persistence.database.settings_limits import MAX_SHOWN_NUMBER, length_problems
+from registration_persistence.database.secret_arn import quoted
+from registration_persistence.database.settings_limits import (
+    MAX_IDENTIFIER_BYTES,
+    MAX_SHOWN_NUMBER,
+    UNPRINTABLE,
+    is_text,
+    length_problems,
+)
 from registration_persistence.database.tls_rules import tls_problems
 from registration_persistence.durations import in_seconds
 
 PoolMode: TypeAlias = Literal["lambda", "service", "proxy"]
-
-MAX_IDENTIFIER_BYTES = 63
-"""PostgreSQL truncates longer identifiers (`NAMEDATALEN - 1`)."""
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
@@ -27,9 +31,6 @@ _MAX_PORT = 65535
 
 # The largest Aurora instance accepts this many connections from all its clients together.
 _MAX_POOL_SIZE = 5000
-
-# A log would show a line break as the start of another line.
-_UNPRINTABLE = "holds a line break or another control character: expected printable characters"
 
 # PostgreSQL stores a timeout as a signed 32-bit number of milliseconds.
 _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.001, (2**31 - 1) / 1000
@@ -49,6 +50,7 @@ VARIABLES: Mapping[str, str] = {
     "host": "APP_DATABASE_HOST",
     "port": "APP_DATABASE_PORT",
     "name": "APP_DATABASE_NAME",
+    "auth": "APP_DATABASE_AUTH",
     "secret_arn": "APP_DATABASE_SECRET_ARN",
     "environment": "APP_ENVIRONMENT",
     "sslmode": "APP_DATABASE_SSLMODE",
@@ -68,6 +70,7 @@ VARIABLES: Mapping[str, str] = {
 BOOTSTRAP_VARIABLES = (
     "APP_DATABASE_OWNER_ROLE",
     "APP_DATABASE_APPLICATION_SECRET_ARN",
+    "APP_DATABASE_APPLICATION_USER",
     "APP_DATABASE_MONITORING_SECRET_ARN",
 )
 """The variables that are no settings: only `migrate`, `partitions` and `bootstrap` read them."""
@@ -88,7 +91,7 @@ def problems_of(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterat
 
 def bootstrap_problems(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield a problem for each variable of `BOOTSTRAP_VARIABLES` that cannot be printed on one line."""
-    yield from (f"{name} {_UNPRINTABLE}" for name in BOOTSTRAP_VARIABLES if not environ.get(name, "").isprintable())
+    yield from (f"{name} {UNPRINTABLE}" for name in BOOTSTRAP_VARIABLES if not environ.get(name, "").isprintable())
 
 
 def expected_number(name: str) -> str:
@@ -121,7 +124,7 @@ def _rule_problems(values: Mapping[str, Any], environ: Mapping[str, str]) -> Ite
     yield from environment_problems(values, environ)
     relaxed = is_relaxed(values.get("environment", "prod"))
     yield from _address_problems(values, relaxed=relaxed)
-    yield from _credential_problems(values, relaxed=relaxed)
+    yield from credential_problems(values, relaxed=relaxed)
     yield from tls_problems(values, relaxed=relaxed)
     pool = values.get("pool", "service")
     if pool not in get_args(PoolMode):
@@ -132,7 +135,7 @@ def _rule_problems(values: Mapping[str, Any], environ: Mapping[str, str]) -> Ite
     if application_name is None or not is_text(application_name):
         yield "application_name is empty, holds NUL or is not UTF-8: expected text"
     elif not application_name.isprintable():
-        yield f"application_name {_UNPRINTABLE}"
+        yield f"application_name {UNPRINTABLE}"
     elif len(application_name.encode()) > MAX_IDENTIFIER_BYTES:
         yield f"application_name has {len(application_name.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
 
@@ -147,7 +150,7 @@ def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[s
         elif not is_text(host):
             yield f"APP_DATABASE_HOST is {host!r}: expected a path without NUL, in UTF-8"
         elif not host.isprintable():
-            yield f"APP_DATABASE_HOST {_UNPRINTABLE}"
+            yield f"APP_DATABASE_HOST {UNPRINTABLE}"
     elif not _is_host(host):
         yield f"APP_DATABASE_HOST is {quoted(host)}: expected one host name, of at most 253 characters, or IP address"
     yield from _name_problems(values.get("name"))
@@ -159,19 +162,11 @@ def _name_problems(name: str | None) -> Iterator[str]:
     elif not is_text(name):
         yield "APP_DATABASE_NAME holds NUL or is not UTF-8: expected the name of the database"
     elif not name.isprintable():
-        yield f"APP_DATABASE_NAME {_UNPRINTABLE}"
+        yield f"APP_DATABASE_NAME {UNPRINTABLE}"
     elif name in _DATABASES_OF_THE_SERVER:
         yield f"APP_DATABASE_NAME is {name!r}, which the server keeps for itself: expected the service's database"
     elif len(name.encode()) > MAX_IDENTIFIER_BYTES:
         yield f"APP_DATABASE_NAME has {len(name.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
-
-
-def is_text(text: str) -> bool:
-    """Return whether *text* is not empty and can be sent to the server: it has neither NUL nor lone surrogates."""
-    try:
-        return b"\0" not in text.encode() and text != ""
-    except UnicodeEncodeError:
-        return False
 
 
 def _is_host(text: str) -> bool:
@@ -180,29 +175,6 @@ def _is_host(text: str) -> bool:
     except ValueError:
         return _HOST_NAME.fullmatch(text) is not None
     return True
-
-
-def _credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
-    arn, user, password = values.get("secret_arn"), values.get("user"), values.get("password")
-    if (user or password) and not relaxed:
-        yield (
-            "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local: "
-            "unset them and set APP_DATABASE_SECRET_ARN"
-        )
-    elif (user or password) and arn:
-        yield "APP_DATABASE_SECRET_ARN and APP_DATABASE_USER or _PASSWORD are both set: expected one or the other"
-    elif bool(user) != bool(password):
-        yield f"APP_DATABASE_{'PASSWORD' if user else 'USER'} is not set: expected user and password together"
-    elif user and password and not (is_text(user) and is_text(password)):
-        yield "APP_DATABASE_USER or _PASSWORD holds NUL or is not UTF-8: expected text"
-    elif user and not user.isprintable():
-        yield f"APP_DATABASE_USER {_UNPRINTABLE}"
-    elif user and len(user.encode()) > MAX_IDENTIFIER_BYTES:
-        yield f"APP_DATABASE_USER has {len(user.encode())} bytes: expected at most {MAX_IDENTIFIER_BYTES}"
-    elif not user and not arn:
-        yield "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a secret with username and password"
-    if arn and (problem := arn_problem(arn, "APP_DATABASE_SECRET_ARN")):
-        yield problem
 
 
 def _number_problems(values: Mapping[str, Any]) -> Iterator[str]:

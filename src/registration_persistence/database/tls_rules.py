@@ -30,6 +30,18 @@ def sslmode_of(values: Mapping[str, Any]) -> SslMode:
     return "verify-full" if values.get("ssl_root_cert") or shipped else "require"
 
 
+def require_auth_of(values: Mapping[str, Any]) -> RequireAuth:
+    """Return the `require_auth` of *values*; without one, `password` for IAM, otherwise `scram-sha-256`.
+
+    Args:
+        values: The settings by name, also invalid ones.
+    """
+    method: RequireAuth | None = values.get("require_auth")
+    if method is not None:
+        return method
+    return "password" if values.get("auth") == "iam" else "scram-sha-256"
+
+
 def tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
     """Yield each problem of `sslmode`, root certificate and `require_auth`, as one sentence.
 
@@ -46,7 +58,8 @@ def tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
             "unless APP_ENVIRONMENT is test or local"
         )
     yield from _certificate_problems(values.get("ssl_root_cert"), mode, values.get("host"))
-    yield from _login_problems(values.get("require_auth", "scram-sha-256"), mode, relaxed=relaxed)
+    if values.get("auth") != "iam":
+        yield from _login_problems(require_auth_of(values), mode, relaxed=relaxed)
 
 
 def _certificate_problems(certificate: str | None, mode: SslMode, host: str | None) -> Iterator[str]:

@@ -23,6 +23,19 @@ FROM pg_roles WHERE rolname = ANY(:roles)
 """)
 """The attributes of roles."""
 
+ADMIN_USES_IAM = text("""
+SELECT coalesce(bool_or(pg_has_role(current_user, oid, CASE WHEN current_setting('server_version_num')::integer < 160000
+                                                        THEN 'MEMBER' ELSE 'USAGE' END)), false)
+FROM pg_roles WHERE rolname = 'rds_iam'
+""")
+"""Whether RDS asks the admin for a token of IAM.
+
+Since PostgreSQL 16, the creator of a role becomes a member that does not inherit its privileges. That does not count.
+"""
+
+IAM_ROLE_EXISTS = text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')")
+"""Whether the server is one of RDS."""
+
 OBJECT_OWNERS = text(f"""
 WITH {PACKAGE_OBJECTS_CTE}
 SELECT name, kind, pg_get_userbyid(owner) AS owner FROM ours

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.schema.bootstrap_catalog import OBJECT_OWNERS, ROLES
+from registration_persistence.schema.bootstrap_catalog import IAM_ROLE_EXISTS, OBJECT_OWNERS, ROLES
 from registration_persistence.schema.bootstrap_logins import Logins, name_problems
 from registration_persistence.schema.composed_sql import quoted_if_needed
 from registration_persistence.schema.grants import OWNER_ROLE, PACKAGE_OBJECTS_PARAMETERS
@@ -49,6 +49,7 @@ def check_preconditions(connection: Connection, admin: Row[Any], logins: Logins)
         *_admin_problems(admin),
         *_role_problems(connection, admin, logins.roles),
         *_owner_problems(connection, admin.name),
+        *_iam_problems(connection, logins),
     ]
     if problems:
         raise BootstrapRefused(problems)
@@ -74,6 +75,14 @@ def _role_problems(connection: Connection, admin: Row[Any], roles: Sequence[str]
                 f"the role {role.name} was created by another role: run "
                 f"GRANT {role.name} TO {quoted_if_needed(admin.name)} WITH ADMIN OPTION as the role that created it"
             )
+
+
+def _iam_problems(connection: Connection, logins: Logins) -> Iterator[str]:
+    if logins.uses_iam and not connection.scalar(IAM_ROLE_EXISTS):
+        yield (
+            "the role rds_iam does not exist, so this is not a server of Amazon RDS, and it knows no IAM: give the "
+            "service a secret (APP_DATABASE_APPLICATION_SECRET_ARN)"
+        )
 
 
 def _owner_problems(connection: Connection, admin_name: str) -> Iterator[str]:

@@ -17,6 +17,9 @@ from registration_persistence.schema.bootstrap_conflicts import RolesChanged, is
 
 _LOGIN_TIMEOUT_SECONDS = 5.0
 
+# Settings need a secret if they do not use IAM; this one is not read.
+_NO_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:none"  # noqa: S105 no password
+
 
 def is_password_outdated(connection: Connection, settings: DatabaseSettings, credentials: Credentials) -> bool:
     """Return whether the server lacks the login or does not check the password of *credentials* successfully."""
@@ -40,7 +43,9 @@ def set_password(connection: Connection, credentials: Credentials) -> None:
 
 def _is_rejected(settings: DatabaseSettings, credentials: Credentials) -> bool:
     """Return whether a login fails, or succeeds without a password."""
-    own_settings = dataclasses.replace(settings, pool="lambda", application_name="registration_persistence bootstrap")
+    own_settings = dataclasses.replace(
+        _with_password(settings), pool="lambda", application_name="registration_persistence bootstrap"
+    )
     engine = create_database_engine(own_settings, StaticCredentials(credentials))
     try:
         with deadline(_LOGIN_TIMEOUT_SECONDS, reserve=0), engine.connect() as connection:
@@ -49,6 +54,21 @@ def _is_rejected(settings: DatabaseSettings, credentials: Credentials) -> bool:
         return True
     finally:
         engine.dispose()
+
+
+def _with_password(settings: DatabaseSettings) -> DatabaseSettings:
+    """Return *settings* for a login with a password, also if the admin logs in with IAM."""
+    if settings.auth != "iam":
+        return settings
+    certificate = settings.root_certificate
+    return dataclasses.replace(
+        settings,
+        auth="secret",
+        user=None,
+        secret_arn=_NO_SECRET,
+        require_auth="scram-sha-256",
+        ssl_root_cert=str(certificate) if certificate else None,
+    )
 
 
 def _password_problem(driver: psycopg.Connection[Any], credentials: Credentials) -> tuple[str | None, str | None]:

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
 from registration_persistence.database import DatabaseSettings
-from registration_persistence.schema.bootstrap_catalog import MEMBERSHIPS, ROLES
+from registration_persistence.schema.bootstrap_catalog import ADMIN_USES_IAM, MEMBERSHIPS, ROLES
 from registration_persistence.schema.bootstrap_checks import BootstrapRefused
-from registration_persistence.schema.bootstrap_logins import GROUP_ROLES, Logins
+from registration_persistence.schema.bootstrap_logins import GROUP_ROLES, IAM_ROLE, Logins
 from registration_persistence.schema.composed_sql import execute_with_identifiers, quoted_if_needed
 from registration_persistence.schema.grants import MONITORING_ROLE, OWNER_ROLE
 from registration_persistence.schema.login_settings import READABLE_STYLES
@@ -37,28 +37,42 @@ def create_group_roles(connection: Connection, admin_name: str) -> None:
     for group in GROUP_ROLES:
         _create_role(connection, group, "NOLOGIN")
     execute_with_identifiers(connection, "GRANT {} TO CURRENT_USER", OWNER_ROLE)
+    _grant("pg_monitor", MONITORING_ROLE, connection, admin_name)
+
+
+def _grant(role: str, member: str, connection: Connection, admin_name: str) -> None:
+    """Make *member* a member of *role*, which belongs to the server.
+
+    Raises:
+        BootstrapRefused: The admin may not grant *role*.
+    """
     try:
         # Not checked beforehand, because rds_superuser has privileges that the catalog does not show.
-        execute_with_identifiers(connection, "GRANT pg_monitor TO {}", MONITORING_ROLE)
+        execute_with_identifiers(connection, "GRANT {} TO {}", role, member)
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise
         admin = quoted_if_needed(admin_name)
-        problem = f"{admin_name} may not grant pg_monitor: GRANT pg_monitor TO {admin} WITH ADMIN OPTION"
+        problem = f"{admin_name} may not grant {role}: GRANT {role} TO {admin} WITH ADMIN OPTION"
         raise BootstrapRefused([problem]) from error
 
 
-def create_logins(connection: Connection, logins: Logins, database_name: str) -> None:
+def create_logins(connection: Connection, logins: Logins, database_name: str, admin_name: str) -> None:
     """Create the logins, make each a member of its group role alone, and set its time limits and date style.
 
+    A login with IAM becomes a member of `rds_iam` too.
+
     Raises:
-        BootstrapRefused: A login stays a member of another role, because only that role's admin can revoke it.
+        BootstrapRefused: The admin may not grant `rds_iam`, or would have to log in with IAM itself; or a login stays a
+            member of another role, because only that role's admin can revoke it.
     """
     monitoring = logins.monitoring.username if logins.monitoring else None
     for login, group in logins.group_of.items():
         limit = _MAX_MONITORING_CONNECTIONS if login == monitoring else _UNLIMITED_CONNECTIONS
         _create_role(connection, login, "LOGIN", max_connections=limit)
         execute_with_identifiers(connection, "GRANT {} TO {}", group, login)
+    if logins.uses_iam:
+        _enable_iam(connection, logins.service, admin_name)
     for login in logins.names:
         _set_defaults(connection, login, database_name)
     for membership in _unwanted_memberships(connection, logins):
@@ -74,7 +88,23 @@ def create_logins(connection: Connection, logins: Logins, database_name: str) ->
 
 def _unwanted_memberships(connection: Connection, logins: Logins) -> Sequence[Row[Any]]:
     rows = connection.execute(MEMBERSHIPS, {"roles": logins.names}).all()
-    return [row for row in rows if row.role != logins.group_of[row.member]]
+    return [row for row in rows if not logins.may_be_member(row.member, row.role)]
+
+
+def _enable_iam(connection: Connection, login: str, admin_name: str) -> None:
+    """Let *login* log in with IAM.
+
+    Raises:
+        BootstrapRefused: The admin may not do that, or would have to log in with IAM itself from now on.
+    """
+    used_iam_before = connection.scalar(ADMIN_USES_IAM)
+    _grant(IAM_ROLE, login, connection, admin_name)
+    if connection.scalar(ADMIN_USES_IAM) and not used_iam_before:
+        admin = quoted_if_needed(admin_name)
+        fix = f"REVOKE {login} FROM {admin}, or ALTER ROLE {admin} RESET createrole_self_grant"
+        raise BootstrapRefused(
+            [f"{admin_name} is a member of {login}, so that RDS would not accept its password any more: {fix}"]
+        )
 
 
 def _create_role(

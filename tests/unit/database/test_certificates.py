@@ -95,6 +95,21 @@ def test_the_file_of_a_region_contains_its_roots(file: Path) -> None:
     assert expected == sorted(found)
 
 
+def test_a_cluster_behind_a_gateway_has_the_roots_of_both() -> None:
+    """Each file for an internet access gateway has the roots of the region and those of Amazon Trust Services."""
+    regions = {file.name: file for file in FILES if file.stem != "rds-proxy"}
+    public = (FOLDER / "rds-proxy.pem").read_bytes()
+
+    combined = {file.name: file.read_bytes() for file in (FOLDER / "with_gateway").glob("*.pem")}
+
+    assert combined == {name: file.read_bytes() + public for name, file in regions.items()}
+    host = "app.cluster-c1a2b3.eu-west-1.rds.amazonaws.com"
+    assert root_certificate_for(host, with_gateway=True) == FOLDER / "with_gateway" / "eu-west-1.pem"
+    proxy = "app.proxy-c1a2b3.eu-west-1.rds.amazonaws.com"
+    assert root_certificate_for(proxy, with_gateway=True) == FOLDER / "rds-proxy.pem"
+    assert root_certificate_for("localhost", with_gateway=True) is None
+
+
 def test_no_certificate_expires_within_a_year() -> None:
     """A year remains to ship new certificates before a shipped one expires."""
     roots = [Root.of(file, certificate) for file, certificate in shipped()]

@@ -20,6 +20,10 @@ SLOTS = "remaining connection slots are reserved for roles with the SUPERUSER at
     ("message", "expected"),
     [
         (AT + 'FATAL:  password authentication failed for user "app"', CredentialsRejected),
+        (AT + 'FATAL:  PAM authentication failed for user "app"', CredentialsRejected),
+        (AT + 'FATAL:  LDAP authentication failed for user "app"', CredentialsRejected),
+        (AT + "FATAL:  The IAM authentication failed for the role app. Check the IAM token", CredentialsRejected),
+        (AT + "FATAL:  IAM authentication is allowed only with SSL connections.", ConnectionRejected),
         (AT + "FATAL:  This RDS Proxy has no credentials for the role app. Check them", CredentialsRejected),
         (AT + "FATAL:  The password that was provided for the role app is wrong.", CredentialsRejected),
         (AT + "FATAL:  sorry, too many clients already", TooManyConnections),

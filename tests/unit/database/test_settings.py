@@ -33,6 +33,7 @@ def test_three_variables_are_enough() -> None:
         "host": AURORA,
         "name": "registrations",
         "port": 5432,
+        "auth": "secret",
         "secret_arn": ARN,
         "environment": "prod",
         "sslmode": "verify-full",

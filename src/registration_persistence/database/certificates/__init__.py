@@ -19,17 +19,23 @@ _RDS_DOMAIN = re.compile(
 )
 
 
-def root_certificate_for(host: str) -> Path | None:
+def root_certificate_for(host: str, *, with_gateway: bool = False) -> Path | None:
     """Return the PEM file with the root certificates for *host*, or `None` if none is shipped.
 
     The certificate of an Aurora endpoint is signed by the roots of its region, that of an RDS Proxy endpoint by Amazon
-    Trust Services.
+    Trust Services. The internet access gateway in front of a cluster with express configuration has a certificate of
+    Amazon Trust Services too, and the cluster's endpoint has the same form as every other.
+
+    Args:
+        host: The host name.
+        with_gateway: Whether the server may be an internet access gateway. Defaults to false.
     """
     match = _RDS_HOST.search(host.lower())
     if match is None:
         return None
     name = "rds-proxy" if match["proxy"] else match["region"]
-    file = Path(__file__).with_name(f"{name}.pem")
+    folder = Path(__file__).parent
+    file = (folder / "with_gateway" if with_gateway and not match["proxy"] else folder) / f"{name}.pem"
     return file if file.is_file() else None
 
 

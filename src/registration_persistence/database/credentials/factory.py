@@ -6,12 +6,18 @@ from registration_persistence.database.settings import DatabaseSettings
 
 
 def credentials_for(settings: DatabaseSettings, *, on_event: EventCallback) -> CredentialSource:
-    """Return the source for *settings*: their user and password, which exist in `test` and `local`, or their secret.
+    """Return the source for *settings*: tokens of IAM, user and password as in `test` and `local`, or the secret.
 
     Args:
         settings: The settings of the database.
         on_event: Called with the name of a `DatabaseEvent`, its cause and its duration in seconds.
     """
+    if settings.auth == "iam":
+        from registration_persistence.database.credentials.iam_tokens import IamTokens
+        from registration_persistence.database.endpoint_region import endpoint_region
+
+        region = endpoint_region(settings.host) or ""  # the settings have checked that there is one
+        return IamTokens(settings.user or "", host=settings.host, port=settings.port, region=region)
     if settings.user and settings.password:
         return StaticCredentials(Credentials(settings.user, settings.password))
     from registration_persistence.database.credentials.rotation_bridge import RotationBridge

@@ -10,7 +10,7 @@ from registration_persistence.database.credentials.source import Credentials
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.log_redaction import redact_logs
 from registration_persistence.database.secret_arn import SECRET_ARN, arn_problem
-from registration_persistence.database.settings_rules import is_text
+from registration_persistence.database.settings_limits import is_text
 from registration_persistence.errors import ConfigurationError, SecretMalformed, SecretRefused, SecretUnavailable
 
 Stage: TypeAlias = Literal["AWSCURRENT", "AWSPENDING"]

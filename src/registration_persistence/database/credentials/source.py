@@ -68,6 +68,18 @@ class CredentialSource(ABC):
         """
         return
 
+    def advice(self) -> str:
+        """Return what to check if the server rejects the credentials, for the error message; by default nothing."""
+        return ""
+
+    def for_host(self, host: str) -> "CredentialSource":  # noqa: ARG002 a source whose credentials depend on it uses it
+        """Return the source for another host of the cluster; by default this one, which serves every host.
+
+        Args:
+            host: The host name, for example of the reader endpoint.
+        """
+        return self
+
     def refresh(self) -> None:
         """Read cached credentials again; called after a SnapStart snapshot was restored.
 
