@@ -157,8 +157,8 @@ class LocalCluster:
         Args:
             wake_after: Time from the first attempt to connect until the cluster answers, as a `timedelta` or in
                 seconds, 0 to a day; 15 s by default, as Aurora usually needs, and 30 s or more after a day.
-            early: What becomes of attempts to connect before that: `held`, the default, answers them when the cluster
-                is awake; `closed` closes them without an answer.
+            early: The result of an attempt to connect before that: `held`, the default, answers it when the cluster
+                is awake; `closed` closes it without an answer.
 
         Raises:
             TypeError, ValueError: *wake_after* is not a duration in its range, or *early* is another word; raised when

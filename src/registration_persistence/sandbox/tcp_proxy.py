@@ -123,8 +123,8 @@ class TcpProxy:
             wake_after: Time from the first attempt to connect until the server is awake, as a `timedelta` or in
                 seconds, 0 to a day; 15 s by default, as Aurora usually needs, and 30 s or more after a day. If nobody
                 connects, the server sleeps until the block ends.
-            early: What becomes of attempts to connect before the server is awake: `held`, the default, answers them
-                when it is awake; `closed` closes them without an answer.
+            early: The result of an attempt to connect before the server is awake: `held`, the default, answers it
+                when it is awake; `closed` closes it without an answer.
 
         Raises:
             TypeError, ValueError: *wake_after* is not a duration in its range, or *early* is another word.

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from registration_persistence.clock import monotonic
 
 EarlyAttempts: TypeAlias = Literal["held", "closed"]
-"""What becomes of attempts to connect before a paused server is awake."""
+"""The result of an attempt to connect before a paused server is awake."""
 
 
 class WakeUp:
