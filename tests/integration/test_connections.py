@@ -126,6 +126,7 @@ SETTINGS: list[tuple[str, Callable[[DatabaseSettings], Any]]] = [
     ("statement_timeout", lambda settings: f"{settings.statement_timeout:g}s"),
     ("lock_timeout", lambda settings: f"{settings.lock_timeout:g}s"),
     ("idle_in_transaction_session_timeout", lambda settings: f"{settings.idle_in_transaction_timeout:g}s"),
+    ("idle_session_timeout", lambda settings: f"{settings.idle_session_timeout:g}s"),
 ]
 
 
@@ -137,6 +138,7 @@ def test_the_settings_are_sent_in_the_startup_packet(database_settings: Database
         statement_timeout=7,
         lock_timeout=3,
         idle_in_transaction_timeout=9,
+        idle_session_timeout=11,
     )
     database = Database(settings)
     with database.session() as session:

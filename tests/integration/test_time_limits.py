@@ -4,6 +4,8 @@ import dataclasses
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -164,7 +166,8 @@ def test_an_error_names_the_failure_at_each_address(one: Database, monkeypatch: 
         database = Database(dataclasses.replace(one.settings, host="two.example"))
         with (
             pytest.raises(
-                DatabaseUnavailable, match=r"deadline came .*; .*127\.0\.0\.4.* Connection refused"
+                DatabaseUnavailable,
+                match=r"the server accepted the connection and has not answered.*; .*127\.0\.0\.4.* Connection refused",
             ) as raised,
             deadline(0.4, reserve=0),
         ):
@@ -187,10 +190,38 @@ def test_connecting_to_a_silent_server_ends_at_the_deadline(one: Database) -> No
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = Database(dataclasses.replace(one.settings, port=silent.getsockname()[1]))
         started = time.monotonic()
-        with pytest.raises(DatabaseUnavailable, match="deadline came before a connection"), deadline(1.5):
+        with (
+            pytest.raises(
+                DatabaseUnavailable, match="timeout expired: the server accepted the connection and has not "
+            ),
+            deadline(1.5),
+        ):
             database.ping()
 
-    assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 1.5
+        limited = Database(dataclasses.replace(database.settings, connect_timeout=2))
+        with pytest.raises(
+            DatabaseUnavailable, match="timeout expired: the server accepted the connection and has not "
+        ):
+            limited.ping()
+        assert 1.9 < time.monotonic() - started < 4
+
+
+def test_a_login_that_takes_too_long_is_told_from_a_silent_server(one: Database) -> None:
+    """The server has answered something, so it is neither unreachable nor paused."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as accepted:
+
+        def answer_once() -> None:
+            client = accepted.enter_context(listener.accept()[0])
+            client.recv(8)
+            client.sendall(b"N")  # no TLS
+
+        server = Thread(target=answer_once)
+        server.start()
+        settings = dataclasses.replace(one.settings, port=listener.getsockname()[1], sslmode="prefer")
+        with pytest.raises(DatabaseUnavailable, match="timeout expired during the login"), deadline(1, reserve=0):
+            Database(settings).ping()
+        server.join()
 
 
 def test_without_a_deadline_the_connect_timeout_applies(one: Database) -> None:

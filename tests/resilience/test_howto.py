@@ -28,7 +28,7 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "6 passed" in run.stdout
+    assert "7 passed" in run.stdout
 
 
 def test_the_page_names_every_fixture() -> None:
@@ -38,4 +38,4 @@ def test_the_page_names_every_fixture() -> None:
     table = set(re.findall(r"^\| `(\w+)\(", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
 
     assert table <= set(vars(faults))
-    assert {"rotate", "fail_over", "restart", "read_only", "fill_slots", "drop_packets", "freeze"} <= table
+    assert {"rotate", "fail_over", "restart", "pause", "read_only", "fill_slots", "drop_packets", "freeze"} <= table

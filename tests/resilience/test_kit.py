@@ -23,6 +23,7 @@ from registration_persistence.sandbox import (
     LocalSecretsManager,
     LocalServerError,
     TcpProxy,
+    wait_until,
 )
 from registration_persistence.sandbox import network_namespace as network
 from registration_persistence.testing import (
@@ -30,6 +31,7 @@ from registration_persistence.testing import (
     Fault,
     FillSlots,
     Freeze,
+    Pause,
     RegistrationEnvironment,
     Restart,
     Rotate,
@@ -145,6 +147,86 @@ def test_full_slots_reject_ordinary_roles(connect: Connect, fill_slots: FillSlot
         connect()
     with connect(), connect():
         pass
+
+
+def test_a_paused_cluster_wakes_up_at_the_first_attempt(
+    registration_environment: RegistrationEnvironment, connect: Connect, pause: Pause
+) -> None:
+    """Open sessions end, an attempt that gives up has begun the wake-up, and the next one is answered at its end."""
+    endpoint = registration_environment.cluster.endpoint
+    with connect() as before, registration_environment.connect() as direct, pause(wake_after=3.0):
+        with pytest.raises(psycopg.OperationalError):
+            before.execute("SELECT 1")
+        time.sleep(0.3)  # the wake-up has not begun
+        started = time.monotonic()
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            connect(connect_timeout=2)
+        connect(connect_timeout=5).close()
+        assert 2.9 < time.monotonic() - started < 4.5
+        connect().close()
+        assert time.monotonic() - started < 4.5, "it fell asleep again"
+        direct.execute("SELECT 1")
+    attempts = endpoint.connections
+    with pause(wake_after=1.0, early="closed"):
+        with pytest.raises(psycopg.OperationalError, match="closed the connection"):
+            connect()
+        wait_until(lambda: is_accepted(connect), "the cluster is awake")
+    assert endpoint.connections > attempts + 2
+
+
+def is_accepted(connect: Connect) -> bool:
+    """Return whether the endpoint accepts a connection."""
+    try:
+        connect().close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_a_pause_ends_with_its_block(connect: Connect, pause: Pause) -> None:
+    """An attempt that waits is answered at the end of the block, and one that was cut in the meantime is forgotten."""
+    opened: list[psycopg.Connection] = []
+    thread = threading.Thread(target=lambda: opened.append(connect(connect_timeout=20)))
+    with pause(wake_after=60):
+        thread.start()
+        time.sleep(0.3)
+        assert not opened
+    thread.join()
+    opened[0].execute("SELECT 1")
+    opened[0].close()
+
+
+def test_a_pause_goes_with_other_faults(
+    registration_environment: RegistrationEnvironment,
+    connect: Connect,
+    pause: Pause,
+    restart: Restart,
+    fail_over: FailOver,
+) -> None:
+    """A restart and a failover of a paused cluster leave it paused; then its replies can be lost, too."""
+    endpoint = registration_environment.cluster.endpoint
+    with pause(wake_after=2.0):
+        restart(down_for=0.0)
+        fail_over(switch_after=0.0)
+        started = time.monotonic()
+        connect(connect_timeout=5).close()
+        assert time.monotonic() - started > 1.9
+        with endpoint.lose_replies(1.0), pytest.raises(psycopg.OperationalError), connect() as connection:
+            connection.execute("SELECT 1")
+
+
+def test_a_wrong_pause_is_an_error(connect: Connect, pause: Pause) -> None:
+    """The error names the argument or the mistake, and the cluster answers."""
+    late: Any = "late"
+    with pytest.raises(ValueError, match=r"wake_after is -1 s: expected 0 to 86400 s"), pause(wake_after=-1):
+        pass
+    with pytest.raises(TypeError, match="wake_after is a str"), pause(wake_after=late):
+        pass
+    with pytest.raises(ValueError, match="early is unknown: expected held or closed"), pause(early=late):
+        pass
+    with pause(wake_after=0), pytest.raises(RuntimeError, match="paused already"), pause(wake_after=0):
+        pass
+    connect().close()
 
 
 def test_read_only_affects_open_sessions(connect: Connect, read_only: Fault) -> None:

@@ -177,7 +177,8 @@ def test_a_commit_whose_reply_is_dropped(
 def test_connecting_while_packets_are_dropped(database: Database, drop_packets: Fault) -> None:
     """The attempt ends at the deadline with a retryable error."""
     database.dispose()
-    with at_most(3), drop_packets(), pytest.raises(DatabaseUnavailable) as raised, deadline(3):
+    unreachable = "timeout expired before the server accepted the connection"
+    with at_most(3), drop_packets(), pytest.raises(DatabaseUnavailable, match=unreachable) as raised, deadline(3):
         database.ping()
 
     assert raised.value.retryable

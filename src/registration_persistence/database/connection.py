@@ -20,6 +20,7 @@ from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.lifecycle import detect_fork
+from registration_persistence.database.limited_connect import limited_connect
 
 T = TypeVar("T")
 
@@ -198,14 +199,14 @@ class BoundedConnection(EvidentConnection[Row]):
     def _request_cancellation(self) -> None:
         """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
         if psycopg.capabilities.has_cancel_safe():
-            sending = _limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS)
+            sending = limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS)
             wait_conn(sending, _POLL_INTERVAL_SECONDS)
         else:
             self.cancel()
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        return _limited_connect(cls._connect_steps(conninfo), monotonic() + remaining())
+        return limited_connect(cls._connect_steps(conninfo), monotonic() + remaining())
 
     @classmethod
     def _connect_steps(cls, conninfo: str) -> PQGenConn[Self]:
@@ -247,15 +248,3 @@ def _refuse_after_deadline() -> None:
     """Raise `QueryCanceled` if the deadline has passed."""
     if remaining() <= 0:
         raise psycopg.errors.QueryCanceled("the deadline had passed, so this was not sent")
-
-
-def _limited_connect(connecting: PQGenConn[T], end: float) -> PQGenConn[T]:
-    """Advance *connecting* until *end*."""
-    try:
-        state = next(connecting)
-        while True:
-            state = connecting.send((yield state))
-            if monotonic() >= end:
-                raise psycopg.errors.ConnectionTimeout("the deadline came before a connection was made")
-    except StopIteration as done:
-        return cast(T, done.value)

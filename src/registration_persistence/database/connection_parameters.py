@@ -93,6 +93,8 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
         "lock_timeout": settings.lock_timeout,
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
     }
+    if settings.idle_session_timeout:  # otherwise the limit of the role or the cluster applies
+        limits["idle_session_timeout"] = settings.idle_session_timeout
     # psycopg parses only these styles, and a role or database may be configured for others.
     styles = ["-c datestyle=ISO", "-c intervalstyle=postgres"]
     options = [*styles, *(f"-c {name}={round(limit * 1000)}" for name, limit in limits.items())]

@@ -23,7 +23,7 @@ _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.Registration
         re.compile(
             r"database system is|starting up|shutting down|session is read-only|could not translate host name"
             r"|failed to resolve host|unexpected eof|SYSCALL|reset by peer|closed the connection"
-            r"|Connection refused|timeout expired|the deadline came"
+            r"|Connection refused|timeout expired"
         ),
         errors.DatabaseUnavailable,
     ),

@@ -187,7 +187,9 @@ def _connect(
     kind: type[BoundedConnection[Any]], parameters: dict[str, Any], credentials: Credentials
 ) -> LoggedIn | _DriverError:
     try:
-        connection = kind.connect(**parameters, user=credentials.username, password=credentials.password)
+        # psycopg's own timeout is the same and comes a little later. Its error does not say how far the attempt came.
+        with deadline(parameters["connect_timeout"], reserve=0):
+            connection = kind.connect(**parameters, user=credentials.username, password=credentials.password)
     except (psycopg.Error, UnicodeError) as error:
         return _DriverError(error)
     return LoggedIn(connection)

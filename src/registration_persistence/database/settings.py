@@ -100,6 +100,10 @@ class DatabaseSettings:
         lock_timeout: Time that a statement waits for a lock, 0 or more; 0 means no limit. Defaults to 5 s.
         idle_in_transaction_timeout: Time after which the server ends a session that a frozen or killed process left
             inside a transaction, with its locks, 0 or more; 0 means no limit. Defaults to 30 s.
+        idle_session_timeout: Time after which the server ends a session that is idle outside a transaction, for
+            example that of a frozen process, 0 or more; the next checkout then opens another one. It also applies
+            between the statements of an open session in autocommit. Defaults to 0: the limit that the role, the
+            database or the server has, which is none unless it was set there.
         application_name: Name of the connection in `pg_stat_activity`, 1 to 63 bytes. Defaults to
             `registration_persistence`, in `from_env` to the name and version of the Lambda function.
 
@@ -124,6 +128,7 @@ class DatabaseSettings:
     statement_timeout: _Timeout = _Timeout(15.0)
     lock_timeout: _Timeout = _Timeout(5.0)
     idle_in_transaction_timeout: _Timeout = _Timeout(30.0)
+    idle_session_timeout: _Timeout = _Timeout(0.0)
     application_name: str = _APPLICATION_NAME
 
     def __post_init__(self) -> None:

@@ -38,7 +38,13 @@ _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.001, (2**31 - 1) / 1000
 # psycopg raises a connect timeout below 2 s to 2 s, and takes 0 for no limit.
 _MIN_CONNECT_TIMEOUT_SECONDS = 2
 
-TIMEOUTS = ("connect_timeout", "statement_timeout", "lock_timeout", "idle_in_transaction_timeout")
+TIMEOUTS = (
+    "connect_timeout",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_timeout",
+    "idle_session_timeout",
+)
 """The settings that are durations."""
 
 WHOLE_NUMBERS: Mapping[str, int] = {"port": _MAX_PORT, "pool_size": _MAX_POOL_SIZE}
@@ -64,6 +70,7 @@ VARIABLES: Mapping[str, str] = {
     "statement_timeout": "APP_DATABASE_STATEMENT_TIMEOUT",
     "lock_timeout": "APP_DATABASE_LOCK_TIMEOUT",
     "idle_in_transaction_timeout": "APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT",
+    "idle_session_timeout": "APP_DATABASE_IDLE_SESSION_TIMEOUT",
 }
 """The environment variable of each setting."""
 

@@ -13,8 +13,10 @@ from registration_persistence.sandbox.secrets_manager_requests import OutageKind
 from registration_persistence.sandbox.server import PostgresServer
 from registration_persistence.sandbox.tcp_proxy import TcpProxy
 from registration_persistence.sandbox.waiting import wait_until
+from registration_persistence.sandbox.wake_up import EarlyAttempts
 
 __all__ = [
+    "EarlyAttempts",
     "FakeLambdaContext",
     "InvocationFailed",
     "IsolatedNetwork",

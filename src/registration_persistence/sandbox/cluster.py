@@ -16,6 +16,7 @@ from registration_persistence.sandbox.postgres import LocalPostgres
 from registration_persistence.sandbox.server import PostgresServer
 from registration_persistence.sandbox.tcp_proxy import TcpProxy
 from registration_persistence.sandbox.waiting import wait_until
+from registration_persistence.sandbox.wake_up import EarlyAttempts
 
 # Few connections, because `fill_slots` opens them all. A standby retries often after its primary was away, because no
 # commit is acknowledged before it is connected again.
@@ -146,6 +147,25 @@ class LocalCluster:
         if leave < 0:
             raise ValueError(f"leave is {leave}: expected 0 or more")
         return hold_slots(self.primary.server, leave=leave)
+
+    def pause(self, *, wake_after: Duration = 15.0, early: EarlyAttempts = "held") -> AbstractContextManager[None]:
+        """Pause until the block ends, or until a client has connected and the wake-up is over.
+
+        Aurora pauses a cluster only if it has no session, so every session of a client of the endpoint ends. Sessions
+        at the primary itself are not affected, and do not wake the cluster.
+
+        Args:
+            wake_after: Time from the first attempt to connect until the cluster answers, as a `timedelta` or in
+                seconds, 0 to a day; 15 s by default, as Aurora usually needs, and 30 s or more after a day.
+            early: The result of an attempt to connect before that: `held`, the default, answers it when the cluster
+                is awake; `closed` closes it without an answer.
+
+        Raises:
+            TypeError, ValueError: *wake_after* is not a duration in its range, or *early* is another word; raised when
+                the block begins.
+            RuntimeError: The cluster is paused already; raised when the block begins.
+        """
+        return self.endpoint.pause(wake_after=wake_after, early=early)
 
     @contextmanager
     def read_only(self) -> Iterator[None]:

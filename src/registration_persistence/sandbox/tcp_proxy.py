@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which can switch to another server, close connections and lose replies."""
+"""A TCP proxy in front of a server, which can switch to another server, close connections, lose replies and pause."""
 
 import random
 import socket
@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
+from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox.ports import LOOPBACK, free_port
+from registration_persistence.sandbox.wake_up import EarlyAttempts, WakeUp
 
 _CHUNK_BYTES = 65_536
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -39,6 +41,7 @@ class TcpProxy:
         self.lost_replies: int = 0
         self._lock = Lock()
         self._loss: _Loss | None = None
+        self._wake_up: WakeUp | None = None
         self._open_connections: dict[_Connection, Thread] = {}
         self._acceptor: Thread | None = None
 
@@ -109,6 +112,37 @@ class TcpProxy:
         finally:
             self._loss = None
 
+    @contextmanager
+    def pause(self, *, wake_after: Duration = 15.0, early: EarlyAttempts = "held") -> Iterator[None]:
+        """Pause like an idle Aurora cluster with a minimum of 0 ACU: it wakes up when a client connects.
+
+        Every open connection is closed. New connections are accepted, but the server does not answer before it is
+        awake.
+
+        Args:
+            wake_after: Time from the first attempt to connect until the server is awake, as a `timedelta` or in
+                seconds, 0 to a day; 15 s by default, as Aurora usually needs, and 30 s or more after a day. If nobody
+                connects, the server sleeps until the block ends.
+            early: The result of an attempt to connect before the server is awake: `held`, the default, answers it
+                when it is awake; `closed` closes it without an answer.
+
+        Raises:
+            TypeError, ValueError: *wake_after* is not a duration in its range, or *early* is another word.
+            RuntimeError: The server is paused already.
+        """
+        seconds = bounded_seconds(wake_after, "wake_after")
+        if early not in get_args(EarlyAttempts):
+            raise ValueError(f"early is unknown: expected {' or '.join(get_args(EarlyAttempts))}")
+        if self._wake_up is not None:
+            raise RuntimeError("the server is paused already: end that block before the next pause")
+        self._wake_up = wake_up = WakeUp(seconds, early)
+        self.cut()
+        try:
+            yield
+        finally:
+            self._wake_up = None
+            wake_up.end()
+
     def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:
         """Do nothing; a subclass can override this method, which runs in the thread that forwards *data*.
 
@@ -135,11 +169,15 @@ class TcpProxy:
 
     def _serve(self, connection: "_Connection") -> None:
         (client,) = connection.ends
-        with (
-            client,
-            suppress(OSError),
-            socket.create_connection(self._target, timeout=_CONNECT_TIMEOUT_SECONDS) as server,
-        ):
+        wake_up = self._wake_up
+        with client, suppress(OSError):
+            if wake_up is None or wake_up.admits(client):
+                self._forward_both_ways(connection, client)
+        with self._lock:
+            del self._open_connections[connection]
+
+    def _forward_both_ways(self, connection: "_Connection", client: socket.socket) -> None:
+        with socket.create_connection(self._target, timeout=_CONNECT_TIMEOUT_SECONDS) as server:
             server.settimeout(None)
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,8 +186,6 @@ class TcpProxy:
             replies.start()
             self._forward(connection, client, server)
             replies.join()
-        with self._lock:
-            del self._open_connections[connection]
 
     def _forward(self, connection: "_Connection", source: socket.socket, target: socket.socket) -> None:
         from_client = source is connection.ends[0]

@@ -18,7 +18,11 @@ from registration_persistence.schema.bootstrap_conflicts import RolesChanged, re
 from registration_persistence.schema.bootstrap_logins import IAM_ROLE, MAX_NAME_LENGTH, Logins
 from registration_persistence.schema.bootstrap_passwords import is_password_outdated, set_password
 from registration_persistence.schema.bootstrap_privileges import grant_as_owner, hand_over_to_owner, revoke_from_public
-from registration_persistence.schema.bootstrap_roles import create_group_roles, create_logins
+from registration_persistence.schema.bootstrap_roles import (
+    create_group_roles,
+    create_logins,
+    set_idle_session_timeout,
+)
 from registration_persistence.schema.composed_sql import execute_verbatim
 from registration_persistence.schema.deployment_lock import (
     LOCK_TIMEOUT_SECONDS,
@@ -160,6 +164,7 @@ def _change_everything(connection: Connection, settings: DatabaseSettings, login
         if not is_locked:  # the admin has only now become a member of the owner
             take_lock(connection, OWNER_ROLE)
         create_logins(connection, logins, settings.name, admin.name)
+        set_idle_session_timeout(connection, logins, settings.idle_session_timeout)
         for credentials in outdated:
             set_password(connection, credentials)
     except LockTimeout as error:

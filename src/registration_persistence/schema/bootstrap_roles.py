@@ -86,6 +86,21 @@ def create_logins(connection: Connection, logins: Logins, database_name: str, ad
         )
 
 
+def set_idle_session_timeout(connection: Connection, logins: Logins, seconds: float) -> None:
+    """Let the server end idle sessions of the service's logins, also those that a connection pooler keeps.
+
+    Args:
+        connection: A connection in the transaction of `bootstrap`.
+        logins: The logins.
+        seconds: The limit; 0 leaves the setting of the logins as it is.
+    """
+    if not seconds:
+        return
+    for login in (logins.application.username, logins.alternate):
+        setting = f"idle_session_timeout = '{round(seconds * 1000)}ms'"
+        execute_with_identifiers(connection, f"ALTER ROLE {{}} SET {setting}", login)
+
+
 def _unwanted_memberships(connection: Connection, logins: Logins) -> Sequence[Row[Any]]:
     rows = connection.execute(MEMBERSHIPS, {"roles": logins.names}).all()
     return [row for row in rows if not logins.may_be_member(row.member, row.role)]

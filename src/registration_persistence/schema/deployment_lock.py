@@ -52,6 +52,10 @@ CREATE TABLE public.{VERSION_TABLE} (
 """
 _IS_VERSION_TABLE_MISSING = text(f"SELECT to_regclass('public.{VERSION_TABLE}') IS NULL")
 
+_SESSION_SETTINGS = text(
+    "SELECT set_config('search_path', 'public', false), set_config('idle_session_timeout', '0', false)"
+)
+
 _CREATED_MEANWHILE = (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation)
 
 _logger = logging.getLogger("registration_persistence.migrations")
@@ -112,8 +116,9 @@ def schema_connection(database: Database, *, name: str, **changes: Any) -> Itera
     engine = create_database_engine(settings, database.credentials, database.events)
     try:
         with engine.connect() as connection:
-            # A service that has a schema of its own may have set another search_path for the database or the login.
-            connection.execute(text("SET search_path = public"))
+            # A service that has a schema of its own may have set another search_path for the database or the login. A
+            # revision may compute for longer than the sessions of the login or the cluster may be idle.
+            connection.execute(_SESSION_SETTINGS)
             connection.commit()
             yield connection
     finally:

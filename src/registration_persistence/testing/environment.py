@@ -10,6 +10,7 @@ import psycopg
 from registration_persistence.database import Credentials, DatabaseSettings
 from registration_persistence.durations import Duration
 from registration_persistence.sandbox import (
+    EarlyAttempts,
     LambdaProcess,
     LocalCluster,
     LocalSecretsManager,
@@ -106,6 +107,20 @@ class Restart(Protocol):
 
         Args:
             down_for: Time between stop and start, as a `timedelta` or in seconds, 0 to a day; 0.5 s by default.
+        """
+
+
+class Pause(Protocol):
+    """Pauses the cluster like one with a minimum of 0 ACU; see `LocalCluster.pause`."""
+
+    def __call__(self, *, wake_after: Duration = ..., early: EarlyAttempts = ...) -> AbstractContextManager[None]:
+        """Pause until the block ends, or until a client has connected and the wake-up is over.
+
+        Args:
+            wake_after: Time from the first attempt to connect until the cluster answers, as a `timedelta` or in
+                seconds, 0 to a day; 15 s by default.
+            early: The result of an attempt to connect before that: `held`, the default, answers it when the cluster
+                is awake; `closed` closes it without an answer.
         """
 
 

@@ -29,6 +29,7 @@ from registration_persistence.testing.environment import (
     Fault,
     FillSlots,
     Freeze,
+    Pause,
     RegistrationEnvironment,
     Restart,
     Rotate,
@@ -146,6 +147,12 @@ def fail_over(registration_environment: RegistrationEnvironment) -> FailOver:
 def restart(registration_environment: RegistrationEnvironment) -> Restart:
     """Restarts the writer."""
     return registration_environment.cluster.restart
+
+
+@pytest.fixture
+def pause(registration_environment: RegistrationEnvironment) -> Pause:
+    """Pauses the cluster until a client connects, as Aurora does if the minimum is 0 ACU and no session is open."""
+    return registration_environment.cluster.pause
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections import defaultdict
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -144,6 +145,22 @@ def test_the_logins_have_time_limits(prepared: Cluster) -> None:
                 for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
             ]
         assert ["15s", "5s", "30s"] == limits
+
+
+def test_the_logins_of_the_service_have_a_limit_for_idle_sessions_if_it_is_set(prepared: Cluster) -> None:
+    """The limit of the environment is set on both logins of the service alone, and stays if it is not set any more."""
+    settings = replace(prepared.database.settings, idle_session_timeout=90)
+    schema.bootstrap(
+        Database(settings, prepared.database.credentials), prepared.application, monitoring=prepared.monitoring
+    )
+    assert prepared.bootstrap().changes == ()
+
+    for credentials, limit in ((prepared.application, "90s"), (prepared.monitoring, "0")):
+        with closing(prepared.as_login(credentials)) as connection:
+            assert connection.execute("SHOW idle_session_timeout").fetchone() == (limit,)
+    with prepared.server.connect() as connection:
+        configuration = connection.execute("SELECT rolconfig FROM pg_roles WHERE rolname = %s", [prepared.clone])
+        assert "idle_session_timeout=90000ms" in configuration.fetchall()[0][0]
 
 
 def test_the_objects_of_a_service_are_left_alone(cluster: Cluster) -> None:

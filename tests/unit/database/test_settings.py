@@ -47,6 +47,7 @@ def test_three_variables_are_enough() -> None:
         "statement_timeout": 15.0,
         "lock_timeout": 5.0,
         "idle_in_transaction_timeout": 30.0,
+        "idle_session_timeout": 0.0,
         "application_name": "registration_persistence",
     } == values_of(DatabaseSettings.from_env(PRODUCTION))
 
@@ -104,6 +105,8 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("APP_DATABASE_LOCK_TIMEOUT", "1.5", "lock_timeout", 1.5),
         ("APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT", "0", "idle_in_transaction_timeout", 0.0),
         ("APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT", "60", "idle_in_transaction_timeout", 60.0),
+        ("APP_DATABASE_IDLE_SESSION_TIMEOUT", "60", "idle_session_timeout", 60.0),
+        ("APP_DATABASE_IDLE_SESSION_TIMEOUT", str(LONGEST_TIMEOUT), "idle_session_timeout", LONGEST_TIMEOUT),
     ],
 )
 def test_each_variable_sets_one_field(variable: str, text: str, field: str, expected: object) -> None:

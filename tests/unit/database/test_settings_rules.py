@@ -18,7 +18,7 @@ from registration_persistence.errors import ConfigurationError
 
 LONGEST_TIMEOUT = 2_147_483.647
 NUMBERS = ["five", "5,0", "0x10", "5 s", "1_0", "\N{ARABIC-INDIC DIGIT FIVE}", "9" * 5000]
-TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION")
+TIMEOUTS = ("CONNECT", "STATEMENT", "LOCK", "IDLE_IN_TRANSACTION", "IDLE_SESSION")
 
 
 def cut_off(text: str) -> str:
@@ -242,6 +242,7 @@ def test_all_problems_are_reported_together() -> None:
                 "APP_DATABASE_STATEMENT_TIMEOUT": "soon",
                 "APP_DATABASE_LOCK_TIMEOUT": "-1",
                 "APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT": "nan",
+                "APP_DATABASE_IDLE_SESSION_TIMEOUT": "1 minute",
             }
         )
 
@@ -489,6 +490,7 @@ PLAUSIBLE = {
     "APP_DATABASE_STATEMENT_TIMEOUT": st.floats().map(str),
     "APP_DATABASE_LOCK_TIMEOUT": st.floats().map(str),
     "APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT": st.floats().map(str),
+    "APP_DATABASE_IDLE_SESSION_TIMEOUT": st.floats().map(str),
     "AWS_LAMBDA_FUNCTION_NAME": st.just("sign-up"),
     "AWS_LAMBDA_FUNCTION_VERSION": st.just("7"),
 }
