@@ -15,7 +15,8 @@ from registration_persistence.database.credentials.source import CredentialSourc
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause, WaitCause
 from registration_persistence.database.liveness import REOPEN_CAUSE
-from registration_persistence.database.login import Login, LoginFailed
+from registration_persistence.database.login import Login, LoginFailed, login_at
+from registration_persistence.database.reader_login import ReaderLogin
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     ConfigurationError,
@@ -56,13 +57,20 @@ class Connector:
         settings: The settings of the database.
         credentials: The source of user name and password, asked for each attempt.
         events: Receives `connection_opened`, `login_rejected` and `wait`.
+        login: Makes each attempt. Defaults to a login at the host of *settings*.
     """
 
-    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> None:
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        credentials: CredentialSource,
+        events: Events,
+        login: Login | ReaderLogin | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._events = events
-        self._login = Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events)
+        self._login = login or login_at(settings, credentials, events)
         self._disposed = False
 
     def __call__(
@@ -88,7 +96,7 @@ class Connector:
                 attempts += 1
         if self._settings.statement_timeout:
             outcome.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
-        self._emit_opened("rotation" if outcome.after_rejection else cause, started)
+        self._emit_opened(outcome.cause or ("rotation" if outcome.after_rejection else cause), started)
         self._disposed = False
         history.pop(REOPEN_CAUSE, None)
         history[_OPENED_BEFORE] = True

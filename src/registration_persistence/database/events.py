@@ -9,9 +9,13 @@ from typing import Literal, TypeAlias
 
 from registration_persistence.plain_function import require_plain_function
 
-EventName: TypeAlias = Literal["connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry"]
+EventName: TypeAlias = Literal[
+    "connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry", "reader_unavailable"
+]
 
-OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "writer_moved", "lost", "recycled", "further"]
+OpeningCause: TypeAlias = Literal[
+    "cold", "rotation", "thaw", "writer_moved", "lost", "recycled", "further", "reader", "reader_fallback"
+]
 """Why a connection was opened."""
 
 SecretReadCause: TypeAlias = Literal["cold", "refresh", "rotation", "pending", "restore"]
@@ -25,7 +29,12 @@ RetryCause: TypeAlias = Literal[
 ]
 """Why `Database.run` repeats a unit of work."""
 
-EventCause: TypeAlias = OpeningCause | SecretReadCause | WaitCause | RetryCause | Literal["password", "unavailable"]
+ReaderFailure: TypeAlias = Literal["not_ready", "no_slot", "login_rejected", "rejected"]
+"""Why the reader endpoint gave no connection."""
+
+EventCause: TypeAlias = (
+    OpeningCause | SecretReadCause | WaitCause | RetryCause | ReaderFailure | Literal["password", "unavailable"]
+)
 
 _logger = logging.getLogger("registration_persistence.database")
 
@@ -43,13 +52,15 @@ class DatabaseEvent:
             - `secret_stale`: the secret could not be read again, so the last good value stays in use.
             - `wait`: an attempt to connect failed, and the next one waits.
             - `retry`: `Database.run` repeats the unit of work.
+            - `reader_unavailable`: the reader endpoint gave no connection, so read-only sessions use the writer.
         cause: The reason, by *name*.
 
             - `connection_opened`: `cold` (the first connection of this process), `rotation` (the server rejected the
               credentials that were tried first), `thaw` (the previous connection broke while it was idle),
               `writer_moved` (the server of the previous one became read-only), `lost` (the previous one broke in use),
-              `recycled` (the previous one was closed, by `dispose` or together with others) or `further` (one more,
-              beside those that are open).
+              `recycled` (the previous one was closed, by `dispose` or together with others), `further` (one more,
+              beside those that are open), or for a read-only session `reader` (the reader endpoint answered) or
+              `reader_fallback` (it did not, so the writer did).
             - `login_rejected`: `password`.
             - `secret_read`: `cold` (the first read), `refresh` (the cached value was old), `rotation` (after a rejected
               login), `pending` (the version that a rotation has not made current yet) or `restore` (after a SnapStart
@@ -58,6 +69,7 @@ class DatabaseEvent:
             - `wait`: `not_ready`, `no_slot`, `login_rejected` or `no_secret`.
             - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout` or
               `commit_outcome_unknown`.
+            - `reader_unavailable`: `not_ready`, `no_slot`, `login_rejected` or `rejected` (TLS or `pg_hba.conf`).
         seconds: The duration of the event in seconds; for `wait` and `retry`, the wait that follows.
     """
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,8 @@ class DatabaseSettings:
     Args:
         host: The cluster's endpoint: a host name of at most 253 characters or an IP address; in `test` and
             `local` also a Unix socket.
+        reader_host: The cluster's reader endpoint, for read-only sessions, by the same rules as *host*; it has the
+            same port, database, credentials and TLS. Defaults to `None`: read-only sessions use *host*.
         port: TCP port, 1 to 65535. Defaults to 5432.
         name: The name of the database, 1 to 63 bytes.
         secret_arn: ARN of the secret that holds `username` and `password`, at most 2048 characters. Region and
@@ -105,6 +107,7 @@ class DatabaseSettings:
 
     host: str
     name: str
+    reader_host: str | None = None
     port: int = 5432
     secret_arn: str | None = None
     environment: Environment = "prod"
@@ -167,6 +170,10 @@ class DatabaseSettings:
         if self.sslmode not in VERIFYING:
             return None
         return Path(self.ssl_root_cert) if self.ssl_root_cert else root_certificate_for(self.host)
+
+    def of_readers(self) -> "DatabaseSettings | None":
+        """Return these settings with the reader endpoint as the host; `None` if there is none."""
+        return replace(self, host=self.reader_host, reader_host=None) if self.reader_host else None
 
 
 def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

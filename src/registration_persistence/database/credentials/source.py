@@ -68,6 +68,16 @@ class CredentialSource(ABC):
         """
         return
 
+    def for_host(self, host: str) -> "CredentialSource":  # noqa: ARG002 a source whose passwords are made for one host uses it
+        """Return the source for another endpoint of the cluster; by default this one, as a password is valid at each.
+
+        `refresh` and `after_fork_in_child` are called on this source only, which passes them on.
+
+        Args:
+            host: The endpoint, for example that of the readers.
+        """
+        return self
+
     def refresh(self) -> None:
         """Read cached credentials again; called after a SnapStart snapshot was restored.
 
