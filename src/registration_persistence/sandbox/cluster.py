@@ -99,17 +99,28 @@ class LocalCluster:
     def add_reader(self) -> TcpProxy:
         """Open the reader endpoint, which leads to the standby: 127.0.0.2, with the port of the endpoint.
 
+        The standby has replayed all that was committed before.
+
         After `fail_over` it leads to the new primary, like Aurora's if there are no readers, and after the next
         `add_standby` to the new standby.
 
         Returns:
             The proxy of the reader endpoint; if there is one already, that one.
         """
+        standby = self.add_standby().server
+        self._wait_for_replay(standby)
         if self.reader_endpoint is None:
-            standby = self.add_standby().server
             proxy = TcpProxy(standby.host, standby.port, listen_on=(READER_LOOPBACK, self.endpoint.port))
             self.reader_endpoint = proxy.__enter__()
         return self.reader_endpoint
+
+    def _wait_for_replay(self, standby: PostgresServer) -> None:
+        with self.primary.server.connect() as writer, standby.connect() as reader:
+            position = writer.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+            wait_until(
+                lambda: reader.execute("SELECT pg_last_wal_replay_lsn() >= %s", position).fetchone() == (True,),
+                "the standby has replayed every commit",
+            )
 
     def remove_reader(self) -> None:
         """Close the reader endpoint if there is one; the standby stays."""
