@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,45 +59,47 @@ def closing_at_once(port: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def refusing(_port: int) -> Iterator[None]:
+    """Let `FIRST` refuse connections."""
+    yield
+
+
 def test_the_second_address_is_used_in_time(
     registration_environment: RegistrationEnvironment, named_host: str, rotate: Rotate
 ) -> None:
-    """A cold process signs up within 3 s, also if the password has changed; later connections lose no time."""
-    environment, cluster = registration_environment, registration_environment.cluster
-    port, standby = cluster.endpoint.port, cluster.add_standby()
+    """In a rotation window, a process signs up within 3 s; later connections do not wait for the first address."""
+    environment, port = registration_environment, registration_environment.cluster.endpoint.port
+    standby = environment.cluster.add_standby().server
 
-    def sign_up(key: str) -> float:
+    @contextmanager
+    def a_reader(port: int) -> Iterator[None]:
+        with TcpProxy(standby.host, standby.port, listen_on=(FIRST, port)):
+            yield
+
+    @contextmanager
+    def a_full_server(port: int) -> Iterator[None]:
+        with a_reader(port), all_slots_held(standby):
+            yield
+
+    def sign_up(database: Database, key: str) -> None:
         started = monotonic()
         with deadline(3):
             database.run(lambda session: RegistrationRepository(session).register(f"{key}@example.com"))
-        return monotonic() - started
+        seconds[key] = monotonic() - started
 
-    @contextmanager
-    def a_reader(number: int) -> Iterator[None]:
-        with TcpProxy(standby.server.host, standby.server.port, listen_on=(FIRST, number)):
-            yield
-
-    @contextmanager
-    def a_full_server(number: int) -> Iterator[None]:
-        with a_reader(number), all_slots_held(standby.server):
-            yield
-
-    @contextmanager
-    def refusing(_number: int) -> Iterator[None]:
-        yield
-
-    faults = [accepting_nothing, sending_nothing, closing_at_once, a_reader, a_full_server, refusing]
-    for fault in faults:
+    seconds: dict[str, float] = {}
+    for fault in (accepting_nothing, sending_nothing, closing_at_once, refusing, a_reader, a_full_server):
+        name, pool = fault.__name__, "proxy" if fault is sending_nothing else "lambda"
+        database = Database(environment.settings(APP_DATABASE_HOST=named_host, APP_DATABASE_POOL=pool))
+        database.credentials.current()  # a busy machine takes long to create the first client of the SDK
         with fault(port):
-            for pool in ("lambda", "proxy"):
-                database = Database(environment.settings(APP_DATABASE_HOST=named_host, APP_DATABASE_POOL=pool))
-                seconds = {f"{fault.__name__}-{pool}": sign_up(f"{fault.__name__}-{pool}")}
-                rotate()
-                database.dispose()
-                seconds["again"] = sign_up(f"{fault.__name__}-{pool}-again")
-                assert max(seconds.values()) < 2.5, seconds
-                assert seconds["again"] < 0.7, seconds
-                database.dispose()
+            rotate(pause_in_window=partial(sign_up, database, name))
+            database.dispose()
+            sign_up(database, f"{name}-again")
+            assert seconds[f"{name}-again"] < 1, seconds
+            assert database.events.count("login_rejected"), name
+        database.dispose()
 
 
 def test_a_silent_address_does_not_use_up_a_long_deadline(

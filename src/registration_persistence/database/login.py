@@ -79,7 +79,7 @@ class Login:
 
     def __init__(self, where: str, credentials: CredentialSource, events: Events) -> None:
         self._where, self._credentials, self._events = where, credentials, events
-        # The address of the last login. It is tried first, so that a silent address does not delay each connection.
+        # The address that answered the last login. It is tried first, so that a silent one does not delay each attempt.
         self._last_address = ""
 
     def attempt(self, parameters: dict[str, Any]) -> LoggedIn | LoginFailed:
@@ -144,6 +144,8 @@ class Login:
                 self._last_address = address
                 return self._checked(outcome)
             failures.append(outcome.error)
+            if isinstance(connect_failure([outcome.error], where=self._where), CredentialsRejected):
+                self._last_address = address
         failure = explained(connect_failure(failures, where=self._where), parameters, address)
         if isinstance(failure, CredentialsRejected):
             self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))
