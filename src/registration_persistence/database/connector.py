@@ -16,7 +16,8 @@ from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import is_read_only_server
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause, WaitCause
 from registration_persistence.database.liveness import LAST_USED_AT, REOPEN_CAUSE
-from registration_persistence.database.login import LoggedIn, Login, LoginFailed
+from registration_persistence.database.login import LoggedIn, Login, LoginFailed, login_at
+from registration_persistence.database.reader_login import ReaderLogin
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     ConfigurationError,
@@ -68,13 +69,20 @@ class Connector:
         settings: The settings of the database.
         credentials: The source of user name and password, asked for each attempt.
         events: Receives `connection_opened`, `login_rejected` and `wait`.
+        login: Makes each attempt. Defaults to a login at the host of *settings*.
     """
 
-    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> None:
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        credentials: CredentialSource,
+        events: Events,
+        login: Login | ReaderLogin | None = None,
+    ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._events = events
-        self._login = Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events)
+        self._login = login or login_at(settings, credentials, events)
         self._disposed = False
         # `monotonic()` at which the server was last found not ready.
         self._not_ready_at = -math.inf
@@ -111,6 +119,8 @@ class Connector:
         self._disposed = True
 
     def _opening_cause(self, login: LoggedIn, history: dict[Any, Any]) -> OpeningCause:
+        if login.cause:
+            return login.cause
         if login.after_rejection:
             return "rotation"
         if not self._events.count("connection_opened"):

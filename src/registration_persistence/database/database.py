@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from registration_persistence.database.credentials.factory import credentials_for
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.deadlines import deadline
-from registration_persistence.database.engine import create_database_engine
+from registration_persistence.database.engine import create_database_engine, create_reader_engine
 from registration_persistence.database.events import DatabaseEvent, EventCause, EventName, Events
 from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
@@ -48,7 +48,7 @@ class Database:
         settings: The settings.
         credentials: The source of user name and password.
         events: Counters of the events between this process and the database; see `Events.subscribe`.
-        engine: The SQLAlchemy engine, for code that uses SQLAlchemy directly.
+        engine: The SQLAlchemy engine of the writer, for code that uses SQLAlchemy directly.
     """
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
@@ -56,12 +56,15 @@ class Database:
         self.events: Events = Events()
         self.credentials: CredentialSource = credentials or credentials_for(settings, on_event=self._emit)
         self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
+        reader_engine = create_reader_engine(settings, self.credentials, self.events)
+        self._engines = [self.engine, reader_engine] if reader_engine else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._read_only = self.engine.execution_options(postgresql_readonly=True)
-        self._open_connections = OpenConnections(self.engine)
-        # This listener also keeps the database alive as long as its engine, for `reset_in_forked_children`.
-        event.listen(self.engine, "connect", self._track)
         event.listen(self._autocommit, "after_cursor_execute", record_statement)
+        self._read_only = self._engines[-1].execution_options(postgresql_readonly=True)
+        self._open_connections = OpenConnections(*self._engines)
+        for engine in self._engines:
+            # This listener also keeps the database alive as long as its engine, for `reset_in_forked_children`.
+            event.listen(engine, "connect", self._track)
         reset_in_forked_children(self)
 
     def __repr__(self) -> str:
@@ -77,7 +80,8 @@ class Database:
         Args:
             autocommit: Whether each statement commits in its own transaction. Use it for a block with a single
                 repository call; an ORM flush of several statements is not atomic then. Defaults to false.
-            read_only: Whether the server rejects writes. Defaults to false.
+            read_only: Whether the server rejects writes. If the settings have a reader endpoint, the session uses it:
+                its reads may be stale, and it has a connection of its own. Defaults to false.
 
         Raises:
             SecretUnavailable, SecretRefused, SecretMalformed: The credentials cannot be read.
@@ -122,6 +126,7 @@ class Database:
         attempts: int | None = None,
         idempotent: bool = False,
         autocommit: bool = False,
+        read_only: bool = False,
     ) -> T:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
@@ -138,13 +143,15 @@ class Database:
             autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a
                 statement was kept and a later one fails, *work* is repeated only if it is *idempotent*. Defaults to
                 false.
+            read_only: Whether the server rejects writes; a reader is used as by `session`, and *work* is always
+                repeated, because it keeps nothing. Defaults to false.
 
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
             TypeError: *work* is not a plain function, or *attempts* is not a whole number or `None`, and nothing was
                 sent; or *work* returned a coroutine or a generator, and was rolled back.
-            ValueError: *attempts* is not from 1 to 1000.
+            ValueError: *attempts* is not from 1 to 1000, or *autocommit* and *read_only* are both true.
         """
         require_plain_function(work, "the unit of work")
         if attempts is not None and type(attempts) is not int:
@@ -152,18 +159,19 @@ class Database:
         if attempts is not None and not 1 <= attempts <= _MAX_ATTEMPTS:
             raise ValueError(f"attempts is out of range: expected 1 or more, at most {_MAX_ATTEMPTS}")
         return run_with_retries(
-            partial(self.session, autocommit=autocommit),
+            partial(self.session, autocommit=autocommit, read_only=read_only),
             work,
             attempts=attempts,
             seconds_without_deadline=self.settings.connect_timeout,
-            idempotent=idempotent,
+            idempotent=idempotent or read_only,
             on_retry=partial(self._emit, "retry"),
         )
 
     def warm_up(self) -> bool:
         """Read the secret and open the connection before the first request, during the initialisation of a Lambda.
 
-        It takes at most 6 s of the 10 s that Lambda allows. A failure is logged, and the first request tries again.
+        It takes at most 6 s of the 10 s that Lambda allows. A failure is logged, and the first request tries again. A
+        connection to a reader is not opened before its first use.
 
         Returns:
             Whether the database answered.
@@ -177,7 +185,7 @@ class Database:
         return True
 
     def ping(self) -> Health:
-        """Return the state of the server; one round trip on an open connection.
+        """Return the state of the writer; one round trip on an open connection.
 
         Raises:
             RegistrationPersistenceError: Connecting or the statement failed, with one of the errors of `session`.
@@ -186,7 +194,8 @@ class Database:
 
     def dispose(self) -> None:
         """Close the connections that are not checked out; the next use opens a new one."""
-        self.engine.dispose()
+        for engine in self._engines:
+            engine.dispose()
 
     def after_fork_in_child(self) -> None:
         """Drop the parent's connections and locks without closing them; called in a forked child."""

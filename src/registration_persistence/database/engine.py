@@ -1,5 +1,6 @@
 """`create_database_engine`: a SQLAlchemy engine for Aurora, with its credentials, TLS, time limits and pool."""
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import psycopg
@@ -33,7 +34,9 @@ from registration_persistence.database.liveness import (
     is_reported_writable,
 )
 from registration_persistence.database.log_redaction import ENGINE_LOGGING_NAME, redact_logs
+from registration_persistence.database.login import login_at
 from registration_persistence.database.pool import BoundedPool, UnpooledConnections
+from registration_persistence.database.reader_login import ReaderLogin
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
@@ -64,13 +67,14 @@ def create_database_engine(
         credentials: The source of user name and password.
         events: Receives the events of the connections. Defaults to a new `Events`.
     """
-    redact_logs()
     known_events = events or Events()
-    engine = _new_engine(settings, credentials, known_events, pool_arguments(settings))
+    engine = _new_engine(settings)
+    listen_to(engine, Connector(settings, credentials, known_events))
     if settings.pool != "proxy":  # the id of a session is the pooler's there
 
         def resolving_engine() -> Engine:
-            unpooled = _new_engine(settings, credentials, known_events, {"poolclass": UnpooledConnections})
+            unpooled = _new_engine(settings, poolclass=UnpooledConnections)
+            listen_to(unpooled, Connector(settings, credentials, known_events))
             return unpooled.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
 
         assert isinstance(engine.dialect, AuroraDialect)
@@ -82,16 +86,40 @@ def create_database_engine(
     return engine
 
 
-def _new_engine(
-    settings: DatabaseSettings, credentials: CredentialSource, events: Events, pool: dict[str, Any]
-) -> Engine:
-    engine = create_engine(
-        URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name),
-        **engine_arguments(settings),
-        **pool,
+def create_reader_engine(settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> Engine | None:
+    """Return an engine whose connections lead to a reader, or to the writer if no reader answers.
+
+    It has a pool of its own, so that no session that writes gets a connection to a reader.
+
+    Args:
+        settings: The settings of the database. Without a reader endpoint, the result is `None`.
+        credentials: The source of user name and password.
+        events: Receives the events of the connections.
+    """
+    readers = settings.of_readers()
+    if readers is None:
+        return None
+    from registration_persistence.database.connection_parameters import connection_parameters
+
+    reader_credentials = credentials.for_host(readers.host)
+    login = ReaderLogin(
+        login_at(readers, reader_credentials, events),
+        login_at(settings, credentials, events),
+        # If there are no readers, Aurora's endpoint leads to the writer. `prefer-standby` would connect twice then.
+        {**connection_parameters(readers), "host": readers.host, "target_session_attrs": "any"},
+        reader_credentials,
+        events,
     )
-    listen_to(engine, Connector(settings, credentials, events))
+    engine = _new_engine(settings)
+    listen_to(engine, Connector(settings, credentials, events, login), may_return_to_reader=login.may_return)
+    event.listen(engine, "engine_disposed", login.forget_pause)
     return engine
+
+
+def _new_engine(settings: DatabaseSettings, **pool: Any) -> Engine:
+    redact_logs()
+    url = URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name)
+    return create_engine(url, **engine_arguments(settings), **(pool or pool_arguments(settings)))
 
 
 def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
@@ -106,11 +134,17 @@ def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     }
 
 
-def listen_to(engine: Engine, connector: Connector) -> None:
-    """Open the connections of *engine* with *connector*, check each checkout and commit, and translate errors."""
+def listen_to(engine: Engine, connector: Connector, *, may_return_to_reader: Callable[[], bool] | None = None) -> None:
+    """Open the connections of *engine* with *connector*, check each checkout and commit, and translate errors.
+
+    Args:
+        engine: The engine.
+        connector: Opens its connections.
+        may_return_to_reader: The argument of `check_on_checkout`, for an engine of readers.
+    """
     event.listen(engine, "do_connect", connector)
     event.listen(engine, "engine_disposed", connector.forget_pool)
-    check_on_checkout(engine)
+    check_on_checkout(engine, may_return_to_reader=may_return_to_reader)
     for moment in ("begin", "commit", "rollback", "before_cursor_execute"):  # of a session that the parent has open
         event.listen(engine, moment, lambda *_arguments: detect_fork())
     event.listen(engine, "before_cursor_execute", refuse_late_statement)

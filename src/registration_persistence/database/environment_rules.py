@@ -30,17 +30,21 @@ def environment_problems(values: Mapping[str, Any], environ: Mapping[str, str]) 
         values: The settings by name.
         environ: The variables of the process, which show whether it is a Lambda function.
     """
-    environment, host = values.get("environment", "prod"), values.get("host")
+    environment = values.get("environment", "prod")
     if environment not in get_args(Environment):
         yield f"APP_ENVIRONMENT is {environment!r}: expected one of {', '.join(get_args(Environment))}"
-    if not (is_relaxed(environment) and host):
+    if not is_relaxed(environment):
         return
-    if is_rds_host(host):
-        yield (
-            f"APP_ENVIRONMENT is {environment!r} but APP_DATABASE_HOST is {host!r}, an endpoint of Amazon RDS: "
-            "set APP_ENVIRONMENT to dev, staging or prod"
-        )
-    elif (variable := _lambda_variable(environ)) and not _is_on_this_machine(host):
+    variables = {"host": "APP_DATABASE_HOST", "reader_host": "APP_DATABASE_READER_HOST"}
+    hosts: dict[str, str] = {variables[name]: values[name] for name in variables if values.get(name)}
+    for name, host in hosts.items():
+        if is_rds_host(host):
+            yield (
+                f"APP_ENVIRONMENT is {environment!r} but {name} is {host!r}, an endpoint of Amazon RDS: "
+                "set APP_ENVIRONMENT to dev, staging or prod"
+            )
+            return
+    if (variable := _lambda_variable(environ)) and not all(map(_is_on_this_machine, hosts.values())):
         yield (
             f"APP_ENVIRONMENT is {environment!r} but {variable} is set, so this process is a Lambda function: "
             "set APP_ENVIRONMENT to dev, staging or prod, or in an emulator of Lambda set AWS_SAM_LOCAL to true"

@@ -10,10 +10,19 @@ from typing import Literal, TypeAlias
 from registration_persistence.plain_function import require_plain_function
 
 EventName: TypeAlias = Literal[
-    "connection_opened", "login_rejected", "secret_read", "secret_stale", "wait", "retry", "commit_resolved"
+    "connection_opened",
+    "login_rejected",
+    "secret_read",
+    "secret_stale",
+    "wait",
+    "retry",
+    "commit_resolved",
+    "reader_unavailable",
 ]
 
-OpeningCause: TypeAlias = Literal["cold", "rotation", "thaw", "failover", "writer_moved", "lost", "recycled", "further"]
+OpeningCause: TypeAlias = Literal[
+    "cold", "rotation", "thaw", "failover", "writer_moved", "lost", "recycled", "further", "reader", "reader_fallback"
+]
 """Why a connection was opened."""
 
 SecretReadCause: TypeAlias = Literal["cold", "refresh", "rotation", "pending", "restore"]
@@ -36,8 +45,17 @@ RetryCause: TypeAlias = Literal[
 CommitCause: TypeAlias = Literal["kept", "not_kept", "unknown"]
 """The state of the work after a COMMIT whose reply was lost."""
 
+ReaderFailure: TypeAlias = Literal["not_ready", "no_slot", "login_rejected", "rejected"]
+"""Why the reader endpoint gave no connection."""
+
 EventCause: TypeAlias = (
-    OpeningCause | SecretReadCause | WaitCause | RetryCause | CommitCause | Literal["password", "unavailable"]
+    OpeningCause
+    | SecretReadCause
+    | WaitCause
+    | RetryCause
+    | CommitCause
+    | ReaderFailure
+    | Literal["password", "unavailable"]
 )
 
 _logger = logging.getLogger("registration_persistence.database")
@@ -58,6 +76,7 @@ class DatabaseEvent:
             - `retry`: `Database.run` repeats the unit of work.
             - `commit_resolved`: the reply to a COMMIT, or to a statement in autocommit, was lost, and its evidence was
               looked for.
+            - `reader_unavailable`: the reader endpoint gave no connection, so read-only sessions use the writer.
         cause: The reason, by *name*.
 
             - `connection_opened`: `cold` (the first connection of this process), `rotation` (the server rejected the
@@ -65,7 +84,8 @@ class DatabaseEvent:
               server was available), `failover` (the previous one broke, and since its last use the server was not ready
               or moved to another address), `writer_moved` (the server of the previous one became read-only), `lost`
               (the previous one broke in use), `recycled` (the previous one was closed, by `dispose` or together with
-              others) or `further` (one more, beside those that are open).
+              others), `further` (one more, beside those that are open), or for a read-only session `reader` (the reader
+              endpoint answered) or `reader_fallback` (it did not, so the writer did).
             - `login_rejected`: `password`.
             - `secret_read`: `cold` (the first read), `refresh` (the cached value was old), `rotation` (after a rejected
               login), `pending` (the version that a rotation has not made current yet) or `restore` (after a SnapStart
@@ -75,6 +95,7 @@ class DatabaseEvent:
             - `retry`: `connection_lost`, `writer_moved`, `transaction_conflict`, `lock_timeout`, `attempt_not_counted`,
               `not_connected` (no connection could be opened) or `commit_outcome_unknown`.
             - `commit_resolved`: `kept`, `not_kept` or `unknown`.
+            - `reader_unavailable`: `not_ready`, `no_slot`, `login_rejected` or `rejected` (TLS or `pg_hba.conf`).
         seconds: The duration of the event in seconds; for `wait` and `retry`, the wait that follows.
     """
 

@@ -2,6 +2,8 @@
 
 import selectors
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeAlias, assert_never
 
 import psycopg
@@ -33,14 +35,19 @@ _IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read
 _ServerState: TypeAlias = Literal["writable", "read_only", "unreachable"]
 
 
-def check_on_checkout(engine: Engine) -> None:
+def check_on_checkout(engine: Engine, *, may_return_to_reader: Callable[[], bool] | None = None) -> None:
     """Replace a pooled connection of *engine* at checkout if it is dead or its server became read-only.
 
     Each checkout looks at the socket, without a round trip: it is readable if the server sent something or closed it.
     The server is asked only if the socket is readable, if a write was refused, or after 30 s without use.
+
+    Args:
+        engine: The engine of the writer, or that of the readers.
+        may_return_to_reader: If the engine is that of the readers: returns whether a connection to a server that
+            accepts writes is replaced, because there may be a reader again. A read-only server is accepted then.
     """
     event.listen(engine, "checkin", _record_checkin)
-    event.listen(engine, "checkout", _check)
+    event.listen(engine, "checkout", partial(_check, may_return_to_reader))
 
 
 def has_pending_input(connection: psycopg.Connection[Any]) -> bool:
@@ -87,7 +94,9 @@ def _record_checkin(connection: Any, record: ConnectionPoolEntry) -> None:
         record.info[_CHECKED_IN_AT] = _now()
 
 
-def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+def _check(
+    may_return_to_reader: Callable[[], bool] | None, connection: Any, record: ConnectionPoolEntry, _proxy: Any
+) -> None:
     """Let SQLAlchemy replace *connection* if it is unusable; called at each checkout."""
     checked_in_at = record.info.pop(_CHECKED_IN_AT, None)
     if checked_in_at is None:
@@ -98,13 +107,16 @@ def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         return
     must_probe = bool(record.record_info.pop(MUST_PROBE, False))
     idle = max(now - then for now, then in zip(_now(), checked_in_at, strict=True))
-    state = _state(connection, must_probe=must_probe or idle > _MAX_UNPROBED_IDLE_SECONDS)
+    must_probe = must_probe or idle > _MAX_UNPROBED_IDLE_SECONDS
+    state = _state(connection, must_probe=must_probe, must_write=may_return_to_reader is None)
     match state:
         case "writable":
-            return
+            if may_return_to_reader and is_reported_writable(connection) and may_return_to_reader():
+                raise DisconnectionError("the connection leads to the writer, and there may be a reader again")
         case "read_only":
-            record.record_info[REOPEN_CAUSE] = "writer_moved"
-            raise InvalidatePoolError("the server is read-only now")
+            if may_return_to_reader is None:
+                record.record_info[REOPEN_CAUSE] = "writer_moved"
+                raise InvalidatePoolError("the server is read-only now")
         case "unreachable":
             record.record_info[REOPEN_CAUSE] = "thaw"
             record.record_info[LAST_USED_AT] = checked_in_at[1]
@@ -113,11 +125,11 @@ def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
             assert_never(state)
 
 
-def _state(connection: psycopg.Connection[Any], *, must_probe: bool) -> _ServerState:
+def _state(connection: psycopg.Connection[Any], *, must_probe: bool, must_write: bool) -> _ServerState:
     """Return the state of *connection*'s server, with a round trip only if it is needed."""
     if connection.closed:
         return "unreachable"
-    if is_demoted(connection):
+    if must_write and is_demoted(connection):
         return "read_only"
     return _probed_state(connection) if must_probe or has_pending_input(connection) else "writable"
 

@@ -13,8 +13,9 @@ from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
-from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause
 from registration_persistence.database.server_refusal import explained
+from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
@@ -28,6 +29,10 @@ from registration_persistence.errors import (
 _READABLE_STYLES = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 
 
+# The time limit at an address, if there are more. It is long enough for a login, and short enough for a silent address.
+_MAX_SECONDS_AT_ADDRESS = 2.0
+
+
 # This module returns errors instead of raising them. The traceback of a raised error keeps the frames that it passes
 # through, and the frames that log in hold the password.
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,14 @@ class LoggedIn:
         after_rejection: Whether the server had rejected other credentials before.
         address: The IP address of the server; empty for a Unix socket.
         addresses: All addresses of its host name.
+        cause: Why the connection was opened, if the login knows it.
     """
 
     connection: BoundedConnection[Any]
     after_rejection: bool = False
     address: str = ""
     addresses: tuple[str, ...] = ()
+    cause: OpeningCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ class Login:
 
     def __init__(self, where: str, credentials: CredentialSource, events: Events) -> None:
         self._where, self._credentials, self._events = where, credentials, events
+        # The address that answered the last login. It is tried first, so that a silent one does not delay each attempt.
+        self._last_address = ""
 
     def attempt(self, parameters: dict[str, Any]) -> LoggedIn | LoginFailed:
         """Connect with one credentials candidate after the other, until the server does not reject the login.
@@ -130,15 +139,18 @@ class Login:
     def _log_in(self, parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | LoginFailed:
         """Connect with *credentials* to one address of the host after the other, each with a share of the time."""
         started, address = monotonic(), ""
-        addresses, failures = _addresses_of(parameters["host"])
+        addresses, failures = _addresses_of(parameters["host"], first=self._last_address)
         # No certificate has the dot at the end of an absolute name.
         parameters = {**parameters, "host": parameters["host"].removesuffix(".")}
         for number, address in enumerate(addresses):
-            with deadline(remaining() / (len(addresses) - number), reserve=0):
+            with deadline(_seconds_at(number, len(addresses)), reserve=0):
                 outcome = _log_in_at({**parameters, "hostaddr": address}, credentials)
             if isinstance(outcome, LoggedIn):
+                self._last_address = address
                 return self._checked(replace(outcome, address=address, addresses=tuple(addresses)))
             failures.append(outcome.error)
+            if isinstance(connect_failure([outcome.error], where=self._where), CredentialsRejected):
+                self._last_address = address
         failure = explained(connect_failure(failures, where=self._where), parameters, address)
         if isinstance(failure, CredentialsRejected):
             self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))
@@ -160,8 +172,24 @@ class Login:
         return login
 
 
-def _addresses_of(host: str) -> tuple[list[str], list[psycopg.Error | UnicodeError]]:
-    """Return the IP addresses of *host* and no failure, or no address and the failure of the look-up."""
+def login_at(settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> Login:
+    """Return the login at the host of *settings*."""
+    return Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events)
+
+
+def _seconds_at(number: int, addresses: int) -> float:
+    """Return the time limit at the address of this *number*, from 0; the last one has the rest of the time."""
+    share = remaining() / (addresses - number)
+    return share if number == addresses - 1 else min(share, _MAX_SECONDS_AT_ADDRESS)
+
+
+def _addresses_of(host: str, *, first: str) -> tuple[list[str], list[psycopg.Error | UnicodeError]]:
+    """Return the IP addresses of *host* and no failure, or no address and the failure of the look-up.
+
+    Args:
+        host: The name, which may be an address or the folder of a socket.
+        first: The address that comes first if the name has it.
+    """
     if host.startswith(("/", "@")):
         return [""], []  # a Unix socket has none
     try:
@@ -170,7 +198,8 @@ def _addresses_of(host: str) -> tuple[list[str], list[psycopg.Error | UnicodeErr
         return [], [psycopg.OperationalError(f"failed to resolve host {host!r}: {error}")]
     except UnicodeError as error:
         return [], [error]
-    return list(dict.fromkeys(str(address[0]) for *_, address in found)), []
+    addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+    return sorted(addresses, key=lambda address: address != first), []
 
 
 def _log_in_at(parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | _DriverError:

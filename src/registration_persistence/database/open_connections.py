@@ -1,4 +1,4 @@
-"""`OpenConnections`: the connections of an engine that are open, for the end of a process and for a fork."""
+"""`OpenConnections`: the connections of a database that are open, for the end of a process and for a fork."""
 
 import os
 from contextlib import suppress
@@ -13,10 +13,10 @@ from registration_persistence.database.connection import abort
 
 
 class OpenConnections:
-    """The open connections of *engine*."""
+    """The open connections of *engines*."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, *engines: Engine) -> None:
+        self._engines = engines
         self._connections: WeakSet[psycopg.Connection[Any]] = WeakSet()
         # Pools of the parent process. They are kept, because a pool that is collected warns about open connections,
         # and these are the parent's to close.
@@ -42,5 +42,6 @@ class OpenConnections:
                 os.dup2(null, connection.fileno())
         os.close(null)
         self._connections.clear()
-        self._inherited.append(self._engine.pool)
-        self._engine.dispose(close=False)
+        for engine in self._engines:
+            self._inherited.append(engine.pool)
+            engine.dispose(close=False)

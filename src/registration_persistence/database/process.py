@@ -72,7 +72,8 @@ def session_scope(*, autocommit: bool = False, read_only: bool = False) -> Abstr
 
     Args:
         autocommit: Whether each statement commits in its own transaction. Defaults to false.
-        read_only: Whether the server rejects writes. Defaults to false.
+        read_only: Whether the server rejects writes. If APP_DATABASE_READER_HOST is set, the session uses the reader
+            endpoint: its reads may be stale, and it has a connection of its own. Defaults to false.
 
     Raises:
         ConfigurationError: The environment is wrong.
@@ -82,7 +83,7 @@ def session_scope(*, autocommit: bool = False, read_only: bool = False) -> Abstr
 
 
 def get_engine() -> Engine:
-    """Return the engine of `get_db()`, for code that uses SQLAlchemy directly.
+    """Return the engine of `get_db()`, for code that uses SQLAlchemy directly; its connections lead to the writer.
 
     Raises:
         ConfigurationError: The environment is wrong.

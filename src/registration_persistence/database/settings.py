@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,8 @@ class DatabaseSettings:
     Args:
         host: The cluster's endpoint: a host name of at most 253 characters or an IP address; in `test` and
             `local` also a Unix socket.
+        reader_host: The cluster's reader endpoint, for read-only sessions, by the same rules as *host*; it has the
+            same port, database, credentials and TLS. Defaults to `None`: read-only sessions use *host*.
         port: TCP port, 1 to 65535. Defaults to 5432.
         name: The name of the database, 1 to 63 bytes.
         auth: `secret`, or `iam` to log in with tokens of IAM, which need *user*, an endpoint of RDS as the *host*, and
@@ -113,6 +115,7 @@ class DatabaseSettings:
 
     host: str
     name: str
+    reader_host: str | None = None
     port: int = 5432
     auth: Auth = "secret"
     secret_arn: str | None = None
@@ -182,6 +185,10 @@ class DatabaseSettings:
         # Without a check of the name, a certificate that Amazon issued to another customer would be accepted.
         with_gateway = self.auth == "iam" and self.sslmode == "verify-full"
         return root_certificate_for(self.host, with_gateway=with_gateway)
+
+    def of_readers(self) -> "DatabaseSettings | None":
+        """Return these settings with the reader endpoint as the host; `None` if there is none."""
+        return replace(self, host=self.reader_host, reader_host=None) if self.reader_host else None
 
 
 def _parsed(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 # In characters; the rules of names count bytes, and allow 63.
 _MAX_CHARACTERS: Mapping[str, int] = {
     "host": 300,
+    "reader_host": 300,
     "name": 1024,
     "auth": 100,
     "secret_arn": 2048,

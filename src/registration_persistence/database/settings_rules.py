@@ -50,10 +50,11 @@ TIMEOUTS = (
 WHOLE_NUMBERS: Mapping[str, int] = {"port": _MAX_PORT, "pool_size": _MAX_POOL_SIZE}
 """The settings that are whole numbers, 1 or more, with their largest values."""
 
-_TEXTS = ("host", "name", "secret_arn", "ssl_root_cert", "user", "password", "application_name")
+_TEXTS = ("host", "reader_host", "name", "secret_arn", "ssl_root_cert", "user", "password", "application_name")
 
 VARIABLES: Mapping[str, str] = {
     "host": "APP_DATABASE_HOST",
+    "reader_host": "APP_DATABASE_READER_HOST",
     "port": "APP_DATABASE_PORT",
     "name": "APP_DATABASE_NAME",
     "auth": "APP_DATABASE_AUTH",
@@ -148,19 +149,30 @@ def _rule_problems(values: Mapping[str, Any], environ: Mapping[str, str]) -> Ite
 
 
 def _address_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
-    host = values.get("host")
+    host, reader = values.get("host"), values.get("reader_host")
     if not host:
         yield "APP_DATABASE_HOST is not set: expected the cluster's endpoint"
-    elif host.startswith(("/", "@")):
-        if not relaxed:
-            yield f"APP_DATABASE_HOST is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
-        elif not is_text(host):
-            yield f"APP_DATABASE_HOST is {host!r}: expected a path without NUL, in UTF-8"
-        elif not host.isprintable():
-            yield f"APP_DATABASE_HOST {UNPRINTABLE}"
-    elif not _is_host(host):
-        yield f"APP_DATABASE_HOST is {quoted(host)}: expected one host name, of at most 253 characters, or IP address"
+    for name, address in {"host": host, "reader_host": reader}.items():
+        if address and (problem := _host_problem(VARIABLES[name], address, relaxed=relaxed)):
+            yield problem
+    if host and reader and host.lower().removesuffix(".") == reader.lower().removesuffix("."):
+        yield (
+            f"APP_DATABASE_READER_HOST is {quoted(reader)}, which is APP_DATABASE_HOST: expected the reader endpoint, "
+            "or unset it"
+        )
     yield from _name_problems(values.get("name"))
+
+
+def _host_problem(variable: str, host: str, *, relaxed: bool) -> str | None:
+    if host.startswith(("/", "@")):
+        if not relaxed:
+            return f"{variable} is {host!r}, a Unix socket, where libpq uses no TLS: expected a host name"
+        if not is_text(host):
+            return f"{variable} is {host!r}: expected a path without NUL, in UTF-8"
+        return None if host.isprintable() else f"{variable} {UNPRINTABLE}"
+    if not _is_host(host):
+        return f"{variable} is {quoted(host)}: expected one host name, of at most 253 characters, or IP address"
+    return None
 
 
 def _name_problems(name: str | None) -> Iterator[str]:

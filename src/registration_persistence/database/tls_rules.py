@@ -57,23 +57,25 @@ def tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
             f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
             "unless APP_ENVIRONMENT is test or local"
         )
-    yield from _certificate_problems(values.get("ssl_root_cert"), mode, values.get("host"))
+    yield from _certificate_problems(values.get("ssl_root_cert"), mode, values)
     if values.get("auth") != "iam":
         yield from _login_problems(require_auth_of(values), mode, relaxed=relaxed)
 
 
-def _certificate_problems(certificate: str | None, mode: SslMode, host: str | None) -> Iterator[str]:
+def _certificate_problems(certificate: str | None, mode: SslMode, values: Mapping[str, Any]) -> Iterator[str]:
     if certificate and not _is_file(certificate):
         yield f"APP_DATABASE_SSL_ROOT_CERT is {certificate!r}, which is not a file: expected a PEM file"
     elif certificate and not certificate.isprintable():
         yield "APP_DATABASE_SSL_ROOT_CERT holds a line break or another control character: expected a PEM file"
     elif certificate and mode not in VERIFYING:
         yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-full"
-    elif not certificate and mode in VERIFYING and host and root_certificate_for(host) is None:
-        yield (
-            f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "
-            "set APP_DATABASE_SSL_ROOT_CERT to a PEM file"
-        )
+    elif not certificate and mode in VERIFYING:
+        for host in filter(None, (values.get("host"), values.get("reader_host"))):
+            if root_certificate_for(host) is None:
+                yield (
+                    f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "
+                    "set APP_DATABASE_SSL_ROOT_CERT to a PEM file"
+                )
 
 
 def _login_problems(require_auth: object, mode: SslMode, *, relaxed: bool) -> Iterator[str]:

@@ -12,6 +12,7 @@ from registration_persistence.clock import monotonic
 from registration_persistence.durations import Duration, bounded_seconds
 from registration_persistence.sandbox.binaries import embedded_binaries, system_binaries
 from registration_persistence.sandbox.connection_slots import hold_slots
+from registration_persistence.sandbox.ports import READER_LOOPBACK
 from registration_persistence.sandbox.postgres import LocalPostgres
 from registration_persistence.sandbox.server import PostgresServer
 from registration_persistence.sandbox.tcp_proxy import TcpProxy
@@ -36,6 +37,7 @@ class LocalCluster:
     Attributes:
         primary: The server that accepts writes; `fail_over` replaces it.
         endpoint: The proxy to which clients connect; it can also close connections and lose replies.
+        reader_endpoint: The proxy to the standby, if `add_reader` has opened it.
 
     Raises:
         LocalServerError: Neither the system nor the extra `local` has a PostgreSQL server; or, when the block is
@@ -44,6 +46,7 @@ class LocalCluster:
 
     primary: LocalPostgres
     endpoint: TcpProxy
+    reader_endpoint: TcpProxy | None = None
 
     def __init__(self, binaries: Path | None = None, *, settings: Mapping[str, str] | None = None) -> None:
         self._binaries = binaries or system_binaries() or embedded_binaries()
@@ -71,6 +74,7 @@ class LocalCluster:
             if self._standby is not None:
                 stack.callback(self._standby.close)
             stack.push(self.endpoint)
+            stack.callback(self.remove_reader)
 
     def add_standby(self) -> LocalPostgres:
         """Start a synchronous standby: a commit is acknowledged only if the standby has it, as Aurora's storage does.
@@ -80,6 +84,8 @@ class LocalCluster:
         """
         if self._standby is None:
             self._standby = LocalPostgres(self._binaries, standby_of=self.primary).open()
+            if self.reader_endpoint is not None:
+                self.reader_endpoint.retarget(self._standby.server.host, self._standby.server.port)
             self.primary.configure(synchronous_standby_names="*")
             with self.primary.server.connect() as connection:
                 # Commits wait for the standby as soon as the checkpointer has read the configuration; it does so
@@ -90,6 +96,38 @@ class LocalCluster:
                     "the standby replicates synchronously",
                 )
         return self._standby
+
+    def add_reader(self) -> TcpProxy:
+        """Open the reader endpoint, which leads to the standby: 127.0.0.2, with the port of the endpoint.
+
+        The standby has replayed all that was committed before.
+
+        After `fail_over` it leads to the new primary, like Aurora's if there are no readers, and after the next
+        `add_standby` to the new standby.
+
+        Returns:
+            The proxy of the reader endpoint; if there is one already, that one.
+        """
+        standby = self.add_standby().server
+        self._wait_for_replay(standby)
+        if self.reader_endpoint is None:
+            proxy = TcpProxy(standby.host, standby.port, listen_on=(READER_LOOPBACK, self.endpoint.port))
+            self.reader_endpoint = proxy.__enter__()
+        return self.reader_endpoint
+
+    def _wait_for_replay(self, standby: PostgresServer) -> None:
+        with self.primary.server.connect() as writer, standby.connect() as reader:
+            position = writer.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+            wait_until(
+                lambda: reader.execute("SELECT pg_last_wal_replay_lsn() >= %s", position).fetchone() == (True,),
+                "the standby has replayed every commit",
+            )
+
+    def remove_reader(self) -> None:
+        """Close the reader endpoint if there is one; the standby stays."""
+        if self.reader_endpoint is not None:
+            self.reader_endpoint.__exit__(None, None, None)
+            self.reader_endpoint = None
 
     def fail_over(self, *, switch_after: Duration = 3.0) -> float:
         """Crash the primary and promote the standby; can be called repeatedly.

@@ -7,6 +7,9 @@ from registration_persistence.sandbox.errors import LocalServerError
 
 LOOPBACK = "127.0.0.1"
 
+READER_LOOPBACK = "127.0.0.2"
+"""The address of reader endpoints, so that they have the port of the writer's; Linux has it without configuration."""
+
 # Below the range that systems use for outgoing connections, so that no connection takes the port of a server that
 # restarts.
 _PORTS = range(20_000, 32_000)

@@ -26,17 +26,21 @@ class TcpProxy:
     Args:
         host: Host name or address of the server.
         port: TCP port of the server.
+        listen_on: Address and port of the proxy; 127.0.0.1 and a free port by default.
 
     Attributes:
-        port: TCP port of the proxy, on 127.0.0.1.
+        host: Address of the proxy.
+        port: TCP port of the proxy.
         connections: The number of connections that clients have opened.
         lost_replies: The number of replies that `lose_replies` has lost.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen_on: tuple[str, int] | None = None) -> None:
         self._target = (host, port)
-        self._listener = socket.create_server((LOOPBACK, free_port()))
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = socket.create_server(listen_on or (LOOPBACK, free_port()))
+        self.host: str
+        self.port: int
+        self.host, self.port = self._listener.getsockname()
         self.connections: int = 0
         self.lost_replies: int = 0
         self._lock = Lock()
@@ -86,7 +90,7 @@ class TcpProxy:
     def resume_accepting(self) -> None:
         """Accept new connections again, on the same port."""
         if self._acceptor is None:
-            self._listener = socket.create_server((LOOPBACK, self.port))
+            self._listener = socket.create_server((self.host, self.port))
             self._accept_from(self._listener)
 
     @contextmanager

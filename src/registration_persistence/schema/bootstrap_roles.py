@@ -96,7 +96,7 @@ def set_idle_session_timeout(connection: Connection, logins: Logins, seconds: fl
     """
     if not seconds:
         return
-    for login in (logins.application.username, logins.alternate):
+    for login in filter(None, (logins.service, logins.alternate)):
         setting = f"idle_session_timeout = '{round(seconds * 1000)}ms'"
         execute_with_identifiers(connection, f"ALTER ROLE {{}} SET {setting}", login)
 

@@ -44,7 +44,9 @@ class RegistrationEnvironment:
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables with which a process connects to the database and reads the secret."""
+        reader = self.cluster.reader_endpoint
         return {
+            **({"APP_DATABASE_READER_HOST": reader.host} if reader else {}),
             "APP_ENVIRONMENT": "test",
             "APP_DATABASE_HOST": self.cluster.server.host,
             "APP_DATABASE_PORT": str(self.cluster.server.port),

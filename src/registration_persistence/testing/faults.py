@@ -125,6 +125,20 @@ def registration_environment(
 
 
 @pytest.fixture
+def reader(
+    registration_environment: RegistrationEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RegistrationEnvironment]:
+    """The environment of a service whose cluster also has a reader, and a reader endpoint; for Linux.
+
+    `APP_DATABASE_READER_HOST` is set in this process and in `RegistrationEnvironment.variables`.
+    """
+    endpoint = registration_environment.cluster.add_reader()
+    monkeypatch.setenv("APP_DATABASE_READER_HOST", endpoint.host)
+    yield registration_environment
+    registration_environment.cluster.remove_reader()
+
+
+@pytest.fixture
 def rotate(registration_environment: RegistrationEnvironment) -> Rotate:
     """Rotates the service's secret as AWS does, with a rotation window of any length."""
 

@@ -72,11 +72,13 @@ class CredentialSource(ABC):
         """Return what to check if the server rejects the credentials, for the error message; by default nothing."""
         return ""
 
-    def for_host(self, host: str) -> "CredentialSource":  # noqa: ARG002 a source whose credentials depend on it uses it
-        """Return the source for another host of the cluster; by default this one, which serves every host.
+    def for_host(self, host: str) -> "CredentialSource":  # noqa: ARG002 a source whose passwords are made for one host uses it
+        """Return the source for another endpoint of the cluster; by default this one, as a password is valid at each.
+
+        `refresh` and `after_fork_in_child` are called on this source only, which passes them on.
 
         Args:
-            host: The host name, for example of the reader endpoint.
+            host: The endpoint, for example that of the readers.
         """
         return self
 
