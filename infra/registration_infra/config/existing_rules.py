@@ -30,7 +30,7 @@ def existing_problems(environment: Values) -> Iterator[str]:
     elif existing.get("auth") == "iam":
         yield from _iam_problems(existing)
         yield from _endpoint_problems(existing)
-        yield from _security_group_problems(existing, has_network=environment.get("network") is not None)
+        yield from _security_group_problems(existing, environment.get("network"))
 
 
 def _secret_problems(existing: Values) -> Iterator[str]:
@@ -72,16 +72,16 @@ def _endpoint_problems(existing: Values) -> Iterator[str]:
         yield f"existing.resource_id is {toml_text(resource_id)}: expected {expected} of RDS Proxy"
 
 
-def _security_group_problems(existing: Values, *, has_network: bool) -> Iterator[str]:
-    if has_network and is_left_out(existing, "security_group_id"):
-        yield (
-            f"existing.security_group_id is missing: expected {_expected('security_group_id')}, because "
-            "network.vpc_id is set"
-        )
-    elif not has_network and existing.get("security_group_id") is not None:
+def _security_group_problems(existing: Values, network: Values | None) -> Iterator[str]:
+    if network is None and existing.get("security_group_id") is not None:
         yield (
             f"existing.security_group_id is {toml_text(existing['security_group_id'])}: "
             "expected only together with network.vpc_id"
+        )
+    elif network is not None and network.get("vpc_id") is not None and is_left_out(existing, "security_group_id"):
+        yield (
+            f"existing.security_group_id is missing: expected {_expected('security_group_id')}, because "
+            "network.vpc_id is set"
         )
 
 

@@ -13,6 +13,7 @@ from registration_infra.constructs.database_values import (
     IamLogin,
     existing_database,
     provisioned_database,
+    reads_secrets,
 )
 from registration_infra.constructs.iam_login import login_statement
 from registration_infra.constructs.network import HTTPS, existing_vpc
@@ -69,7 +70,7 @@ class DatabaseAccess(Construct):
         if self._security_group is None:
             return
         function.connections.allow_to(self._security_group, self._port, "The database")
-        if isinstance(self._login, IamLogin) and self._config.datadog is None:
+        if not reads_secrets(self._config):
             return
         if self._endpoint:
             function.connections.allow_to(self._endpoint, HTTPS, "Secrets Manager")

@@ -98,9 +98,12 @@ def provisioned_database(scope: Construct, config: EnvironmentConfig) -> Databas
     aurora, network = config.aurora, config.network
     assert aurora is not None
     assert network is not None
+    # cfn-lint reports a parameter that is not used.
+    unused = set() if reads_secrets(config) else {"endpoint_security_group_id"}
     values = {
         name: ssm.StringParameter.value_for_string_parameter(scope, parameter_name(config, name))
         for name in published_parameters(aurora)
+        if name not in unused
     }
     variables = environment_variables(config.name, {name: values[name] for name in connection_parameters(aurora)})
     if aurora.proxy:
@@ -120,9 +123,22 @@ def provisioned_database(scope: Construct, config: EnvironmentConfig) -> Databas
             vpc_id=values["vpc_id"],
             subnet_ids=[Fn.select(i, subnet_ids) for i in range(len(network.availability_zones))],
             security_group_id=values["security_group_id"],
-            endpoint_security_group_id=values["endpoint_security_group_id"],
+            endpoint_security_group_id=values.get("endpoint_security_group_id"),
         ),
     )
+
+
+def reads_secrets(config: EnvironmentConfig) -> bool:
+    """Return whether functions read from Secrets Manager: their login, or the API key of Datadog's extension.
+
+    Args:
+        config: The environment.
+    """
+    if config.aurora is not None:
+        with_iam = config.aurora.uses_iam
+    else:
+        with_iam = config.existing is not None and config.existing.auth == "iam"
+    return not with_iam or config.datadog is not None
 
 
 def existing_database(config: EnvironmentConfig, existing: ExistingDatabase) -> DatabaseValues:
