@@ -8,6 +8,7 @@ from pathlib import Path
 from aws_cdk import App, Tags
 from registration_infra import EnvironmentConfig, InfraConfigError, load, production_gaps
 from registration_infra.config.engine_support import support_warnings
+from registration_infra.config.pause_obstacles import pause_obstacles
 from registration_infra.deploy_policies import boundary_name
 from registration_infra.nag import acknowledge_findings, add_checks
 from registration_infra.stacks.database import DatabaseStack
@@ -61,7 +62,8 @@ def main() -> int:
     try:
         file = _INFRA / "environments" / f"{name}.toml"
         config = load(file)
-        for warning in (*production_gaps(config), *support_warnings(config, today=datetime.now(UTC).date())):
+        today = datetime.now(UTC).date()
+        for warning in (*production_gaps(config), *support_warnings(config, today=today), *pause_obstacles(config)):
             print(f"warning: {file}: {warning}", file=sys.stderr)
         build_app(config, require_layer=context.try_get_context("layer") != "placeholder").synth()
     except InfraConfigError as error:

@@ -8,7 +8,7 @@ from constructs import Construct
 from registration_infra import EnvironmentConfig
 from registration_infra.constructs.database_access import DatabaseAccess
 from registration_infra.constructs.datadog import instrument
-from registration_infra.constructs.function import VpcFunction
+from registration_infra.constructs.function import PythonFunction
 from registration_infra.layer import package_layer
 
 # One second more than the longest time that API Gateway waits.
@@ -33,7 +33,7 @@ class RegistrationServiceStack(Stack):
             env=Environment(account=config.account, region=config.region),
         )
         access = DatabaseAccess(self, "Database", config=config)
-        service = VpcFunction(
+        service = PythonFunction(
             self,
             "Service",
             name=f"{config.prefix}-service",

@@ -34,9 +34,13 @@ def handle(event: Any, context: LambdaContext) -> _Result:
     try:
         with deadline(context):
             database = get_db()
-            before = schema.current(database)
-            result = _ACTIONS[action](database, revision)
-            return {"action": action, "before": before, "after": schema.current(database), **result}
+            try:
+                before = schema.current(database)
+                result = _ACTIONS[action](database, revision)
+                return {"action": action, "before": before, "after": schema.current(database), **result}
+            finally:
+                # Lambda freezes the function afterwards, and an open session keeps the cluster from pausing.
+                database.dispose()
     except SQLAlchemyError as error:
         # Without SQLAlchemy's own message, which contains the whole statement.
         raise RegistrationPersistenceError(f"{action} failed: {getattr(error, 'orig', None) or error}") from None

@@ -31,7 +31,8 @@ def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Itera
     """Yield the rules that *construct* breaks on purpose, each with the reason."""
     path = construct.node.path
     if isinstance(construct, rds.CfnDBCluster):
-        yield f"{_NAG}RDS6", "Logins come from Secrets Manager and rotate; no role is granted rds_iam."
+        if config.aurora is not None and not config.aurora.uses_iam:
+            yield f"{_NAG}RDS6", "Logins come from Secrets Manager and rotate; no role is granted rds_iam."
         if config.aurora is not None and not config.aurora.deletion_protection:
             yield f"{_NAG}RDS10", "The environment file turns it off, which is allowed outside production only."
     elif isinstance(construct, lambda_.CfnFunction):

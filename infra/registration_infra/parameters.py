@@ -2,29 +2,47 @@
 
 from collections.abc import Mapping
 
-from registration_infra.config import EnvironmentConfig
+from registration_infra.config import AuroraConfig, EnvironmentConfig
 
-CONNECTION_PARAMETERS = ("host", "port", "name", "secret_arn", "sslmode")
-"""The parameters that a service reads as `APP_DATABASE_*` variables."""
+IDLE_SESSION_TIMEOUT_SECONDS = "60"
+"""The `APP_DATABASE_IDLE_SESSION_TIMEOUT` of functions on a cluster that pauses.
 
-PARAMETERS = (
-    *CONNECTION_PARAMETERS,
-    "key_arn",
-    "security_group_id",
-    "endpoint_security_group_id",
-    "vpc_id",
-    "subnet_ids",
-)
-"""The parameters that the database stack writes below `/registration/ENVIRONMENT/database/`."""
+An open session keeps a cluster awake, also that of a frozen function. A minute is long enough for a function in use,
+and a fifth of the shortest idle time after which Aurora pauses a cluster.
+"""
+
+_OF_EVERY_CLUSTER = ("key_arn", "security_group_id", "endpoint_security_group_id", "vpc_id", "subnet_ids")
+
+
+def connection_parameters(aurora: AuroraConfig) -> tuple[str, ...]:
+    """Return the parameters that a service reads as `APP_DATABASE_*` variables.
+
+    Args:
+        aurora: The configuration of the cluster.
+    """
+    login = ("auth", "user") if aurora.uses_iam else ("secret_arn",)
+    reader = ("reader_host",) if aurora.readers else ()
+    pause = ("idle_session_timeout",) if aurora.pauses else ()
+    return ("host", *reader, "port", "name", *login, "sslmode", *pause)
+
+
+def published_parameters(aurora: AuroraConfig) -> tuple[str, ...]:
+    """Return the parameters that the database stack writes below `/registration/ENVIRONMENT/database/`.
+
+    Args:
+        aurora: The configuration of the cluster.
+    """
+    permission = ("resource_id",) if aurora.uses_iam else ()
+    return (*connection_parameters(aurora), *permission, *_OF_EVERY_CLUSTER)
 
 
 def parameter_name(config: EnvironmentConfig, name: str) -> str:
-    """Return the full name of one of `PARAMETERS`."""
+    """Return the full name of one of `published_parameters`."""
     return f"/{config.path}/database/{name}"
 
 
 def variable_name(parameter: str) -> str:
-    """Return the environment variable that holds *parameter*, one of `CONNECTION_PARAMETERS`."""
+    """Return the environment variable that holds *parameter*, one of `connection_parameters`."""
     return f"APP_DATABASE_{parameter.upper()}"
 
 
@@ -33,6 +51,6 @@ def environment_variables(environment: str, values: Mapping[str, str]) -> dict[s
 
     Args:
         environment: The name of the environment.
-        values: The values of `CONNECTION_PARAMETERS`, or of some of them, by parameter name.
+        values: The values of `connection_parameters`, or of some of them, by parameter name.
     """
     return {"APP_ENVIRONMENT": environment} | {variable_name(name): value for name, value in values.items()}

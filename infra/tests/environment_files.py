@@ -45,6 +45,16 @@ EXISTING: Mapping[str, str | None] = {
     "existing.secret_arn": f'"{SECRET}"',
     "existing.security_group_id": '"sg-12345678"',
 }
+IAM: Mapping[str, str | None] = {
+    "provision_aurora": "false",
+    "account": '"123456789012"',
+    "region": '"eu-central-1"',
+    "existing.host": '"d.cluster-abc.eu-central-1.rds.amazonaws.com"',
+    "existing.name": '"registrations"',
+    "existing.auth": '"iam"',
+    "existing.user": '"registration_iam"',
+    "existing.resource_id": '"cluster-ABCDEFGHIJKL01234"',
+}
 # Keys that others need.
 DATADOG: Mapping[str, str | None] = {
     "network.nat_gateways": "1",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from environment_files import CLUSTER, DATADOG, EXISTING, EXISTING_VPC, KEY, PAUSE, SECRET, SUBNETS, VAULT, ZONES
+from environment_files import CLUSTER, DATADOG, EXISTING, EXISTING_VPC, IAM, KEY, PAUSE, SECRET, SUBNETS, VAULT, ZONES
 
 FLAG_WORDS = "true or false"
 ACCOUNT_WORDS = "the 12 digits of an AWS account, in quotes"
@@ -17,6 +17,8 @@ SUBNETS_WORDS = "a list of different subnets' ids, subnet-…, one for each zone
 NAME_WORDS = "a letter, then up to 62 letters, digits or underscores, and no reserved word such as db, postgres or user"
 VPC_WORDS = "a VPC's id, vpc-…"
 KEY_WORDS = "arn:PARTITION:kms:REGION:ACCOUNT:key/ID, with the partition of the region"
+USER_WORDS = "the name of a login, 1 to 63 lower-case letters, digits or underscores, not starting with rds or pg_"
+RESOURCE_WORDS = "the resource id of the cluster, instance or proxy: cluster-…, db-… or prx-…"
 VAULT_WORDS = "arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME, with the partition of the region"
 LOG_RETENTIONS = (
     "1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653"
@@ -24,7 +26,7 @@ LOG_RETENTIONS = (
 TABLES: Mapping[str, str] = {
     "network": "a table [network] with availability_zones",
     "aurora": "a table [aurora] with database_name, deletion_protection, force_ssl",
-    "existing": "a table [existing] with host, port, name, secret_arn, security_group_id",
+    "existing": "a table [existing] with host, name",
     "backup": "a table [backup]",
     "application": "a table [application]",
     "alarms": "a table [alarms]",
@@ -194,6 +196,7 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
         ["0", "36", "-7", "7.0", "true", '"7"'],
     ),
     "aurora.retention_reason": ("a sentence in quotes", ['"x"', '" a\\nb "'], ['""', '"  "', '"\\n"', "true", "7"]),
+    "aurora.authentication": ('"secret" or "iam"', ['"secret"', '"iam"'], ['"password"', '"IAM"', "true", "1"]),
     "aurora.rotation": (
         '"alternating" or "single"',
         ['"alternating"', '"single"'],
@@ -211,6 +214,22 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
         "one host name or IP address",
         ['"d"', '"2001:db8::1"', '"10.0.0.1"', '"db_1.example-2.org"', '"db.example.org."'],
         ['""', '"a b"', '"a,b"', '"/tmp"', '"a\\n"', '"é"', '"db:5432"', '"a..b"', '"-a"', f'"{"a" * 64}"', "5"],
+    ),
+    "existing.reader_host": (
+        "one host name or IP address",
+        ['"d.cluster-ro-abc.eu-central-1.rds.amazonaws.com"'],
+        ['""', '"a b"', '"db:5432"', "5"],
+    ),
+    "existing.auth": ('"secret" or "iam"', ['"secret"'], ['"password"', '"IAM"', "true"]),
+    "existing.user": (
+        USER_WORDS,
+        ['"u"', '"registration_iam"', f'"{"n" * 63}"'],
+        ['""', '"Registration"', '"a-b"', '"1a"', f'"{"n" * 64}"', '"rdsadmin"', '"pg_x"', '"a\\n"', "5"],
+    ),
+    "existing.resource_id": (
+        RESOURCE_WORDS,
+        ['"cluster-ABCDEFGHIJKL01234"', '"db-ABCDEFGHIJKL01234"'],
+        ['"registration-dev"', '"cluster-"', '"cluster-A/*"', '"cluster-*"', '" cluster-A"', '"CLUSTER-A"', "5"],
     ),
     "existing.sslmode": ('"verify-full" or "require"', ['"require"'], ['"prefer"', '"verify-ca"', "true"]),
     "existing.ssl_root_cert": (
@@ -354,6 +373,10 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     "datadog.database_monitoring": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
     "provision_aurora": (FLAG_WORDS, ["true"], ['"yes"', "1", "[]"]),
 }
+_WITH_IAM: Mapping[str, str | None] = {
+    **{key: value for key, value in IAM.items() if key.startswith("existing")},
+    **dict.fromkeys(("existing.secret_arn", "existing.sslmode")),
+}
 NEEDED_KEYS: Mapping[str, Mapping[str, str | None]] = {
     # Keys that a key needs.
     "network.vpc_id": EXISTING_VPC,
@@ -363,6 +386,8 @@ NEEDED_KEYS: Mapping[str, Mapping[str, str | None]] = {
     "network.nat_gateways": {"network.availability_zones": str([f"eu-central-1{letter}" for letter in "abcd"])},
     "aurora.auto_pause_seconds": PAUSE,
     "backup.copy_to_vault_arn": {"backup.own_plan": "true"},
+    "existing.user": _WITH_IAM,
+    "existing.resource_id": _WITH_IAM,
     "existing.sslmode": {"existing.host": '"d.cluster-abc.eu-central-1.rds.amazonaws.com"'},
     "existing.ssl_root_cert": {"existing.sslmode": None},
     "application.reserved_concurrency": {"aurora.min_capacity": "1", "aurora.max_capacity": "8"},

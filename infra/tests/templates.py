@@ -40,6 +40,18 @@ EXISTING: dict[str, Any] = {
     },
     "network": EXISTING_NETWORK,
 }
+EXPRESS: dict[str, Any] = {
+    "provision_aurora": False,
+    "aurora": None,
+    "network": None,
+    "existing": {
+        "host": "d.cluster-abc.eu-central-1.rds.amazonaws.com",
+        "name": "registrations",
+        "auth": "iam",
+        "user": "registration_iam",
+        "resource_id": "cluster-ABCDEFGHIJKL01234",
+    },
+}
 EVERYTHING = {
     "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},
     "backup": {"central_account": "999999999999", "own_plan": True, "copy_to_vault_arn": VAULT},
@@ -47,17 +59,25 @@ EVERYTHING = {
     **DATADOG,
 }
 PROXY = {"aurora": {"proxy": True, "rotation": "single"}}
+IAM = {"aurora": {"authentication": "iam", "readers": 1}}
+IAM_PROXY = {"aurora": {**IAM["aurora"], "proxy": True}}
+PAUSE = {"aurora": {"min_capacity": 0, "auto_pause_seconds": 600}}
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dev": ("dev", {}),
     "staging": ("staging", {}),
     "prod": ("prod", {}),
     "everything": ("prod", EVERYTHING),
     "proxy": ("staging", PROXY),
-    "pause": ("dev", {"aurora": {"min_capacity": 0, "auto_pause_seconds": 600}}),
+    "iam": ("staging", IAM),
+    "iam proxy": ("staging", IAM_PROXY),
+    "pause": ("dev", PAUSE),
     "existing VPC": ("dev", {"network": EXISTING_NETWORK}),
     "existing": ("dev", EXISTING),
+    "express": ("dev", EXPRESS),
 }
 """Environments that together execute every branch of the constructs."""
+CLUSTERS = [name for name, (_, changes) in VARIANTS.items() if changes.get("provision_aurora") is not False]
+"""The variants that have a database stack."""
 
 
 def config_of(name: str, changes: Mapping[str, Any] | None = None) -> EnvironmentConfig:

@@ -110,6 +110,14 @@ def test_short_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert guide.type_code(eve, guide.mails[1][1])[0] == 429
 
 
+def test_express_cluster(rows: Rows) -> None:
+    """The first registration is stored once, also if its code runs twice."""
+    for _ in range(2):
+        Guide("express-cluster.md")
+
+    assert [{"number": 1}] == rows("SELECT count(*) AS number FROM registrations")
+
+
 def test_erase_a_person(rows: Rows) -> None:
     """Every registration of the mailbox is erased once."""
     guide = Guide("sign-up-flow.md", "erase-a-person.md")

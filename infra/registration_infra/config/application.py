@@ -16,5 +16,6 @@ class ApplicationConfig(Table):
         default=1,
         ge=1,
         le=MAX_CONNECTIONS_PER_ENVIRONMENT,
-        description="How many connections each environment holds: 1, unless it sets `APP_DATABASE_POOL_SIZE`.",
+        description="How many connections each environment holds: 1, unless it sets `APP_DATABASE_POOL_SIZE`. "
+        "2 if it also reads from readers, because without a reader these sessions reach the writer.",
     )

@@ -96,15 +96,21 @@ class AuroraConfig(Table):
     retention_reason: _Sentence | None = Field(
         default=None, description="The reason why prod keeps backups for less than 7 days."
     )
+    authentication: Literal["secret", "iam"] = Field(
+        default="secret",
+        description="Whether the services log in with a secret that rotates, or with IAM and without a password. "
+        "The administrator keeps its secret.",
+    )
     rotation: Literal["alternating", "single"] = Field(
         default="alternating",
-        description="Whether a rotation alternates between two users, or changes the password of a single user.",
+        description="Whether a rotation of the services' secret alternates between two users, or changes the password "
+        'of a single user. Without effect if `aurora.authentication` is "iam".',
     )
     rotation_days: Days = Field(default=30, ge=1, le=999, description="The age at which passwords are rotated.")
     proxy: bool = Field(
         default=False,
         description="Whether the application connects through RDS Proxy. "
-        'Requires `aurora.rotation = "single"` and `aurora.min_capacity` above 0.',
+        'Requires `aurora.min_capacity` above 0, and `aurora.rotation = "single"` or `aurora.authentication = "iam"`.',
     )
     slow_query_ms: _SlowQueryMilliseconds = Field(
         default=1000,
@@ -116,6 +122,16 @@ class AuroraConfig(Table):
         default=False,
         description="Whether Performance Insights keeps a week of data. It can hold the capacity above 0.5 ACU.",
     )
+
+    @property
+    def uses_iam(self) -> bool:
+        """Whether the services log in with IAM."""
+        return self.authentication == "iam"
+
+    @property
+    def pauses(self) -> bool:
+        """Whether an idle cluster pauses."""
+        return self.min_capacity == 0
 
     @property
     def major_version(self) -> str:

@@ -61,7 +61,7 @@ def _version_problems(aurora: Values) -> Iterator[str]:
 def _proxy_problems(aurora: Values) -> Iterator[str]:
     if not aurora.get("proxy"):
         return
-    if aurora.get("rotation") == "alternating":
+    if aurora.get("rotation") == "alternating" and aurora.get("authentication") == "secret":
         yield (
             'aurora.rotation is "alternating": expected "single" if aurora.proxy is true, '
             "because RDS Proxy knows only the user of the current version"

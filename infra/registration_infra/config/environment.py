@@ -81,7 +81,7 @@ class EnvironmentConfig(Table):
         description="The GitHub repository whose workflows may deploy the environment. "
         "If it is missing, `make prepare-account` creates no role for workflows.",
     )
-    network: NetworkConfig
+    network: NetworkConfig | None = None
     aurora: AuroraConfig | None = None
     existing: ExistingDatabase | None = None
     backup: BackupConfig = BackupConfig()

@@ -1,5 +1,6 @@
 """`ExistingDatabase`: the table [existing]."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -11,6 +12,7 @@ from registration_infra.config.table import Expected, Table
 
 # NAMEDATALEN - 1: PostgreSQL cuts longer identifiers.
 _MAX_NAME_BYTES = 63
+_RESERVED_STARTS = ("rds", "pg_")
 
 
 def _database_name(value: str) -> str:
@@ -23,6 +25,12 @@ def _database_name(value: str) -> str:
 def _host(value: str) -> str:
     if not is_host(value):
         raise ValueError("no host name or IP address")
+    return value
+
+
+def _user(value: str) -> str:
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", value) or value.startswith(_RESERVED_STARTS):
+        raise ValueError("no name of a login")
     return value
 
 
@@ -40,6 +48,16 @@ _Name = Annotated[
         f"the name of the database, 1 to {_MAX_NAME_BYTES} bytes, and not {', '.join(sorted(UNUSABLE_DATABASES))}"
     ),
 ]
+_User = Annotated[
+    str,
+    AfterValidator(_user),
+    Expected("the name of a login, 1 to 63 lower-case letters, digits or underscores, not starting with rds or pg_"),
+]
+_ResourceId = Annotated[
+    str,
+    Field(pattern="^(cluster|db|prx)-[A-Za-z0-9]{1,60}$"),
+    Expected("the resource id of the cluster, instance or proxy: cluster-…, db-… or prx-…"),
+]
 _Path = Annotated[str, AfterValidator(_path), Expected("an absolute path in the function, such as /var/task/root.pem")]
 
 
@@ -47,8 +65,23 @@ class ExistingDatabase(Table):
     """A database that is provisioned, backed up and protected elsewhere."""
 
     host: _Host = Field(description="The endpoint of the cluster or of its RDS Proxy.")
-    port: int = Field(ge=1, le=65_535, description="The TCP port.")
+    reader_host: _Host | None = Field(
+        default=None, description="The reader endpoint, which read-only sessions use. Only for a cluster with readers."
+    )
+    port: int = Field(default=5432, ge=1, le=65_535, description="The TCP port.")
     name: _Name = Field(description="The name of the database.")
+    auth: Literal["secret", "iam"] = Field(
+        default="secret",
+        description="Whether the functions log in with `existing.secret_arn`, or with IAM as `existing.user`. "
+        "Only IAM reaches a cluster without a VPC, as the express configuration creates it; leave `[network]` out "
+        "then.",
+    )
+    user: _User | None = Field(default=None, description='The login. Required if `existing.auth` is "iam".')
+    resource_id: _ResourceId | None = Field(
+        default=None,
+        description="The resource id (`DbClusterResourceId`), which the permission to log in names. "
+        'Required if `existing.auth` is "iam".',
+    )
     sslmode: Literal["verify-full", "require"] | None = Field(
         default=None,
         description="Whether the functions verify the certificate of the server, which they do if it is missing. "
@@ -59,12 +92,17 @@ class ExistingDatabase(Table):
         description="The PEM file with the root certificates of the server, in the code or a layer of the functions. "
         'It is required for a host outside RDS, unless `sslmode` is "require".',
     )
-    secret_arn: SecretArn = Field(description="The secret with `username` and `password`.")
+    secret_arn: SecretArn | None = Field(
+        default=None,
+        description='The secret with `username` and `password`. Required unless `existing.auth` is "iam".',
+    )
     secret_key_arn: KeyArn | None = Field(
         default=None, description="The key that encrypts the secret, unless it is AWS's own."
     )
-    security_group_id: SecurityGroupId = Field(
-        description="The security group of the cluster. The application is allowed to connect to it."
+    security_group_id: SecurityGroupId | None = Field(
+        default=None,
+        description="The security group of the cluster. The application is allowed to connect to it. "
+        "Required with `network.vpc_id`.",
     )
 
     @property

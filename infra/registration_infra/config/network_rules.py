@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from registration_infra.config.network import NetworkConfig
+from registration_infra.config.table import expected_table
 from registration_infra.config.toml_text import toml_text
 from registration_infra.config.valid_values import Values, is_left_out
 
@@ -10,6 +12,8 @@ def network_problems(environment: Values) -> Iterator[str]:
     """Yield the problems of the network, for the valid values of an environment."""
     network = environment.get("network")
     if network is None:
+        if is_left_out(environment, "network") and not _logs_in_with_iam(environment):
+            yield f"network is missing: expected {expected_table('network', NetworkConfig)}"
         return
     yield from _zone_problems(environment.get("region"), network)
     yield from _gateway_problems(network)
@@ -17,6 +21,11 @@ def network_problems(environment: Values) -> Iterator[str]:
         yield from _new_vpc_problems(environment, network)
     else:
         yield from _existing_vpc_problems(environment, network)
+
+
+def _logs_in_with_iam(environment: Values) -> bool:
+    # Only then, the database may be one that is reached without a VPC.
+    return (environment.get("existing") or {}).get("auth") == "iam"
 
 
 def _zone_problems(region: str | None, network: Values) -> Iterator[str]:
@@ -34,7 +43,12 @@ def _gateway_problems(network: Values) -> Iterator[str]:
 
 
 def _new_vpc_problems(environment: Values, network: Values) -> Iterator[str]:
-    if not environment["provision_aurora"]:
+    if _logs_in_with_iam(environment):
+        yield (
+            "network.vpc_id is missing: expected the VPC of the existing database, or no table [network] for a "
+            "database that is reached without a VPC"
+        )
+    elif not environment["provision_aurora"]:
         yield "network.vpc_id is missing: expected the VPC of the existing database, because provision_aurora is false"
     elif not is_left_out(network, "subnet_ids"):
         yield "network.vpc_id is missing: expected it together with network.subnet_ids"

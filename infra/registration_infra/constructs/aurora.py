@@ -65,6 +65,7 @@ class Aurora(Construct):
             engine=self._engine,
             default_database_name=aurora.database_name,
             credentials=rds.Credentials.from_secret(secret),
+            iam_authentication=aurora.uses_iam or None,
             serverless_v2_min_capacity=aurora.min_capacity,
             serverless_v2_max_capacity=aurora.max_capacity,
             serverless_v2_auto_pause_duration=None if pause is None else Duration.seconds(pause),

@@ -38,7 +38,8 @@ def instrument(scope: Construct, function: lambda_.Function, *, config: Environm
     )
     datadog.add_lambda_functions([function])
     function.add_environment("DD_DBM_PROPAGATION_MODE", "service")
-    function.connections.allow_to(ec2.Peer.any_ipv4(), HTTPS, "Datadog intake")
+    if function.is_bound_to_vpc:
+        function.connections.allow_to(ec2.Peer.any_ipv4(), HTTPS, "Datadog intake")
 
 
 def _api_key(scope: Construct, arn: str) -> secretsmanager.ISecret:

@@ -1,4 +1,4 @@
-"""A Lambda function in the VPC, without any permission until one is granted."""
+"""A Lambda function, without any permission until one is granted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,17 +27,17 @@ _NETWORK_INTERFACE_ACTIONS = (
 )
 
 
-class VpcFunction(Construct):
-    """A Python function with its own role, log group and security group.
+class PythonFunction(Construct):
+    """A Python function with its own role and log group, and in a VPC its own security group.
 
-    The role may write to the log group. It also allows the network interfaces that Lambda creates on its behalf, and
-    denies them to the code itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html, "Best practice
-    for VPC permissions".
+    The role may write to the log group. In a VPC, it also allows the network interfaces that Lambda creates on its
+    behalf, and denies them to the code itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html,
+    "Best practice for VPC permissions".
 
     Attributes:
         function: The function.
         security_group: The security group of the function: the given one, or one that allows no traffic until a rule is
-            added.
+            added; `None` without a VPC.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class VpcFunction(Construct):
         name: str,
         description: str,
         config: EnvironmentConfig,
-        vpc: ec2.IVpc,
+        vpc: ec2.IVpc | None,
         subnets: Sequence[ec2.ISubnet],
         key: kms.IKey | None,
         code: Path,
@@ -60,11 +60,14 @@ class VpcFunction(Construct):
         security_group: ec2.SecurityGroup | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.security_group = security_group or closed_security_group(self, "SecurityGroup", vpc, f"Function {name}")
+        self.security_group = security_group
+        if vpc is not None and security_group is None:
+            self.security_group = closed_security_group(self, "SecurityGroup", vpc, f"Function {name}")
         logs = encrypted_log_group(self, "Logs", name=f"/aws/lambda/{name}", config=config, key=key)
         role = self._role(name)
         logs.grant_write(role)
-        _allow_network_interfaces(role, name)
+        if vpc is not None:
+            _allow_network_interfaces(role, name)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -77,8 +80,8 @@ class VpcFunction(Construct):
             layers=[layer],
             role=role,
             vpc=vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=[*subnets]),
-            security_groups=[self.security_group],
+            vpc_subnets=None if vpc is None else ec2.SubnetSelection(subnets=[*subnets]),
+            security_groups=None if self.security_group is None else [self.security_group],
             log_group=logs,
             # In JSON, the fields of the package's events (`event`, `cause`) are fields of the log event too.
             logging_format=lambda_.LoggingFormat.JSON,

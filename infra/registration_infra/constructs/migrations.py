@@ -9,7 +9,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from registration_infra.constructs.context import DatabaseContext
-from registration_infra.constructs.function import VpcFunction
+from registration_infra.constructs.function import PythonFunction
 from registration_infra.constructs.network import HTTPS, POSTGRESQL, allow_connections
 from registration_infra.constructs.secrets import allow_secret
 from registration_infra.layer import MIGRATE_FUNCTION
@@ -35,6 +35,7 @@ class Migrations(Construct):
         address: The `host`, `port`, `name` and `sslmode` of the cluster.
         database_security_group: The security group of the cluster.
         secrets: The secrets that the function reads, by the environment variable that contains their ARN.
+        iam_login: The login of the services with IAM; `None` if they log in with a secret.
 
     Attributes:
         function: The function; its actions are `bootstrap`, `upgrade`, `current` and `check`.
@@ -50,22 +51,26 @@ class Migrations(Construct):
         address: Mapping[str, str],
         database_security_group: ec2.ISecurityGroup,
         secrets: Mapping[str, secretsmanager.ISecret],
+        iam_login: str | None,
     ) -> None:
         super().__init__(scope, construct_id)
         migrate = self._function(context, layer)
         self.function = migrate.function
         variables = environment_variables(context.config.name, address) | {"APP_DATABASE_OWNER_ROLE": _OWNER_ROLE}
+        if iam_login is not None:
+            variables["APP_DATABASE_APPLICATION_USER"] = iam_login
         for name, value in variables.items():
             self.function.add_environment(name, value)
         for name, secret in secrets.items():
             self.function.add_environment(name, secret.secret_arn)
             allow_secret(self.function, secret.secret_arn, context.key.key_arn)
+        assert migrate.security_group is not None
         endpoint = context.network.endpoint_security_group
         allow_connections(migrate.security_group, database_security_group, POSTGRESQL, "Migrations to the database")
         allow_connections(migrate.security_group, endpoint, HTTPS, "Migrations to Secrets Manager")
 
-    def _function(self, context: DatabaseContext, layer: lambda_.ILayerVersion) -> VpcFunction:
-        return VpcFunction(
+    def _function(self, context: DatabaseContext, layer: lambda_.ILayerVersion) -> PythonFunction:
+        return PythonFunction(
             self,
             "Function",
             name=f"{context.config.prefix}-migrate",

@@ -39,6 +39,7 @@ class Network(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, config: EnvironmentConfig, key: kms.IKey) -> None:
         super().__init__(scope, construct_id)
         network = config.network
+        assert network is not None
         if network.vpc_id is None:
             self.vpc: ec2.IVpc = self._new_vpc(network, config.prefix)
             self._log_rejected_traffic(config, key)
@@ -52,7 +53,7 @@ class Network(Construct):
             self.vpc = existing_vpc(self, network, network.vpc_id, network.subnet_ids or ())
             self.database_subnets = self.function_subnets = self.vpc.isolated_subnets
         self.endpoint: ec2.InterfaceVpcEndpoint | None = None
-        self.endpoint_security_group = self._endpoint(config)
+        self.endpoint_security_group = self._endpoint(config, network.secrets_endpoint_security_group_id)
 
     def _new_vpc(self, network: NetworkConfig, name: str) -> ec2.Vpc:
         return ec2.Vpc(
@@ -77,8 +78,7 @@ class Network(Construct):
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
 
-    def _endpoint(self, config: EnvironmentConfig) -> ec2.ISecurityGroup:
-        existing = config.network.secrets_endpoint_security_group_id
+    def _endpoint(self, config: EnvironmentConfig, existing: str | None) -> ec2.ISecurityGroup:
         if existing is not None:
             return ec2.SecurityGroup.from_security_group_id(self, "EndpointSecurityGroup", existing)
         group = closed_security_group(self, "EndpointSecurityGroup", self.vpc, "VPC endpoint for Secrets Manager")

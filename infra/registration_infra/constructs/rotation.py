@@ -1,4 +1,4 @@
-"""The rotation of the secrets of the administrator and of the application."""
+"""The rotation of the secret of the administrator, and of that of the application if it has one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
 from registration_infra.constructs.context import DatabaseContext
-from registration_infra.constructs.function import VpcFunction
+from registration_infra.constructs.function import PythonFunction
 from registration_infra.constructs.key import key_use
 from registration_infra.constructs.network import HTTPS, POSTGRESQL, allow_connections, closed_security_group
 from registration_infra.constructs.secrets import allow_secret
@@ -25,7 +25,7 @@ _ACTIONS = ("DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretV
 
 
 class Rotation(Construct):
-    """Rotates the secrets of the cluster and of the application, each with a function of its own.
+    """Rotates the secrets of the cluster and of the application, if it has one, each with a function of its own.
 
     The functions are ours, because those of AWS send the password to the server in clear text, where the monitoring
     login can read it. The deployment starts no rotation, because `bootstrap` creates the login of the application only
@@ -41,7 +41,7 @@ class Rotation(Construct):
         cluster: The cluster.
         cluster_security_group: The security group of the cluster.
         cluster_secret: The secret of the administrator.
-        application_secret: The secret of the application.
+        application_secret: The secret of the application; `None` if it logs in with IAM.
 
     Attributes:
         security_group: The security group of the rotation functions.
@@ -58,7 +58,7 @@ class Rotation(Construct):
         cluster: rds.DatabaseCluster,
         cluster_security_group: ec2.ISecurityGroup,
         cluster_secret: secretsmanager.ISecret,
-        application_secret: secretsmanager.ISecret,
+        application_secret: secretsmanager.ISecret | None,
     ) -> None:
         super().__init__(scope, construct_id)
         self._context, self._layer = context, layer
@@ -72,8 +72,9 @@ class Rotation(Construct):
             *([network.endpoint] if network.endpoint else []),
         ]
         self._rotate("Cluster", cluster_secret, None)
-        admin = cluster_secret if context.aurora.rotation == "alternating" else None
-        self._rotate("Application", application_secret, admin)
+        if application_secret is not None:
+            admin = cluster_secret if context.aurora.rotation == "alternating" else None
+            self._rotate("Application", application_secret, admin)
 
     def _rotate(self, name: str, secret: secretsmanager.ISecret, admin: secretsmanager.ISecret | None) -> None:
         function = self._function(name)
@@ -88,7 +89,7 @@ class Rotation(Construct):
 
     def _function(self, name: str) -> lambda_.Function:
         config, network = self._context.config, self._context.network
-        return VpcFunction(
+        return PythonFunction(
             self,
             name,
             name=f"{config.prefix}-rotate-{name.lower()}",

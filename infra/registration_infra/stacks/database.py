@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aws_cdk import CfnOutput, Environment, Stack
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_ssm as ssm
@@ -15,6 +14,7 @@ from registration_infra.constructs.alarms import Alarms
 from registration_infra.constructs.aurora import Aurora
 from registration_infra.constructs.backup import Backup
 from registration_infra.constructs.context import DatabaseContext
+from registration_infra.constructs.iam_login import IAM_LOGIN
 from registration_infra.constructs.key import DatabaseKey
 from registration_infra.constructs.migrations import Migrations
 from registration_infra.constructs.network import Network
@@ -24,17 +24,26 @@ from registration_infra.constructs.rotation import Rotation
 from registration_infra.constructs.secrets import ADMIN, APPLICATION, MONITORING, DatabaseSecret
 from registration_infra.constructs.support_events import SupportEvents
 from registration_infra.layer import package_layer
-from registration_infra.parameters import CONNECTION_PARAMETERS, PARAMETERS, parameter_name, variable_name
+from registration_infra.parameters import (
+    IDLE_SESSION_TIMEOUT_SECONDS,
+    connection_parameters,
+    parameter_name,
+    published_parameters,
+    variable_name,
+)
 
 _PORT = "5432"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Secrets:
-    """The secrets of the database; `monitoring` is `None` without Datadog's Database Monitoring."""
+    """The secrets of the database.
+
+    `application` is `None` if the services log in with IAM, and `monitoring` without Datadog's Database Monitoring.
+    """
 
     cluster: secretsmanager.ISecret
-    application: secretsmanager.ISecret
+    application: secretsmanager.ISecret | None
     monitoring: secretsmanager.ISecret | None
 
 
@@ -69,12 +78,12 @@ class DatabaseStack(Stack):
         if config.backup.own_plan:
             Backup(self, "Backup", context=self._context)
         self._alarms(aurora, secrets, migrate)
-        endpoint, security_group = self._endpoint(aurora, secrets)
-        self._publish(address | endpoint, secrets.application, security_group)
+        self._publish(aurora, address, secrets)
         CfnOutput(self, "MigrateFunctionName", value=migrate.function_name)
 
     def _avoid_zone_lookup(self, config: EnvironmentConfig) -> None:
         # Otherwise the CDK asks AWS for the availability zones, although the environment file names them.
+        assert config.network is not None
         zones = f"availability-zones:account={config.account}:region={config.region}"
         self.node.set_context(zones, [*config.network.availability_zones])
 
@@ -85,7 +94,9 @@ class DatabaseStack(Stack):
     def _secrets(self, aurora: Aurora) -> _Secrets:
         master = aurora.cluster.secret
         assert master is not None
-        application = self._secret("ApplicationSecret", "application", APPLICATION, master).attach(aurora.cluster)
+        application = None
+        if not self._context.aurora.uses_iam:
+            application = self._secret("ApplicationSecret", "application", APPLICATION, master).attach(aurora.cluster)
         monitoring = None
         datadog = self._context.config.datadog
         if datadog and datadog.database_monitoring:
@@ -145,6 +156,7 @@ class DatabaseStack(Stack):
             address=address,
             database_security_group=aurora.security_group,
             secrets={variable: secret for variable, secret in by_variable.items() if secret is not None},
+            iam_login=IAM_LOGIN if secrets.application is None else None,
         )
         # The function needs an instance, not only the cluster.
         migrations.node.add_dependency(aurora.cluster)
@@ -156,39 +168,51 @@ class DatabaseStack(Stack):
             "Alarms",
             context=self._context,
             cluster=aurora.cluster,
-            secrets=[secrets.cluster, secrets.application],
+            secrets=[secret for secret in (secrets.cluster, secrets.application) if secret is not None],
             migrate=migrate,
         )
         SupportEvents(self, "SupportEvents", topic=alarms.topic, role=alarms.publisher)
 
-    def _endpoint(self, aurora: Aurora, secrets: _Secrets) -> tuple[dict[str, str], ec2.ISecurityGroup]:
-        """Return the part of the address, and the security group, that differ between the proxy and the cluster."""
+    def _endpoint(self, aurora: Aurora, secrets: _Secrets) -> dict[str, str]:
+        """Return the values that differ between the proxy and the cluster."""
+        cluster = aurora.cluster
         if not self._context.aurora.proxy:
-            return {}, aurora.security_group
-        proxy = Proxy(self, "Proxy", context=self._context, cluster=aurora.cluster, secret=secrets.application)
-        # Its certificate can be verified in each region, see `DatabaseAccess`.
-        return {"host": proxy.proxy.endpoint, "sslmode": "verify-full"}, proxy.security_group
+            return {
+                "reader_host": cluster.cluster_read_endpoint.hostname,
+                "security_group_id": aurora.security_group.security_group_id,
+                "resource_id": cluster.cluster_resource_identifier,
+            }
+        proxy = Proxy(self, "Proxy", context=self._context, cluster=cluster, secret=secrets.application)
+        return {
+            "host": proxy.proxy.endpoint,
+            **({} if proxy.reader_host is None else {"reader_host": proxy.reader_host}),
+            # Its certificate can be verified in each region, see `DatabaseAccess`.
+            "sslmode": "verify-full",
+            "security_group_id": proxy.security_group.security_group_id,
+            "resource_id": proxy.resource_id,
+        }
 
-    def _publish(
-        self, address: Mapping[str, str], secret: secretsmanager.ISecret, security_group: ec2.ISecurityGroup
-    ) -> None:
+    def _publish(self, aurora: Aurora, address: Mapping[str, str], secrets: _Secrets) -> None:
         network = self._context.network
+        secret = {} if secrets.application is None else {"secret_arn": secrets.application.secret_arn}
         values = {
             **address,
-            "secret_arn": secret.secret_arn,
+            **self._endpoint(aurora, secrets),
+            **secret,
+            "auth": "iam",
+            "user": IAM_LOGIN,
+            "idle_session_timeout": IDLE_SESSION_TIMEOUT_SECONDS,
             "key_arn": self._context.key.key_arn,
-            "security_group_id": security_group.security_group_id,
             "endpoint_security_group_id": network.endpoint_security_group.security_group_id,
             "vpc_id": network.vpc.vpc_id,
             "subnet_ids": ",".join(subnet.subnet_id for subnet in network.function_subnets),
         }
-        assert {*PARAMETERS} == values.keys()
-        for name, value in values.items():
-            self._publish_one(name, value)
+        for name in published_parameters(self._context.aurora):
+            self._publish_one(name, values[name])
 
     def _publish_one(self, name: str, value: str) -> None:
         camel_case = "".join(word.capitalize() for word in name.split("_"))
         parameter = parameter_name(self._context.config, name)
         ssm.StringParameter(self, f"Parameter{camel_case}", parameter_name=parameter, string_value=value)
-        if name in CONNECTION_PARAMETERS:
+        if name in connection_parameters(self._context.aurora):
             CfnOutput(self, f"AppDatabase{camel_case}", value=value, description=variable_name(name))

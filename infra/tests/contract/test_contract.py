@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ParamValidationError
 from contract.moto_shims import ACCOUNT, ResourceRejected, client, deploy, simulated_aws
 from registration_infra import EnvironmentConfig
-from registration_infra.parameters import PARAMETERS
+from registration_infra.parameters import published_parameters
 from templates import DATADOG, EXISTING, PROXY, Templates, config_of, templates_of
 
 from registration_persistence import Database, DatabaseSettings
@@ -149,7 +149,8 @@ def test_stack_has_no_other_outputs(dev: Deployed) -> None:
 def test_parameters_are_the_same_settings(dev: Deployed) -> None:
     """The SSM parameters, under the names of the variables, are valid settings of the package."""
     parameters = dev.parameters()
-    assert parameters.keys() == {*PARAMETERS}
+    assert dev.config.aurora is not None
+    assert parameters.keys() == {*published_parameters(dev.config.aurora)}
     environ = {
         f"APP_DATABASE_{name.upper()}": parameters[name] for name in ("host", "port", "name", "secret_arn", "sslmode")
     }

@@ -4,7 +4,9 @@ import json
 import logging
 import runpy
 import secrets
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,50 @@ def test_new_cluster(handle: Handle, cluster: Cluster, caplog: pytest.LogCapture
             "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'public'::regnamespace"
         ).fetchall()
     assert owners == [(OWNER_ROLE,)]
+
+
+def test_no_session_stays_open(handle: Handle, cluster: Cluster) -> None:
+    """Lambda freezes the function after its answer, and an open session would keep the cluster from pausing."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    handle({"action": "current"})
+    with pytest.raises(InvalidInput):
+        handle({"action": "upgrade", "revision": "0123456789ab"})
+
+    with cluster.connect() as connection:
+        for _ in range(40):
+            if connection.execute(sessions, [cluster.name]).fetchone() == (0,):
+                return
+            time.sleep(0.05)  # a backend needs a moment to end after its client has closed the connection
+    pytest.fail("a session stayed open")
+
+
+def test_bootstrap_creates_a_login_for_iam(handle: Handle, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a login instead of a secret, the login gets `rds_iam` and has neither a password nor a clone."""
+    login = next(user for user in cluster.passwords if user.startswith("application"))
+    monkeypatch.delenv("APP_DATABASE_APPLICATION_SECRET_ARN")
+    monkeypatch.setenv("APP_DATABASE_APPLICATION_USER", login)
+    with rds_iam(cluster):
+        result = handle({"action": "bootstrap"})
+
+        assert (result["application"], result["alternate"]) == (login, None)
+        with cluster.connect() as connection:
+            assert connection.execute(
+                "SELECT pg_has_role(rolname, 'rds_iam', 'MEMBER'), rolpassword FROM pg_authid WHERE rolname ~ %s",
+                [f"^{login}"],
+            ).fetchall() == [(True, None)]
+
+
+@contextmanager
+def rds_iam(cluster: Cluster) -> Iterator[None]:
+    """Create the role of RDS, which the administrator may grant, until the block ends."""
+    (admin,) = (user for user in cluster.passwords if user.startswith("admin"))
+    with cluster.connect() as connection:
+        connection.execute("CREATE ROLE rds_iam")
+        connection.execute(sql.SQL("GRANT rds_iam TO {} WITH ADMIN OPTION").format(sql.Identifier(admin)))
+        try:
+            yield
+        finally:
+            connection.execute("DROP ROLE rds_iam")
 
 
 def test_upgrade_to_a_revision(handle: Handle) -> None:

@@ -10,7 +10,7 @@ from templates import VARIANTS, templates_of
 
 ACCEPTED = Path(__file__).parents[2] / "accepted_findings.toml"
 # Together they contain every resource, and every value of a setting that a rule looks at.
-SCANNED = ("dev", "everything", "proxy", "existing")
+SCANNED = ("dev", "everything", "proxy", "existing", "iam proxy", "express")
 
 
 class Finding(NamedTuple):

@@ -8,7 +8,8 @@ from typing import get_args, get_type_hints
 from key_values import VALUES
 from registration_infra.config.aurora import AuroraConfig
 from registration_infra.config.existing import ExistingDatabase
-from registration_infra.parameters import CONNECTION_PARAMETERS, variable_name
+from registration_infra.parameters import connection_parameters, variable_name
+from templates import CLUSTERS, VARIANTS, config_of
 
 from registration_persistence import DatabaseSettings
 from registration_persistence.errors import ConfigurationError
@@ -26,7 +27,8 @@ def variables_in(folder: Path) -> set[str]:
 def test_the_package_reads_each_variable_that_is_set() -> None:
     """Each variable that a stack sets is one that the package reads, because an unknown one would have no effect."""
     named = variables_in(INFRA / "registration_infra") - {"APP_DATABASE"}
-    published = {variable_name(name) for name in CONNECTION_PARAMETERS}
+    clusters = [config_of(*VARIANTS[variant]).aurora for variant in CLUSTERS]
+    published = {variable_name(name) for each in clusters if each for name in connection_parameters(each)}
 
     assert {"APP_DATABASE_OWNER_ROLE", "APP_DATABASE_SECRET_ARN", "APP_DATABASE_POOL"} <= named
     assert named | published <= variables_in(PACKAGE)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from templates import EVERYTHING, VARIANTS, templates_of
+from templates import CLUSTERS, EVERYTHING, VARIANTS, templates_of
 
 
 def tags_of(properties: dict[str, Any]) -> list[tuple[str, str]]:
@@ -22,7 +22,7 @@ def test_only_the_cluster_has_the_backup_tag(variant: str) -> None:
         if ("backup", "enabled") in tags_of(resource.get("Properties", {}))
     ]
 
-    assert ([] if variant == "existing" else ["AWS::RDS::DBCluster"]) == tagged
+    assert (["AWS::RDS::DBCluster"] if variant in CLUSTERS else []) == tagged
 
 
 def test_own_plan_backs_up_tagged_resources() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from app import build_app
 from aws_cdk import Stack
-from registration_infra.parameters import PARAMETERS
+from registration_infra.parameters import published_parameters
 from templates import config_of, templates_of, text_of
 
 
@@ -15,7 +15,9 @@ def test_database_publishes_its_settings() -> None:
     }
     parameters = {one["Name"]: text_of(one["Value"]) for one in template.all("SSM::Parameter").values()}
 
-    assert {f"/registration/dev/database/{name}" for name in PARAMETERS} == parameters.keys()
+    aurora = config_of("dev").aurora
+    assert aurora is not None
+    assert {f"/registration/dev/database/{name}" for name in published_parameters(aurora)} == parameters.keys()
     assert {
         f"APP_DATABASE_{name.upper()}": parameters[f"/registration/dev/database/{name}"]
         for name in ("host", "port", "name", "secret_arn", "sslmode")

@@ -182,7 +182,11 @@ def test_other_databases_and_secrets_are_out_of_reach() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "stack"), [("everything", "database"), ("everything", "application"), ("proxy", "database")]
+    ("variant", "stack"),
+    [
+        *(("everything", "database"), ("everything", "application"), ("proxy", "database")),
+        *(("iam proxy", "database"), ("iam proxy", "application"), ("express", "application")),
+    ],
 )
 def test_boundary_allows_what_the_roles_need(variant: str, stack: str) -> None:
     """Each role of a template has the boundary, which allows each statement of its policies."""

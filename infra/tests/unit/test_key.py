@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from policy_evaluation import Request, allows, resolved
-from templates import EVERYTHING, VARIANTS, templates_of, text_of
+from templates import CLUSTERS, EVERYTHING, VARIANTS, templates_of, text_of
 
 # Their data are encrypted with the same key as the storage.
 OTHER_SERVICES = ("secretsmanager", "logs", "sns", "backup", "ec2")
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "existing"])
+@pytest.mark.parametrize("variant", CLUSTERS)
 def test_all_data_at_rest_is_encrypted_with_the_key(variant: str) -> None:
     """Storage, secrets, logs, messages, Performance Insights and the vault use the key, which rotates."""
     template = templates_of(*VARIANTS[variant]).database

@@ -97,6 +97,15 @@ def test_a_proxy_with_a_single_user_is_accepted() -> None:
     assert config.aurora.proxy
 
 
+@pytest.mark.parametrize("rotation", ["alternating", "single"])
+def test_a_proxy_with_iam_is_accepted(rotation: str) -> None:
+    """Clients and proxy log in with IAM, so there is no user that rotates."""
+    aurora = accepted(CLUSTER, PROXY, {"aurora.rotation": f'"{rotation}"', "aurora.authentication": '"iam"'}).aurora
+
+    assert aurora is not None
+    assert aurora.uses_iam
+
+
 @pytest.mark.parametrize(
     ("changes", "least_to_most", "fits", "limit"),
     [

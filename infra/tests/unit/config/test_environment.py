@@ -189,20 +189,22 @@ def test_none_is_not_a_value_in_a_table(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "shown"), [(None, "None"), (5, "5"), ("network", '"network"'), (BackupConfig(), "a table")]
+    ("made", "state"),
+    [(None, "is missing"), (5, "is 5"), ("network", 'is "network"'), (BackupConfig(), "is a table")],
 )
-def test_a_value_in_place_of_a_table_in_code_is_refused(made: object, shown: str) -> None:
+def test_a_value_in_place_of_a_table_in_code_is_refused(made: object, state: str) -> None:
     """Anything but a `NetworkConfig` or a dictionary with its keys is refused, also a table of another kind."""
     with pytest.raises(InfraConfigError) as refused:
         changed(accepted(CLUSTER), network=made)
 
-    assert refused.value.problems == (f"network is {shown}: expected {TABLES['network']}",)
+    assert refused.value.problems == (f"network {state}: expected {TABLES['network']}",)
 
 
 def test_a_configuration_is_frozen() -> None:
     """A checked environment cannot be changed."""
     config = load(SHIPPED / "prod.toml")
     assert config.aurora is not None
+    assert config.network is not None
 
     with pytest.raises(ValidationError, match="Instance is frozen"):
         config.name = "dev"

@@ -102,8 +102,8 @@ def test_an_empty_file_lists_everything_that_is_required(tmp_path: Path, text: s
         f"provision_aurora is missing: expected {FLAG_WORDS}",
         f"account is missing: expected {ACCOUNT_WORDS}",
         f"region is missing: expected {REGION_WORDS}",
-        f"network is missing: expected {TABLES['network']}",
         f"aurora is missing: expected {TABLES['aurora']}",
+        f"network is missing: expected {TABLES['network']}",
     )
 
 

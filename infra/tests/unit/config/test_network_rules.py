@@ -68,7 +68,7 @@ def test_gateways_in_an_existing_vpc_are_refused() -> None:
     assert problems(CLUSTER, EXISTING_VPC, {"network.nat_gateways": "1"}) == (
         "network.nat_gateways is 1: expected 0 together with network.vpc_id",
     )
-    assert accepted(CLUSTER, EXISTING_VPC, {"network.nat_gateways": "0"}).network.nat_gateways == 0
+    assert value_of(accepted(CLUSTER, EXISTING_VPC, {"network.nat_gateways": "0"}), "network.nat_gateways") == 0
 
 
 def test_more_gateways_than_zones_are_refused() -> None:
@@ -76,7 +76,7 @@ def test_more_gateways_than_zones_are_refused() -> None:
     assert problems(CLUSTER, {"network.nat_gateways": "3"}) == (
         "network.nat_gateways is 3: expected 2 or fewer, one for each zone",
     )
-    assert accepted(CLUSTER, {"network.nat_gateways": "2"}).network.nat_gateways == 2
+    assert value_of(accepted(CLUSTER, {"network.nat_gateways": "2"}), "network.nat_gateways") == 2
 
 
 def test_a_region_in_china_is_refused() -> None:
@@ -96,7 +96,7 @@ def test_a_cluster_in_an_existing_vpc_needs_its_endpoint() -> None:
         "Secrets Manager in network.vpc_id, because a second endpoint would answer for the whole VPC and admit only "
         "our functions"
     )
-    assert accepted(EXISTING, without).network.vpc_id == "vpc-12345678"
+    assert value_of(accepted(EXISTING, without), "network.vpc_id") == "vpc-12345678"
 
 
 def test_the_group_of_an_endpoint_needs_an_existing_vpc() -> None:

@@ -23,11 +23,14 @@ DEFAULTS = {
     "aurora.readers": "0",
     "aurora.removal": '"snapshot"',
     "aurora.backup_retention_days": "1",
+    "aurora.authentication": '"secret"',
     "aurora.rotation": '"alternating"',
     "aurora.rotation_days": "30",
     "aurora.proxy": "false",
     "aurora.slow_query_ms": "1000",
     "aurora.performance_insights": "false",
+    "existing.port": "5432",
+    "existing.auth": '"secret"',
     "backup.own_plan": "false",
     "backup.own_plan_retention_days": "35",
     "application.reserved_concurrency": "50",
@@ -39,7 +42,7 @@ DEFAULTS = {
 REQUIRED = {
     *("provision_aurora", "account", "region", "network.availability_zones"),
     *("aurora.database_name", "aurora.deletion_protection", "aurora.force_ssl"),
-    *("existing.host", "existing.port", "existing.name", "existing.secret_arn", "existing.security_group_id"),
+    *("existing.host", "existing.name"),
     *("datadog.site", "datadog.api_key_secret_arn"),
 }
 
