@@ -10,8 +10,8 @@ from registration_persistence.sandbox import embedded_binaries
 _MONTHS = "registration_events_y*"
 # The versions of the server and of the program, and a random word.
 _VOLATILE_LINE = re.compile(r"^(-- Dumped |\\(un)?restrict )")
-# Since PostgreSQL 18, NOT NULL is a constraint with a name. The dump contains the names of a partition, which are those of
-# the partitioned table.
+# Since PostgreSQL 18, NOT NULL is a constraint with a name.
+# The dump contains the names in a partition, which are those of the partitioned table.
 _NAME_OF_NOT_NULL = re.compile(r" CONSTRAINT \w+_not_null(?= NOT NULL)")
 
 
