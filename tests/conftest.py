@@ -1,4 +1,4 @@
-"""The servers of the tests: first the embedded one, then a container."""
+"""The servers of the tests: first the programs of a Python package or of the system, then a container."""
 
 import signal
 from collections import Counter
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from server_versions import local_kind
 
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import ServerMissing, open_server, skip_or_fail
@@ -25,7 +26,9 @@ pytest_plugins = ["registration_persistence.testing.plugin", "command_databases"
 
 
 @pytest.fixture(
-    scope="session", params=["embedded", pytest.param("container", marks=pytest.mark.container)], name="postgres_server"
+    scope="session",
+    params=[local_kind(), pytest.param("container", marks=pytest.mark.container)],
+    name="postgres_server",
 )
 def every_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """Each kind of server in turn."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from server_versions import local_kind
 
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import open_server
@@ -42,8 +43,8 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """The embedded server."""
-    with open_server("embedded") as address:
+    """A server."""
+    with open_server(local_kind()) as address:
         yield address
 
 

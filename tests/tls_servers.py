@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trustme
+from server_versions import system_programs
 
-from registration_persistence.sandbox import LocalPostgres, PostgresServer, system_binaries
+from registration_persistence.sandbox import LocalPostgres, PostgresServer
 from registration_persistence.testing import skip_or_fail
 
 TLS_ONLY = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
@@ -15,7 +16,7 @@ WITH_OR_WITHOUT_TLS = "host all all 127.0.0.1/32 scram-sha-256\n"
 @contextmanager
 def tls_server(issued: trustme.LeafCert, hba: str) -> Iterator[PostgresServer]:
     """Start the PostgreSQL of the system, because the embedded one has no TLS; *hba* is its `pg_hba.conf`."""
-    binaries = system_binaries()
+    binaries = system_programs()
     if binaries is None:
         skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
     settings = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}

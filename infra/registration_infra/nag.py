@@ -36,7 +36,7 @@ def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Itera
         if config.aurora is not None and not config.aurora.deletion_protection:
             yield f"{_NAG}RDS10", "The environment file turns it off, which is allowed outside production only."
     elif isinstance(construct, lambda_.CfnFunction):
-        yield f"{_NAG}L1", "Python 3.13 is the newest version that the package is tested on."
+        yield f"{_NAG}L1", "The layer contains extension modules for Python 3.13."
     elif isinstance(construct, iam.CfnPolicy) and "/Role/DefaultPolicy" in path:
         yield (
             f"{_NAG}IAM5[Resource::*]",

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from server_versions import local_kind
+
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import open_server
 
@@ -80,8 +82,8 @@ def _fork_server() -> _ForkServer:
 
 @contextmanager
 def open_command_server() -> Iterator[PostgresServer]:
-    """Start the embedded server, with a login for the command."""
-    with open_server("embedded") as server:
+    """Start a server, with a login for the command."""
+    with open_server(local_kind()) as server:
         server.create_login(LOGIN, PASSWORD)
         yield server
 

@@ -257,13 +257,15 @@ def test_the_fixtures_ignore_the_shell(shell: dict[str, str], tmp_path: Path) ->
 
 def test_programs_that_only_root_can_read_are_copied(tmp_path: Path) -> None:
     """If the package was installed with umask 077, the server runs with copies that its user can read."""
-    package = embedded_binaries().parents[1]
-    shutil.copytree(package / "pginstall", tmp_path / package.name / "pginstall", symlinks=True)
+    programs = embedded_binaries()
+    package = programs.parents[1]
+    copy = tmp_path / package.name / programs.parent.name
+    shutil.copytree(programs.parent, copy, symlinks=True)
     shutil.copytree(f"{package}.libs", tmp_path / f"{package.name}.libs")
     for path in tmp_path.rglob("*"):
         path.chmod(path.stat().st_mode & 0o700)
 
-    with LocalPostgres(tmp_path / package.name / "pginstall/bin") as postgres:
+    with LocalPostgres(copy / programs.name) as postgres:
         postgres.server.connect().close()
 
 

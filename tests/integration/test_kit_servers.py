@@ -20,6 +20,7 @@ from registration_persistence.sandbox import (
     PostgresServer,
     data_directory,
     embedded_binaries,
+    system_binaries,
 )
 from registration_persistence.testing import ServerKindSkipped, ServerMissing, open_server, servers, template
 from registration_persistence.testing.servers import cluster_binaries
@@ -32,7 +33,7 @@ def engine_without_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A container engine that answers, but cannot pull an image."""
     with engine_that_cannot_pull() as address:
         monkeypatch.setenv("DOCKER_HOST", address)
-        for name in ("TEST_POSTGRES_KIND", "TEST_POSTGRES_URL"):
+        for name in ("TEST_POSTGRES_KIND", "TEST_POSTGRES_URL", "TEST_POSTGRES_VERSION"):
             monkeypatch.delenv(name, raising=False)
         yield
 
@@ -60,10 +61,10 @@ def test_the_next_kind_is_used_if_the_programs_of_the_system_do_not_work(
     broken.parent.mkdir(parents=True)
     broken.write_bytes(program)
     broken.chmod(0o755)
-    for name in ("DOCKER_HOST", "TEST_POSTGRES_KIND", "TEST_POSTGRES_URL"):
+    for name in ("DOCKER_HOST", "TEST_POSTGRES_KIND", "TEST_POSTGRES_URL", "TEST_POSTGRES_VERSION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(servers, "is_engine_available", lambda: False)
-    monkeypatch.setattr(servers, "system_binaries", lambda: broken.parent)
+    monkeypatch.setattr(servers, "system_binaries", lambda _version: broken.parent)
     with pytest.warns(ServerKindSkipped, match=f"the kind system does not start.*{problem}"), open_server() as server:
         assert server.port
 
@@ -71,10 +72,14 @@ def test_the_next_kind_is_used_if_the_programs_of_the_system_do_not_work(
 @pytest.mark.usefixtures("engine_without_images")
 def test_a_requested_container_has_no_substitute(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the container was asked for, by argument or variable, its problem is an error that names the image."""
-    problem = r"the container engine cannot start postgres:16: .*pull rate limit"
+    problem = r"the container engine cannot start postgres:18: .*pull rate limit"
     monkeypatch.delenv("TEST_POSTGRES_IMAGE", raising=False)
     with pytest.raises(ServerMissing, match=problem), open_server("container"):
         pass
+    monkeypatch.setenv("TEST_POSTGRES_VERSION", "17")
+    with pytest.raises(ServerMissing, match=problem.replace("18", "17")), open_server("container"):
+        pass
+    monkeypatch.delenv("TEST_POSTGRES_VERSION")
     monkeypatch.setenv("TEST_POSTGRES_KIND", "container")
     with pytest.raises(ServerMissing, match=problem), open_server():
         pass
@@ -82,6 +87,7 @@ def test_a_requested_container_has_no_substitute(monkeypatch: pytest.MonkeyPatch
 
 def test_a_variable_selects_the_kind(monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer) -> None:
     """It decides even if another kind is available, and for the cluster of the faults too; a wrong kind is an error."""
+    monkeypatch.delenv("TEST_POSTGRES_VERSION", raising=False)
     monkeypatch.setenv("TEST_POSTGRES_URL", "postgresql://ada:secret@127.0.0.1:1")
     monkeypatch.setenv("TEST_POSTGRES_KIND", "embedded")
     assert cluster_binaries() == embedded_binaries()
@@ -94,6 +100,36 @@ def test_a_variable_selects_the_kind(monkeypatch: pytest.MonkeyPatch, postgres_s
     monkeypatch.setenv("TEST_POSTGRES_KIND", "docker")
     expected = "TEST_POSTGRES_KIND is 'docker': expected named, container, system or embedded"
     with pytest.raises(ConfigurationError, match=expected), open_server():
+        pass
+
+
+def test_a_variable_selects_the_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both versions of the extra start; the programs of the system are used only if they have the version."""
+    monkeypatch.setenv("TEST_POSTGRES_KIND", "embedded")
+    for version in (16, 18):
+        monkeypatch.setenv("TEST_POSTGRES_VERSION", str(version))
+        assert cluster_binaries() == embedded_binaries(version)
+        with open_server() as server, server.connect() as connection:
+            assert connection.info.server_version // 10_000 == version
+    monkeypatch.setenv("TEST_POSTGRES_VERSION", "99")
+    with pytest.raises(ServerMissing, match="the extra local has no PostgreSQL 99: expected 16 or 18"), open_server():
+        pass
+    program = tmp_path / "initdb"
+    program.write_text("#!/bin/sh\necho 'initdb (PostgreSQL) 99.1 (Example 99.1-1)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (tmp_path, None) == (system_binaries(99), system_binaries(98))
+    monkeypatch.setenv("TEST_POSTGRES_VERSION", "98")
+    with pytest.raises(ServerMissing, match="install the package postgresql-98"), open_server("system"):
+        pass
+
+
+@pytest.mark.parametrize("version", ["14", "9.6", "16.4", "newest"])
+def test_a_wrong_version_is_an_error(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error states the variable, its value and the expected form."""
+    monkeypatch.setenv("TEST_POSTGRES_VERSION", version)
+    expected = f"TEST_POSTGRES_VERSION is '{version}': expected a major version, 15 or newer"
+    with pytest.raises(ConfigurationError, match=expected), open_server("embedded"):
         pass
 
 

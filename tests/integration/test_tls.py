@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from server_versions import local_kind
 from sqlalchemy import text
 from tls_servers import TLS_ONLY, tls_server
 
@@ -85,7 +86,7 @@ def server(authority: trustme.CA) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server_without_tls() -> Iterator[PostgresServer]:
     """A server without TLS."""
-    with open_server("embedded") as address:
+    with open_server(local_kind()) as address:
         yield address
 
 

@@ -10,6 +10,7 @@ from threading import Thread
 import psycopg
 import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
+from server_versions import system_programs
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -22,7 +23,7 @@ from registration_persistence.errors import (
     TooManyConnections,
     TransactionConflict,
 )
-from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, system_binaries, wait_until
+from registration_persistence.sandbox import InvocationFailed, LocalCluster, LocalPostgres, wait_until
 from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, skip_or_fail
 
 
@@ -121,7 +122,7 @@ GERMAN = {"lc_messages": "de_DE.UTF-8"}
 
 def german_binaries() -> Path:
     """Return the programs of the system's PostgreSQL, which has German messages."""
-    binaries = system_binaries()
+    binaries = system_programs()
     if binaries is None:
         skip_or_fail("the system has no PostgreSQL server: install the package postgresql")
     if b"de_DE.utf8" not in subprocess.run(["locale", "-a"], capture_output=True, check=True).stdout:

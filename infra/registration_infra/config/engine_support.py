@@ -16,9 +16,12 @@ _LAST_RELEASE_OF_MAJOR: Final = {
     "18": date(2030, 11, 14),
 }
 _NOTICE_OF_MAJOR: Final = timedelta(days=365)
-# The minor versions that PostgreSQL released on one day; earlier ones are older. Update both together.
-_MINOR_OF_KNOWN_AGE: Final = {"15": 17, "16": 13, "17": 9, "18": 3}
-_RELEASE_OF_MINORS: Final = date(2026, 2, 26)
+# The minor versions that PostgreSQL released together, oldest first, and the last day on which that can have been.
+_RELEASES_OF_MINORS: Final = (
+    (date(2026, 2, 26), {"15": 17, "16": 13, "17": 9, "18": 3}),
+    (date(2026, 5, 14), {"15": 18, "16": 14, "17": 10, "18": 4}),
+    (date(2026, 9, 7), {"15": 20, "16": 16, "17": 12, "18": 6}),
+)
 # AWS intends to keep a minor version for at least 12 months:
 # https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.VersionPolicy.html
 _LIFETIME_OF_MINOR: Final = timedelta(days=365)
@@ -43,9 +46,10 @@ def support_warnings(config: EnvironmentConfig, *, today: date) -> Iterator[str]
             f"{start} PostgreSQL {major} receives no fixes after {last}: "
             f"upgrade to a newer major version, see {_RUNBOOK}"
         )
-    if int(minor) <= _MINOR_OF_KNOWN_AGE[major] and today > _RELEASE_OF_MINORS + _LIFETIME_OF_MINOR:
+    released = next((day for day, minors in _RELEASES_OF_MINORS if int(minor) <= minors[major]), None)
+    if released is not None and today > released + _LIFETIME_OF_MINOR:
         yield (
-            f"{start} it was released on {_RELEASE_OF_MINORS} or earlier, "
+            f"{start} it was released on {released} or earlier, "
             "and AWS keeps a minor version for about a year: "
             f"upgrade to a newer minor version, see {_RUNBOOK}"
         )

@@ -18,6 +18,7 @@ _LIFECYCLES = {
 # UTC. The backup comes first, so that it has finished before the maintenance window.
 _BACKUP_WINDOW = "02:00-02:30"
 _MAINTENANCE_WINDOW = "sun:03:00-sun:04:00"
+_FIRST_MAJOR_VERSION_WITH_LOGIN_STAGES = 18
 
 
 class Aurora(Construct):
@@ -142,7 +143,8 @@ def _parameters(aurora: AuroraConfig) -> dict[str, str]:
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
         # Who logged in, when and from where; infra/README.md describes why statements are not recorded.
-        "log_connections": "1",
+        # Since PostgreSQL 18 the value is a list of stages, and RDS does not accept the former boolean.
+        "log_connections": "all" if int(aurora.major_version) >= _FIRST_MAJOR_VERSION_WITH_LOGIN_STAGES else "1",
         "log_disconnections": "1",
         # Required by Datadog's Database Monitoring:
         # https://docs.datadoghq.com/database_monitoring/setup_postgres/aurora/

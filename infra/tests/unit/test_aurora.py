@@ -13,12 +13,12 @@ def database(name: str, **aurora: object) -> Template:
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_cluster_is_serverless_with_half_to_one_acu(name: str) -> None:
-    """Each environment has Aurora PostgreSQL 16 with one private writer of 0.5 to 1 ACU."""
+    """Each environment has Aurora PostgreSQL 18 with one private writer of 0.5 to 1 ACU."""
     template = database(name)
     cluster, writer = template.one("RDS::DBCluster"), template.one("RDS::DBInstance")
 
     assert {"MinCapacity": 0.5, "MaxCapacity": 1} == cluster["ServerlessV2ScalingConfiguration"]
-    assert ("aurora-postgresql", "16.13") == (cluster["Engine"], cluster["EngineVersion"])
+    assert ("aurora-postgresql", "18.6") == (cluster["Engine"], cluster["EngineVersion"])
     assert (f"registration-{name}", "registrations", 5432) == (
         cluster["DBClusterIdentifier"],
         cluster["DatabaseName"],
@@ -72,14 +72,14 @@ def test_parameters_log_statements_without_values() -> None:
     """Slow statements are logged without values, Datadog's parameters are set, and no timeout affects migrations."""
     group = database("dev").one("RDS::DBClusterParameterGroup")
 
-    assert ("registration-dev-16", "aurora-postgresql16") == (group["DBClusterParameterGroupName"], group["Family"])
+    assert ("registration-dev-18", "aurora-postgresql18") == (group["DBClusterParameterGroupName"], group["Family"])
     assert {
         "rds.force_ssl": "1",
         "log_min_duration_statement": "1000",
         "log_error_verbosity": "terse",
         "log_parameter_max_length": "0",
         "log_parameter_max_length_on_error": "0",
-        "log_connections": "1",
+        "log_connections": "all",
         "log_disconnections": "1",
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.max": "10000",
@@ -88,6 +88,21 @@ def test_parameters_log_statements_without_values() -> None:
         "track_activity_query_size": "4096",
         "track_io_timing": "1",
     } == group["Parameters"]
+
+
+@pytest.mark.parametrize(
+    ("version", "logged"), [("15.7", "1"), ("16.13", "1"), ("17.9", "1"), ("18.3", "all"), ("18.6", "all")]
+)
+def test_logins_are_logged_with_the_value_of_the_version(version: str, logged: str) -> None:
+    """The parameter is a boolean before PostgreSQL 18, and a list of stages since; each version has its own group."""
+    group = database("dev", engine_version=version).one("RDS::DBClusterParameterGroup")
+    major = version.partition(".")[0]
+
+    assert logged == group["Parameters"]["log_connections"]
+    assert (f"registration-dev-{major}", f"aurora-postgresql{major}") == (
+        group["DBClusterParameterGroupName"],
+        group["Family"],
+    )
 
 
 @pytest.mark.parametrize("name", ["dev", "staging", "prod"])

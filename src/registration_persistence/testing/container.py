@@ -9,7 +9,10 @@ from pathlib import Path
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing.missing import ServerMissing, needs_test_extra
 
-_DEFAULT_IMAGE = "postgres:16"
+_DEFAULT_VERSION = 18
+# Not the folder of the image, because the images of PostgreSQL 18 and newer do not start if something is mounted on the
+# folder of the older ones.
+_DATA_FOLDER = "/data"
 # The socket of a container engine, if DOCKER_HOST is not set.
 _ENGINE_SOCKET = Path("/var/run/docker.sock")
 _ENGINE_TIMEOUT_SECONDS = 2
@@ -38,8 +41,11 @@ def is_engine_available() -> bool:
 
 
 @contextmanager
-def open_container() -> Iterator[PostgresServer]:
+def open_container(version: int | None = None) -> Iterator[PostgresServer]:
     """Start PostgreSQL in a container, which is removed at the end of the block.
+
+    Args:
+        version: Major version, 18 by default. `TEST_POSTGRES_IMAGE` names an image instead.
 
     Raises:
         ServerMissing: A package is not installed, no engine answers, the image cannot be pulled, or the container
@@ -50,13 +56,13 @@ def open_container() -> Iterator[PostgresServer]:
         from testcontainers.community.postgres import PostgresContainer
     if not is_engine_available():
         raise ServerMissing("no container engine answers: start Docker, or set DOCKER_HOST")
-    image = os.environ.get("TEST_POSTGRES_IMAGE") or _DEFAULT_IMAGE
+    image = os.environ.get("TEST_POSTGRES_IMAGE") or f"postgres:{version or _DEFAULT_VERSION}"
     container = None
     try:
         # The engine may publish the port on every address of this machine.
         password = secrets.token_urlsafe(16)
         container = PostgresContainer(image, password=password, driver=None)
-        container.with_tmpfs_mount("/var/lib/postgresql/data").start()
+        container.with_env("PGDATA", _DATA_FOLDER).with_tmpfs_mount(_DATA_FOLDER).start()
         server = PostgresServer(
             container.get_container_host_ip(),
             int(container.get_exposed_port(container.port)),

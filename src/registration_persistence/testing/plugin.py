@@ -71,7 +71,8 @@ def pytest_configure() -> None:
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server: the one that `TEST_POSTGRES_URL` names, a container, the system's, or the embedded one.
 
-    `TEST_POSTGRES_KIND` selects the kind: `named`, `container`, `system` or `embedded`.
+    `TEST_POSTGRES_KIND` selects the kind: `named`, `container`, `system` or `embedded`. `TEST_POSTGRES_VERSION`
+    selects the major version, such as 16.
     """
     with open_server() as server:
         yield server

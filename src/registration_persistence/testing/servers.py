@@ -1,6 +1,7 @@
 """Opening a PostgreSQL server for tests: a named one, a container, that of the system, or the embedded one."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -31,6 +32,12 @@ NAMED_SERVER = "TEST_POSTGRES_URL"
 """The environment variable that names a server: `postgresql://superuser:password@host:port`."""
 
 
+SERVER_VERSION = "TEST_POSTGRES_VERSION"
+"""The environment variable that selects the major version of PostgreSQL, such as 16."""
+
+_VERSION_PATTERN = "1[5-9]|[2-9][0-9]"
+
+
 class ServerKindSkipped(UserWarning):
     """A kind of server is available but does not start, so the next kind is used."""
 
@@ -39,6 +46,9 @@ class ServerKindSkipped(UserWarning):
 def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
     """Start a server, or connect to the named one; a server that was started is stopped at the end of the block.
 
+    `TEST_POSTGRES_VERSION` selects the major version of a server that is started. By default a container and the
+    embedded server have PostgreSQL 18, and the system its newest version.
+
     Args:
         kind: `named` is the server of `TEST_POSTGRES_URL`, `container` starts PostgreSQL in a container, `system` uses
             the programs of the system, and `embedded` those of the extra `local`. Defaults to `TEST_POSTGRES_KIND`. If
@@ -46,8 +56,8 @@ def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
             that is available but does not start.
 
     Raises:
-        ConfigurationError: `TEST_POSTGRES_KIND` is not a kind.
-        ServerMissing: There is no server of this kind.
+        ConfigurationError: `TEST_POSTGRES_KIND` is not a kind, or `TEST_POSTGRES_VERSION` is not a version.
+        ServerMissing: There is no server of this kind and version.
         LocalServerError: The programs of the system, or the embedded ones, do not start a server.
     """
     with ExitStack() as stack:
@@ -65,8 +75,31 @@ def open_server(kind: ServerKind | None = None) -> Iterator[PostgresServer]:
 
 
 def cluster_binaries() -> Path | None:
-    """Return the folder of the programs of a `LocalCluster`; `None` leaves the choice to it."""
-    return embedded_binaries() if _chosen_kind() == "embedded" else None
+    """Return the folder of the programs of a `LocalCluster`; `None` leaves the choice to it.
+
+    Raises:
+        ConfigurationError: `TEST_POSTGRES_KIND` is not a kind, or `TEST_POSTGRES_VERSION` is not a version.
+        LocalServerError: There are no programs of this version.
+    """
+    version = chosen_version()
+    if version is None:
+        return embedded_binaries() if _chosen_kind() == "embedded" else None
+    system = None if _chosen_kind() == "embedded" else system_binaries(version)
+    return system or embedded_binaries(version)
+
+
+def chosen_version() -> int | None:
+    """Return the major version in `TEST_POSTGRES_VERSION`, or `None` if it is not set.
+
+    Raises:
+        ConfigurationError: The variable does not contain a version.
+    """
+    chosen = os.environ.get(SERVER_VERSION)
+    if not chosen:
+        return None
+    if not re.fullmatch(_VERSION_PATTERN, chosen):
+        raise ConfigurationError([f"{SERVER_VERSION} is {chosen!r}: expected a major version, 15 or newer"])
+    return int(chosen)
 
 
 def _chosen_kind() -> ServerKind | None:
@@ -86,7 +119,7 @@ def _kinds() -> Sequence[ServerKind]:
     if os.environ.get(NAMED_SERVER):
         return ["named"]
     kinds: list[ServerKind] = ["container"] if is_engine_available() else []
-    kinds += ["system"] if system_binaries() else []
+    kinds += ["system"] if system_binaries(chosen_version()) else []
     return [*kinds, "embedded"]
 
 
@@ -95,7 +128,7 @@ def _open(kind: ServerKind) -> AbstractContextManager[PostgresServer]:
         case "named":
             return _named()
         case "container":
-            return open_container()
+            return open_container(chosen_version())
         case "system":
             return _system()
         case "embedded":
@@ -120,19 +153,23 @@ def _named() -> Iterator[PostgresServer]:
 
 @contextmanager
 def _system() -> Iterator[PostgresServer]:
-    binaries = system_binaries()
+    version = chosen_version()
+    binaries = system_binaries(version)
     if binaries is None:
-        raise ServerMissing("the system has no PostgreSQL server: install the package postgresql")
+        package = "postgresql" if version is None else f"postgresql-{version}"
+        raise ServerMissing(f"the system has no PostgreSQL server: install the package {package}")
     with LocalPostgres(binaries) as postgres:
         yield postgres.server
 
 
 @contextmanager
 def _embedded() -> Iterator[PostgresServer]:
+    version = chosen_version()
     try:
-        binaries = embedded_binaries()
+        binaries = embedded_binaries() if version is None else embedded_binaries(version)
     except LocalServerError as error:
-        raise ServerMissing("PostgreSQL is not installed: run pip install 'registration-persistence[test]'") from error
+        # The extra `test` contains `local`, and the tests need the rest of it too.
+        raise ServerMissing(str(error).replace("[local]", "[test]")) from error
     with LocalPostgres(binaries) as postgres:
         yield postgres.server
 

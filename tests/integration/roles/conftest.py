@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from clusters import GROUPS, Cluster, NewCluster, service
 from psycopg import sql
+from server_versions import local_kind
 
 from registration_persistence import Credentials, Database, DatabaseSettings, StaticCredentials
 from registration_persistence.sandbox import PostgresServer
@@ -15,7 +16,7 @@ from registration_persistence.testing import ServerMissing, open_server, skip_or
 
 @pytest.fixture(
     scope="module",
-    params=["embedded", "system", pytest.param("container", marks=pytest.mark.container)],
+    params=[*dict.fromkeys([local_kind(), "system"]), pytest.param("container", marks=pytest.mark.container)],
     name="postgres_server",
 )
 def servers_old_and_new(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:

@@ -34,18 +34,34 @@ def test_a_major_version_is_reported_a_year_before(version: str, last_silent: st
         )
 
 
-@pytest.mark.parametrize("version", ["16.13", "16.12", "16.0", "17.9", "18.3"])
-def test_an_old_minor_version_is_reported_after_a_year(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "released", "last_silent", "first_day"),
+    [
+        *((each, "2026-02-26", "2027-02-26", "2027-02-27") for each in ("16.13", "16.12", "16.0", "17.9", "18.3")),
+        *((each, "2026-05-14", "2027-05-14", "2027-05-15") for each in ("16.14", "17.10", "18.4")),
+        *((each, "2026-09-07", "2027-09-07", "2027-09-08") for each in ("16.16", "17.11", "18.5", "18.6")),
+    ],
+)
+def test_an_old_minor_version_is_reported_after_a_year(
+    version: str, released: str, last_silent: str, first_day: str
+) -> None:
     """AWS keeps a minor version for about a year; the minor versions of one release day have the same age."""
-    assert warnings(version, "2027-02-26") == []
-    (problem,) = warnings(version, "2027-02-27")
-    assert problem.startswith(f'aurora.engine_version is "{version}": it was released on 2026-02-26 or earlier')
+    assert warnings(version, last_silent) == []
+    (problem,) = warnings(version, first_day)
+    assert problem.startswith(f'aurora.engine_version is "{version}": it was released on {released} or earlier')
 
 
-@pytest.mark.parametrize("version", ["16.14", "17.10", "18.4"])
+@pytest.mark.parametrize("version", ["16.17", "17.13", "18.7"])
 def test_a_newer_minor_version_is_not_reported(version: str) -> None:
     """The age of a version that this table does not know yet is unknown."""
-    assert warnings(version, "2027-02-27") == []
+    assert warnings(version, "2027-10-01") == []
+
+
+def test_the_age_of_the_default_version_is_known() -> None:
+    """An environment that names no version is warned a year after the release of the default too."""
+    version = AuroraConfig.model_fields["engine_version"].default
+
+    assert any("AWS keeps a minor version for about a year" in each for each in warnings(version, "2028-01-01"))
 
 
 def test_both_ends_can_be_reported() -> None:
