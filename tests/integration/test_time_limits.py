@@ -200,11 +200,13 @@ def test_connecting_to_a_silent_server_ends_at_the_deadline(one: Database) -> No
 
         assert time.monotonic() - started < 1.5
         limited = Database(dataclasses.replace(database.settings, connect_timeout=2))
-        with pytest.raises(
-            DatabaseUnavailable, match="timeout expired: the server accepted the connection and has not "
+        with (  # the first attempt reaches its own limit
+            pytest.raises(
+                DatabaseUnavailable, match="timeout expired: the server accepted the connection and has not "
+            ),
+            deadline(2.5, reserve=0),
         ):
             limited.ping()
-        assert 1.9 < time.monotonic() - started < 4
 
 
 def test_a_login_that_takes_too_long_is_told_from_a_silent_server(one: Database) -> None:
