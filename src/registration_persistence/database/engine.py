@@ -185,7 +185,9 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         set_record_info(connection, MUST_PROBE, value=True)
         read_only = read_only or _made_read_only_by_service(connection)
-    meaning = statement_failure(error, lost=lost, committing=committing, read_only=read_only)
+    meaning = statement_failure(
+        error, lost=lost, committing=committing, read_only=read_only, autocommit=driver.autocommit
+    )
     if isinstance(meaning, _UNUSABLE_AFTER):
         set_record_info(connection, REOPEN_CAUSE, "writer_moved" if isinstance(meaning, WriterMoved) else "lost")
         context.is_disconnect = True

@@ -145,7 +145,7 @@ def _class_by_text(error: psycopg.Error) -> type[errors.RegistrationPersistenceE
 
 
 def statement_failure(
-    error: psycopg.Error, *, lost: bool, committing: bool, read_only: bool
+    error: psycopg.Error, *, lost: bool, committing: bool, read_only: bool, autocommit: bool = False
 ) -> errors.RegistrationPersistenceError | None:
     """Return the error of this package for a failed statement; `None` if psycopg's error is to be raised.
 
@@ -154,6 +154,7 @@ def statement_failure(
         lost: Whether the connection is unusable.
         committing: Whether COMMIT may have been sent.
         read_only: Whether the service itself made the transaction read-only.
+        autocommit: Whether each statement commits in its own transaction. Defaults to false.
     """
     meaning = _STATEMENT_FAILURES.get(error.sqlstate or "")
     if is_stale_statement(error):
@@ -167,6 +168,8 @@ def statement_failure(
     if meaning is None:
         return None
     before, after = _EXPLANATIONS.get(meaning, ("", ""))
+    if meaning is errors.ConnectionLost and autocommit:
+        before = "the connection was lost, and nothing of this statement was kept: "
     return meaning(f"{before}{' '.join(str(error).split())} (SQLSTATE {error.sqlstate or 'unknown'}){after}")
 
 
