@@ -75,6 +75,8 @@ class CredentialSource(ABC):
     def for_host(self, host: str) -> "CredentialSource":  # noqa: ARG002 a source whose credentials depend on it uses it
         """Return the source for another host of the cluster; by default this one, which serves every host.
 
+        `refresh` and `after_fork_in_child` are called on this source only, which passes them on.
+
         Args:
             host: The host name, for example of the reader endpoint.
         """
