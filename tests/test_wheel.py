@@ -83,7 +83,8 @@ def test_the_wheel_contains_the_package_and_the_migrations(wheel: Path) -> None:
 
     assert expected == found
     assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/migrations/env.py"} <= found
-    assert {f"{PACKAGE}/database/certificates/eu-west-1.pem"} <= found
+    certificates = f"{PACKAGE}/database/certificates"
+    assert {f"{certificates}/eu-west-1.pem", f"{certificates}/with_gateway/eu-west-1.pem"} <= found
 
 
 def files(folder: Path) -> list[Path]:

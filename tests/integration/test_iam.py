@@ -20,7 +20,7 @@ import trustme
 from iam_authority import READER, REGION, WRITER, AccessKey, IamAuthority, iam_server
 from psycopg import sql
 
-from registration_persistence import Database, DatabaseSettings, deadline
+from registration_persistence import Credentials, Database, DatabaseSettings, deadline, schema
 from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.credentials import token_signer
 from registration_persistence.database.credentials.iam_tokens import IamTokens
@@ -485,20 +485,22 @@ def test_a_host_without_region_is_refused(opened: Open, host: str) -> None:
         opened(host=host)
 
 
-def test_the_schema_is_migrated_with_a_token(
+def test_the_clusters_own_login_may_use_iam(
     opened: Open, iam: IamAuthority, running: tuple[PostgresServer, IamAuthority]
 ) -> None:
-    """`migrate` logs in with the credentials of the database, also on its second connection."""
-    from registration_persistence import schema
+    """`bootstrap` and `migrate` log in with a token; a login with a password is compared with its secret as always."""
+    server, name = running[0], f"migrated_{secrets.token_hex(4)}"
+    server.create_database(name, owner=USER)
+    with server.connect(name) as connection:
+        connection.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(USER)))
+        connection.execute(sql.SQL("GRANT pg_monitor TO {} WITH ADMIN OPTION").format(sql.Identifier(USER)))
+    database, monitoring = opened(name=name), Credentials("datadog", secrets.token_urlsafe(16))
 
-    name = f"migrated_{secrets.token_hex(4)}"
-    running[0].create_database(name, owner=USER)
-    with running[0].connect(name) as connection:
-        connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(USER)))
-    database = opened(name=name)
+    first = schema.bootstrap(database, "app_iam", monitoring=monitoring)
+    second = schema.bootstrap(database, "app_iam", monitoring=monitoring)
 
-    assert schema.newest() == schema.upgrade(database)
-
-    database.dispose()
-    running[0].drop_database(name)
+    assert {"app_iam is a member of rds_iam", "datadog has the password of its secret"} <= set(first.changes)
+    assert second.changes == ()
+    assert schema.newest() == schema.upgrade(database, owner_role=schema.OWNER_ROLE)
     assert (iam.refusals, len(set(iam.tokens))) == ([], 1)
+    assert opened(name=name, user="app_iam").ping().writable

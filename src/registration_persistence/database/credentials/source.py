@@ -77,6 +77,8 @@ class CredentialSource(ABC):
 
         `refresh` and `after_fork_in_child` are called on this source only, which passes them on.
 
+        `refresh` and `after_fork_in_child` are called on this source only, which passes them on.
+
         Args:
             host: The endpoint, for example that of the readers.
         """
