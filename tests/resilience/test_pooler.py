@@ -12,11 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from resilience.outcomes import assert_exact, failures, handler, run_all
-from sqlalchemy import text
+from resilience.outcomes import assert_exact, failures, handler, rows_by_key, run_all
+from sqlalchemy import event, text
+from support import OneLossProxy
 
 from registration_persistence import Database, RegistrationRepository
 from registration_persistence.database.connection import BoundedConnection
+from registration_persistence.errors import CommitOutcomeUnknown
 from registration_persistence.outcomes import Replayed
 from registration_persistence.sandbox import wait_until
 from registration_persistence.sandbox.ports import free_port
@@ -42,6 +44,8 @@ def open_pooler(environment: RegistrationEnvironment, folder: Path) -> Iterator[
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         # These tests need no password, and a login without one is faster.
         f"auth_type = trust\nauth_file = {folder}/users.txt\n"
+        # Only a service that does not know about the pooler sends startup options.
+        "ignore_startup_parameters = options\n"
         "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 100\nserver_tls_sslmode = disable\n"
         f"logfile = {folder}/log\n"
     )
@@ -153,3 +157,18 @@ def test_prepared_statements_survive_a_change_of_the_servers_session(
                 connection.commit()
     for connection in connections:
         connection.close()
+
+
+def test_a_pooler_that_nobody_declared_invents_no_outcome(
+    registration_environment: RegistrationEnvironment, pooler: dict[str, str]
+) -> None:
+    """The process id of the session is the pooler's, so that no session with this id shows that ours has ended."""
+    with OneLossProxy("127.0.0.1", int(pooler["APP_DATABASE_PORT"])) as proxy:
+        here = {"APP_DATABASE_PORT": str(proxy.port), "APP_DATABASE_POOL": "lambda"}
+        database = Database(registration_environment.settings(**here))
+        with pytest.raises(CommitOutcomeUnknown, match="a pooler is between"), database.session() as session:
+            RegistrationRepository(session).register("ada@example.com")
+            event.listen(session, "before_commit", lambda _session: proxy.lose_next_reply(), once=True)
+        database.dispose()
+
+    assert rows_by_key(registration_environment) == {"ada": 1}
