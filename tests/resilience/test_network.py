@@ -193,7 +193,7 @@ def test_an_idle_connection_while_packets_are_dropped(
             database.ping()
 
     assert database.ping().writable
-    assert database.events.count("connection_opened", "thaw") == 1
+    assert database.events.count("connection_opened", "failover") == 1
 
 
 def test_the_probe_of_an_idle_connection_is_short(
@@ -209,6 +209,26 @@ def test_the_probe_of_an_idle_connection_is_short(
         recovery.join()
 
     assert database.events.count("connection_opened", "thaw") == 1
+
+
+def test_work_is_repeated_as_long_as_there_is_time(registration_environment: RegistrationEnvironment) -> None:
+    """A third of the replies is lost, so most units of work need more than three attempts."""
+    env = registration_environment
+    database = Database(env.settings(APP_DATABASE_POOL="lambda"))
+    database.ping()
+    with env.cluster.endpoint.lose_replies(0.33, seed=33):
+        for number in range(8):
+            with deadline(30):
+                database.run(
+                    lambda session, key=f"person-{number}": RegistrationRepository(session).register(
+                        f"{key}@example.com", idempotency_key=key
+                    ),
+                    idempotent=True,
+                )
+
+    assert database.events.count("retry") > 8
+    assert rows_by_key(env) == {f"person-{number}": 1 for number in range(8)}
+    database.dispose()
 
 
 def test_lost_replies_duplicate_nothing(
