@@ -35,7 +35,7 @@ class Client(Protocol):
 
 
 class PlainPsycopg:
-    """What a service writes without a library: a connection, a cached secret, and a loop that tries again."""
+    """A service without a library: a connection, a cached secret, and a loop that tries again."""
 
     _PAUSE_SECONDS = 0.2
     # The server is unreachable, starts up, is full, is read-only, or has ended the session.
