@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test compliance coverage lint types layers check lock dist benchmark diagrams clean \
+.PHONY: help demo chaos test compliance coverage lint types layers check lock dist benchmark outages diagrams clean \
   infra-test infra-scan audit infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
@@ -104,6 +104,9 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 benchmark: $(VENV)/.installed-dev ## Measure the figures in the documentation
 	@for name in register_in_one_statement neutral_timing rotation bulk_import expiry outbox; do $(BIN)/python benchmarks/$$name.py || exit; done
 
+outages: $(VENV)/.installed-dev ## Measure the longest outages beside AWS's wrapper; takes 3 minutes (ARGS=failover selects)
+	@$(BIN)/python benchmarks/outages.py $(ARGS)
+
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code and docs/chaos.svg from docs/chaos.json (ARGS=--record measures again)
 	@$(BIN)/python docs/make_diagrams.py
 	@$(BIN)/python docs/make_timeline.py $(ARGS)
@@ -170,5 +173,5 @@ lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environments and all build results
-	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) .venv-outages infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """The writer crashes, restarts or is demoted: work without a COMMIT is repeated, and nothing is lost or duplicated."""
 
+import socket
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -10,9 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import InternalError
 from sqlalchemy.orm import Session
 
-from registration_persistence import Database, RegistrationRepository, deadline
+from registration_persistence import Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.errors import DatabaseUnavailable, WriterMoved
-from registration_persistence.sandbox import LambdaProcess, wait_until
+from registration_persistence.sandbox import (
+    LambdaProcess,
+    LocalPostgres,
+    embedded_binaries,
+    system_binaries,
+    wait_until,
+)
 from registration_persistence.testing import FailOver, Fault, RegistrationEnvironment, Restart, StartLambda
 
 
@@ -44,6 +51,9 @@ def test_a_failover_loses_and_duplicates_nothing(
 
     assert [] == [failure for result in results for failure in result["failed"]]
     assert_exact(registration_environment, results)
+    events = [event for result in results for event in result["events"]]
+    assert "connection_opened: failover" in events
+    assert "connection_opened: thaw" not in events
     if idempotent:
         assert [] == failures(results)
     else:
@@ -115,6 +125,8 @@ def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvi
     database = Database(registration_environment.settings(APP_DATABASE_POOL="lambda"))
     database.ping()
     backends = []
+    waits: list[float] = []
+    database.events.subscribe(lambda event: waits.append(event.seconds) if event.cause == "not_ready" else None)
 
     def work(session: Session) -> None:
         backends.append(session.scalar(text("SELECT pg_backend_pid()")))
@@ -129,7 +141,44 @@ def test_run_waits_for_the_new_writer(registration_environment: RegistrationEnvi
 
     assert len(set(backends)) == 2
     assert database.events.count("retry", "writer_moved") == 1
+    assert database.events.count("connection_opened", "writer_moved") == 1
+    assert all(wait <= 0.06 for wait in waits[:3]), "a server that is read-only was asked too late"
     database.dispose()
+
+
+def test_a_server_at_another_address_is_a_failover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a process idles during the failover, no attempt to connect fails, but the name has another address then."""
+    found: list[str] = []
+
+    def resolve(*_arguments: object, **_options: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+    settings = {"listen_addresses": "127.0.0.1,127.0.0.2,127.0.0.3"}
+    with LocalPostgres(system_binaries() or embedded_binaries(), settings=settings) as server:
+        server.server.create_login("app", "secret")
+        database = Database(
+            DatabaseSettings(
+                environment="test",
+                host="writer.test",
+                port=server.server.port,
+                name="postgres",
+                user="app",
+                password="secret",
+                sslmode="prefer",
+                pool="lambda",
+            )
+        )
+        causes = []
+        database.events.subscribe(lambda event: causes.append(event.cause))
+        monkeypatch.setattr("socket.getaddrinfo", resolve)
+        with server.server.connect() as connection:
+            for addresses in (["127.0.0.1"], ["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["127.0.0.3"]):
+                connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app'")
+                found[:] = addresses
+                assert database.ping().writable
+        database.dispose()
+
+    assert causes == ["cold", "thaw", "thaw", "failover"]
 
 
 def test_a_demoted_writer_is_detected_after_idling(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Event, Thread, Timer
 
 import pytest
@@ -63,6 +64,11 @@ def at_most(seconds: float) -> Iterator[None]:
 def sign_up(session: Session) -> None:
     """Register Ada, once."""
     RegistrationRepository(session).register("ada@example.com", idempotency_key="ada")
+
+
+def register(key: str, session: Session) -> None:
+    """Register a mailbox, once."""
+    RegistrationRepository(session).register(f"{key}@example.com", idempotency_key=key)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 29.0])
@@ -196,7 +202,7 @@ def test_an_idle_connection_while_packets_are_dropped(
             database.ping()
 
     assert database.ping().writable
-    assert database.events.count("connection_opened", "thaw") == 1
+    assert database.events.count("connection_opened", "failover") == 1
 
 
 def test_the_probe_of_an_idle_connection_is_short(
@@ -212,6 +218,21 @@ def test_the_probe_of_an_idle_connection_is_short(
         recovery.join()
 
     assert database.events.count("connection_opened", "thaw") == 1
+
+
+def test_work_is_repeated_as_long_as_there_is_time(registration_environment: RegistrationEnvironment) -> None:
+    """A third of the replies is lost, so most units of work need more than three attempts."""
+    env = registration_environment
+    database = Database(env.settings(APP_DATABASE_POOL="lambda"))
+    database.ping()
+    with env.cluster.endpoint.lose_replies(0.33, seed=33):
+        for number in range(8):
+            with deadline(30):
+                database.run(partial(register, f"person-{number}"), idempotent=True)
+
+    assert database.events.count("retry") > 8
+    assert rows_by_key(env) == {f"person-{number}": 1 for number in range(8)}
+    database.dispose()
 
 
 @pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])

@@ -20,6 +20,7 @@ from registration_persistence.database.login import Login, LoginFailed
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
+    DatabaseUnavailable,
     TooManyConnections,
     TransactionConflict,
 )
@@ -45,6 +46,37 @@ def test_twenty_processes_share_eight_slots(
     assert sum(result["events"].get("wait: no_slot", 0) for result in results) > 0, "no process had to wait"
     with env.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (20,)
+
+
+@pytest.mark.parametrize(("fault", "cause", "longest"), [("refused", "not_ready", 0.25), ("full", "no_slot", 0.3)])
+def test_the_pauses_are_short_but_not_few(
+    registration_environment: RegistrationEnvironment, fault: str, cause: str, longest: float
+) -> None:
+    """A server that is available again is noticed at once, and there is no storm of attempts meanwhile."""
+    env = registration_environment
+    database = Database(env.settings())
+    waits: list[float] = []
+    database.events.subscribe(lambda event: waits.append(event.seconds) if event.cause == cause else None)
+    if fault == "refused":
+        env.cluster.endpoint.stop_accepting()
+    else:
+        with env.connect() as connection:
+            connection.execute(f"ALTER ROLE {env.username} CONNECTION LIMIT 0")
+    try:
+        started = time.monotonic()
+        with pytest.raises((DatabaseUnavailable, TooManyConnections)), deadline(3, reserve=0):
+            database.ping()
+        seconds = time.monotonic() - started
+    finally:
+        env.cluster.endpoint.resume_accepting()
+        with env.connect() as connection:
+            connection.execute(f"ALTER ROLE {env.username} CONNECTION LIMIT -1")
+
+    assert 1 < len(waits) < 24
+    assert all(wait <= longest for wait in waits)
+    assert seconds > 2.8, "time for another attempt was given away"
+    assert database.ping().writable
+    database.dispose()
 
 
 def test_slots_that_stay_full_are_one_clear_error(lambda_process: StartLambda, fill_slots: FillSlots) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -64,6 +65,33 @@ def test_a_short_outage_delays_a_cold_process(
     assert database.ping().writable
     assert database.events.count("wait", "no_secret") > 0
     assert registration_environment.secrets_manager.calls.total() <= 4
+    database.dispose()
+
+
+def test_the_end_of_an_outage_is_noticed_at_once(
+    registration_environment: RegistrationEnvironment, secrets_manager_down: SecretsManagerDown
+) -> None:
+    """Every attempt of a cold process calls, the pauses stay short, and many threads call no more than one."""
+    manager = registration_environment.secrets_manager
+    database = Database(registration_environment.settings())
+    waits: list[float] = []
+    database.events.subscribe(lambda event: waits.append(event.seconds) if event.cause == "no_secret" else None)
+    manager.forget_calls()
+    with secrets_manager_down("down"):
+        with pytest.raises(SecretUnavailable), deadline(2, reserve=0):
+            database.ping()
+        calls = manager.calls.total()
+        assert calls > 1
+        assert len(waits) + 1 - calls in {0, 1}, "an attempt did not call; only the last one may not"
+        assert all(wait <= 0.28 for wait in waits)
+
+        manager.forget_calls()
+        started = time.monotonic()
+        with ThreadPoolExecutor(8) as threads:
+            for running in [threads.submit(deadline(2, reserve=0)(database.ping)) for _ in range(8)]:
+                assert isinstance(running.exception(), SecretUnavailable)
+        assert manager.calls.total() <= (time.monotonic() - started) / 0.25 + 2, "the threads caused a storm"
+    assert database.ping().writable
     database.dispose()
 
 

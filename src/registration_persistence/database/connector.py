@@ -42,13 +42,13 @@ _WAIT_CAUSES: Mapping[type[RegistrationPersistenceError], WaitCause] = {
 # The waits before the next attempt, by the cause of the failure; decision 33 has their reasons.
 _BACKOFFS: Mapping[WaitCause, RecoveryBackoff] = {
     "not_ready": RecoveryBackoff(first=0.05, longest=0.25, short_for=3.0, jitter=(0.8, 1.0)),
-    "no_slot": RecoveryBackoff(first=0.05, longest=0.35, short_for=3.0, jitter=(0.5, 1.0)),
+    "no_slot": RecoveryBackoff(first=0.05, longest=0.3, short_for=3.0, jitter=(0.5, 1.0)),
     "login_rejected": RecoveryBackoff(first=0.05, longest=1.0, short_for=math.inf, jitter=(0.5, 1.0)),
     "no_secret": RecoveryBackoff(first=0.28, longest=0.28, short_for=7.0, jitter=(0.92, 1.0)),
 }
 
 # For a server that answers but is read-only, because its name is about to lead to the new writer.
-_READ_ONLY_BACKOFF = RecoveryBackoff(first=0.05, longest=0.12, short_for=1.2, jitter=(0.8, 1.0))
+_READ_ONLY_BACKOFF = RecoveryBackoff(first=0.06, longest=0.06, short_for=1.2, jitter=(0.8, 1.0))
 
 # libpq sends the values of these to the server, whatever the parameters of the connection are, unless it is "default".
 _SESSION_VARIABLES = ("PGDATESTYLE", "PGGEQO", "PGTZ")

@@ -96,7 +96,8 @@ class DatabaseSettings:
         password: Password, at most 8192 characters, only in `test` and `local`, instead of *secret_arn*. Defaults to
             `None`.
         connect_timeout: Time for all attempts to connect together, 2 s or more. Defaults to 10 s. Inside a `deadline`
-            it limits each attempt, and the deadline limits all of them.
+            it limits each attempt, and the deadline limits all of them. Outside one, `Database.run` repeats failed work
+            for this long.
         statement_timeout: Time for one statement, 0 or more; 0 means no limit. Defaults to 15 s, half of API Gateway's
             29 s, so that a request can still be answered.
         lock_timeout: Time that a statement waits for a lock, 0 or more; 0 means no limit. Defaults to 5 s.
