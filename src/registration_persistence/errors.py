@@ -40,7 +40,10 @@ class SecretUnavailable(RegistrationPersistenceError):
 
 
 class SecretRefused(SecretUnavailable):
-    """The secret does not exist, or this process may not read it; another attempt cannot succeed."""
+    """The secret does not exist, or this process may not read it, or the AWS SDK would read it from another server.
+
+    Another attempt cannot succeed.
+    """
 
     retryable = False
 
