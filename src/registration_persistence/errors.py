@@ -41,7 +41,7 @@ class SecretUnavailable(RegistrationPersistenceError):
 
 
 class SecretRefused(SecretUnavailable):
-    """The secret does not exist, this process may not read it, or the configuration of AWS is wrong.
+    """The secret does not exist, may not be read, or would be read elsewhere; or the configuration of AWS is wrong.
 
     Another attempt cannot succeed.
     """

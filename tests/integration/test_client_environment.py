@@ -1,8 +1,11 @@
 """The environment of this process: neither a variable of libpq nor a file in the home directory has an effect."""
 
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from sqlalchemy import text
 from tls_servers import WITH_OR_WITHOUT_TLS, tls_server
 
-from registration_persistence import Database, DatabaseSettings
+from registration_persistence import CredentialSource, Database, DatabaseSettings
+from registration_persistence.database.credentials.aws_endpoint import is_endpoint_of_aws
 from registration_persistence.database.settings_rules import PoolMode
 from registration_persistence.database.tls_rules import SslMode
-from registration_persistence.errors import ConfigurationError
+from registration_persistence.errors import ConfigurationError, SecretRefused, SecretUnavailable
 from registration_persistence.sandbox import PostgresServer
 
 pytestmark = pytest.mark.tls
@@ -65,6 +69,10 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     "PGREQUIRESSL": ("1",),
     "PGSERVICEFILE": ("/nowhere",),
     "PGSYSCONFDIR": ("/nowhere",),
+    "KRB5CCNAME": ("/nowhere",),
+    "KRB5_CONFIG": ("/nowhere",),
+    "KRB5_KTNAME": ("/nowhere",),
+    "OPENSSL_CONF": ("/nowhere",),
     "SSL_CERT_DIR": ("/nowhere",),
     "SSL_CERT_FILE": ("/nowhere",),
     "SSLKEYLOGFILE": ("/nowhere/keys",),
@@ -204,3 +212,101 @@ def test_a_home_directory_that_cannot_be_read_has_no_effect(
     monkeypatch.setenv("HOME", home)
 
     assert expected == connect("prefer", "lambda")
+
+
+# For each variable that leads the AWS SDK to another server: values with which a request would leave AWS.
+ENDPOINTS: Mapping[str, tuple[str, ...]] = {
+    "AWS_ENDPOINT_URL": ("http://127.0.0.1:{port}", "https://secretsmanager.example"),
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER": (
+        "http://127.0.0.1:{port}",
+        "http://secretsmanager.eu-west-1.amazonaws.com",
+        "https://secretsmanager.us-east-1.amazonaws.com",
+    ),
+    "AWS_CONFIG_FILE": ("{config}",),
+}
+
+# Variables of the AWS SDK with which it still asks Secrets Manager in the region of the secret.
+HARMLESS: Mapping[str, str] = {
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_DEFAULTS_MODE": "standard",
+    "AWS_RETRY_MODE": "adaptive",
+    "AWS_MAX_ATTEMPTS": "9",
+    "AWS_SDK_UA_APP_ID": "another",
+    "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE": "required",
+    "AWS_METADATA_SERVICE_TIMEOUT": "1",
+    "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1",
+    "AWS_DATA_PATH": "/nowhere",
+}
+
+
+class Listener:
+    """A server that counts the connections that it receives, and answers none."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(0)
+
+    def was_asked(self) -> bool:
+        """Return whether a client has connected."""
+        try:
+            self.socket.accept()[0].close()
+        except BlockingIOError:
+            return False
+        return True
+
+
+@pytest.fixture
+def bridge(monkeypatch: pytest.MonkeyPatch, isolated_variables: None) -> Callable[[], CredentialSource]:  # noqa: ARG001 its effect
+    """A function that returns the credentials of a service in production, whose secret is in eu-west-1."""
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:registrations-AbCdEf"
+    settings = DatabaseSettings(host="app.cluster-c1a2b3.eu-west-1.rds.amazonaws.com", name="x", secret_arn=arn)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x" * 20)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    return lambda: Database(settings).credentials
+
+
+def test_no_endpoint_outside_aws_supplies_the_credentials(
+    bridge: Callable[[], CredentialSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In production, a request for the secret that would leave AWS is not sent; the error names the fix."""
+    listener = Listener()
+    port = listener.socket.getsockname()[1]
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nendpoint_url = http://127.0.0.1:{port}\n")
+    for variable, values in ENDPOINTS.items():
+        for value in values:
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, value.format(port=port, config=config))
+                with pytest.raises(SecretRefused, match="not an endpoint of Secrets Manager in eu-west-1: unset"):
+                    bridge().current()
+    assert not listener.was_asked()
+    listener.socket.close()
+
+
+def test_other_variables_of_the_sdk_do_not_lead_out_of_aws(
+    bridge: Callable[[], CredentialSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With each variable, the request goes to Secrets Manager in the region of the secret, over TLS."""
+    urls: list[str] = []
+
+    def record(_session: object, request: Any) -> None:
+        urls.append(request.url)
+        raise ConnectionError("the network is not needed")
+
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", record)
+    for variable, value in {"": "", **HARMLESS}.items():
+        with monkeypatch.context() as patch:
+            if variable:
+                patch.setenv(variable, value)
+            with pytest.raises(SecretUnavailable):
+                bridge().current()
+            assert is_endpoint_of_aws(urls.pop(), "eu-west-1"), variable
+    assert not urls

@@ -203,6 +203,15 @@ def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatc
     assert database.ping().writable
 
 
+def test_readers(rows: Rows) -> None:
+    """A read-only unit of work finds a registration."""
+    guide = Guide("sign-up-flow.md", "readers.md")
+    guide.sign_up_form()
+    (row,) = rows("SELECT id FROM registrations")
+
+    assert guide.show(row["id"]).email == "ada@example.com"
+
+
 def test_lambda() -> None:
     """The connection is open before the first request, and the request uses it."""
     guide = Guide("lambda.md")

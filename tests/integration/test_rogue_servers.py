@@ -42,6 +42,12 @@ def certificate() -> trustme.LeafCert:
     return trustme.CA().issue_cert(ENDPOINT, PROXY, "db.example.org", "localhost")
 
 
+@pytest.fixture(autouse=True)
+def _local_secrets_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environments of production read secrets from the local Secrets Manager."""
+    monkeypatch.setattr("registration_persistence.database.credentials.factory.is_relaxed", lambda _environment: True)
+
+
 @pytest.fixture
 def connect(secrets_manager: LocalSecretsManager, monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Connect in a rotation window with an environment to a port, and return the error; every host is 127.0.0.1."""

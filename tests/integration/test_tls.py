@@ -103,6 +103,12 @@ def opened() -> Iterator[Open]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _local_secrets_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environments of production read secrets from the local Secrets Manager."""
+    monkeypatch.setattr("registration_persistence.database.credentials.factory.is_relaxed", lambda _environment: True)
+
+
 @pytest.fixture
 def production(server: Server, secrets_manager: LocalSecretsManager) -> Callable[[str], dict[str, str]]:
     """The environment of a service in production, with a secret for the given kind of server."""

@@ -131,7 +131,9 @@ def _type_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rule_problems(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
     yield from environment_problems(values, environ)
     relaxed = is_relaxed(values.get("environment", "prod"))
-    yield from _address_problems(values, relaxed=relaxed)
+    yield from (problems := list(_address_problems(values, relaxed=relaxed)))
+    if any(problem.startswith(VARIABLES["reader_host"]) for problem in problems):
+        values = {name: value for name, value in values.items() if name != "reader_host"}  # one problem is enough
     yield from credential_problems(values, relaxed=relaxed)
     yield from tls_problems(values, relaxed=relaxed)
     pool = values.get("pool", "service")

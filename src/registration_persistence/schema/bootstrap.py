@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from sqlalchemy import Connection
@@ -9,6 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence.database import Credentials, Database, DatabaseSettings
 from registration_persistence.database.credentials.secret_reader import read_secret
+from registration_persistence.database.environment_rules import is_relaxed
 from registration_persistence.database.secret_arn import arn_problem
 from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import ConfigurationError, LockTimeout
@@ -141,10 +143,11 @@ def bootstrap_from_secrets(
     arns = {"APP_DATABASE_SECRET_ARN": database.settings.secret_arn} | given
     if len(set(arns.values())) < len(arns):
         raise ConfigurationError([f"{' and '.join(arns)} are not all different: expected a secret for each login"])
+    read = partial(read_secret, only_aws=not is_relaxed(database.settings.environment))
     return bootstrap(
         database,
-        read_secret(application, name=APPLICATION_SECRET) if application else application_user or "",
-        monitoring=read_secret(monitoring, name=MONITORING_SECRET) if monitoring else None,
+        read(application, name=APPLICATION_SECRET) if application else application_user or "",
+        monitoring=read(monitoring, name=MONITORING_SECRET) if monitoring else None,
     )
 
 

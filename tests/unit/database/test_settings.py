@@ -31,6 +31,7 @@ def test_three_variables_are_enough() -> None:
     """Host, name and secret give settings for production, and every default is as documented."""
     assert {
         "host": AURORA,
+        "reader_host": None,
         "name": "registrations",
         "port": 5432,
         "auth": "secret",

@@ -45,6 +45,16 @@ def cut_off(text: str) -> str:
             (TEST, {"APP_DATABASE_HOST": "a." * 128}, f"APP_DATABASE_HOST is '{'a.' * 50}'...: expected one host"),
             (PRODUCTION, {"APP_DATABASE_HOST": "/run"}, "APP_DATABASE_HOST is '/run', a Unix socket, where libpq uses"),
             (PRODUCTION, {"APP_DATABASE_HOST": "@run"}, "APP_DATABASE_HOST is '@run', a Unix socket, where libpq uses"),
+            (TEST, {"APP_DATABASE_READER_HOST": "a b"}, "APP_DATABASE_READER_HOST is 'a b': expected one host name"),
+            (TEST, {"APP_DATABASE_READER_HOST": "127.0.0.1"}, "APP_DATABASE_READER_HOST is '127.0.0.1', which is APP_"),
+            (PRODUCTION, {"APP_DATABASE_READER_HOST": f"{AURORA.upper()}."}, "APP_DATABASE_READER_HOST is 'APP.CLUST"),
+            (PRODUCTION, {"APP_DATABASE_READER_HOST": "/run"}, "APP_DATABASE_READER_HOST is '/run', a Unix socket,"),
+            (
+                PRODUCTION,
+                {"APP_DATABASE_READER_HOST": "db.example"},
+                "APP_DATABASE_SSLMODE is 'verify-full' but no",
+            ),
+            (TEST, {"APP_DATABASE_READER_HOST": AURORA}, "APP_ENVIRONMENT is 'test' but APP_DATABASE_READER_HOST is "),
             *(
                 (TEST, {"APP_DATABASE_PORT": text}, f"APP_DATABASE_PORT is {cut_off(text)}: expected a whole")
                 for text in NUMBERS
@@ -227,6 +237,7 @@ def test_all_problems_are_reported_together() -> None:
             {
                 "APP_ENVIRONMENT": "production",
                 "APP_DATABASE_HOST": "a b",
+                "APP_DATABASE_READER_HOST": "a b c",
                 "APP_DATABASE_PORT": "0",
                 "APP_DATABASE_NAME": "",
                 "APP_DATABASE_AUTH": "kerberos",
@@ -475,6 +486,7 @@ def test_a_password_in_the_wrong_variable_is_not_shown(variable: str, text: str)
 ANY_TEXT = st.text(st.characters())
 PLAUSIBLE = {
     "APP_DATABASE_HOST": st.sampled_from([AURORA, "127.0.0.1", "::1", "/run", "a b"]),
+    "APP_DATABASE_READER_HOST": st.sampled_from([f"reader-{AURORA}", "127.0.0.2", "/run", "a b"]),
     "APP_DATABASE_PORT": st.integers(-1, 70_000).map(str),
     "APP_DATABASE_NAME": st.sampled_from(["registrations", "n" * 64]),
     "APP_DATABASE_AUTH": st.sampled_from(["secret", "iam"]),
@@ -534,6 +546,7 @@ def test_no_text_holds_a_line_break(character: str, tmp_path: Path) -> None:
     """One problem names the variable, and the message does not hold the character; a password may hold any but NUL."""
     for variable, text in {
         "APP_DATABASE_HOST": "db.example",
+        "APP_DATABASE_READER_HOST": "reader.example",
         "APP_DATABASE_NAME": "registrations",
         "APP_DATABASE_SECRET_ARN": ARN,
         "APP_DATABASE_SSLMODE": "require",

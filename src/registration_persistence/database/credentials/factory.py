@@ -1,6 +1,7 @@
 """`credentials_for`: the credential source that the settings select."""
 
 from registration_persistence.database.credentials.source import Credentials, CredentialSource, StaticCredentials
+from registration_persistence.database.environment_rules import is_relaxed
 from registration_persistence.database.events import EventCallback
 from registration_persistence.database.settings import DatabaseSettings
 
@@ -22,4 +23,9 @@ def credentials_for(settings: DatabaseSettings, *, on_event: EventCallback) -> C
         return StaticCredentials(Credentials(settings.user, settings.password))
     from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 
-    return RotationBridge(settings.secret_arn or "", region=settings.secret_region, on_event=on_event)
+    return RotationBridge(
+        settings.secret_arn or "",
+        region=settings.secret_region,
+        on_event=on_event,
+        only_aws=not is_relaxed(settings.environment),
+    )

@@ -56,6 +56,7 @@ class RotationBridge(CredentialSource):
         region: The region of the secret, from which the endpoint and its partition follow.
         on_event: Called with the name of a `DatabaseEvent`, its cause and its duration in seconds. Defaults to no call.
         max_age: Time after which a cached value is read again, rounded up to whole seconds. Defaults to one hour.
+        only_aws: Whether another server than AWS is refused. Defaults to false.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class RotationBridge(CredentialSource):
         region: str,
         on_event: EventCallback = lambda *_event: None,
         max_age: Duration = 3600,
+        only_aws: bool = False,
     ) -> None:
         self._arn, self._on_event, self._max_age = arn, on_event, math.ceil(in_seconds(max_age))
-        self._reader = SecretReader(arn, region=region)
+        self._reader = SecretReader(arn, region=region, only_aws=only_aws)
         # Held while the secret is read: one thread reads, and the others use the value that it got.
         self._lock = RLock()
         # Decides when AWSCURRENT is read again. `None`: it is created at the next use.

@@ -4,8 +4,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
+from registration_persistence.database.credentials.aws_endpoint import refuse_another_server
 from registration_persistence.database.credentials.source import Credentials
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.log_redaction import redact_logs
@@ -65,10 +67,12 @@ class SecretReader:
     Args:
         arn: The ARN of the secret.
         region: The region of the secret, from which the endpoint and its partition follow.
+        only_aws: Whether another server is refused, if a variable or a file of the AWS SDK leads to it. Defaults to
+            false.
     """
 
-    def __init__(self, arn: str, *, region: str) -> None:
-        self._arn, self._region = arn, region
+    def __init__(self, arn: str, *, region: str, only_aws: bool = False) -> None:
+        self._arn, self._region, self._only_aws = arn, region, only_aws
         self._session: Any = None  # boto3's; the library has no types
         self._clients: dict[float, Any] = {}  # one for each time limit, because botocore sets it per client
 
@@ -92,6 +96,8 @@ class SecretReader:
             return _parse(
                 self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
             )
+        except SecretRefused as error:
+            raise error.with_traceback(None)  # noqa: B904 it is the same error; its frames hold the signed request
         except (BotoCoreError, ClientError, *_SDK_ERRORS) as error:
             if _may_concern_credentials(error):
                 self.forget_session()
@@ -121,7 +127,12 @@ class SecretReader:
             config = Config(
                 connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
             )
-            self._clients[seconds] = self._session.client("secretsmanager", config=config)
+            client = self._session.client("secretsmanager", config=config)
+            if self._only_aws:
+                client.meta.events.register(
+                    "before-send.secretsmanager", partial(refuse_another_server, self._arn, self._region)
+                )
+            self._clients[seconds] = client
         return self._clients[seconds]
 
 
@@ -130,12 +141,13 @@ def _longest_call(limit: float) -> float:
     return next((choice for choice in _CALL_TIMEOUTS_SECONDS if choice <= limit), _CALL_TIMEOUTS_SECONDS[-1])
 
 
-def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:
+def read_secret(arn: str, *, name: str = "the secret's ARN", only_aws: bool = False) -> Credentials:
     """Return the current credentials of any secret, with one call.
 
     Args:
         arn: The ARN of the secret.
         name: Subject of an error about *arn*, for example the variable that it was read from.
+        only_aws: Whether another server than AWS is refused. Defaults to false.
 
     Raises:
         ConfigurationError: *arn* is not the ARN of a secret.
@@ -147,7 +159,7 @@ def read_secret(arn: str, *, name: str = "the secret's ARN") -> Credentials:
         raise ConfigurationError([problem])
     match = SECRET_ARN.fullmatch(arn)
     assert match is not None
-    outcome = SecretReader(arn, region=match["region"]).read("AWSCURRENT")
+    outcome = SecretReader(arn, region=match["region"], only_aws=only_aws).read("AWSCURRENT")
     if isinstance(outcome, MalformedSecret):
         raise SecretMalformed(outcome.problem)
     return outcome.credentials

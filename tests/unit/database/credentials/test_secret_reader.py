@@ -7,6 +7,7 @@ import pytest
 from boto3.session import Session
 
 from registration_persistence import deadline
+from registration_persistence.database.credentials.aws_endpoint import is_endpoint_of_aws
 from registration_persistence.database.credentials.secret_reader import (
     MalformedSecret,
     Secret,
@@ -119,3 +120,26 @@ def test_a_wrong_arn_is_an_error_of_the_configuration() -> None:
     """The error names the variable; nothing is called."""
     with pytest.raises(ConfigurationError, match="APP_SECRET is 'nonsense': expected arn:"):
         read_secret("nonsense", name="APP_SECRET")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://secretsmanager.eu-west-1.amazonaws.com/", True),
+        ("https://secretsmanager-fips.eu-west-1.amazonaws.com", True),
+        ("https://secretsmanager.eu-west-1.api.aws:443/", True),
+        ("https://vpce-0a1b-c2.secretsmanager.eu-west-1.vpce.amazonaws.com", True),
+        ("https://secretsmanager.us-east-1.amazonaws.com/", False),
+        ("http://secretsmanager.eu-west-1.amazonaws.com/", False),
+        ("https://secretsmanager.eu-west-1.amazonaws.com:8443/", False),
+        ("https://secretsmanager.eu-west-1.amazonaws.com.example/", False),
+        ("https://secretsmanager.s3.eu-west-1.amazonaws.com/", False),
+        ("https://a.b.secretsmanager.eu-west-1.amazonaws.com/", False),
+        ("https://example/secretsmanager.eu-west-1.amazonaws.com", False),
+        ("https://secretsmanager.eu-west-1.amazonaws.com@example/", False),
+        ("http://127.0.0.1:4566", False),
+    ],
+)
+def test_only_endpoints_of_the_secrets_region_count_as_aws(url: str, *, expected: bool) -> None:
+    """They are public or in a VPC, with FIPS or dual-stack, and always with TLS."""
+    assert is_endpoint_of_aws(url, "eu-west-1") is expected
