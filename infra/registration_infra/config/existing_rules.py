@@ -25,6 +25,8 @@ def existing_problems(environment: Values) -> Iterator[str]:
     existing = environment.get("existing")
     if existing is None:
         return
+    if existing.get("reader_host") is not None and existing["reader_host"] == existing.get("host"):
+        yield f"existing.reader_host is {toml_text(existing['reader_host'])}: expected another host than existing.host"
     if existing.get("auth") == "secret":
         yield from _secret_problems(existing)
     elif existing.get("auth") == "iam":

@@ -83,6 +83,15 @@ def test_iam_needs_the_endpoint_itself(key: str, host: str) -> None:
     )
 
 
+def test_the_reader_endpoint_is_another_host() -> None:
+    """The package refuses the same host twice; this applies to a login with a secret too."""
+    for kind in (IAM, EXISTING):
+        host = kind["existing.host"]
+        assert problems(kind, {"existing.reader_host": host}) == (
+            f"existing.reader_host is {host}: expected another host than existing.host",
+        )
+
+
 def test_the_resource_id_belongs_to_the_host() -> None:
     """The permission names the proxy if there is one, and else the cluster."""
     host = {"existing.host": '"d.proxy-abc.eu-central-1.rds.amazonaws.com"'}
