@@ -81,11 +81,11 @@ class DatabaseEvent:
 
             - `connection_opened`: `cold` (the first connection of this process), `rotation` (the server rejected the
               credentials that were tried first), `thaw` (the previous connection broke while it was idle, and the
-              server was available), `failover` (the previous one broke, and since its last use the server was not ready
-              or moved to another address), `writer_moved` (the server of the previous one became read-only), `lost`
-              (the previous one broke in use), `recycled` (the previous one was closed, by `dispose` or together with
-              others), `further` (one more, beside those that are open), or for a read-only session `reader` (the reader
-              endpoint answered) or `reader_fallback` (it did not, so the writer did).
+              server was available), `failover` (the previous one broke, and since its last use the server was not
+              ready, for example paused, or moved to another address), `writer_moved` (the server of the previous one
+              became read-only), `lost` (the previous one broke in use), `recycled` (the previous one was closed, by
+              `dispose` or together with others), `further` (one more, beside those that are open), or for a read-only
+              session `reader` (the reader endpoint answered) or `reader_fallback` (it did not, so the writer did).
             - `login_rejected`: `password`.
             - `secret_read`: `cold` (the first read), `refresh` (the cached value was old), `rotation` (after a rejected
               login), `pending` (the version that a rotation has not made current yet) or `restore` (after a SnapStart
