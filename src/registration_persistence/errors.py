@@ -91,9 +91,9 @@ class PoolExhausted(RegistrationPersistenceError):
 
 
 class ConnectionLost(RegistrationPersistenceError):
-    """The connection was lost before COMMIT was sent: nothing of the transaction was kept.
+    """The connection was lost, and nothing of the transaction was kept; in autocommit, nothing of the statement.
 
-    In autocommit, nothing of the statement was kept.
+    COMMIT was not sent, a pooler never passed the statement on, or the evidence shows that the work was not kept.
     """
 
     retryable = True

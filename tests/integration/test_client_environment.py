@@ -1,15 +1,27 @@
 """The environment of this process: neither a variable of libpq nor a file in the home directory has an effect."""
 
 import os
+import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import botocore
 import psycopg
 import pytest
 import trustme
+from client_variables import (
+    AWS_ENDPOINTS,
+    AWS_HARMLESS,
+    AWS_IDENTITY,
+    AWS_KEYS,
+    AWS_OBEYED,
+    AWS_UNRELATED,
+    LIBPQ_VARIABLES,
+    OTHER_VARIABLES,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -24,60 +36,6 @@ from registration_persistence.errors import ConfigurationError, SecretRefused, S
 from registration_persistence.sandbox import PostgresServer
 
 pytestmark = pytest.mark.tls
-
-# For each variable that libpq reads in place of a parameter: values with which a connection would fail or change.
-HOSTILE: Mapping[str, tuple[str, ...]] = {
-    "PGAPPNAME": ("another",),
-    "PGCHANNELBINDING": ("require", "nonsense"),
-    "PGCLIENTENCODING": ("SQL_ASCII", "nonsense"),
-    "PGCONNECT_TIMEOUT": ("nonsense",),
-    "PGDATABASE": ("template1", "nowhere"),
-    "PGGSSDELEGATION": ("1", "nonsense"),
-    "PGGSSENCMODE": ("require", "nonsense"),
-    "PGGSSLIB": ("sspi", "nonsense"),
-    "PGHOST": ("nowhere.invalid", "/nowhere"),
-    "PGHOSTADDR": ("127.0.0.2", "nonsense"),
-    "PGKRBSRVNAME": ("nonsense",),
-    "PGLOADBALANCEHOSTS": ("random", "nonsense"),
-    "PGMAXPROTOCOLVERSION": ("3.2", "nonsense"),
-    "PGMINPROTOCOLVERSION": ("3.2", "nonsense"),
-    "PGOPTIONS": ("-c work_mem=1MB", "-c nonsense=1"),
-    "PGPASSFILE": ("/nowhere",),
-    "PGPASSWORD": ("wrong",),
-    "PGPORT": ("1", "nonsense"),
-    "PGREQUIREAUTH": ("none", "nonsense"),
-    "PGREQUIREPEER": ("nobody",),
-    "PGSSLCERT": ("/nowhere",),
-    "PGSSLCERTMODE": ("require", "nonsense"),
-    "PGSSLCOMPRESSION": ("1", "nonsense"),
-    "PGSSLCRL": ("/nowhere",),
-    "PGSSLCRLDIR": ("/",),
-    "PGSSLKEY": ("/nowhere",),
-    "PGSSLMAXPROTOCOLVERSION": ("TLSv1.2", "nonsense"),
-    "PGSSLMINPROTOCOLVERSION": ("TLSv1", "nonsense"),
-    "PGSSLMODE": ("disable", "nonsense"),
-    "PGSSLNEGOTIATION": ("direct", "nonsense"),
-    "PGSSLROOTCERT": ("system", "/nowhere"),
-    "PGSSLSNI": ("0", "nonsense"),
-    "PGTARGETSESSIONATTRS": ("standby", "nonsense"),
-    "PGUSER": ("nobody",),
-}
-
-# Further variables that libpq or OpenSSL read.
-OTHERS: Mapping[str, tuple[str, ...]] = {
-    "PGLOCALEDIR": ("/nowhere",),
-    "PGREQUIRESSL": ("1",),
-    "PGSERVICEFILE": ("/nowhere",),
-    "PGSYSCONFDIR": ("/nowhere",),
-    "KRB5CCNAME": ("/nowhere",),
-    "KRB5_CONFIG": ("/nowhere",),
-    "KRB5_KTNAME": ("/nowhere",),
-    "OPENSSL_CONF": ("/nowhere",),
-    "SSL_CERT_DIR": ("/nowhere",),
-    "SSL_CERT_FILE": ("/nowhere",),
-    "SSLKEYLOGFILE": ("/nowhere/keys",),
-    "XDG_CONFIG_HOME": ("/nowhere",),
-}
 
 Connect = Callable[[SslMode, PoolMode], tuple[object, ...]]
 
@@ -137,7 +95,7 @@ def test_every_variable_of_libpq_is_known() -> None:
     """A new variable of libpq needs a value of its parameter, and a place in the next test."""
     variables = {default.envvar.decode() for default in psycopg.pq.Conninfo.get_defaults() if default.envvar}
 
-    assert {*HOSTILE, "PGSERVICE"} == variables
+    assert {*LIBPQ_VARIABLES, "PGSERVICE"} == variables
 
 
 @pytest.mark.parametrize(("sslmode", "pool"), [("require", "lambda"), ("prefer", "proxy"), ("verify-full", "service")])
@@ -145,7 +103,7 @@ def test_no_variable_of_libpq_has_an_effect(connect: Connect, sslmode: SslMode, 
     """With each variable, the connection has the same server, login, TLS and settings as without."""
     expected = connect(sslmode, pool)
 
-    for variable, values in {**HOSTILE, **OTHERS}.items():
+    for variable, values in {**LIBPQ_VARIABLES, **OTHER_VARIABLES}.items():
         for value in values:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv(variable, value)
@@ -214,37 +172,6 @@ def test_a_home_directory_that_cannot_be_read_has_no_effect(
     assert expected == connect("prefer", "lambda")
 
 
-# For each variable that leads the AWS SDK to another server: values with which a request would leave AWS.
-ENDPOINTS: Mapping[str, tuple[str, ...]] = {
-    "AWS_ENDPOINT_URL": ("http://127.0.0.1:{port}", "https://secretsmanager.example"),
-    "AWS_ENDPOINT_URL_SECRETS_MANAGER": (
-        "http://127.0.0.1:{port}",
-        "http://secretsmanager.eu-west-1.amazonaws.com",
-        "https://secretsmanager.us-east-1.amazonaws.com",
-    ),
-    "AWS_CONFIG_FILE": ("{config}",),
-}
-
-# Variables of the AWS SDK with which it still asks Secrets Manager in the region of the secret.
-HARMLESS: Mapping[str, str] = {
-    "AWS_REGION": "us-east-1",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_USE_FIPS_ENDPOINT": "true",
-    "AWS_USE_DUALSTACK_ENDPOINT": "true",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-    "AWS_DEFAULTS_MODE": "standard",
-    "AWS_RETRY_MODE": "adaptive",
-    "AWS_MAX_ATTEMPTS": "9",
-    "AWS_SDK_UA_APP_ID": "another",
-    "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
-    "AWS_ACCOUNT_ID_ENDPOINT_MODE": "required",
-    "AWS_METADATA_SERVICE_TIMEOUT": "1",
-    "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1",
-    "AWS_DATA_PATH": "/nowhere",
-}
-
-
 class Listener:
     """A server that counts the connections that it receives, and answers none."""
 
@@ -281,7 +208,7 @@ def test_no_endpoint_outside_aws_supplies_the_credentials(
     port = listener.socket.getsockname()[1]
     config = tmp_path / "config"
     config.write_text(f"[default]\nendpoint_url = http://127.0.0.1:{port}\n")
-    for variable, values in ENDPOINTS.items():
+    for variable, values in AWS_ENDPOINTS.items():
         for value in values:
             with monkeypatch.context() as patch:
                 patch.setenv(variable, value.format(port=port, config=config))
@@ -289,6 +216,17 @@ def test_no_endpoint_outside_aws_supplies_the_credentials(
                     bridge().current()
     assert not listener.was_asked()
     listener.socket.close()
+
+
+def test_every_variable_of_the_sdk_is_known() -> None:
+    """A new variable of the AWS SDK needs a decision, and a place in the next test."""
+    name = re.compile(r"[\"']((?:AWS|BOTO|BOTOCORE)_[A-Z0-9_]+|[A-Z]+_CA_BUNDLE|SSLKEYLOGFILE)[\"']")
+    assert botocore.__file__
+    sources = Path(botocore.__file__).parent.glob("*.py")
+    variables = {found for source in sources for found in name.findall(source.read_text("utf-8"))}
+
+    known = {*AWS_ENDPOINTS, *AWS_HARMLESS, *AWS_UNRELATED, *AWS_OBEYED, *AWS_IDENTITY, *AWS_KEYS}
+    assert variables - known == set()
 
 
 def test_other_variables_of_the_sdk_do_not_lead_out_of_aws(
@@ -302,11 +240,12 @@ def test_other_variables_of_the_sdk_do_not_lead_out_of_aws(
         raise ConnectionError("the network is not needed")
 
     monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", record)
-    for variable, value in {"": "", **HARMLESS}.items():
+    alone = [{name: value} for name, value in AWS_HARMLESS.items()]
+    for variables in [{}, *alone, AWS_UNRELATED, AWS_OBEYED, AWS_IDENTITY]:
         with monkeypatch.context() as patch:
-            if variable:
-                patch.setenv(variable, value)
+            for name, value in variables.items():
+                patch.setenv(name, value)
             with pytest.raises(SecretUnavailable):
                 bridge().current()
-            assert is_endpoint_of_aws(urls.pop(), "eu-west-1"), variable
+            assert is_endpoint_of_aws(urls.pop(), "eu-west-1"), variables
     assert not urls

@@ -17,8 +17,18 @@ from typing import Any
 
 import pytest
 import trustme
+from client_variables import (
+    AWS_ENDPOINTS,
+    AWS_HARMLESS,
+    AWS_IDENTITY,
+    AWS_OBEYED,
+    AWS_UNRELATED,
+    LIBPQ_VARIABLES,
+    OTHER_VARIABLES,
+)
 from iam_authority import READER, REGION, WRITER, AccessKey, IamAuthority, iam_server
 from psycopg import sql
+from sqlalchemy import text
 
 from registration_persistence import Credentials, Database, DatabaseSettings, deadline, schema
 from registration_persistence.database import DatabaseEvent
@@ -161,6 +171,49 @@ def test_a_valid_token_is_accepted(opened: Open, iam: IamAuthority, changes: dic
     assert (True, True) == (health.encrypted, health.writable)
     assert [(database.settings.user, None)] == iam.logins
     assert (0, 0) == (database.events.count("secret_read"), database.events.count("login_rejected"))
+
+
+def test_no_variable_of_libpq_has_an_effect_with_iam(
+    opened: Open, iam: IamAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With each variable, the token for the same host and user is sent over verified TLS."""
+    database = opened()
+    for variable, values in {**LIBPQ_VARIABLES, **OTHER_VARIABLES}.items():
+        for value in values:
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, value)
+                assert database.ping().encrypted, f"{variable}={value}"
+            database.dispose()
+
+    assert {(USER, None)} == set(iam.logins)
+    assert len(set(iam.tokens)) == 1
+    assert iam.tokens[0].startswith(f"{WRITER}:{iam.port}/")
+
+
+def test_no_variable_of_the_sdk_but_its_keys_changes_a_token(
+    iam: IamAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token is signed in the process, with the key, for the endpoint, the region and the user of the settings."""
+    endpoints = {name: values[0] for name, values in AWS_ENDPOINTS.items()}
+    variables = {**endpoints, **AWS_HARMLESS, **AWS_UNRELATED, **AWS_OBEYED, **AWS_IDENTITY}
+    for variable, value in variables.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            token = IamTokens(USER, host=WRITER, port=iam.port, region=REGION).current().password
+            assert iam.verify(USER, token), (variable, iam.refusals)
+
+
+def test_read_only_sessions_log_in_at_the_reader(opened: Open, iam: IamAuthority) -> None:
+    """The reader endpoint gets a token of its own, because a signature covers the name of the host."""
+    database = opened(reader_host=READER)
+
+    for read_only in (False, True):
+        with database.session(read_only=read_only) as session:
+            session.execute(text("SELECT 1"))
+
+    assert [(USER, None)] * 2 == iam.logins
+    assert [WRITER, READER] == [token.partition(":")[0] for token in iam.tokens]
+    assert database.events.count("reader_unavailable") == 0
 
 
 def test_temporary_credentials_sign_with_their_session_token(

@@ -18,12 +18,19 @@ _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.Registration
         ),
         errors.CredentialsRejected,
     ),
-    (re.compile(r"too many clients|remaining connection slots|too many connections"), errors.TooManyConnections),
+    (
+        re.compile(
+            r"too many clients|remaining connection slots|too many connections|no more connections allowed"
+            r"|[Tt]imed[- ]out waiting to acquire database connection"
+        ),
+        errors.TooManyConnections,
+    ),
     (
         re.compile(
             r"database system is|starting up|shutting down|session is read-only|could not translate host name"
             r"|failed to resolve host|unexpected eof|SYSCALL|reset by peer|closed the connection"
             r"|Connection refused|timeout expired"
+            r"|query_wait_timeout|server login has been failing|client_login_timeout|cannot connect"  # PgBouncer
         ),
         errors.DatabaseUnavailable,
     ),
@@ -89,6 +96,13 @@ _FEATURE_NOT_SUPPORTED, _RESULT_TYPE_CHECK = "0A000", "RevalidateCachedQuery"
 
 # A prepared statement does not exist, or exists already; psycopg names its statements `_pg3_0`, `_pg3_1` and so on.
 _STATEMENT_NAME_ERRORS, _NAME_PREFIX = frozenset({"26000", "42P05"}), "_pg3_"
+
+# PgBouncer and RDS Proxy refuse a statement with these texts while no session of the server is assigned to the client.
+_REFUSED_BY_POOLER = re.compile(
+    r"query_wait_timeout|server login has been failing|(?:pgbouncer )?cannot connect|client_login_timeout"
+    r"|timed[- ]out waiting to acquire database connection",
+    re.IGNORECASE,
+)
 
 # idle_in_transaction_session_timeout and idle_session_timeout: the session was idle, so no COMMIT was being processed.
 _IDLE_TIMEOUTS = ("25P03", "57P05")
@@ -161,9 +175,10 @@ def statement_failure(
         meaning = errors.TransactionConflict
     if meaning is errors.WriterMoved and read_only:
         return None
-    if meaning is None and (lost or (error.sqlstate or "").startswith("08")):
+    is_refused = is_refused_by_pooler(error)
+    if is_refused or (meaning is None and (lost or (error.sqlstate or "").startswith("08"))):
         meaning = errors.ConnectionLost
-    if meaning is errors.ConnectionLost and committing and error.sqlstate not in _IDLE_TIMEOUTS:
+    if meaning is errors.ConnectionLost and committing and not is_refused and error.sqlstate not in _IDLE_TIMEOUTS:
         meaning = errors.CommitOutcomeUnknown
     if meaning is None:
         return None
@@ -180,6 +195,15 @@ def is_lost(error: psycopg.Error, connection: Any) -> bool:
     """
     broken = isinstance(error, psycopg.OperationalError) and (connection.closed or connection.broken)
     return bool(broken or connection.info.transaction_status == pq.TransactionStatus.ACTIVE)
+
+
+def is_refused_by_pooler(error: psycopg.Error) -> bool:
+    """Return whether a pooler ended the connection instead of passing a statement on, so the server never got it.
+
+    Each error of the server names a function in its source, also one that a trigger raises with the same text.
+    """
+    text = error.diag.message_primary or ""
+    return error.diag.source_function is None and _REFUSED_BY_POOLER.match(text) is not None
 
 
 def is_stale_statement(error: psycopg.Error) -> bool:

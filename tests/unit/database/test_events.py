@@ -1,12 +1,37 @@
 """`Events`: the log lines and the counters."""
 
 import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from support import untyped
 
 from registration_persistence.database import DatabaseEvent
-from registration_persistence.database.events import Events
+from registration_persistence.database.events import (
+    CommitCause,
+    EventCause,
+    EventName,
+    Events,
+    OpeningCause,
+    ReaderFailure,
+    RetryCause,
+    SecretReadCause,
+    WaitCause,
+)
+
+CAUSES: Mapping[str, tuple[str, ...]] = {
+    "connection_opened": get_args(OpeningCause),
+    "login_rejected": ("password",),
+    "secret_read": get_args(SecretReadCause),
+    "secret_stale": ("unavailable",),
+    "wait": get_args(WaitCause),
+    "retry": get_args(RetryCause),
+    "commit_resolved": get_args(CommitCause),
+    "reader_unavailable": get_args(ReaderFailure),
+}
 
 
 def test_each_event_is_one_structured_log_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -20,6 +45,21 @@ def test_each_event_is_one_structured_log_line(caplog: pytest.LogCaptureFixture)
     fields = vars(record)
     assert ("connection_opened", "rotation", 0.25) == (fields["event"], fields["cause"], fields["seconds"])
     assert ("registration_persistence.database", logging.INFO) == (record.name, record.levelno)
+
+
+def test_the_page_for_datadog_lists_each_event_and_cause() -> None:
+    """The table has each event and its causes, in alphabetical order, as the monitors may query them."""
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "datadog.md").read_text("utf-8")
+    table = page.partition("| event | causes |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", line) for line in table.splitlines()]
+
+    assert {row[0]: row[1:] for row in rows} == {name: sorted(causes) for name, causes in CAUSES.items()}
+    assert set(CAUSES) == set(get_args(EventName))
+    assert {cause for causes in CAUSES.values() for cause in causes} == set(_flat(EventCause))
+
+
+def _flat(kind: object) -> list[str]:
+    return [each for part in get_args(kind) for each in ([part] if isinstance(part, str) else _flat(part))]
 
 
 def test_events_are_counted_by_cause() -> None:
