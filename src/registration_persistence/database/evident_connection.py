@@ -40,13 +40,13 @@ class EvidentConnection(RecoverableConnection[Row]):
         self.server_process: int = pgconn.backend_pid
         self.server_user: str = pgconn.user.decode()
         self.opened_at: float = monotonic()
-        self.asks_for_id = True
+        self.asks_for_id: bool = True
         self.expected_evidence: Evidence | None = None
         self.evidence: Evidence | None = None
-        self.undid_changes = False
+        self.undid_changes: bool = False
         self.transaction_id: str | None = None
-        self._is_committing = False
-        self.cursor_factory = EvidentCursor
+        self._is_committing: bool = False
+        self.cursor_factory: type[psycopg.Cursor[Row]] = EvidentCursor
 
     def forget_evidence(self) -> None:
         """Forget the evidence of a transaction that has ended."""
