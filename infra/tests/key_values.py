@@ -169,7 +169,7 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "aurora.extended_support": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
     "aurora.engine_version": (
-        "MAJOR.MINOR of Aurora PostgreSQL 15 to 18, such as 18.6",
+        "MAJOR.MINOR of Aurora PostgreSQL 15 to 18, such as 18.4",
         ['"15.0"', '"16.13"', '"18.99"'],
         ['" 16.13"', '"14.9"', '"19.1"', '"16"', '"16.03"', '"16.100"', '"16.x"', "16.13", "16"],
     ),

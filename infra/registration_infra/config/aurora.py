@@ -34,7 +34,7 @@ _DatabaseName = Annotated[
 _EngineVersion = Annotated[
     str,
     Field(pattern=r"^1[5-8]\.(0|[1-9][0-9]?)$"),
-    Expected("MAJOR.MINOR of Aurora PostgreSQL 15 to 18, such as 18.6"),
+    Expected("MAJOR.MINOR of Aurora PostgreSQL 15 to 18, such as 18.4"),
 ]
 _Sentence = Annotated[str, Field(pattern=r"\S"), Expected("a sentence in quotes")]
 _SlowQueryMilliseconds = Annotated[int, Expected("milliseconds, 0 to {le}, or {ge} for never")]
@@ -57,7 +57,7 @@ class AuroraConfig(Table):
         description='Whether the functions verify the certificate of the server. "require" encrypts without verifying; '
         "it is for regions whose root certificate the package does not contain.",
     )
-    engine_version: _EngineVersion = Field(default="18.6", description="The version of Aurora PostgreSQL.")
+    engine_version: _EngineVersion = Field(default="18.4", description="The version of Aurora PostgreSQL.")
     extended_support: bool = Field(
         default=False,
         description="Whether AWS keeps a major version after the end of its standard support, for a fee per ACU. "

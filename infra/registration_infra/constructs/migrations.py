@@ -13,7 +13,7 @@ from registration_infra.constructs.function import PythonFunction
 from registration_infra.constructs.network import HTTPS, POSTGRESQL, allow_connections
 from registration_infra.constructs.secrets import allow_secret
 from registration_infra.layer import MIGRATE_FUNCTION
-from registration_infra.parameters import environment_variables
+from registration_infra.parameters import IDLE_SESSION_TIMEOUT_SECONDS, environment_variables
 
 _OWNER_ROLE = "registration_owner"
 # The longest timeout that Lambda offers.
@@ -56,10 +56,7 @@ class Migrations(Construct):
         super().__init__(scope, construct_id)
         migrate = self._function(context, layer)
         self.function = migrate.function
-        variables = environment_variables(context.config.name, address) | {"APP_DATABASE_OWNER_ROLE": _OWNER_ROLE}
-        if iam_login is not None:
-            variables["APP_DATABASE_APPLICATION_USER"] = iam_login
-        for name, value in variables.items():
+        for name, value in _variables(context, address, iam_login).items():
             self.function.add_environment(name, value)
         for name, secret in secrets.items():
             self.function.add_environment(name, secret.secret_arn)
@@ -86,3 +83,13 @@ class Migrations(Construct):
             memory_mib=_MEMORY_MIB,
             reserved_concurrency=1,
         )
+
+
+def _variables(context: DatabaseContext, address: Mapping[str, str], iam_login: str | None) -> dict[str, str]:
+    # With the limit, `bootstrap` sets it on the logins of the services too.
+    pause = {"idle_session_timeout": IDLE_SESSION_TIMEOUT_SECONDS} if context.aurora.pauses else {}
+    variables = environment_variables(context.config.name, {**address, **pause})
+    variables["APP_DATABASE_OWNER_ROLE"] = _OWNER_ROLE
+    if iam_login is not None:
+        variables["APP_DATABASE_APPLICATION_USER"] = iam_login
+    return variables

@@ -255,7 +255,7 @@ def test_administrator_comes_from_the_secret(dev: Deployed) -> None:
 def test_cluster_matches_the_file(dev: Deployed) -> None:
     """The cluster has the engine, capacity, encryption, backups and tags of the environment."""
     cluster = dev.cluster
-    assert (cluster["Engine"], cluster["EngineVersion"]) == ("aurora-postgresql", "18.6")
+    assert (cluster["Engine"], cluster["EngineVersion"]) == ("aurora-postgresql", "18.4")
     assert cluster["ServerlessV2ScalingConfiguration"] == {"MinCapacity": 0.5, "MaxCapacity": 1.0}
     assert (cluster["StorageEncrypted"], cluster["KmsKeyId"]) == (True, dev.key)
     assert (cluster["BackupRetentionPeriod"], cluster["CopyTagsToSnapshot"]) == (1, True)

@@ -156,10 +156,14 @@ def test_no_session_stays_open(handle: Handle, cluster: Cluster) -> None:
 
 
 def test_bootstrap_creates_a_login_for_iam(handle: Handle, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a login instead of a secret, the login gets `rds_iam` and has neither a password nor a clone."""
+    """With a login instead of a secret, the login gets `rds_iam` and has neither a password nor a clone.
+
+    The variable of a cluster that pauses limits the idle sessions of the login.
+    """
     login = next(user for user in cluster.passwords if user.startswith("application"))
     monkeypatch.delenv("APP_DATABASE_APPLICATION_SECRET_ARN")
     monkeypatch.setenv("APP_DATABASE_APPLICATION_USER", login)
+    monkeypatch.setenv("APP_DATABASE_IDLE_SESSION_TIMEOUT", "60")
     with rds_iam(cluster):
         result = handle({"action": "bootstrap"})
 
@@ -169,6 +173,9 @@ def test_bootstrap_creates_a_login_for_iam(handle: Handle, cluster: Cluster, mon
                 "SELECT pg_has_role(rolname, 'rds_iam', 'MEMBER'), rolpassword FROM pg_authid WHERE rolname ~ %s",
                 [f"^{login}"],
             ).fetchall() == [(True, None)]
+            settings = connection.execute("SELECT rolconfig FROM pg_roles WHERE rolname = %s", [login]).fetchone()
+            assert settings is not None
+            assert "idle_session_timeout=60000ms" in settings[0]
 
 
 @contextmanager

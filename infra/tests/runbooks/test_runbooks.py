@@ -99,7 +99,7 @@ NOT_SIMULATED = {
     "cloudtrail lookup-events": Unsimulated("moto has no events of CloudTrail", {"Events": []}, "cloudtrail"),
     "rds describe-db-engine-versions": Unsimulated(
         "moto knows no versions to upgrade to",
-        {"DBEngineVersions": [{"ValidUpgradeTarget": [{"EngineVersion": "18.6", "IsMajorVersionUpgrade": True}]}]},
+        {"DBEngineVersions": [{"ValidUpgradeTarget": [{"EngineVersion": "18.4", "IsMajorVersionUpgrade": True}]}]},
         "rds",
     ),
 }
@@ -484,12 +484,12 @@ def test_upgrade_postgresql(operator: Operator, cloud: Cloud, database: Database
     assert ["registration-prod"] == list(cloud.rds.clusters)
     assert "registration-prod-before-18" in cloud.rds.cluster_snapshots
     upgraded = [each for each in operator.called() if "--allow-major-version-upgrade" in each]
-    assert [["18.6", "default.aurora-postgresql18"]] == [
+    assert [["18.4", "default.aurora-postgresql18"]] == [
         [each[each.index(f"--{option}") + 1] for option in ("engine-version", "db-cluster-parameter-group-name")]
         for each in upgraded
     ]
     file = (operator.home / "infra/environments/prod.toml").read_text(encoding="utf-8")
-    assert '[aurora]\nengine_version = "18.6"\n' in file
+    assert '[aurora]\nengine_version = "18.4"\n' in file
     assert 1 == file.count("engine_version")
     assert not rows(
         database,

@@ -18,7 +18,7 @@ def test_cluster_is_serverless_with_half_to_one_acu(name: str) -> None:
     cluster, writer = template.one("RDS::DBCluster"), template.one("RDS::DBInstance")
 
     assert {"MinCapacity": 0.5, "MaxCapacity": 1} == cluster["ServerlessV2ScalingConfiguration"]
-    assert ("aurora-postgresql", "18.6") == (cluster["Engine"], cluster["EngineVersion"])
+    assert ("aurora-postgresql", "18.4") == (cluster["Engine"], cluster["EngineVersion"])
     assert (f"registration-{name}", "registrations", 5432) == (
         cluster["DBClusterIdentifier"],
         cluster["DatabaseName"],
@@ -91,7 +91,7 @@ def test_parameters_log_statements_without_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "logged"), [("15.7", "1"), ("16.13", "1"), ("17.9", "1"), ("18.3", "all"), ("18.6", "all")]
+    ("version", "logged"), [("15.7", "1"), ("16.13", "1"), ("17.9", "1"), ("18.3", "all"), ("18.4", "all")]
 )
 def test_logins_are_logged_with_the_value_of_the_version(version: str, logged: str) -> None:
     """The parameter is a boolean before PostgreSQL 18, and a list of stages since; each version has its own group."""

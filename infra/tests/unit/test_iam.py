@@ -172,7 +172,10 @@ def test_a_cluster_with_readers_passes_their_endpoint() -> None:
 
 
 def test_sessions_on_a_cluster_that_pauses_end_after_a_minute() -> None:
-    """A frozen function would keep the cluster awake; other clusters have no limit."""
+    """A frozen function would keep the cluster awake; other clusters have no limit.
+
+    The migration function has the limit too, because `bootstrap` sets it on the logins of the services.
+    """
     templates = templates_of("dev", PAUSE)
 
     assert parameters(templates.database)["idle_session_timeout"] == "60"
@@ -180,6 +183,8 @@ def test_sessions_on_a_cluster_that_pauses_end_after_a_minute() -> None:
         templates.application, "idle_session_timeout"
     )
     assert "APP_DATABASE_IDLE_SESSION_TIMEOUT" not in variables(templates_of("dev").application)
+    migrate = templates.database.named("Lambda::Function", "Migrations")
+    assert migrate["Environment"]["Variables"]["APP_DATABASE_IDLE_SESSION_TIMEOUT"] == "60"
 
 
 def test_an_express_cluster_needs_no_vpc_and_no_secret() -> None:

@@ -56,7 +56,7 @@ def test_defaults() -> None:
             database_name="registrations",
             deletion_protection=True,
             force_ssl=True,
-            engine_version="18.6",
+            engine_version="18.4",
             min_capacity=0.5,
             max_capacity=1,
             auto_pause_seconds=None,

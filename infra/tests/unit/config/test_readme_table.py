@@ -16,7 +16,7 @@ DEFAULTS = {
     "network.cidr": '"10.0.0.0/16"',
     "network.nat_gateways": "0",
     "aurora.sslmode": '"verify-full"',
-    "aurora.engine_version": '"18.6"',
+    "aurora.engine_version": '"18.4"',
     "aurora.extended_support": "false",
     "aurora.min_capacity": "0.5",
     "aurora.max_capacity": "1",
