@@ -83,10 +83,16 @@ def test_modes_do_not_stay_with_the_connection(database_settings: DatabaseSettin
 
 
 def test_a_read_only_session_cannot_write(database: Database, rows: Rows) -> None:
-    """The server rejects the write, and the error is not mistaken for a failover."""
-    with pytest.raises(InternalError, match="read-only transaction"), database.session(read_only=True) as session:
+    """The server rejects the write, the error is not mistaken for a failover, and a note has the fix."""
+    with (
+        pytest.raises(InternalError, match="read-only transaction") as raised,
+        database.session(read_only=True) as session,
+    ):
         session.execute(text(ADD))
 
+    assert ["The service made this transaction read-only: to write, open the session without read_only=True."] == (
+        raised.value.__notes__
+    )
     assert added(rows) == 0
 
 

@@ -25,6 +25,8 @@ def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator
         return
     if auth not in get_args(Auth):
         yield f"APP_DATABASE_AUTH is {auth!r}: expected one of {', '.join(get_args(Auth))}"
+        if values.get("user") and not (values.get("secret_arn") or values.get("password")):
+            return  # `iam` is meant, so the user is not a second problem
     yield from _secret_problems(values, relaxed=relaxed)
 
 
@@ -33,8 +35,8 @@ def _secret_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[st
     if (user or password) and not relaxed:
         yield (
             "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local: "
-            "unset them and set APP_DATABASE_SECRET_ARN"
-            f"{'' if password else ', or set APP_DATABASE_AUTH to iam and keep the user'}"
+            f"unset them{'' if arn else ' and set APP_DATABASE_SECRET_ARN'}"
+            f"{'' if password or arn else ', or set APP_DATABASE_AUTH to iam and keep the user'}"
         )
     elif (user or password) and arn:
         yield "APP_DATABASE_SECRET_ARN and APP_DATABASE_USER or _PASSWORD are both set: expected one or the other"

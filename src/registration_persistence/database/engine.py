@@ -170,6 +170,10 @@ def pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     return {"poolclass": BoundedPool, "pool_size": size, "pool_timeout": timeout}
 
 
+# PostgreSQL names only the kind of the statement, and that is SELECT also if a part of it writes.
+_READ_ONLY_NOTE = "The service made this transaction read-only: to write, open the session without read_only=True."
+
+
 def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:
     """Return the error to raise instead of psycopg's; the handler of SQLAlchemy's event `handle_error`."""
     error, connection = context.original_exception, context.connection
@@ -185,6 +189,8 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         set_record_info(connection, MUST_PROBE, value=True)
         read_only = read_only or _made_read_only_by_service(connection)
+        if read_only and context.sqlalchemy_exception is not None:
+            context.sqlalchemy_exception.add_note(_READ_ONLY_NOTE)
     meaning = statement_failure(
         error, lost=lost, committing=committing, read_only=read_only, autocommit=driver.autocommit
     )

@@ -48,7 +48,9 @@ def _reason_against(host: str) -> str | None:
         return "an IP address"
     if is_custom_endpoint(host):
         return "a custom endpoint, for which RDS accepts no token"
-    return None if endpoint_region(host) else "an alias or a host outside Amazon RDS, without the region of the cluster"
+    if endpoint_region(host):
+        return None
+    return "an alias, the endpoint of a global database or a host outside Amazon RDS, without the region of the cluster"
 
 
 def _tls_problems(values: Mapping[str, Any]) -> Iterator[str]:

@@ -70,10 +70,14 @@ def _certificate_problems(certificate: str | None, mode: SslMode, values: Mappin
     elif certificate and mode not in VERIFYING:
         yield f"APP_DATABASE_SSL_ROOT_CERT is set, but APP_DATABASE_SSLMODE is {mode!r}: expected verify-full"
     elif not certificate and mode in VERIFYING:
+        from registration_persistence.database.endpoint_region import endpoint_region  # it is needed in this case only
+
+        default = "" if values.get("sslmode") else " by default"
         for host in filter(None, (values.get("host"), values.get("reader_host"))):
-            if root_certificate_for(host) is None:
+            # Without a region, `iam_problems` refuses the host itself.
+            if root_certificate_for(host) is None and (values.get("auth") != "iam" or endpoint_region(host)):
                 yield (
-                    f"APP_DATABASE_SSLMODE is {mode!r} but no certificate is shipped for the host {host!r}: "
+                    f"APP_DATABASE_SSLMODE is {mode!r}{default} but no certificate is shipped for the host {host!r}: "
                     "set APP_DATABASE_SSL_ROOT_CERT to a PEM file"
                 )
 

@@ -75,6 +75,16 @@ def test_the_server_is_verified_unless_that_is_switched_off(changes: dict[str, s
                 {"APP_DATABASE_AUTH": "IAM", "APP_DATABASE_USER": "", "APP_DATABASE_SECRET_ARN": ARN},
                 "APP_DATABASE_AUTH is 'IAM': expected one of secret, iam",
             ),
+            ({"APP_DATABASE_AUTH": "IAM"}, "APP_DATABASE_AUTH is 'IAM': expected one of secret, iam"),
+            ({"APP_DATABASE_READER_HOST": "10.0.0.7"}, "APP_DATABASE_READER_HOST is '10.0.0.7', an IP address"),
+            (
+                {"APP_DATABASE_READER_HOST": "ro.example.org", "APP_DATABASE_SSLMODE": "verify-full"},
+                "APP_DATABASE_READER_HOST is 'ro.example.org', an alias, the endpoint of a global database or",
+            ),
+            (
+                {"APP_DATABASE_HOST": GOV, "APP_DATABASE_SSLMODE": "verify-full"},
+                f"APP_DATABASE_SSLMODE is 'verify-full' but no certificate is shipped for the host {GOV!r}: set",
+            ),
             ({"APP_DATABASE_AUTH": ""}, "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if"),
             ({"APP_DATABASE_USER": ""}, "APP_DATABASE_USER is not set, but APP_DATABASE_AUTH is 'iam': expected the"),
             ({"APP_DATABASE_USER": "a\nb"}, "APP_DATABASE_USER holds a line break or another control character"),
@@ -84,7 +94,10 @@ def test_the_server_is_verified_unless_that_is_switched_off(changes: dict[str, s
             ({"APP_DATABASE_PASSWORD": PASSWORD}, "APP_DATABASE_PASSWORD is set, but APP_DATABASE_AUTH is 'iam', whi"),
             ({"APP_DATABASE_HOST": "10.0.0.7"}, "APP_DATABASE_HOST is '10.0.0.7', an IP address: expected the endpo"),
             ({"APP_DATABASE_HOST": "fe80::1"}, "APP_DATABASE_HOST is 'fe80::1', an IP address: expected the endpoi"),
-            ({"APP_DATABASE_HOST": "db.example.org"}, "APP_DATABASE_HOST is 'db.example.org', an alias or a host outs"),
+            (
+                {"APP_DATABASE_HOST": "db.example.org"},
+                "APP_DATABASE_HOST is 'db.example.org', an alias, the endpoint o",
+            ),
             ({"APP_DATABASE_HOST": "app.global-x.global.rds.amazonaws.com"}, "APP_DATABASE_HOST is 'app.global-x.glob"),
             (
                 {"APP_DATABASE_HOST": AURORA.replace("cluster-", "cluster-custom-")},
@@ -92,7 +105,7 @@ def test_the_server_is_verified_unless_that_is_switched_off(changes: dict[str, s
             ),
             (
                 {"APP_ENVIRONMENT": "test", "APP_DATABASE_HOST": "localhost"},
-                "APP_DATABASE_HOST is 'localhost', an alias or a host outside Amazon RDS",
+                "APP_DATABASE_HOST is 'localhost', an alias, the endpoint of a global database or a host outside",
             ),
             ({"APP_DATABASE_HOST": GOV}, "APP_DATABASE_SSL_ROOT_CERT is not set, but APP_DATABASE_AUTH is 'iam', and"),
             *(

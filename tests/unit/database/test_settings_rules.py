@@ -52,7 +52,7 @@ def cut_off(text: str) -> str:
             (
                 PRODUCTION,
                 {"APP_DATABASE_READER_HOST": "db.example"},
-                "APP_DATABASE_SSLMODE is 'verify-full' but no",
+                "APP_DATABASE_SSLMODE is 'verify-full' by default but no",
             ),
             (TEST, {"APP_DATABASE_READER_HOST": AURORA}, "APP_ENVIRONMENT is 'test' but APP_DATABASE_READER_HOST is "),
             *(
@@ -87,6 +87,11 @@ def cut_off(text: str) -> str:
                 PRODUCTION,
                 {"APP_DATABASE_PASSWORD": PASSWORD},
                 "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local",
+            ),
+            (
+                PRODUCTION,
+                {"APP_DATABASE_SECRET_ARN": ARN, "APP_DATABASE_USER": "ada"},
+                "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only if APP_ENVIRONMENT is test or local: uns",
             ),
             (TEST, {"APP_DATABASE_SECRET_ARN": ARN}, "APP_DATABASE_SECRET_ARN and APP_DATABASE_USER or _PASSWORD are"),
             *(
