@@ -9,8 +9,8 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.orm import Session
+from sqlalchemy import ForeignKey, Identity, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from support import ADD, TERMS, OneLossProxy, Rows, added, create_slow_table, losing_database, terminate_backend
 
 from registration_persistence import (
@@ -29,7 +29,7 @@ from registration_persistence.clock import monotonic
 from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.dialect import AuroraDialect
 from registration_persistence.database.lost_commit import LostCommit
-from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, LockTimeout
 from registration_persistence.outcomes import Issued, Registered, Replayed, TokenUsable, TooManyPending, Verified
 from registration_persistence.sandbox import PostgresServer, wait_until
 
@@ -398,3 +398,35 @@ def test_behind_a_pooler_nothing_is_resolved(database_settings: DatabaseSettings
             proxy.lose_next_reply()
             register(session)
     assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 2}]
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _First(_Base):
+    __tablename__ = "first"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+
+
+class _Second(_Base):
+    __tablename__ = "second"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    first_id: Mapped[int] = mapped_column(ForeignKey("first.id"))
+
+
+def test_a_flush_at_the_end_of_a_block_is_not_repeated_if_it_kept_something(
+    database: Database, rows: Rows, postgres_server: PostgresServer
+) -> None:
+    """In autocommit each of its statements commits, and the second one fails with an error that is retryable."""
+    _Base.metadata.create_all(database.engine)
+
+    def work(session: Session) -> None:
+        session.add_all([_First(), _Second(first_id=0)])
+
+    with postgres_server.connect(database.settings.name) as other, other.transaction():
+        other.execute("LOCK second")
+        with pytest.raises(LockTimeout):
+            database.run(work, autocommit=True, attempts=2)
+
+    assert rows("SELECT count(*) AS n FROM first") == [{"n": 1}]
