@@ -430,3 +430,21 @@ def test_a_flush_at_the_end_of_a_block_is_not_repeated_if_it_kept_something(
             database.run(work, autocommit=True, attempts=2)
 
     assert rows("SELECT count(*) AS n FROM first") == [{"n": 1}]
+
+
+def test_a_two_phase_commit_that_is_lost_is_unknown(losing: Losing, rows: Rows) -> None:
+    """SQLAlchemy announces it with an event of its own; a missing event would not show that nothing was kept."""
+    database, proxy = losing
+    with database.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        connection.execute(text(ADD))
+        proxy.lose_next_reply()
+        with pytest.raises(CommitOutcomeUnknown) as raised:
+            transaction.commit()
+    assert raised.value.resolve() is None
+    assert added(rows) == 1
+    with pytest.raises(ConnectionLost), database.engine.connect() as connection:
+        connection.begin_twophase().commit()
+        connection.begin_twophase()
+        proxy.lose_next_reply()
+        connection.execute(text(ADD))
