@@ -28,6 +28,7 @@ from registration_persistence import (
 from registration_persistence.clock import monotonic
 from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.dialect import AuroraDialect
+from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.lost_commit import LostCommit
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, LockTimeout
 from registration_persistence.outcomes import Issued, Registered, Replayed, TokenUsable, TooManyPending, Verified
@@ -448,3 +449,30 @@ def test_a_two_phase_commit_that_is_lost_is_unknown(losing: Losing, rows: Rows) 
         connection.begin_twophase()
         proxy.lose_next_reply()
         connection.execute(text(ADD))
+
+
+def test_a_token_that_was_deleted_meanwhile_proves_nothing(
+    losing: Losing, rows: Rows, database_settings: DatabaseSettings
+) -> None:
+    """An erasure between the commit and the look at the evidence deletes the token of work that was kept."""
+    database, proxy = losing
+    with database.session() as session:
+        identity = register(session).registration.id
+    elsewhere = Database(database_settings)
+
+    def erase(happened: DatabaseEvent) -> None:
+        if happened.name == "connection_opened":
+            with elsewhere.session() as other:
+                PrivacyRepository(other).erase(identity)
+            elsewhere.dispose()
+
+    def work(session: Session) -> None:
+        session.execute(text(ADD))
+        VerificationRepository(session).issue_token(identity, min_gap=0)
+        event.listen(session, "before_commit", lambda _session: proxy.lose_next_reply(), once=True)
+        database.events.subscribe(erase)
+
+    before = added(rows)
+    with pytest.raises(CommitOutcomeUnknown):
+        database.run(work)
+    assert added(rows) == before + 2  # of the work, and of the erasure
