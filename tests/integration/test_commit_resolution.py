@@ -27,9 +27,10 @@ from registration_persistence import (
 )
 from registration_persistence.clock import monotonic
 from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.dialect import AuroraDialect
 from registration_persistence.database.events import DatabaseEvent
-from registration_persistence.database.lost_commit import LostCommit
+from registration_persistence.database.lost_commit import LostCommit, lost_transaction
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, LockTimeout
 from registration_persistence.outcomes import Issued, Registered, Replayed, TokenUsable, TooManyPending, Verified
 from registration_persistence.sandbox import PostgresServer, wait_until
@@ -476,3 +477,19 @@ def test_a_token_that_was_deleted_meanwhile_proves_nothing(
     with pytest.raises(CommitOutcomeUnknown):
         database.run(work)
     assert added(rows) == before + 2  # of the work, and of the erasure
+
+
+def test_a_notification_is_an_effect_without_an_id(database: Database) -> None:
+    """The server gives its transaction an id only in COMMIT, so an id that is missing before proves nothing."""
+    for statement, transaction_id in {
+        "NOTIFY registered": None,
+        "SELECT pg_notify('registered', '')": None,
+        "SELECT count(*) FROM registrations": "",
+        "UPDATE registrations SET version = 1 WHERE false": "",
+    }.items():
+        with database.session() as session:
+            session.execute(text("SAVEPOINT a"))
+            session.execute(text(statement))
+            driver = driver_connection(session.connection())
+        assert isinstance(driver, BoundedConnection)
+        assert lost_transaction(driver).transaction_id == transaction_id, statement
