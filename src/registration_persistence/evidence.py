@@ -16,11 +16,14 @@ class Evidence:
         query: The query.
         parameters: Its parameters.
         absence_is_proof: Whether nothing at all was changed if the query returns no row. Defaults to true.
+        absence_query: A query with the same parameters, sent after the first: a missing row is proof only if this one
+            returns a row, because what the first looks for may have been deleted. Defaults to `None`: it is proof.
     """
 
     query: TextClause
     parameters: Mapping[str, Any] = field(repr=False)
     absence_is_proof: bool = True
+    absence_query: TextClause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.orm import Session
+from sqlalchemy import ForeignKey, Identity, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from support import ADD, TERMS, OneLossProxy, Rows, added, create_slow_table, losing_database, terminate_backend
 
 from registration_persistence import (
@@ -27,9 +27,11 @@ from registration_persistence import (
 )
 from registration_persistence.clock import monotonic
 from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.dialect import AuroraDialect
-from registration_persistence.database.lost_commit import LostCommit
-from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
+from registration_persistence.database.events import DatabaseEvent
+from registration_persistence.database.lost_commit import LostCommit, lost_transaction
+from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost, LockTimeout
 from registration_persistence.outcomes import Issued, Registered, Replayed, TokenUsable, TooManyPending, Verified
 from registration_persistence.sandbox import PostgresServer, wait_until
 
@@ -398,3 +400,96 @@ def test_behind_a_pooler_nothing_is_resolved(database_settings: DatabaseSettings
             proxy.lose_next_reply()
             register(session)
     assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 2}]
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _First(_Base):
+    __tablename__ = "first"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+
+
+class _Second(_Base):
+    __tablename__ = "second"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    first_id: Mapped[int] = mapped_column(ForeignKey("first.id"))
+
+
+def test_a_flush_at_the_end_of_a_block_is_not_repeated_if_it_kept_something(
+    database: Database, rows: Rows, postgres_server: PostgresServer
+) -> None:
+    """In autocommit each of its statements commits, and the second one fails with an error that is retryable."""
+    _Base.metadata.create_all(database.engine)
+
+    def work(session: Session) -> None:
+        session.add_all([_First(), _Second(first_id=0)])
+
+    with postgres_server.connect(database.settings.name) as other, other.transaction():
+        other.execute("LOCK second")
+        with pytest.raises(LockTimeout):
+            database.run(work, autocommit=True, attempts=2)
+
+    assert rows("SELECT count(*) AS n FROM first") == [{"n": 1}]
+
+
+def test_a_two_phase_commit_that_is_lost_is_unknown(losing: Losing, rows: Rows) -> None:
+    """SQLAlchemy announces it with an event of its own; a missing event would not show that nothing was kept."""
+    database, proxy = losing
+    with database.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        connection.execute(text(ADD))
+        proxy.lose_next_reply()
+        with pytest.raises(CommitOutcomeUnknown) as raised:
+            transaction.commit()
+    assert raised.value.resolve() is None
+    assert added(rows) == 1
+    with pytest.raises(ConnectionLost), database.engine.connect() as connection:
+        connection.begin_twophase().commit()
+        connection.begin_twophase()
+        proxy.lose_next_reply()
+        connection.execute(text(ADD))
+
+
+def test_a_token_that_was_deleted_meanwhile_proves_nothing(
+    losing: Losing, rows: Rows, database_settings: DatabaseSettings
+) -> None:
+    """An erasure between the commit and the look at the evidence deletes the token of work that was kept."""
+    database, proxy = losing
+    with database.session() as session:
+        identity = register(session).registration.id
+    elsewhere = Database(database_settings)
+
+    def erase(happened: DatabaseEvent) -> None:
+        if happened.name == "connection_opened":
+            with elsewhere.session() as other:
+                PrivacyRepository(other).erase(identity)
+            elsewhere.dispose()
+
+    def work(session: Session) -> None:
+        session.execute(text(ADD))
+        VerificationRepository(session).issue_token(identity, min_gap=0)
+        event.listen(session, "before_commit", lambda _session: proxy.lose_next_reply(), once=True)
+        database.events.subscribe(erase)
+
+    before = added(rows)
+    with pytest.raises(CommitOutcomeUnknown):
+        database.run(work)
+    assert added(rows) == before + 2  # of the work, and of the erasure
+
+
+def test_a_notification_is_an_effect_without_an_id(database: Database) -> None:
+    """The server gives its transaction an id only in COMMIT, so an id that is missing before proves nothing."""
+    for statement, transaction_id in {
+        "NOTIFY registered": None,
+        "SELECT pg_notify('registered', '')": None,
+        "SELECT count(*) FROM registrations": "",
+        "UPDATE registrations SET version = 1 WHERE false": "",
+    }.items():
+        with database.session() as session:
+            session.execute(text("SAVEPOINT a"))
+            session.execute(text(statement))
+            driver = driver_connection(session.connection())
+        assert isinstance(driver, BoundedConnection)
+        assert lost_transaction(driver).transaction_id == transaction_id, statement

@@ -33,7 +33,7 @@ def refuse_late_statement(*_arguments: object) -> None:
         raise StatementTimeout("the deadline had passed, so the statement was not sent")
 
 
-def forget_commit(connection: Connection) -> None:
+def forget_commit(connection: Connection, *_arguments: object) -> None:
     """Mark *connection* as not committing; called at BEGIN and ROLLBACK."""
     if not connection.invalidated:
         connection.info.pop(COMMITTING, None)
@@ -56,6 +56,16 @@ def prepare_commit(connection: Connection) -> None:
     if driver.autocommit or driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         _refuse_useless_commit(connection)
         connection.info[COMMITTING] = True
+
+
+def prepare_second_phase(connection: Connection, *_arguments: object) -> None:
+    """Mark *connection* as committing; called before SQLAlchemy commits a two-phase transaction.
+
+    While it is only prepared, its event is missing, so a missing event proves nothing.
+    """
+    driver: Any = driver_connection(connection)
+    driver.undid_changes = True
+    connection.info[COMMITTING] = True
 
 
 def settle_failed_commit(

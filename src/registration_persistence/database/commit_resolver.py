@@ -19,7 +19,7 @@ from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.events import CommitCause, EventCallback
 from registration_persistence.database.lost_commit import LostCommit
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.evidence import Finding
+from registration_persistence.evidence import Evidence, Finding
 
 # The wait before the next attempt to look for evidence: at first, and at most.
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.05, 0.25
@@ -97,9 +97,15 @@ def _find(connection: Connection, lost: LostCommit) -> Finding:
         row = connection.execute(evidence.query, evidence.parameters).one_or_none()
         if row is not None:
             return Finding(kept=True, row=row)
-        if evidence.absence_is_proof:
+        if evidence.absence_is_proof and _is_absence_proof(connection, evidence):
             return Finding(kept=False)
     return _finding_by_id(connection, lost.transaction_id)
+
+
+def _is_absence_proof(connection: Connection, evidence: Evidence) -> bool:
+    """Return whether what the query of *evidence* did not find cannot have been deleted meanwhile."""
+    query = evidence.absence_query
+    return query is None or connection.execute(query, evidence.parameters).one_or_none() is not None
 
 
 def _reason_not_ended(connection: Connection, lost: LostCommit) -> str | None:

@@ -15,6 +15,7 @@ from registration_persistence.database.commit_guard import (
     forget_commit,
     is_committing,
     prepare_commit,
+    prepare_second_phase,
     refuse_late_statement,
     set_record_info,
     with_evidence,
@@ -150,9 +151,10 @@ def listen_to(engine: Engine, connector: Connector, *, may_return_to_reader: Cal
     event.listen(engine, "before_cursor_execute", refuse_late_statement)
     event.listen(engine, "before_cursor_execute", check_commit_statement)
     event.listen(engine, "handle_error", _translate)
-    for moment in ("begin", "rollback"):
+    for moment in ("begin", "rollback", "begin_twophase", "rollback_twophase"):
         event.listen(engine, moment, forget_commit)
     event.listen(engine, "commit", prepare_commit)
+    event.listen(engine, "commit_twophase", prepare_second_phase)
 
 
 def pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`EvidentConnection`: a psycopg connection that knows what shows whether its transaction was kept."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self, cast
@@ -11,6 +12,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row, RowFactory
 
 from registration_persistence.clock import monotonic
+from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.recoverable_connection import RecoverableConnection, RecoveringCursor
 from registration_persistence.evidence import Evidence
 
@@ -18,6 +20,9 @@ _IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
 
 # Empty if the transaction has written nothing yet.
 _TRANSACTION_ID = b"SELECT coalesce(CAST(pg_current_xact_id_if_assigned() AS text), '')"
+
+# A function may notify too, and so may a block or a procedure.
+_ACTS = re.compile(r"\s*(?:NOTIFY|SELECT|VALUES|WITH|DO|CALL|EXECUTE)\b", re.IGNORECASE)
 
 
 class EvidentConnection(RecoverableConnection[Row]):
@@ -32,7 +37,7 @@ class EvidentConnection(RecoverableConnection[Row]):
         expected_evidence: The evidence of the statement that is sent next.
         evidence: The evidence of a change in the open transaction.
         undid_changes: Whether the open transaction returned to a savepoint, so that its evidence may be gone.
-        transaction_id: The id of the transaction that is being committed; empty if it wrote nothing.
+        transaction_id: The id of the transaction that is being committed; empty if it wrote nothing. `None`: unknown.
     """
 
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
@@ -46,11 +51,18 @@ class EvidentConnection(RecoverableConnection[Row]):
         self.undid_changes: bool = False
         self.transaction_id: str | None = None
         self._is_committing: bool = False
+        self._may_act_without_id: bool = False
         self.cursor_factory: type[psycopg.Cursor[Row]] = EvidentCursor
 
     def forget_evidence(self) -> None:
         """Forget the evidence of a transaction that has ended."""
         self.evidence, self.undid_changes, self.transaction_id = None, False, None
+        self._may_act_without_id = False
+
+    def note_statement(self, statement: object) -> None:
+        """Note whether *statement* may do something for which the server gives no id before COMMIT, as NOTIFY does."""
+        if self.expected_evidence is None and not (isinstance(statement, str) and _needs_id(statement)):
+            self._may_act_without_id = True
 
     def note_results(self, results: Sequence[PGresult]) -> None:
         """Note what the *results* of a cursor say about the transaction: text can end it, or return to a savepoint."""
@@ -103,7 +115,8 @@ class EvidentConnection(RecoverableConnection[Row]):
             yield from generators.send(pgconn)
             (found,) = yield from generators.fetch_many(pgconn)
             if found.status == pq.ExecStatus.TUPLES_OK:
-                self.transaction_id = (found.get_value(0, 0) or b"").decode()
+                found_id = (found.get_value(0, 0) or b"").decode()
+                self.transaction_id = found_id if found_id or not self._may_act_without_id else None
             results = [found, *(yield from generators.fetch_many(pgconn))]
             yield from generators.fetch_many(pgconn)  # of Sync
         finally:
@@ -112,6 +125,11 @@ class EvidentConnection(RecoverableConnection[Row]):
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001 psycopg has no other
+
+
+def _needs_id(statement: str) -> bool:
+    """Return whether *statement* does nothing unless the server gives its transaction an id."""
+    return not _ACTS.match(statement) or only_reads(statement)
 
 
 class EvidentCursor(RecoveringCursor[Row]):
@@ -125,5 +143,6 @@ class EvidentCursor(RecoveringCursor[Row]):
         super().execute(statement, params, prepare=prepare, binary=binary)
         connection = self.connection
         if isinstance(connection, EvidentConnection):
+            connection.note_statement(query)
             connection.note_results(self._results)
         return self

@@ -1,6 +1,6 @@
 """`LostCommit`: a COMMIT, or a statement in autocommit, whose reply was lost; and the session that sent it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from registration_persistence.database.connection import BoundedConnection
@@ -30,7 +30,7 @@ def lost_transaction(connection: BoundedConnection[Any]) -> LostCommit:
     """Return the transaction whose COMMIT got no reply on *connection*."""
     evidence = connection.evidence
     if evidence is not None and connection.undid_changes:
-        evidence = Evidence(evidence.query, evidence.parameters, absence_is_proof=False)
+        evidence = replace(evidence, absence_is_proof=False)
     return _lost_commit(connection, evidence, connection.transaction_id)
 
 

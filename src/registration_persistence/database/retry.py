@@ -99,11 +99,10 @@ def run_with_retries(
             with open_session() as session:
                 session.info[EARLIER_TRIES] = tuple(tries)
                 tries.append(session.info)
-                try:
-                    return plain_result(work(session), "the unit of work")
-                finally:
-                    kept = kept or KEPT in session.info
+                return plain_result(work(session), "the unit of work")
         except RegistrationPersistenceError as error:
+            # Also by the last flush of the session, which comes after the work.
+            kept = kept or any(KEPT in info for info in tries)
             unknown = error if isinstance(error, CommitOutcomeUnknown) else unknown
             cause = retry_cause(error, kept=kept, idempotent=idempotent)
             if cause is not None and attempt != attempts and pause.wait(cause, attempt, began):

@@ -1,6 +1,7 @@
 """`send_change`: sends a statement that changes something, and finds out what it did if its reply is lost."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,12 @@ from sqlalchemy.orm import Session
 
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
 from registration_persistence.evidence import Evidence, Finding, expecting, record
-from registration_persistence.repositories.sql.evidence import FIND_EVENT, FIND_EVENT_BY_TOKEN, FIND_TOKEN
+from registration_persistence.repositories.sql.evidence import (
+    FIND_EVENT,
+    FIND_EVENT_BY_TOKEN,
+    FIND_TOKEN,
+    TOKENS_ARE_KEPT,
+)
 from registration_persistence.session_keys import KEPT
 
 
@@ -23,9 +29,10 @@ def event_evidence_by_token(secret_hash: bytes, event_id: UUID) -> Evidence:
     return Evidence(FIND_EVENT_BY_TOKEN, {"secret_hash": secret_hash, "event_id": event_id})
 
 
-def token_evidence(token_id: UUID) -> Evidence:
-    """Return the evidence of a change that adds the token or code *token_id*."""
-    return Evidence(FIND_TOKEN, {"token_id": token_id})
+def token_evidence(registration_id: UUID, token_id: UUID, ttl: timedelta) -> Evidence:
+    """Return the evidence of a change that adds the token or code *token_id* to a registration, for *ttl*."""
+    parameters = {"id": registration_id, "token_id": token_id, "kept_until": datetime.now(UTC) + ttl}
+    return Evidence(FIND_TOKEN, parameters, absence_query=TOKENS_ARE_KEPT)
 
 
 def send_change(

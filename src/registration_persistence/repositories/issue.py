@@ -60,7 +60,7 @@ def issue(
             "hash_key_id": hash_key_id,
             **limits,
         }
-        evidence = token_evidence(parameters["token_id"])
+        evidence = token_evidence(parameters["id"], parameters["token_id"], limits["token_ttl"])
         row = send_change(
             session, ISSUE, parameters, evidence, lambda row: None if row.token_expires_at is None else evidence
         )

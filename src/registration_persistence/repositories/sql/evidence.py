@@ -1,5 +1,6 @@
 """The SQL that finds the evidence of a change; a row of it has the columns that outcomes of the change are made of."""
 
+from sqlalchemy import DateTime
 from sqlalchemy.dialects.postgresql import BYTEA, UUID
 
 from registration_persistence.repositories.sql.fragments import is_current_registration, registration_columns
@@ -32,4 +33,14 @@ FROM verification_tokens t JOIN registrations r ON r.id = t.registration_id
 WHERE t.id = :token_id
 """,
     token_id=UUID(),
+)
+
+# An erasure deletes the tokens, and retention those that have lapsed.
+TOKENS_ARE_KEPT = statement(
+    """
+SELECT true AS are_kept FROM registrations r
+WHERE r.id = :id AND r.email IS NOT NULL AND statement_timestamp() < :kept_until
+""",
+    id=UUID(),
+    kept_until=DateTime(timezone=True),
 )
