@@ -399,6 +399,7 @@ def test_behind_a_pooler_nothing_is_resolved(database_settings: DatabaseSettings
             session.execute(text("SELECT 1"))
             proxy.lose_next_reply()
             register(session)
+        assert database.events.count("commit_resolved", "unknown") == 3
     assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 2}]
 
 

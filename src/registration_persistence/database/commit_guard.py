@@ -76,7 +76,7 @@ def settle_failed_commit(
     Args:
         connection: The connection, which is closed if it was lost.
         error: The error of psycopg.
-        resolver: Finds out what became of the transaction; `None`: nothing can be found out.
+        resolver: Finds out what became of the transaction; `None` for an engine that only reads.
 
     Raises:
         ConnectionLost: The reply was lost, and nothing was kept.
@@ -112,6 +112,8 @@ def with_evidence(
     if resolver is None or not isinstance(connection, BoundedConnection):
         return meaning
     lost = lost_statement(connection) if connection.autocommit else lost_transaction(connection)
+    if not connection.autocommit or lost.evidence is None:  # otherwise the repository looks for it
+        resolver.report_unknown()
     return CommitOutcomeUnknown(*meaning.args, find=lambda: resolver.find(lost))
 
 

@@ -45,6 +45,8 @@ _TRANSACTION_STATUS = text("SELECT pg_xact_status(CAST(:id AS xid8))")
 
 _INVALID_PARAMETER = "22023"
 
+_BEHIND_A_POOLER = "a pooler is between this process and the server, so the old session cannot be ended"
+
 _CAUSES: dict[bool | None, CommitCause] = {True: "kept", False: "not_kept", None: "unknown"}
 
 
@@ -52,12 +54,13 @@ class CommitResolver:
     """Finds out whether changes were kept, on new connections to the writer.
 
     Args:
-        new_engine: Returns an engine in autocommit without a pool; called at the first use.
+        new_engine: Returns an engine in autocommit without a pool; called at the first use. `None`: the sessions are
+            those of a pooler, so nothing can be found out.
         on_event: Called with `commit_resolved`, its cause and its duration in seconds.
         limit: The time in seconds to look for evidence if there is no deadline.
     """
 
-    def __init__(self, new_engine: Callable[[], Engine], on_event: EventCallback, *, limit: float) -> None:
+    def __init__(self, new_engine: Callable[[], Engine] | None, on_event: EventCallback, *, limit: float) -> None:
         self._new_engine, self._on_event, self._limit = new_engine, on_event, limit
         self._engine: Engine | None = None
 
@@ -69,7 +72,13 @@ class CommitResolver:
         self._on_event("commit_resolved", _CAUSES[finding.kept], monotonic() - started)
         return finding
 
+    def report_unknown(self) -> None:
+        """Report a change of which no evidence is looked for."""
+        self._on_event("commit_resolved", "unknown", 0.0)
+
     def _find_in_time(self, lost: LostCommit) -> Finding:
+        if self._new_engine is None:
+            return Finding(kept=None, reason=_BEHIND_A_POOLER)
         self._engine = self._engine or self._new_engine()
         attempts = 0
         while True:
@@ -116,7 +125,7 @@ def _reason_not_ended(connection: Connection, lost: LostCommit) -> str | None:
         session = {"process": lost.process, "user": lost.user, "age": age}
         own_process, is_there = connection.execute(_LOST_SESSION, session).one()
         if own_process != driver.info.backend_pid:
-            return "a pooler is between this process and the server, so the old session cannot be ended"
+            return _BEHIND_A_POOLER
         if not is_there:
             return None
         end = {"process": lost.process, "milliseconds": _TERMINATION_MILLISECONDS}

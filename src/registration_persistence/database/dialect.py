@@ -26,7 +26,7 @@ class AuroraDialect(PGDialect_psycopg):
     supports_statement_cache = True
 
     commit_resolver: CommitResolver | None = None
-    """Finds out what became of a COMMIT whose reply was lost; `None`: nothing can be found out."""
+    """Finds out what became of a COMMIT whose reply was lost; `None` for an engine that only reads."""
 
     def do_commit(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Commit; if the reply is lost, find out whether the transaction was kept."""

@@ -71,19 +71,18 @@ def create_database_engine(
     known_events = events or Events()
     engine = _new_engine(settings)
     listen_to(engine, Connector(settings, credentials, known_events))
-    if settings.pool != "proxy":  # the id of a session is the pooler's there
 
-        def resolving_engine() -> Engine:
-            unpooled = _new_engine(settings, poolclass=UnpooledConnections)
-            listen_to(unpooled, Connector(settings, credentials, known_events))
-            return unpooled.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
+    def resolving_engine() -> Engine:
+        unpooled = _new_engine(settings, poolclass=UnpooledConnections)
+        listen_to(unpooled, Connector(settings, credentials, known_events))
+        return unpooled.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
 
-        assert isinstance(engine.dialect, AuroraDialect)
-        engine.dialect.commit_resolver = CommitResolver(
-            resolving_engine,
-            lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds)),
-            limit=settings.connect_timeout,
-        )
+    assert isinstance(engine.dialect, AuroraDialect)
+    engine.dialect.commit_resolver = CommitResolver(
+        None if settings.pool == "proxy" else resolving_engine,
+        lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds)),
+        limit=settings.connect_timeout,
+    )
     return engine
 
 

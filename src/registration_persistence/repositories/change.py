@@ -74,7 +74,7 @@ def send_change(
 
 def _row_of_evidence(session: Session, error: CommitOutcomeUnknown) -> Row[Any]:
     """Return the row of the evidence of a statement that was lost in autocommit with *error*."""
-    finding: Finding = error.find() if error.find else Finding(kept=None, reason="a pooler is in between")
+    finding: Finding = error.find() if error.find else Finding(kept=None, reason="its engine is not of this package")
     if finding.kept is None:
         raise CommitOutcomeUnknown(f"{error}; {finding.reason}", find=error.find) from error
     if not finding.kept:
