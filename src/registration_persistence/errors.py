@@ -126,9 +126,9 @@ class CommitOutcomeUnknown(RegistrationPersistenceError):
         kept: bool | None = self.find().kept if self.find else None
         return kept
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes for a copy in another process, which cannot look for evidence."""
-        return self.__dict__ | {"find": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes a copy in another process, which cannot look for evidence."""
+        return type(self), self.args, self.__dict__ | {"find": None}
 
 
 class TransactionAborted(RegistrationPersistenceError):

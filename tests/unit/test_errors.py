@@ -8,6 +8,7 @@ import pytest
 
 from registration_persistence import RegistrationPersistenceError, errors
 from registration_persistence.errors import (
+    CommitOutcomeUnknown,
     ConfigurationError,
     IllegalTransition,
     PoolExhausted,
@@ -58,3 +59,12 @@ def test_errors_can_be_pickled(error: RegistrationPersistenceError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 our own bytes
 
     assert (type(error), str(error), vars(error)) == (type(copy), str(copy), vars(copy))
+
+
+def test_an_unknown_commit_can_be_pickled() -> None:
+    """The copy cannot look for evidence, because the connections stay in the first process."""
+    error = CommitOutcomeUnknown("lost", find=lambda: None)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 our own bytes
+
+    assert (str(copy), copy.resolve()) == ("lost", None)
+    assert error.find is not None
