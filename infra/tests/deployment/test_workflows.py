@@ -8,6 +8,7 @@ import pytest
 import yaml
 from deployment.fake_cloud import MIGRATION_FAILED, ROOT, Cloud, deployment
 from registration_infra import ENVIRONMENTS
+from registration_infra.config import AuroraConfig
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -134,11 +135,12 @@ def test_deploy_runs_on_main_and_manually() -> None:
 
 
 def test_deploy_tests_like_ci() -> None:
-    """The tests before a deployment run in the same environment as those of CI."""
+    """The tests before a deployment run in the same environment as those of CI, on the version of a new cluster."""
     ours, theirs = DEPLOY["jobs"]["test"], workflow("ci.yml")["jobs"]["check"]
 
     assert ours["runs-on"] == theirs["runs-on"]
-    assert ours["env"] == {**theirs["env"], "TARGET": "${{ matrix.target }}"}
+    version = AuroraConfig.model_fields["engine_version"].default.partition(".")[0]
+    assert ours["env"] == {**theirs["env"], "TARGET": "${{ matrix.target }}", "TEST_POSTGRES_VERSION": version}
     for index in (0, 2):
         assert ours["steps"][index] == theirs["steps"][index]
     check = ours["steps"][3]["run"].replace('"$TARGET"', "check")

@@ -402,7 +402,7 @@ def test_restore_from_the_central_backup(operator: Operator, cloud: Cloud, statu
             SnapshotIdentifier=arn,
             DBClusterIdentifier="registration-prod-restored",
             Engine="aurora-postgresql",
-            DBClusterParameterGroupName="registration-prod-16",
+            DBClusterParameterGroupName="registration-prod-18",
         )
 
     operator.follow(
@@ -418,7 +418,7 @@ def test_restore_from_the_central_backup(operator: Operator, cloud: Cloud, statu
     (started,) = [each for each in operator.called() if each[:2] == ["backup", "start-restore-job"]]
     metadata = json.loads(started[started.index("--metadata") + 1])
     assert cloud.cluster(cloud.name)["KmsKeyId"] == metadata["KmsKeyId"]
-    assert "registration-prod-16" == metadata["DBClusterParameterGroupName"]
+    assert "registration-prod-18" == metadata["DBClusterParameterGroupName"]
     assert "registration-prod" == metadata["DBSubnetGroupName"]
 
 
