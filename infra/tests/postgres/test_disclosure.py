@@ -37,10 +37,13 @@ CURRENT, ERASED = "ada.lovelace@example.com", "grace.hopper@example.com"
 @pytest.fixture(scope="module")
 def running() -> Iterator[LocalPostgres]:
     """A server with the parameters of the cluster, every statement counted as slow."""
-    binaries = system_binaries()
+    installed = ((major, system_binaries(major)) for major in (18, 17, 16, 15))
+    major, binaries = next((each for each in installed if each[1] is not None), (None, None))
     if binaries is None:
         skip_or_fail("the system has no PostgreSQL with pg_stat_statements: install the package postgresql")
-    group = templates_of("dev", {"aurora": {"slow_query_ms": 0}}).database.one("RDS::DBClusterParameterGroup")
+    # Some values depend on the major version.
+    changes = {"aurora": {"slow_query_ms": 0, "engine_version": f"{major}.1"}}
+    group = templates_of("dev", changes).database.one("RDS::DBClusterParameterGroup")
     settings = {name: value for name, value in group["Parameters"].items() if not name.startswith("rds.")}
     with LocalPostgres(binaries, settings=settings) as server:
         yield server
