@@ -3,26 +3,22 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import RLock
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import backoff
+from registration_persistence.database.credentials.deadline_lock import held_in_time
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.credentials.token_signer import TOKEN_SECONDS, TokenSigner
-from registration_persistence.database.deadlines import remaining
-from registration_persistence.errors import SecretUnavailable
 
 # A token is used for 14 of its 15 minutes.
 _MAX_AGE_SECONDS = TOKEN_SECONDS - 60
 
 # Pause after a new token was rejected: at first, and at most.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 2.0
-
-# Limit for the wait while another thread loads the AWS credentials, without a deadline.
-_MAX_LOCK_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +146,9 @@ class IamTokens(CredentialSource):
         for sibling in self._siblings.values():
             sibling.after_fork_in_child()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock.
-
-        Raises:
-            SecretUnavailable: Another thread holds it until the deadline, or without one for a minute.
-        """
-        if not self._lock.acquire(timeout=max(min(remaining(), _MAX_LOCK_WAIT_SECONDS), 0)):
-            raise SecretUnavailable(f"another thread is still loading AWS credentials for {self._user!r}")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _locked(self) -> AbstractContextManager[None]:
+        """Hold the lock in a block; see `held_in_time`."""
+        return held_in_time(self._lock, f"another thread is still loading AWS credentials for {self._user!r}")
 
     def _renewed(self, rejected: Credentials, since: float) -> Credentials | None:
         """Return a token other than the rejected one; `None` if a new one would be rejected too."""

@@ -3,26 +3,23 @@
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 
 from registration_persistence.clock import monotonic
+from registration_persistence.database.credentials.deadline_lock import held_in_time
 from registration_persistence.database.credentials.read_throttle import ReadThrottle
 from registration_persistence.database.credentials.secret_cache import CachedSecret
 from registration_persistence.database.credentials.secret_reader import MalformedSecret, Secret, SecretReader, Stage
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
-from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.events import EventCallback, SecretReadCause
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import SecretMalformed, SecretRefused, SecretUnavailable
 
 # Limit of a routine refresh; short, because the cached value still works.
 _REFRESH_TIMEOUT_SECONDS = 0.8
-
-# Limit for the wait while another thread reads, without a deadline.
-_MAX_LOCK_WAIT_SECONDS = 60.0
 
 _logger = logging.getLogger("registration_persistence.database")
 
@@ -153,19 +150,9 @@ class RotationBridge(CredentialSource):
         self._cache = None
         self._reader.forget_session()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock.
-
-        Raises:
-            SecretUnavailable: Another thread holds it until the deadline, or without one for a minute.
-        """
-        if not self._lock.acquire(timeout=max(min(remaining(), _MAX_LOCK_WAIT_SECONDS), 0)):
-            raise SecretUnavailable(f"another thread is still reading the secret {self._arn}")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _locked(self) -> AbstractContextManager[None]:
+        """Hold the lock in a block; see `held_in_time`."""
+        return held_in_time(self._lock, f"another thread is still reading the secret {self._arn}")
 
     def _cached(self) -> Credentials:
         """Return the current version, which is read if that is due."""
