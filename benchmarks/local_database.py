@@ -16,6 +16,7 @@ def create_migrated_database(server: PostgresServer, name: str = "benchmark") ->
         password=server.password,
         sslmode="disable",
         pool="lambda",
+        idle_in_transaction_timeout=3600,
     )
     database = Database(settings)
     schema.upgrade(database)
