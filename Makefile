@@ -21,6 +21,8 @@ INFRA_BIN := $(INFRA_VENV)/bin
 CHECKOV_VENV := .venv-checkov
 # pip-audit needs packages that nothing else does.
 AUDIT_VENV := .venv-audit
+# The packages with which this one is compared, and a plotting library.
+BENCH_VENV := .venv-bench
 # The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
@@ -103,6 +105,12 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 
 benchmark: $(VENV)/.installed-dev ## Measure the figures in the documentation
 	@for name in register_in_one_statement neutral_timing rotation bulk_import expiry outbox; do $(BIN)/python benchmarks/$$name.py || exit; done
+
+$(BENCH_VENV)/bin/python:
+	$(call make-venv,$(BENCH_VENV))
+
+$(BENCH_VENV)/.installed: requirements/bench.txt pyproject.toml $(BENCH_VENV)/bin/python
+	$(call install,$(BENCH_VENV),$<)
 
 outages: $(VENV)/.installed-dev ## Measure the longest outages beside AWS's wrapper; takes 3 minutes (ARGS=failover selects)
 	@$(BIN)/python benchmarks/outages.py $(ARGS)
