@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from registration_infra.config import AuroraConfig, EnvironmentConfig
+from registration_infra.config import ApplicationConfig, AuroraConfig, EnvironmentConfig
 
 IDLE_SESSION_TIMEOUT_SECONDS = "60"
 """The `APP_DATABASE_IDLE_SESSION_TIMEOUT` of functions on a cluster that pauses.
@@ -11,6 +11,7 @@ An open session keeps a cluster awake, also that of a frozen function. A minute 
 and a fifth of the shortest idle time after which Aurora pauses a cluster.
 """
 
+_OF_THE_SERVICES = ("tls_groups", "ssl_negotiation")
 _OF_EVERY_CLUSTER = ("key_arn", "security_group_id", "endpoint_security_group_id", "vpc_id", "subnet_ids")
 
 
@@ -42,7 +43,7 @@ def parameter_name(config: EnvironmentConfig, name: str) -> str:
 
 
 def variable_name(parameter: str) -> str:
-    """Return the environment variable that holds *parameter*, one of `connection_parameters`."""
+    """Return the environment variable that holds *parameter*, such as one of `connection_parameters`."""
     return f"APP_DATABASE_{parameter.upper()}"
 
 
@@ -54,3 +55,16 @@ def environment_variables(environment: str, values: Mapping[str, str]) -> dict[s
         values: The values of `connection_parameters`, or of some of them, by parameter name.
     """
     return {"APP_ENVIRONMENT": environment} | {variable_name(name): value for name, value in values.items()}
+
+
+def application_variables(application: ApplicationConfig) -> dict[str, str]:
+    """Return the environment variables of the functions of the services, for the settings that are not the defaults.
+
+    The functions that rotate and migrate have none of them: few connections save nothing, and the administrator must
+    be able to connect if the server rejects a setting.
+
+    Args:
+        application: The configuration of the services.
+    """
+    values, defaults = dict(application), dict(ApplicationConfig())
+    return {variable_name(name): values[name] for name in _OF_THE_SERVICES if values[name] != defaults[name]}

@@ -1,13 +1,21 @@
 """`ApplicationConfig`: the table [application]."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from registration_infra.budget import MAX_CONNECTIONS_PER_ENVIRONMENT
-from registration_infra.config.table import Table
+from registration_infra.config.table import Expected, Table
+
+_TlsGroups = Annotated[
+    str,
+    Field(pattern="^([A-Za-z0-9][A-Za-z0-9_-]*(:[A-Za-z0-9][A-Za-z0-9_-]*)*)?$"),
+    Expected('the names of TLS groups with colons between them, such as P-256:X25519, or ""'),
+]
 
 
 class ApplicationConfig(Table):
-    """How many connections the application may take."""
+    """How the functions of the services start, and how they connect to the database."""
 
     reserved_concurrency: int = Field(
         default=50, ge=1, le=1000, description="How many environments of the function may run at the same time."
@@ -18,4 +26,15 @@ class ApplicationConfig(Table):
         le=MAX_CONNECTIONS_PER_ENVIRONMENT,
         description="How many connections each environment holds: 1, unless it sets `APP_DATABASE_POOL_SIZE`. "
         "2 if it also reads from readers, because without a reader these sessions reach the writer.",
+    )
+    tls_groups: _TlsGroups = Field(
+        default="",
+        description="The groups for the TLS key exchange that the functions offer to the database. "
+        "If the server does not accept the first one, the handshake takes one more round trip. "
+        "If it is empty, the groups are those of libpq.",
+    )
+    ssl_negotiation: Literal["postgres", "direct"] = Field(
+        default="postgres",
+        description="Whether a connection begins with PostgreSQL's request for TLS, or directly with TLS, which takes "
+        'one round trip less. "direct" requires PostgreSQL 17 or later, and no RDS Proxy.',
     )

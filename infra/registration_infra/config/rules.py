@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from registration_infra.config.application_rules import application_problems
 from registration_infra.config.aurora_rules import aurora_problems
 from registration_infra.config.backup_rules import backup_problems
 from registration_infra.config.existing_rules import existing_problems
@@ -19,3 +20,4 @@ def rule_problems(environment: Values) -> Iterator[str]:
         yield from existing_problems(environment)
     yield from tls_problems(environment)
     yield from backup_problems(environment)
+    yield from application_problems(environment)

@@ -18,6 +18,7 @@ from registration_infra.constructs.database_values import (
 from registration_infra.constructs.iam_login import login_statement
 from registration_infra.constructs.network import HTTPS, existing_vpc
 from registration_infra.constructs.secrets import allow_secret
+from registration_infra.parameters import application_variables
 
 
 class DatabaseAccess(Construct):
@@ -43,7 +44,8 @@ class DatabaseAccess(Construct):
             if config.existing is None
             else existing_database(config, config.existing)
         )
-        self._variables, self._login = database.variables, database.login
+        self._variables = {**database.variables, **application_variables(config.application)}
+        self._login = database.login
         self.key_arn = database.key_arn
         self._port = ec2.Port.tcp(database.port)
         self.vpc: ec2.IVpc | None = None

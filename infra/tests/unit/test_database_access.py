@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from policies import connections, granted, parameter, plain, secret_statements
 from registration_infra import InfraConfigError
 from registration_infra.constructs.database_access import DatabaseAccess
-from templates import EXISTING, EXISTING_NETWORK, KEY, PROXY, SECRET, config_of, templates_of, text_of
+from templates import EVERYTHING, EXISTING, EXISTING_NETWORK, KEY, PROXY, SECRET, config_of, templates_of, text_of
 
 from registration_persistence import DatabaseSettings
 
@@ -96,6 +96,18 @@ def test_existing_proxy_with_a_managed_secret() -> None:
     read, _ = granted(template, "ServiceRole")
     assert [secret, f"{secret}-??????"] == read["Resource"]
     assert DatabaseSettings.from_env({**variables, "APP_DATABASE_SECRET_ARN": SECRET}).pool == "proxy"
+
+
+def test_settings_of_tls_are_variables() -> None:
+    """The service has the settings of the file; the functions of the administrator keep the defaults of libpq."""
+    templates = templates_of("prod", EVERYTHING)
+    variables = templates.application.one("Lambda::Function")["Environment"]["Variables"]
+    names = {"APP_DATABASE_TLS_GROUPS", "APP_DATABASE_SSL_NEGOTIATION"}
+
+    assert ["P-256:X25519", "direct"] == [variables[name] for name in sorted(names, reverse=True)]
+    functions = templates.database.all("Lambda::Function").values()
+    assert len(functions) == 3
+    assert not [one for one in functions if names & one["Environment"]["Variables"].keys()]
 
 
 class Services(Stack):

@@ -35,6 +35,8 @@ DEFAULTS = {
     "backup.own_plan_retention_days": "35",
     "application.reserved_concurrency": "50",
     "application.connections": "1",
+    "application.tls_groups": '""',
+    "application.ssl_negotiation": '"postgres"',
     "datadog.python_layer_version": "120",
     "datadog.extension_layer_version": "90",
     "datadog.database_monitoring": "true",
