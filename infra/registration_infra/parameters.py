@@ -11,7 +11,7 @@ An open session keeps a cluster awake, also that of a frozen function. A minute 
 and a fifth of the shortest idle time after which Aurora pauses a cluster.
 """
 
-_OF_THE_SERVICES = ("tls_groups", "ssl_negotiation")
+_OF_THE_SERVICES = ("secret_source", "tls_groups", "ssl_negotiation")
 _OF_EVERY_CLUSTER = ("key_arn", "security_group_id", "endpoint_security_group_id", "vpc_id", "subnet_ids")
 
 

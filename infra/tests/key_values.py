@@ -341,6 +341,11 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "application.reserved_concurrency": ("a whole number, 1 to 1000", ["1", "1000"], ["0", "1001", "50.0", '"50"']),
     "application.connections": ("a whole number, 1 to 100", ["1", "100"], ["0", "101", "1.0", "true"]),
+    "application.secret_source": (
+        '"secrets-manager" or "extension"',
+        ['"secrets-manager"', '"extension"'],
+        ['"secrets_manager"', '"Extension"', '""', "true", "1"],
+    ),
     "application.tls_groups": (
         GROUPS_WORDS,
         ['""', '"P-256"', '"P-256:X25519"', '"X25519MLKEM768:secp384r1:brainpoolP256r1_tls13"'],

@@ -52,12 +52,14 @@ EXPRESS: dict[str, Any] = {
         "resource_id": "cluster-ABCDEFGHIJKL01234",
     },
 }
-TLS: dict[str, dict[str, Any]] = {"application": {"tls_groups": "P-256:X25519", "ssl_negotiation": "direct"}}
+EXTENSION: dict[str, dict[str, Any]] = {
+    "application": {"secret_source": "extension", "tls_groups": "P-256:X25519", "ssl_negotiation": "direct"}
+}
 EVERYTHING = {
     "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},
     "backup": {"central_account": "999999999999", "own_plan": True, "copy_to_vault_arn": VAULT},
     "alarms": {"email": "operators@example.com"},
-    **TLS,
+    **EXTENSION,
     **DATADOG,
 }
 PROXY = {"aurora": {"proxy": True, "rotation": "single"}}

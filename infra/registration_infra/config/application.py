@@ -27,6 +27,12 @@ class ApplicationConfig(Table):
         description="How many connections each environment holds: 1, unless it sets `APP_DATABASE_POOL_SIZE`. "
         "2 if it also reads from readers, because without a reader these sessions reach the writer.",
     )
+    secret_source: Literal["secrets-manager", "extension"] = Field(
+        default="secrets-manager",
+        description="Whether the functions read their secret from Secrets Manager, or from AWS's Parameters and "
+        "Secrets Lambda Extension, a layer that saves them the AWS SDK at a cold start. "
+        '"extension" requires a login with a secret.',
+    )
     tls_groups: _TlsGroups = Field(
         default="",
         description="The groups for the TLS key exchange that the functions offer to the database. "
@@ -38,3 +44,8 @@ class ApplicationConfig(Table):
         description="Whether a connection begins with PostgreSQL's request for TLS, or directly with TLS, which takes "
         'one round trip less. "direct" requires PostgreSQL 17 or later, and no RDS Proxy.',
     )
+
+    @property
+    def uses_extension(self) -> bool:
+        """Whether the functions read their secret from AWS's extension."""
+        return self.secret_source == "extension"  # noqa: S105 the name of a source

@@ -14,8 +14,17 @@ _MIN_MAJOR_VERSION_FOR_DIRECT_TLS: Final = 17
 def application_problems(environment: Values) -> Iterator[str]:
     """Yield the problems of the application, for the valid values of an environment."""
     application = environment.get("application", {})
+    if application.get("secret_source") == "extension":
+        yield from _extension_problems(environment)
     if application.get("ssl_negotiation") == "direct":
         yield from _direct_tls_problems(environment)
+
+
+def _extension_problems(environment: Values) -> Iterator[str]:
+    start = 'application.secret_source is "extension": expected "secrets-manager" if'
+    table, key = ("aurora", "authentication") if environment["provision_aurora"] else ("existing", "auth")
+    if _table(environment, table).get(key) == "iam":
+        yield f'{start} {table}.{key} is "iam", because a login with IAM reads no secret'
 
 
 def _direct_tls_problems(environment: Values) -> Iterator[str]:

@@ -18,6 +18,7 @@ from registration_infra.constructs.database_values import (
 from registration_infra.constructs.iam_login import login_statement
 from registration_infra.constructs.network import HTTPS, existing_vpc
 from registration_infra.constructs.secrets import allow_secret
+from registration_infra.constructs.secrets_extension import add_secrets_extension
 from registration_infra.parameters import application_variables
 
 
@@ -82,6 +83,8 @@ class DatabaseAccess(Construct):
     def environment_for(self, function: lambda_.Function, *, connections: int = 1) -> Mapping[str, str]:
         """Give *function* access to the database: environment variables, the login, and security group rules.
 
+        If `application.secret_source` is "extension", it also gets the layer that serves its secret.
+
         Args:
             function: A function in `vpc`, with a reserved concurrency.
             connections: The number of connections that each execution environment of *function* may open. Defaults to
@@ -91,13 +94,17 @@ class DatabaseAccess(Construct):
             The environment variables that were set.
 
         Raises:
-            InfraConfigError: All functions together may open more connections than the database allows.
+            InfraConfigError: All functions together may open more connections than the database allows, or the region
+                has no layer that serves secrets.
         """
         aurora = self._config.aurora
         # Otherwise the limit is unknown, or the proxy enforces it.
         if aurora is not None and not aurora.proxy:
             self._claim_connections(aurora, function, connections)
-        for name, value in self._variables.items():
+        variables = dict(self._variables)
+        if self._config.application.uses_extension:
+            variables |= add_secrets_extension(function, region=self._config.region)
+        for name, value in variables.items():
             function.add_environment(name, value)
         login = self._login
         if isinstance(login, IamLogin):
@@ -105,7 +112,7 @@ class DatabaseAccess(Construct):
         else:
             allow_secret(function, login.secret_arn, login.key_arn)
         self.allow(function)
-        return self._variables
+        return variables
 
     def _claim_connections(self, aurora: AuroraConfig, function: lambda_.Function, connections: int) -> None:
         resource = function.node.default_child

@@ -162,6 +162,16 @@ def test_other_roles_are_out_of_reach(role: str) -> None:
     assert not may("iam:PassRole", OWN_ROLE, service="ec2.amazonaws.com")
 
 
+def test_functions_may_have_layers_of_aws_and_datadog() -> None:
+    """The layers are in accounts of others, and are named; any other layer is out of reach."""
+    start = f"arn:aws:lambda:{REGION}:187925254637:layer"
+
+    for extension in ("AWS-Parameters-and-Secrets-Lambda-Extension:4", "Datadog-Extension-ARM:90"):
+        assert may("lambda:GetLayerVersion", f"{start}:{extension}"), extension
+    assert may("lambda:GetLayerVersion", f"{start}:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:4")
+    assert not may("lambda:GetLayerVersion", f"{start}:Another:4")
+
+
 def test_other_databases_and_secrets_are_out_of_reach() -> None:
     """CloudFormation reads, changes and deletes only resources with the names of the environment."""
     for action, start, own, foreign in (

@@ -1,13 +1,30 @@
-"""`config.application_rules`: direct TLS."""
+"""`config.application_rules`: the source of the secret, and direct TLS."""
 
 from collections.abc import Mapping
 
 import pytest
 from environment_files import CLUSTER, EXISTING, IAM, PROXY, accepted, problems
 
+EXTENSION: Mapping[str, str | None] = {"application.secret_source": '"extension"'}
 DIRECT: Mapping[str, str | None] = {"application.ssl_negotiation": '"direct"'}
+IAM_CLUSTER: Mapping[str, str | None] = {**CLUSTER, "aurora.authentication": '"iam"'}
 PROXY_HOST: Mapping[str, str | None] = {"existing.host": '"d.proxy-abc.eu-central-1.rds.amazonaws.com"'}
+START = 'application.secret_source is "extension": expected "secrets-manager" if'
 DIRECT_START = 'application.ssl_negotiation is "direct": expected "postgres" if'
+NOTHING_TO_READ = f'{START} {{}} is "iam", because a login with IAM reads no secret'
+
+
+@pytest.mark.parametrize("kind", [CLUSTER, EXISTING, {**CLUSTER, **PROXY}], ids=["cluster", "existing", "proxy"])
+def test_each_login_with_a_secret_may_read_it_from_the_extension(kind: Mapping[str, str | None]) -> None:
+    """The cluster, its proxy and an existing database have a secret that the extension can read."""
+    assert accepted(kind, EXTENSION).application.secret_source == "extension"
+
+
+@pytest.mark.parametrize(("kind", "key"), [(IAM_CLUSTER, "aurora.authentication"), (IAM, "existing.auth")])
+def test_the_extension_needs_a_secret(kind: Mapping[str, str | None], key: str) -> None:
+    """A login with IAM reads no secret, so the layer would only make its cold start slower."""
+    assert problems(kind, EXTENSION) == (NOTHING_TO_READ.format(key),)
+    assert accepted(kind, {"application.secret_source": '"secrets-manager"'}).application.tls_groups == ""
 
 
 @pytest.mark.parametrize("version", ["15.18", "16.14"])

@@ -35,6 +35,7 @@ DEFAULTS = {
     "backup.own_plan_retention_days": "35",
     "application.reserved_concurrency": "50",
     "application.connections": "1",
+    "application.secret_source": '"secrets-manager"',
     "application.tls_groups": '""',
     "application.ssl_negotiation": '"postgres"',
     "datadog.python_layer_version": "120",
