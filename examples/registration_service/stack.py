@@ -51,4 +51,5 @@ class RegistrationServiceStack(Stack):
         )
         access.environment_for(service.function, connections=config.application.connections)
         instrument(self, service.function, config=config, service=config.prefix)
-        CfnOutput(self, "FunctionName", value=service.function.function_name)
+        # With SnapStart, the name ends in the alias, which an API or an event source must invoke too.
+        CfnOutput(self, "FunctionName", value=access.invocation_target(service.function).function_name)

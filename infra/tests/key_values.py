@@ -356,6 +356,7 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
         ['"postgres"', '"direct"'],
         ['"requiredirect"', '"Direct"', '""', "true"],
     ),
+    "application.snap_start": (FLAG_WORDS, ["true", "false"], ["1", '"true"', '"PublishedVersions"']),
     "alarms.email": (
         "one mailbox, such as name@example.org",
         ['"a@b"', '"operators+db@example.org"'],

@@ -42,8 +42,9 @@ def granted(template: Template, role: str) -> list[dict[str, Any]]:
     assert (INTERFACES, "Allow", "*") == (interfaces["Action"], interfaces["Effect"], interfaces["Resource"])
     assert (INTERFACES, "Deny", "*") == (denied["Action"], denied["Effect"], denied["Resource"])
     (condition,) = denied["Condition"].values()
-    function = text_of(condition["lambda:SourceFunctionArn"]).rpartition(":")[2]
-    assert function in {one["FunctionName"] for one in template.all("Lambda::Function").values()}
+    latest, versions = map(text_of, condition["lambda:SourceFunctionArn"])
+    assert versions == f"{latest}:*"
+    assert latest.rpartition(":")[2] in {one["FunctionName"] for one in template.all("Lambda::Function").values()}
     return others
 
 

@@ -55,6 +55,7 @@ EXPRESS: dict[str, Any] = {
 EXTENSION: dict[str, dict[str, Any]] = {
     "application": {"secret_source": "extension", "tls_groups": "P-256:X25519", "ssl_negotiation": "direct"}
 }
+SNAP_START: dict[str, dict[str, Any]] = {"application": {"snap_start": True}}
 EVERYTHING = {
     "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},
     "backup": {"central_account": "999999999999", "own_plan": True, "copy_to_vault_arn": VAULT},
@@ -73,7 +74,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "everything": ("prod", EVERYTHING),
     "proxy": ("staging", PROXY),
     "iam": ("staging", IAM),
-    "iam proxy": ("staging", IAM_PROXY),
+    "iam proxy": ("staging", {**IAM_PROXY, **SNAP_START}),
     "pause": ("dev", PAUSE),
     "existing VPC": ("dev", {"network": EXISTING_NETWORK}),
     "existing": ("dev", EXISTING),

@@ -31,7 +31,7 @@ class ApplicationConfig(Table):
         default="secrets-manager",
         description="Whether the functions read their secret from Secrets Manager, or from AWS's Parameters and "
         "Secrets Lambda Extension, a layer that saves them the AWS SDK at a cold start. "
-        '"extension" requires a login with a secret.',
+        '"extension" requires a login with a secret, and `application.snap_start = false`.',
     )
     tls_groups: _TlsGroups = Field(
         default="",
@@ -43,6 +43,11 @@ class ApplicationConfig(Table):
         default="postgres",
         description="Whether a connection begins with PostgreSQL's request for TLS, or directly with TLS, which takes "
         'one round trip less. "direct" requires PostgreSQL 17 or later, and no RDS Proxy.',
+    )
+    snap_start: bool = Field(
+        default=False,
+        description="Whether the functions start from a snapshot (SnapStart). Callers must invoke their alias `live`. "
+        "AWS charges for the snapshots and for each restore.",
     )
 
     @property

@@ -15,16 +15,21 @@ def application_problems(environment: Values) -> Iterator[str]:
     """Yield the problems of the application, for the valid values of an environment."""
     application = environment.get("application", {})
     if application.get("secret_source") == "extension":
-        yield from _extension_problems(environment)
+        yield from _extension_problems(environment, application)
     if application.get("ssl_negotiation") == "direct":
         yield from _direct_tls_problems(environment)
 
 
-def _extension_problems(environment: Values) -> Iterator[str]:
+def _extension_problems(environment: Values, application: Values) -> Iterator[str]:
     start = 'application.secret_source is "extension": expected "secrets-manager" if'
     table, key = ("aurora", "authentication") if environment["provision_aurora"] else ("existing", "auth")
     if _table(environment, table).get(key) == "iam":
         yield f'{start} {table}.{key} is "iam", because a login with IAM reads no secret'
+    if application.get("snap_start"):
+        yield (
+            f"{start} application.snap_start is true, because the snapshot contains the AWS SDK, and the extension "
+            "could return the secret of the day of the snapshot"
+        )
 
 
 def _direct_tls_problems(environment: Values) -> Iterator[str]:

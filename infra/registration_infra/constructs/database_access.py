@@ -19,6 +19,7 @@ from registration_infra.constructs.iam_login import login_statement
 from registration_infra.constructs.network import HTTPS, existing_vpc
 from registration_infra.constructs.secrets import allow_secret
 from registration_infra.constructs.secrets_extension import add_secrets_extension
+from registration_infra.constructs.snap_start import start_from_snapshot
 from registration_infra.parameters import application_variables
 
 
@@ -46,7 +47,8 @@ class DatabaseAccess(Construct):
             else existing_database(config, config.existing)
         )
         self._variables = {**database.variables, **application_variables(config.application)}
-        self._login = database.login
+        self._login, self._deployed_values = database.login, database.deployed_values
+        self._aliases: dict[str, lambda_.Alias] = {}
         self.key_arn = database.key_arn
         self._port = ec2.Port.tcp(database.port)
         self.vpc: ec2.IVpc | None = None
@@ -83,7 +85,8 @@ class DatabaseAccess(Construct):
     def environment_for(self, function: lambda_.Function, *, connections: int = 1) -> Mapping[str, str]:
         """Give *function* access to the database: environment variables, the login, and security group rules.
 
-        If `application.secret_source` is "extension", it also gets the layer that serves its secret.
+        The keys of [application] decide whether it also gets the layer that serves its secret, and whether it starts
+        from a snapshot; see `invocation_target`.
 
         Args:
             function: A function in `vpc`, with a reserved concurrency.
@@ -94,8 +97,8 @@ class DatabaseAccess(Construct):
             The environment variables that were set.
 
         Raises:
-            InfraConfigError: All functions together may open more connections than the database allows, or the region
-                has no layer that serves secrets.
+            InfraConfigError: All functions together may open more connections than the database allows; or a key of
+                [application] asks for something that AWS does not offer in the region or for such a function.
         """
         aurora = self._config.aurora
         # Otherwise the limit is unknown, or the proxy enforces it.
@@ -112,7 +115,20 @@ class DatabaseAccess(Construct):
         else:
             allow_secret(function, login.secret_arn, login.key_arn)
         self.allow(function)
+        if self._config.application.snap_start:
+            self._aliases[function.node.path] = start_from_snapshot(function, deployed_values=self._deployed_values)
         return variables
+
+    def invocation_target(self, function: lambda_.Function) -> lambda_.IFunction:
+        """Return the function that API Gateway, event sources and other callers must invoke.
+
+        With `application.snap_start`, it is the alias of the newest version of *function*. Calls of *function* itself
+        do not start from a snapshot.
+
+        Args:
+            function: A function that `environment_for` was called with.
+        """
+        return self._aliases.get(function.node.path, function)
 
     def _claim_connections(self, aurora: AuroraConfig, function: lambda_.Function, connections: int) -> None:
         resource = function.node.default_child

@@ -102,6 +102,8 @@ class PythonFunction(Construct):
 
 def _allow_network_interfaces(role: iam.Role, function_name: str) -> None:
     arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function:{function_name}"
+    # The ARN of a published version has its number at the end.
+    arns = [arn, f"{arn}:*"]
     actions = [*_NETWORK_INTERFACE_ACTIONS]
     role.add_to_policy(iam.PolicyStatement(sid="InterfacesForLambda", actions=actions, resources=["*"]))
     role.add_to_policy(
@@ -110,6 +112,6 @@ def _allow_network_interfaces(role: iam.Role, function_name: str) -> None:
             effect=iam.Effect.DENY,
             actions=actions,
             resources=["*"],
-            conditions={"ArnEquals": {"lambda:SourceFunctionArn": arn}},
+            conditions={"ArnLike": {"lambda:SourceFunctionArn": arns}},
         )
     )

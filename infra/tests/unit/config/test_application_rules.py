@@ -1,4 +1,4 @@
-"""`config.application_rules`: the source of the secret, and direct TLS."""
+"""`config.application_rules`: the source of the secret, direct TLS, and SnapStart."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,16 @@ from environment_files import CLUSTER, EXISTING, IAM, PROXY, accepted, problems
 
 EXTENSION: Mapping[str, str | None] = {"application.secret_source": '"extension"'}
 DIRECT: Mapping[str, str | None] = {"application.ssl_negotiation": '"direct"'}
+SNAP_START: Mapping[str, str | None] = {"application.snap_start": "true"}
 IAM_CLUSTER: Mapping[str, str | None] = {**CLUSTER, "aurora.authentication": '"iam"'}
 PROXY_HOST: Mapping[str, str | None] = {"existing.host": '"d.proxy-abc.eu-central-1.rds.amazonaws.com"'}
 START = 'application.secret_source is "extension": expected "secrets-manager" if'
 DIRECT_START = 'application.ssl_negotiation is "direct": expected "postgres" if'
 NOTHING_TO_READ = f'{START} {{}} is "iam", because a login with IAM reads no secret'
+SNAPSHOT = (
+    f"{START} application.snap_start is true, because the snapshot contains the AWS SDK, and the extension could "
+    "return the secret of the day of the snapshot"
+)
 
 
 @pytest.mark.parametrize("kind", [CLUSTER, EXISTING, {**CLUSTER, **PROXY}], ids=["cluster", "existing", "proxy"])
@@ -25,6 +30,19 @@ def test_the_extension_needs_a_secret(kind: Mapping[str, str | None], key: str) 
     """A login with IAM reads no secret, so the layer would only make its cold start slower."""
     assert problems(kind, EXTENSION) == (NOTHING_TO_READ.format(key),)
     assert accepted(kind, {"application.secret_source": '"secrets-manager"'}).application.tls_groups == ""
+
+
+def test_the_extension_is_not_part_of_a_snapshot() -> None:
+    """Its cache would be in the snapshot too; both problems of an environment with IAM are reported."""
+    assert problems(CLUSTER, EXTENSION, SNAP_START) == (SNAPSHOT,)
+    assert problems(EXISTING, EXTENSION, SNAP_START) == (SNAPSHOT,)
+    assert problems(IAM, EXTENSION, SNAP_START) == (NOTHING_TO_READ.format("existing.auth"), SNAPSHOT)
+
+
+@pytest.mark.parametrize("kind", [CLUSTER, IAM_CLUSTER, EXISTING, IAM, {**CLUSTER, **PROXY}])
+def test_each_database_may_have_functions_with_snapshots(kind: Mapping[str, str | None]) -> None:
+    """SnapStart does not depend on the database or on the login."""
+    assert accepted(kind, SNAP_START).application.snap_start
 
 
 @pytest.mark.parametrize("version", ["15.18", "16.14"])

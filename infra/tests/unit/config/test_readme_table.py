@@ -38,6 +38,7 @@ DEFAULTS = {
     "application.secret_source": '"secrets-manager"',
     "application.tls_groups": '""',
     "application.ssl_negotiation": '"postgres"',
+    "application.snap_start": "false",
     "datadog.python_layer_version": "120",
     "datadog.extension_layer_version": "90",
     "datadog.database_monitoring": "true",
