@@ -45,7 +45,7 @@ def start_from_snapshot(function: lambda_.Function, *, deployed_values: str | No
 def _problems(function: lambda_.Function, resource: lambda_.CfnFunction, version: lambda_.CfnVersion) -> Iterator[str]:
     end = "if application.snap_start is true"
     if resource.package_type == "Image":
-        yield f"its code is a container image: expected a ZIP archive {end}"
+        yield f"its code is a container image with an unknown Python version: expected a ZIP archive {end}"
     elif not function.runtime.supports_snap_start:
         yield f"its runtime is {function.runtime.name}: expected python3.12 or later {end}"
     if resource.file_system_configs is not None:

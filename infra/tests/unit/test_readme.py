@@ -1,7 +1,10 @@
-"""The targets and links of infra/README.md; its table of keys is tested in config/test_readme_table.py."""
+"""The targets, links and examples of infra/README.md; its table of keys is tested in config/test_readme_table.py."""
 
 import re
+import tomllib
 from pathlib import Path
+
+from templates import config_of
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ROOT = Path(__file__).parents[3]
@@ -15,3 +18,12 @@ def test_targets_and_links_exist() -> None:
     assert {"infra-synth", "deploy-database", "bootstrap", "migrate"} <= named <= targets
     for link in re.findall(r"\]\(([^)#]+)", README):
         assert (ROOT / "infra" / link).exists(), link
+
+
+def test_examples_of_environment_files_are_accepted() -> None:
+    """The keys of each example are accepted in a file of production, with a cluster of the newest version."""
+    examples = [tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)]
+
+    applications = [config_of("prod", example).application for example in examples]
+    assert ["direct", "postgres"] == [one.ssl_negotiation for one in applications]
+    assert [False, True] == [one.snap_start for one in applications]

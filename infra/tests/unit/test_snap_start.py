@@ -180,15 +180,17 @@ def test_storage_at_the_limit_is_accepted() -> None:
 
 
 def test_a_container_image_is_refused() -> None:
-    """The code of an image is not in a snapshot, whatever its Python version."""
+    """Nothing says whether an image has a version of Python that calls the hooks of the package."""
     stack = Services()
     repository = ecr.Repository.from_repository_name(stack, "Repository", "sign-up")
     code = lambda_.DockerImageCode.from_ecr(repository)
     function = lambda_.DockerImageFunction(stack, "Image", code=code, **stack.common)
 
-    assert refused(stack, function) == [
-        "its code is a container image: expected a ZIP archive if application.snap_start is true"
-    ]
+    (problem,) = refused(stack, function)
+    assert problem == (
+        "its code is a container image with an unknown Python version: "
+        "expected a ZIP archive if application.snap_start is true"
+    )
 
 
 def test_a_file_system_is_refused() -> None:
