@@ -19,7 +19,9 @@ VPC_WORDS = "a VPC's id, vpc-…"
 KEY_WORDS = "arn:PARTITION:kms:REGION:ACCOUNT:key/ID, with the partition of the region"
 USER_WORDS = "the name of a login, 1 to 63 lower-case letters, digits or underscores, not starting with rds or pg_"
 RESOURCE_WORDS = "the resource id of the cluster, instance or proxy: cluster-…, db-… or prx-…"
-GROUPS_WORDS = 'the names of TLS groups with colons between them, such as P-256:X25519, or ""'
+GROUPS_WORDS = (
+    'different ones of P-256, P-384, P-521, X25519, X448 with colons between them, such as P-256:X25519, or ""'
+)
 VAULT_WORDS = "arn:PARTITION:backup:REGION:ACCOUNT:backup-vault:NAME, with the partition of the region"
 LOG_RETENTIONS = (
     "1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653"
@@ -348,8 +350,21 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
     ),
     "application.tls_groups": (
         GROUPS_WORDS,
-        ['""', '"P-256"', '"P-256:X25519"', '"X25519MLKEM768:secp384r1:brainpoolP256r1_tls13"'],
-        ['":"', '"P-256:"', '":P-256"', '"P-256::X25519"', '"P-256, X25519"', '" P-256"', '"P-256\\n"', '"é"', "256"],
+        ['""', '"P-256"', '"P-256:X25519"', '"X448:X25519:P-521:P-384:P-256"'],
+        [
+            '":"',
+            '"P-256:P-256"',
+            '"p-256"',
+            '"X25519MLKEM768"',
+            '"P-256:"',
+            '":P-256"',
+            '"P-256::X25519"',
+            '"P-256, X25519"',
+            '" P-256"',
+            '"P-256\\n"',
+            '"é"',
+            "256",
+        ],
     ),
     "application.ssl_negotiation": (
         '"postgres" or "direct"',

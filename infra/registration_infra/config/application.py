@@ -1,16 +1,27 @@
 """`ApplicationConfig`: the table [application]."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from registration_infra.budget import MAX_CONNECTIONS_PER_ENVIRONMENT
 from registration_infra.config.table import Expected, Table
 
+# Those that the package accepts.
+_TLS_GROUPS: Final = ("P-256", "P-384", "P-521", "X25519", "X448")
+
+
+def _known_groups(value: str) -> str:
+    groups = value.split(":") if value else []
+    if not set(groups) <= set(_TLS_GROUPS) or len(set(groups)) < len(groups):
+        raise ValueError("an unknown group, or one that is in the list twice")
+    return value
+
+
 _TlsGroups = Annotated[
     str,
-    Field(pattern="^([A-Za-z0-9][A-Za-z0-9_-]*(:[A-Za-z0-9][A-Za-z0-9_-]*)*)?$"),
-    Expected('the names of TLS groups with colons between them, such as P-256:X25519, or ""'),
+    AfterValidator(_known_groups),
+    Expected(f'different ones of {", ".join(_TLS_GROUPS)} with colons between them, such as P-256:X25519, or ""'),
 ]
 
 
