@@ -2,14 +2,16 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 from key_values import VALUES
+from registration_infra.config.application import ApplicationConfig
 from registration_infra.config.aurora import AuroraConfig
 from registration_infra.config.existing import ExistingDatabase
-from registration_infra.parameters import connection_parameters, variable_name
-from templates import CLUSTERS, VARIANTS, config_of
+from registration_infra.parameters import application_variables, connection_parameters, variable_name
+from templates import CLUSTERS, SECRET, VARIANTS, config_of
 
 from registration_persistence import DatabaseSettings
 from registration_persistence.errors import ConfigurationError
@@ -72,3 +74,14 @@ def test_each_mode_of_tls_is_one_of_the_package() -> None:
 
     assert modes == {"verify-full", "require"} <= {*get_args(get_type_hints(DatabaseSettings)["sslmode"])}
     assert str(sorted(modes, reverse=True))[1:-1] in str(ExistingDatabase.model_fields["sslmode"].annotation)
+
+
+def test_the_package_accepts_each_setting_of_the_services() -> None:
+    """Each accepted value of a key becomes the setting of the package with the same name."""
+    common = {"APP_DATABASE_HOST": "db.example.org", "APP_DATABASE_NAME": "x", "APP_DATABASE_SECRET_ARN": SECRET}
+    for name in ("secret_source", "tls_groups", "ssl_negotiation"):
+        for text in VALUES[f"application.{name}"][1]:
+            application = ApplicationConfig.model_validate({name: json.loads(text)})
+            settings = DatabaseSettings.from_env({**common, **application_variables(application)})
+
+            assert asdict(settings)[name] == json.loads(text)
