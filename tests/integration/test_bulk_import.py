@@ -368,7 +368,7 @@ def test_any_utc_offset_is_accepted(database: Database, rows: Rows) -> None:
 
 
 def test_texts_with_special_characters_are_stored_unchanged(load: Load, rows: Rows) -> None:
-    """Characters that mean something in an array of PostgreSQL, and the word NULL, are nothing special in a row."""
+    """Also those that mean something in the text of an array, and the word NULL."""
     texts = [
         "",
         " ",
@@ -421,7 +421,7 @@ def test_a_connection_can_be_used_instead_of_a_session(database: Database, rows:
 
 
 def test_a_generic_plan_has_no_nested_loop(database: Database) -> None:
-    """The planner expects a thousand rows, also if it does not know the arrays; a loop in a loop would take seconds."""
+    """The planner does not know the number of rows then; a loop in a loop would take seconds for a large batch."""
     with sent_statements(database) as sent, database.session() as session:
         bulk_import(session, people(1))
         driver: Any = session.connection().connection.dbapi_connection

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,7 @@ from registration_persistence.domain.validation import (
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.outcomes import ImportReport
+from registration_persistence.repositories.binary_array import accept_binary_arrays
 from registration_persistence.repositories.import_batch import CheckedRow, checked_row, columns_of
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
@@ -105,6 +107,7 @@ class _Import:
         self._parameters |= {"ttl": ttl, "announce": announce}
         prepared = self._prepared(rows, on_skipped)
         while chunk := list(islice(prepared, batch)):
+            accept_binary_arrays(self._driver())
             duplicates = self._session.scalars(IMPORT, {**columns_of(chunk), **self._parameters}).all()
             for place in duplicates:
                 on_skipped(chunk[place - 1].number, DUPLICATE)
@@ -116,6 +119,13 @@ class _Import:
             rejected=self._reasons.total(),
             reasons=dict(self._reasons),
         )
+
+    def _driver(self) -> psycopg.Connection[Any]:
+        session = self._session
+        connection = session.connection() if isinstance(session, Session) else session
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        return driver
 
     def _prepared(self, rows: Iterable[ImportRow], on_skipped: Callable[[int, str], None]) -> Iterator[CheckedRow]:
         now = datetime.now(UTC)

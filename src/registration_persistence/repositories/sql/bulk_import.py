@@ -5,13 +5,12 @@ from typing import Any
 from sqlalchemy import Boolean, Interval, SmallInteger, Text
 from sqlalchemy.types import UserDefinedType
 
+from registration_persistence.repositories.binary_array import BinaryArray
 from registration_persistence.repositories.sql.statement import statement
 
 
-class ArrayText(UserDefinedType[str]):
-    """A parameter that is the text of an array, such as `{1,2}`.
-
-    psycopg builds an array element by element, in Python; `str.join` builds a column of an import in C.
+class ArrayOf(UserDefinedType[BinaryArray]):
+    """The type of a parameter that is a `BinaryArray`.
 
     Args:
         element: The type of the elements in PostgreSQL.
@@ -29,31 +28,28 @@ class ArrayText(UserDefinedType[str]):
 
 
 # One array for each column: PostgreSQL reads arrays faster than JSON, and needs no staging table for them.
-# generate_series() numbers the rows, and tells the planner of a generic plan that there are a thousand. It would expect
-# ten otherwise, and join the rows with nested loops.
 # The rows are inserted in the order of their keys, so that two concurrent imports cannot deadlock.
 IMPORT = statement(
     """
 WITH given AS (
-  SELECT * FROM ROWS FROM (
-    generate_series(1, cardinality(:ids)), unnest(:ids), unnest(:event_ids), unnest(:emails), unnest(:email_keys),
-    unnest(:statuses), unnest(:profiles), unnest(:submit_keys), unnest(:submit_digests), unnest(:registered_at),
-    unnest(:event_data)
-  ) AS row (place, id, event_id, email, email_key, status, profile, submit_key, submit_digest, registered_at, data)
+  SELECT * FROM unnest(
+    :ids, :event_ids, :emails, :email_keys, :statuses, :profiles, :submit_keys, :submit_digests, :registered_at,
+    :event_data
+  ) WITH ORDINALITY AS row (
+    id, event_id, email, email_key, status, profile, submit_key, submit_digest, registered_at, data, place)
 ), consented AS (
-  SELECT * FROM ROWS FROM (
-    generate_series(1, cardinality(:consent_ids)), unnest(:consent_ids), unnest(:consent_registrations),
-    unnest(:consent_purposes), unnest(:consent_versions), unnest(:consent_granted), unnest(:consent_sources)
-  ) AS consent (place, id, registration_id, purpose, document_version, granted, source)
+  SELECT * FROM unnest(
+    :consent_ids, :consent_registrations, :consent_purposes, :consent_versions, :consent_granted, :consent_sources
+  ) AS consent (id, registration_id, purpose, document_version, granted, source)
 ), imported AS (
   INSERT INTO registrations (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
                              created_at, expires_at, verified_at, activated_at)
-  SELECT id, email, email_key, :email_key_rev, status, profile, decode(submit_key, 'hex'), decode(submit_digest, 'hex'),
+  SELECT id, email, email_key, :email_key_rev, status, profile, submit_key, submit_digest,
          coalesce(registered_at, statement_timestamp()),
          CASE WHEN status IN ('pending', 'verified') THEN statement_timestamp() + :ttl END,
          CASE WHEN status IN ('verified', 'active') THEN coalesce(registered_at, statement_timestamp()) END,
          CASE WHEN status = 'active' THEN coalesce(registered_at, statement_timestamp()) END
-  FROM given ORDER BY email_key COLLATE "C", submit_key COLLATE "C", place
+  FROM given ORDER BY email_key COLLATE "C", submit_key, place
   ON CONFLICT DO NOTHING
   RETURNING id, created_at
 ), consent AS (
@@ -71,22 +67,22 @@ WITH given AS (
 )
 SELECT given.place FROM given WHERE given.id NOT IN (SELECT id FROM imported) ORDER BY given.place
 """,
-    ids=ArrayText("uuid"),
-    event_ids=ArrayText("uuid"),
-    emails=ArrayText("text"),
-    email_keys=ArrayText("text"),
-    statuses=ArrayText("text"),
-    profiles=ArrayText("jsonb"),
-    submit_keys=ArrayText("text"),
-    submit_digests=ArrayText("text"),
-    registered_at=ArrayText("timestamptz"),
-    event_data=ArrayText("jsonb"),
-    consent_ids=ArrayText("uuid"),
-    consent_registrations=ArrayText("uuid"),
-    consent_purposes=ArrayText("text"),
-    consent_versions=ArrayText("text"),
-    consent_granted=ArrayText("boolean"),
-    consent_sources=ArrayText("text"),
+    ids=ArrayOf("uuid"),
+    event_ids=ArrayOf("uuid"),
+    emails=ArrayOf("text"),
+    email_keys=ArrayOf("text"),
+    statuses=ArrayOf("text"),
+    profiles=ArrayOf("jsonb"),
+    submit_keys=ArrayOf("bytea"),
+    submit_digests=ArrayOf("bytea"),
+    registered_at=ArrayOf("timestamptz"),
+    event_data=ArrayOf("jsonb"),
+    consent_ids=ArrayOf("uuid"),
+    consent_registrations=ArrayOf("uuid"),
+    consent_purposes=ArrayOf("text"),
+    consent_versions=ArrayOf("text"),
+    consent_granted=ArrayOf("boolean"),
+    consent_sources=ArrayOf("text"),
     email_key_rev=SmallInteger(),
     ttl=Interval(),
     actor=Text(),
