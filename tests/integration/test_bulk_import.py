@@ -1,5 +1,6 @@
 """Tests of `bulk_import`: the stored rows, the skipped rows, and how the stream is read."""
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -364,6 +365,75 @@ def test_any_utc_offset_is_accepted(database: Database, rows: Rows) -> None:
         assert bulk_import(session, [ImportRow("ada@example.com", registered_at=odd)]).inserted == 1
 
     assert [{"created_at": odd}] == rows("SELECT created_at FROM registrations")
+
+
+def test_texts_with_special_characters_are_stored_unchanged(load: Load, rows: Rows) -> None:
+    """Also those that mean something in the text of an array, and the word NULL."""
+    texts = [
+        "",
+        " ",
+        ",",
+        "{",
+        "}",
+        '"',
+        "\\",
+        "'",
+        "\n",
+        "\t",
+        "NULL",
+        "null",
+        '\\"',
+        '","',
+        "{}",
+        "\\N",
+        "\u2028",
+        "😀",
+    ]
+    consent = Consent("null", "NULL", granted=False, source="Null")
+    people = [
+        ImportRow(f"{{null{number}}}'@example.com", profile={text: text, "all": texts}, consents=(consent,))
+        for number, text in enumerate(texts)
+    ]
+
+    assert load(*people, ImportRow("null@example.com", "pending", idempotency_key='{"\\')).inserted == len(texts) + 1
+
+    assert [(row.email, row.profile) for row in people] == [
+        (row["email"], row["profile"])
+        for row in rows("SELECT * FROM registrations WHERE status = 'active' ORDER BY id")
+    ]
+    assert [{"purpose": "null", "document_version": "NULL", "granted": False, "source": "Null"}] == rows(
+        "SELECT DISTINCT purpose, document_version, granted, source FROM registration_consents"
+    )
+    assert [{"data": {"status": "active", "consents": ["null"]}}, {"data": {"status": "pending", "consents": []}}] == (
+        rows("SELECT DISTINCT data FROM registration_events ORDER BY data")
+    )
+
+
+def test_a_connection_can_be_used_instead_of_a_session(database: Database, rows: Rows) -> None:
+    """The rows belong to the transaction of the connection."""
+    with database.engine.connect() as connection:
+        assert bulk_import(connection, people(3), batch=2).inserted == 3
+        connection.rollback()
+        assert bulk_import(connection, [*people(2), *people(3)], batch=2).duplicates == 2
+        connection.commit()
+
+    assert [{"n": 3}] == rows("SELECT count(*) AS n FROM registrations")
+
+
+def test_a_generic_plan_has_no_nested_loop(database: Database) -> None:
+    """The planner does not know the number of rows then; a loop in a loop would take seconds for a large batch."""
+    with sent_statements(database) as sent, database.session() as session:
+        bulk_import(session, people(1))
+        driver: Any = session.connection().connection.dbapi_connection
+        if driver.info.server_version < 160000:
+            pytest.skip("EXPLAIN has no GENERIC_PLAN before PostgreSQL 16")
+        numbers: dict[str, int] = {}
+        generic = re.sub(r"%\((\w+)\)s", lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", sent[0])
+        plan = "\n".join(row[0] for row in driver.execute(f"EXPLAIN (GENERIC_PLAN) {generic}"))
+
+    assert "Insert on registration_consents" in plan
+    assert "Function Scan" in plan
+    assert "Nested Loop" not in plan
 
 
 @pytest.mark.parametrize("known_by", ["mailbox", "key"])

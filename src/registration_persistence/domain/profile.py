@@ -16,6 +16,11 @@ _MAX_PROFILE_DEPTH = 32
 # A profile that is larger than this is not encoded, so its exact size is not known.
 _MAX_ENCODED_CHARACTERS = 4 * MAX_PROFILE_BYTES
 
+# Limits of a profile that takes the short way; together they are less than `_MAX_ENCODED_CHARACTERS`.
+_MAX_FLAT_FIELDS = 50
+_MAX_FLAT_CHARACTERS = 250
+_MAX_FLAT_BITS = 63
+
 # The names that the event log keeps after an erasure: no part of an address like `ada.lovelace`, no telephone number.
 _FIELD = re.compile(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_]{0,63}")
 
@@ -30,14 +35,28 @@ def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
         InvalidProfile: *profile* is not an object, is nested too deeply, or would be read back with other values.
         ProfileTooLarge: *profile* takes more than `MAX_PROFILE_BYTES`.
     """
+    return encoded_profile(profile)[0]
+
+
+def encoded_profile(profile: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return a copy of *profile* that PostgreSQL stores and returns unchanged, and its JSON.
+
+    Raises:
+        InvalidProfile: *profile* is not an object, is nested too deeply, or would be read back with other values.
+        ProfileTooLarge: *profile* takes more than `MAX_PROFILE_BYTES`.
+    """
     if not isinstance(profile, Mapping):
         raise InvalidProfile(f"the profile is a {type(profile).__name__}: expected an object")
-    given = _BoundedCopy().object_of(profile, _MAX_PROFILE_DEPTH)
-    encoded, stored, problem = "", None, ""
+    given = _flat_copy(profile)
+    is_read_back = given is not None
+    if given is None:
+        given = _BoundedCopy().object_of(profile, _MAX_PROFILE_DEPTH)
+    encoded, stored, problem = "", given, ""
     try:
         encoded = _ENCODER.encode(given)
         size = len(encoded.encode())
-        stored = _DECODER.decode(encoded) if size <= MAX_PROFILE_BYTES else given
+        if not is_read_back and size <= MAX_PROFILE_BYTES:
+            stored = _DECODER.decode(encoded)
     except (TypeError, ValueError) as error:
         problem = f"cannot be written as JSON ({type(error).__name__})"
     if problem:  # raised outside of `except`, because the frames of the encoder contain the profile
@@ -48,8 +67,29 @@ def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidProfile(
             "the profile would be read back with other values: expected strings as keys, lists, and floats below 1e22"
         )
-    if _JSON_NUL.search(encoded):
+    if "\\u0000" in encoded and _JSON_NUL.search(encoded):
         raise InvalidProfile("the profile contains NUL, which PostgreSQL cannot store")
+    return given, encoded
+
+
+def _flat_copy(profile: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a copy of *profile* if it is a small object of scalars that JSON represents exactly, otherwise `None`.
+
+    Most profiles are. Such a profile needs no limit while it is copied, and no comparison with what is read back.
+    """
+    if type(profile) is not dict or len(profile) > _MAX_FLAT_FIELDS:
+        return None
+    given = profile.copy()
+    for name, value in given.items():
+        kind = type(value)
+        if kind is str:
+            is_exact = len(value) <= _MAX_FLAT_CHARACTERS
+        elif kind is int:
+            is_exact = value.bit_length() <= _MAX_FLAT_BITS
+        else:
+            is_exact = kind is bool or value is None
+        if not is_exact or type(name) is not str or len(name) > _MAX_FLAT_CHARACTERS:
+            return None
     return given
 
 

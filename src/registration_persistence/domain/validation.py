@@ -6,6 +6,7 @@ No error quotes a value: arguments can be mixed up, and a value that was passed 
 import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 from uuid import UUID
@@ -31,6 +32,7 @@ _MAX_WORD_CHARACTERS = 20  # of a word of a closed vocabulary
 _MAX_DURATION = timedelta(days=3650)
 _MAX_VERSION = 2**31 - 1  # PostgreSQL's integer
 _MAX_LABEL_CHARACTERS = 64
+_MAX_CACHED_CONSENTS = 1000
 
 _ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
 _CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -70,7 +72,7 @@ def checked_consents(consents: Iterable[Consent], known: frozenset[str] | None =
         raise InvalidConsent(f"the consents are a {type(consents).__name__}: expected a list of Consent")
     too_many = InvalidConsent(f"there are more than {MAX_CONSENTS} consents: expected at most {MAX_CONSENTS} in a call")
     checked = [_checked_consent(consent, known) for consent in at_most(consents, MAX_CONSENTS, too_many)]
-    if len({consent.purpose for consent in checked}) < len(checked):
+    if len(checked) > 1 and len({consent.purpose for consent in checked}) < len(checked):
         raise InvalidConsent("two consents have the same purpose: expected one for each")
     return checked
 
@@ -78,19 +80,35 @@ def checked_consents(consents: Iterable[Consent], known: frozenset[str] | None =
 def _checked_consent(consent: Consent, known: frozenset[str] | None) -> Consent:
     if not isinstance(consent, Consent):
         raise InvalidConsent(f"a consent is a {type(consent).__name__}: expected a Consent")
-    purpose = _purpose(consent.purpose)
+    purpose, version, granted, source = values = (
+        consent.purpose, consent.document_version, consent.granted, consent.source,
+    )  # fmt: skip
+    # A subclass of `str` could claim to be equal to a text in the cache, and a long text would be read to compare it.
+    is_plain = type(purpose) is type(version) is type(source) is str and type(granted) is bool
+    if known is None and is_plain and max(len(purpose), len(version), len(source)) <= _MAX_LABEL_CHARACTERS:
+        return _usual_consent(values)
+    return _valid_consent(values, known)
+
+
+def _valid_consent(values: tuple[str, str, bool, str], known: frozenset[str] | None = None) -> Consent:
+    """Return the consent with these *values* if each has its form, and if its purpose is *known*."""
+    purpose = _purpose(values[0])
     if purpose is None:
         raise InvalidConsent("the purpose of a consent is not a name like terms or marketing_mail")
     if known is not None and purpose not in known:
         shown = sorted(known)[:_MAX_PURPOSES_SHOWN] + ["..."] * (len(known) > _MAX_PURPOSES_SHOWN)
         raise InvalidConsent(f"the purpose of a consent is unknown: expected one of {', '.join(shown)}")
-    texts = {name: _label(getattr(consent, name)) for name in ("document_version", "source")}
+    texts = {"document_version": _label(values[1]), "source": _label(values[3])}
     for name, text in texts.items():
         if text is None:
             raise InvalidConsent(f"the {name} of the consent to {purpose} is not {_LABEL_FORM}")
-    if not isinstance(consent.granted, bool):
+    if not isinstance(values[2], bool):
         raise InvalidConsent(f"granted of the consent to {purpose} is not a bool")
-    return Consent(purpose, texts["document_version"] or "", consent.granted, texts["source"] or "")
+    return Consent(purpose, texts["document_version"] or "", values[2], texts["source"] or "")
+
+
+# Many people agree to the same version of the same document.
+_usual_consent = lru_cache(_MAX_CACHED_CONSENTS)(_valid_consent)
 
 
 def _purpose(name: object) -> str | None:

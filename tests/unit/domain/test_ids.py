@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from registration_persistence.domain.ids import new_id, new_id_text
+from registration_persistence.domain.ids import new_id, new_id_bytes
 
 
 def test_ids_are_ordered_by_time() -> None:
@@ -14,9 +14,9 @@ def test_ids_are_ordered_by_time() -> None:
     assert {7} == {each.version for each in ids}
 
 
-def test_the_text_of_an_id() -> None:
-    """It has the usual form and is ordered by time as well."""
-    first, second = new_id_text(), new_id_text()
+def test_the_bytes_of_an_id() -> None:
+    """They are ordered by time as well."""
+    first, second = new_id_bytes(), new_id_bytes()
 
     assert first < second
-    assert (first, 7) == (str(UUID(first)), UUID(first).version)
+    assert (first, 7) == (UUID(bytes=first).bytes, UUID(bytes=first).version)

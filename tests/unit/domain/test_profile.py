@@ -1,12 +1,25 @@
 """The validation of profiles and patches."""
 
 import math
+from collections import UserDict
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
-from registration_persistence.errors import InvalidProfile, ProfileTooLarge
+from registration_persistence.errors import InvalidInput, InvalidProfile, ProfileTooLarge
+
+
+class Text(str):
+    """A text of a subclass."""
+
+    __slots__ = ()
+
+
+TEXTS = st.text(st.characters(), max_size=5) | st.sampled_from(["x" * 250, "x" * 251, "\0", "\\", Text("a"), "\ud800"])
+SCALARS = TEXTS | st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([2**63, -(2**64), 10**5000])
 
 
 def nested(levels: int, innermost: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -68,6 +81,22 @@ def test_a_larger_profile_has_an_error_of_its_own() -> None:
     """The size is that of the JSON text in UTF-8."""
     with pytest.raises(ProfileTooLarge, match="the profile takes 8209 bytes of JSON: expected at most 8192"):
         checked_profile({"a": "é" * 4100})
+
+
+@given(st.dictionaries(TEXTS | st.integers(), SCALARS | st.lists(SCALARS, max_size=1), max_size=60))
+def test_a_small_profile_has_the_same_rules(profile: dict[Any, Any]) -> None:
+    """A dictionary of scalars, which is checked in a shorter way, has the result of any other mapping."""
+    assert outcome_of(UserDict(profile)) == outcome_of(profile)
+
+
+def outcome_of(profile: Any) -> str:
+    """Return the checked profile with the types of its texts, or the error."""
+    try:
+        checked = checked_profile(profile)
+    except InvalidInput as error:
+        return repr(error)
+    assert checked is not profile
+    return repr([(name, type(name), value, type(value)) for name, value in checked.items()])
 
 
 def test_a_patch_sets_and_removes_fields() -> None:

@@ -5,10 +5,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support import untyped
 
 from registration_persistence.domain.records import Consent
 from registration_persistence.domain.validation import checked_consents, checked_correlation_id, checked_duration
 from registration_persistence.errors import InvalidInput
+
+
+class Liar(str):
+    """A text of a subclass that claims to be equal to `terms`."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other == "terms"
+
+    def __hash__(self) -> int:
+        return hash("terms")
+
 
 TEN_YEARS = timedelta(days=3650)
 
@@ -82,3 +96,31 @@ def test_a_text_that_stays_after_an_erasure_cannot_be_a_name_or_number(label: An
         with pytest.raises(InvalidInput, match="is not 1 to 64 letters, digits and") as raised:
             attempt()
         assert not label or str(label) not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "consent",
+    [
+        Consent(Liar("No name"), "1"),
+        Consent("terms", Liar("No label")),
+        Consent("terms", "1", granted=untyped(1)),
+        Consent("terms", "1", source=Liar("No label")),
+        Consent(untyped(["terms"]), "1"),
+    ],
+)
+def test_a_consent_is_checked_although_it_looks_like_an_earlier_one(consent: Consent) -> None:
+    """A valid consent is checked once for all rows; another one is never taken for it."""
+    assert [Consent("terms", "terms", source="terms")] == checked_consents([Consent("terms", "terms", source="terms")])
+    assert [Consent("terms", "1")] == checked_consents([Consent("terms", "1")])
+
+    with pytest.raises(InvalidInput):
+        checked_consents([consent])
+
+
+def test_a_text_of_a_subclass_becomes_plain_text() -> None:
+    """Also if a plain text of the same value was checked before."""
+    checked_consents([Consent("terms", "1")])
+
+    (checked,) = checked_consents([Consent(Liar("terms"), Liar("1"))])
+
+    assert {str} == {type(checked.purpose), type(checked.document_version)}
