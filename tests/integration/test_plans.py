@@ -225,6 +225,7 @@ def call_outbox_methods(session: Session, counted_call: ScanCounter) -> None:
     counted_call(outbox.claim_from, OutboxPosition(datetime.now(UTC), uuid4()), 1)
     delivered, failed, hopeless, *left = counted_call(outbox.claim, 20)
     counted_call(outbox.ack, [delivered])
+    counted_call(outbox.claim_from, OutboxPosition(), 1, delivered=[delivered])
     counted_call(outbox.retry, failed, "smtp:421", timedelta(minutes=1))
     counted_call(outbox.bury, hopeless, "smtp:550")
     counted_call(outbox.release, left)
