@@ -24,6 +24,7 @@ from registration_persistence import (
 )
 from registration_persistence.errors import InvalidInput
 from registration_persistence.outcomes import OutboxMessage, Registered
+from registration_persistence.repositories.outbox import OutboxPosition
 
 HOUR = timedelta(hours=1)
 WHOLE = "SELECT * FROM outbox ORDER BY event_id"
@@ -115,6 +116,26 @@ def test_acknowledging_removes_a_message(outbox: OutboxRepository, announce: Ann
     assert outbox.ack(message for message in (first, third)) == 2
     assert outbox.ack([first, third]) == 0
     assert [second.event_id] == [row["event_id"] for row in rows(WHOLE)]
+
+
+def test_a_claim_deletes_delivered_messages(
+    outbox: OutboxRepository, announce: Announce, change: Change, rows: Rows
+) -> None:
+    """One statement deletes them and claims others; it does not claim them, even if their lease has ended."""
+    event_ids = announce(5)
+    first, second, third = outbox.claim(3, lease=HOUR)
+
+    others = outbox.claim_from(OutboxPosition(), 1, delivered=iter([first])).messages
+    assert [event_ids[3]] == [message.event_id for message in others]
+    assert event_ids[1:] == [row["event_id"] for row in rows(WHOLE)]
+
+    change("UPDATE outbox SET available_at = now() - interval '1 s'")
+    rest = outbox.claim_from(OutboxPosition(), delivered=[first, second, third]).messages
+    assert event_ids[3:] == [message.event_id for message in rest]
+    assert event_ids[3:] == [row["event_id"] for row in rows(WHOLE)]
+    nothing = outbox.claim_from(OutboxPosition(), delivered=rest)
+    assert ((), OutboxPosition()) == nothing
+    assert [] == rows(WHOLE)
 
 
 @pytest.mark.parametrize("delay", [timedelta(0), timedelta(minutes=7)])

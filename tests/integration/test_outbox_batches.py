@@ -12,11 +12,15 @@ from support import sent_statements
 
 from registration_persistence import Database, OutboxWorker
 from registration_persistence.errors import InvalidInput, Undeliverable
+from registration_persistence.outbox_worker import settlement
 from registration_persistence.outcomes import OutboxMessage
 
 
-def test_a_batch_is_deleted_with_one_statement(database: Database, queue: Queue) -> None:
+def test_a_batch_is_deleted_with_one_statement(
+    database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `acknowledge="batch"`, a batch of ten is one claim and one deletion; by default it has ten deletions."""
+    monkeypatch.setattr(settlement, "_SECONDS_BETWEEN_DELETIONS", 3600.0)  # however slow this machine is
     queue.put(20)
     with sent_statements(database) as sent:
         OutboxWorker(database, lambda _message: None).run_once()

@@ -81,6 +81,11 @@ SELECT relname, seq_scan FROM pg_stat_xact_user_tables JOIN pg_class USING (reln
 WHERE seq_scan > 0 AND reltuples > {LARGE_TABLE_ROWS}
 """
 FETCHED_ROWS = "SELECT sum(idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname = 'registrations'"
+FETCHED_BUFFERS = """
+SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class
+WHERE relnamespace = CAST('public' AS regnamespace) AND relkind IN ('r', 'i')
+"""
+MOST_BUFFERS = {"get": 4, "find": 8, "find nobody": 6, "register": 105, "expire": 4500}
 METHODS = {"bulk_import"} | {
     getattr(repository, name).__qualname__
     for repository in (
@@ -180,6 +185,35 @@ def test_a_mailbox_with_many_registrations_slows_nobody(crowded: DatabaseSetting
     database.dispose()
 
 
+def test_calls_read_few_buffers(crowded: DatabaseSettings) -> None:
+    """With 100,000 registrations, each call reads the levels of the B-trees that it uses, and its rows.
+
+    A tenfold table adds at most one level, so one buffer, to each of them.
+    """
+    database = Database(crowded)
+    with database.session() as session:
+        registrations, read = RegistrationRepository(session), {}
+        known = registrations.find_by_email("82@example.org")
+        assert known is not None
+        calls: dict[str, Callable[[], object]] = {
+            "get": lambda: registrations.get(known.id),
+            "find": lambda: registrations.find_by_email("82@example.org"),
+            "find nobody": lambda: registrations.find_by_email("nobody@example.org"),
+            "register": lambda: registrations.register(
+                "ada@example.net", idempotency_key="key", consents=[Consent("terms", "1"), Consent("newsletter", "1")]
+            ),
+            "expire": lambda: Retention(session).expire_due(100),
+        }
+        for name, call in calls.items():
+            before = session.scalar(text(FETCHED_BUFFERS))
+            call()
+            read[name] = session.scalar(text(FETCHED_BUFFERS)) - before
+        session.rollback()
+    database.dispose()
+
+    assert {} == {name: buffers for name, buffers in read.items() if buffers > MOST_BUFFERS[name]}
+
+
 def call_registration_methods(session: Session, counted_call: ScanCounter) -> None:
     """Call the methods that services use for registrations."""
     registrations = RegistrationRepository(session)
@@ -225,6 +259,7 @@ def call_outbox_methods(session: Session, counted_call: ScanCounter) -> None:
     counted_call(outbox.claim_from, OutboxPosition(datetime.now(UTC), uuid4()), 1)
     delivered, failed, hopeless, *left = counted_call(outbox.claim, 20)
     counted_call(outbox.ack, [delivered])
+    counted_call(outbox.claim_from, OutboxPosition(), 1, delivered=[delivered])
     counted_call(outbox.retry, failed, "smtp:421", timedelta(minutes=1))
     counted_call(outbox.bury, hopeless, "smtp:550")
     counted_call(outbox.release, left)

@@ -1,6 +1,7 @@
 """Concurrent claims of outbox messages."""
 
 from datetime import timedelta
+from functools import partial
 
 from races import in_sessions
 from sqlalchemy.orm import Session
@@ -8,6 +9,7 @@ from support import Change, Rows
 
 from registration_persistence import Database, OutboxRepository
 from registration_persistence.outcomes import OutboxMessage
+from registration_persistence.repositories.outbox import OutboxClaim, OutboxPosition
 
 MESSAGES = """
 INSERT INTO outbox (event_id, registration_id, type, payload)
@@ -36,6 +38,24 @@ def test_six_concurrent_claims(wide: Database, change: Change) -> None:
         assert number == len({message.event_id for message in claimed})
         with wide.session() as session:
             assert number == OutboxRepository(session).ack(claimed)
+
+
+def test_late_acknowledgements_do_not_wait_for_each_other(wide: Database, change: Change, rows: Rows) -> None:
+    """Two workers whose leases have ended delete their messages and claim those of the other, without a deadlock."""
+    for _ in range(5):
+        change(MESSAGES.format(number=400))
+        with wide.session(autocommit=True) as session:
+            batches = [OutboxRepository(session).claim(200) for _ in range(2)]
+        change("UPDATE outbox SET available_at = now() - interval '1 s'")
+
+        def work(delivered: tuple[OutboxMessage, ...], session: Session) -> OutboxClaim:
+            return OutboxRepository(session).claim_from(OutboxPosition(), 400, delivered=delivered)
+
+        outcomes = in_sessions(wide, *[partial(work, batch) for batch in batches], autocommit=True)
+
+        left = {row["event_id"] for row in rows("SELECT event_id FROM outbox")}
+        assert [] == [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        assert not left & {message.event_id for batch in batches for message in batch}
 
 
 def test_a_message_is_claimed_again_after_its_lease(wide: Database, change: Change, rows: Rows) -> None:

@@ -34,6 +34,7 @@ from registration_persistence.outcomes import (
     Verified,
     WrongCode,
 )
+from registration_persistence.repositories.outbox import OutboxPosition
 from registration_persistence.testing import RoundTripCounter
 
 # After this number of executions psycopg prepares the statement, which takes one more round trip, once.
@@ -138,6 +139,7 @@ def test_every_other_method_is_one_round_trip(wire: RoundTripCounter, counted: D
             "claim": outbox.claim,
             "claim again": outbox.claim,
             "ack": lambda: outbox.ack(gave["claim"][:1]),
+            "ack and claim": lambda: outbox.claim_from(OutboxPosition(), delivered=gave["claim"][:1]),
             "retry": lambda: outbox.retry(gave["claim"][1], "smtp:421", timedelta(minutes=1)),
             "retry late": lambda: outbox.retry(gave["claim"][0], "smtp:421", timedelta(minutes=1)),
             "bury": lambda: outbox.bury(gave["claim"][2], "smtp:550"),

@@ -250,7 +250,9 @@ CASES: dict[str, Case] = {
     "OutboxRepository": on_repository(rp.OutboxRepository),
     "OutboxRepository.claim": Case(OUTBOX.claim, {}, _CLAIM),
     "OutboxRepository.claim_from": Case(
-        OUTBOX.claim_from, {"position": OutboxPosition()}, {"position": "position", **_CLAIM}
+        OUTBOX.claim_from,
+        {"position": OutboxPosition()},
+        {"position": "position", **_CLAIM, "delivered": "messages"},
     ),
     "OutboxRepository.ack": Case(OUTBOX.ack, {"messages": [MESSAGE]}, {"messages": "messages"}),
     "OutboxRepository.release": Case(OUTBOX.release, {"messages": [MESSAGE]}, {"messages": "messages"}),

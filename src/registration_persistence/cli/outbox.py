@@ -43,7 +43,7 @@ def _add_run(commands: Subcommands) -> None:
         "--acknowledge",
         choices=["message", "batch"],
         default="message",
-        help="delete each delivered message at once, or those of a batch together (default: message)",
+        help="delete each delivered message at once, or together those of up to a batch or 0.1 s (default: message)",
     )
     for option, kind, default, metavar, purpose in (
         ("--batch", _up_to_1000, 10, "MESSAGES", "messages to claim at once, 1 to 1000"),

@@ -1,6 +1,7 @@
 """`Claims`: claims the messages that are due, without reading the whole queue each time."""
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 
 from registration_persistence.clock import monotonic
@@ -21,21 +22,27 @@ class Claims:
         self._position = OutboxPosition()
         self._last_whole_read = -math.inf
 
-    def take(self, limit: int) -> tuple[OutboxMessage, ...]:
-        """Lease up to *limit* messages; fewer only if no other message is due."""
+    def take(self, limit: int, delivered: Sequence[OutboxMessage] = ()) -> tuple[OutboxMessage, ...]:
+        """Lease up to *limit* messages, fewer only if no other message is due, and delete those that were *delivered*.
+
+        The first claim and the deletion are one statement.
+        """
         if monotonic() >= self._last_whole_read + _SECONDS_BETWEEN_WHOLE_READS:
-            return self._take_from_the_beginning(limit)
-        messages = self._take(limit)
+            return self._take_from_the_beginning(limit, delivered)
+        messages = self._take(limit, delivered)
         if len(messages) < limit:
             messages += self._take_from_the_beginning(limit - len(messages))
         return messages
 
-    def _take_from_the_beginning(self, limit: int) -> tuple[OutboxMessage, ...]:
+    def _take_from_the_beginning(
+        self, limit: int, delivered: Sequence[OutboxMessage] = ()
+    ) -> tuple[OutboxMessage, ...]:
         self._position = OutboxPosition()
         self._last_whole_read = monotonic()
-        return self._take(limit)
+        return self._take(limit, delivered)
 
-    def _take(self, limit: int) -> tuple[OutboxMessage, ...]:
+    def _take(self, limit: int, delivered: Sequence[OutboxMessage]) -> tuple[OutboxMessage, ...]:
         with self._database.session(autocommit=True) as session:
-            messages, self._position = OutboxRepository(session).claim_from(self._position, limit, self._lease)
+            outbox = OutboxRepository(session)
+            messages, self._position = outbox.claim_from(self._position, limit, self._lease, delivered=delivered)
         return messages

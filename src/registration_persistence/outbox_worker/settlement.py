@@ -3,19 +3,24 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_duration, checked_number
 from registration_persistence.durations import Duration
-from registration_persistence.errors import InvalidInput
+from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
 from registration_persistence.outbox_worker.delivery import reason_of
 from registration_persistence.repositories.outbox import OutboxRepository
 
 # The delay before a message is tried again varies by ± 50 %.
 _DELAY_JITTER = (0.5, 1.5)
+
+# A deletion takes a few milliseconds, so more of them than one in this time would slow the deliveries down.
+_SECONDS_BETWEEN_DELETIONS = 0.1
 
 _MAX_ATTEMPTS, _MAX_DELAY = 10_000, timedelta(days=365)
 
@@ -25,14 +30,32 @@ logger: logging.Logger = logging.getLogger(__package__)
 class Settlement:
     """Settles claimed messages, each call with one statement in its own transaction, and counts them.
 
+    Args:
+        database: The database of the outbox.
+        deletes_batches: Whether delivered messages may wait for others, to be deleted together.
+        max_attempts: The number of attempts after which a message is buried.
+        first_delay: How long a message waits after its first failure.
+        longest_delay: The maximum of this delay before its variation.
+
+    Attributes:
+        delivered: The messages that were delivered and are not deleted yet. A deletion that fails is repeated with the
+            next one, so a message is delivered again only if its lease ends before.
+
     Raises:
         InvalidInput: *max_attempts* or a delay is out of its range.
     """
 
     def __init__(
-        self, database: Database, *, max_attempts: int, first_delay: Duration, longest_delay: Duration
+        self,
+        database: Database,
+        *,
+        deletes_batches: bool,
+        max_attempts: int,
+        first_delay: Duration,
+        longest_delay: Duration,
     ) -> None:
         self._database = database
+        self._deletes_batches = deletes_batches
         self.max_attempts: int = checked_number("max_attempts", max_attempts, 1, _MAX_ATTEMPTS)
         self._first_delay = checked_duration("first_delay", first_delay)
         self._longest_delay = checked_duration("longest_delay", longest_delay)
@@ -42,15 +65,33 @@ class Settlement:
                 f"expected first_delay <= longest_delay <= {_MAX_DELAY.days} days"
             )
         self.counts: Counter[str] = Counter()
+        self.delivered: list[OutboxMessage] = []
+        self._next_deletion = 0.0
 
-    def acknowledge(self, delivered: list[OutboxMessage]) -> None:
-        """Delete the messages from the outbox, and remove them from the list."""
-        if not delivered:
+    def acknowledge_if_due(self) -> None:
+        """Delete the delivered messages if they do not wait for others."""
+        if not self._deletes_batches or monotonic() >= self._next_deletion:
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Delete the delivered messages from the outbox."""
+        if not self.delivered:
             return
         with self._database.session(autocommit=True) as session:
-            OutboxRepository(session).ack(delivered)
-        self.counts["delivered"] += len(delivered)
-        delivered.clear()
+            OutboxRepository(session).ack(self.delivered)
+        self.on_acknowledged()
+
+    def acknowledge_before_an_error(self) -> None:
+        """Try to delete the delivered messages before another error is raised, which is the one to report."""
+        with suppress(RegistrationPersistenceError):
+            self.acknowledge()
+
+    def on_acknowledged(self) -> None:
+        """Count the delivered messages, which are deleted now."""
+        if self.delivered:
+            self.counts["delivered"] += len(self.delivered)
+            self.delivered.clear()
+        self._next_deletion = monotonic() + _SECONDS_BETWEEN_DELETIONS
 
     def retry_or_bury(self, message: OutboxMessage, error: Exception) -> None:
         """Schedule the next attempt of a message that failed, or bury it if this was its last one."""

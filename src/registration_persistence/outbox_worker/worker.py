@@ -2,8 +2,6 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 from typing import Literal, TypeAlias, get_args
@@ -11,30 +9,26 @@ from typing import Literal, TypeAlias, get_args
 from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
-from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_duration, checked_number, checked_word
 from registration_persistence.durations import Duration
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     RegistrationPersistenceError,
     StatementTimeout,
-    Undeliverable,
 )
+from registration_persistence.outbox_worker.batch_delivery import BatchDelivery
 from registration_persistence.outbox_worker.circuit_breaker import CircuitBreaker
 from registration_persistence.outbox_worker.claims import Claims
-from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch, Delivery, reason_of
+from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch, Delivery
 from registration_persistence.outbox_worker.settlement import Settlement
 
 Acknowledge: TypeAlias = Literal["message", "batch"]
-"""When delivered messages are deleted: each `message` at once, or all messages of a `batch` at its end."""
+"""When delivered messages are deleted: each `message` at once, or many of a `batch` together."""
 
 logger: logging.Logger = logging.getLogger(__package__)
 
 # The back-off while the database cannot be reached.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
-
-# A message with more unreported attempts counts as a poison message.
-_MAX_UNREPORTED_ATTEMPTS = 3
 
 # The share of the lease in which a delivery may start.
 _DELIVERY_SHARE_OF_LEASE = 0.9
@@ -46,10 +40,11 @@ class OutboxWorker:
     """Claims messages, calls a function with each, and deletes the message when the function returns.
 
     A message stays in the outbox until the function has returned, so none is lost if the worker is killed. A message
-    that was delivered and not yet deleted is delivered again after its lease. If the function raises, the message
-    waits with exponential back-off, and after *max_attempts* it becomes a dead letter. A crash of the worker uses up
-    an attempt, too. After three unreported attempts a message counts as a poison message: each batch delivers at most
-    one, as its last message. Any number of workers may run at the same time.
+    that was delivered and not yet deleted is delivered again after its lease. A deletion that fails is repeated with
+    the next one, so a lost connection alone redelivers nothing before the lease ends. If the function raises, the
+    message waits with exponential back-off, and after *max_attempts* it becomes a dead letter. A crash of the worker
+    uses up an attempt, too. After three unreported attempts a message counts as a poison message: each batch delivers
+    at most one, as its last message. Any number of workers may run at the same time.
 
     If *pause_after* different messages fail in a row, the deliveries are paused, because the cause is probably not in
     the messages. After the pause a few messages are tried, and a trial that fails uses up no attempt. The state of the
@@ -65,9 +60,11 @@ class OutboxWorker:
         takes_batch: Whether *deliver* is called with a tuple of all messages of a batch, which are then deleted
             together. It returns `None`, or a mapping from the event ids of the messages that were not delivered to
             their exceptions. An exception that it raises counts for each message of the batch. Defaults to `False`.
-        acknowledge: When delivered messages are deleted: `message`, the default, deletes each at once; `batch` deletes
-            all messages of a batch together, at its end. With `batch`, a worker that is killed may deliver up to
-            *batch* messages again.
+        acknowledge: When delivered messages are deleted. `message`, the default, deletes each at once, so a worker that
+            is killed redelivers at most one message. `batch` deletes together what was delivered since the last
+            deletion: when a message was delivered 0.1 seconds or more after it, before a poison message is tried, and
+            at the end of the batch, which `run` does together with the next claim. A worker that is killed redelivers
+            up to *batch* messages, but if each delivery takes 0.1 seconds or longer, at most one.
         batch: The maximum number of messages to claim at once, 1 to 1000. Defaults to 10.
         lease: How long other workers cannot claim the messages of a batch; more than 0, at most ten years. Choose a
             time that is longer than *deliver* takes for the whole batch. After 90 % of it, the rest of the batch is
@@ -104,20 +101,24 @@ class OutboxWorker:
         pause_after: int = 5,
         longest_pause: Duration = timedelta(minutes=1),
     ) -> None:
-        self._delivery = Delivery(deliver, takes_batch=takes_batch)
+        delivery = Delivery(deliver, takes_batch=takes_batch)
         when = checked_word(acknowledge, get_args(Acknowledge), "acknowledge is unknown")
-        self._acknowledges_batches = takes_batch or when == "batch"
         self._batch = checked_number("batch", batch, 1, _MAX_BATCH_MESSAGES)
         self._lease = checked_duration("lease", lease)
         self._claims = Claims(database, self._lease)
         self._settlement = Settlement(
-            database, max_attempts=max_attempts, first_delay=first_delay, longest_delay=longest_delay
+            database,
+            deletes_batches=takes_batch or when == "batch",
+            max_attempts=max_attempts,
+            first_delay=first_delay,
+            longest_delay=longest_delay,
         )
         self.counts: Counter[str] = self._settlement.counts
         self._breaker = CircuitBreaker(
             checked_number("pause_after", pause_after, 1, _MAX_PAUSE_AFTER),
             checked_duration("longest_pause", longest_pause).total_seconds(),
         )
+        self._batches = BatchDelivery(delivery, self._settlement, self._breaker)
 
     def run_once(self, stop: Event | None = None) -> int:
         """Claim one batch and deliver it.
@@ -134,20 +135,9 @@ class OutboxWorker:
                 a mapping from event ids of the batch to exceptions.
             RegistrationPersistenceError: The database failed; no message is lost.
         """
-        if self._breaker.seconds_until_trial > 0:
-            return 0
-        is_trial = self._breaker.is_open
-        last_start = monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
-        claimed = self._claims.take(min(self._batch, self._breaker.threshold) if is_trial else self._batch)
-
-        def must_end() -> bool:
-            is_stopped = stop is not None and stop.is_set()
-            return is_stopped or monotonic() > last_start or (self._breaker.is_open and not is_trial)
-
-        self._deliver_groups(self._grouped(claimed), must_end)
-        if is_trial and claimed and self._breaker.is_open:
-            logger.warning("the deliveries still fail, trying again in %.1f s", self._breaker.pause())
-        return len(claimed)
+        claimed = self._deliver_batch(stop)
+        self._settlement.acknowledge()
+        return claimed
 
     def run(self, stop: Event, *, poll: Duration = 1.0) -> None:
         """Deliver until *stop* is set, and finish the current message. Waits while the database cannot be reached.
@@ -163,10 +153,22 @@ class OutboxWorker:
             RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.
         """
         wait = checked_duration("poll", poll, zero_is_allowed=True).total_seconds()
+        try:
+            self._run(stop, wait)
+        finally:
+            self._settlement.acknowledge_before_an_error()
+            if self._settlement.delivered:
+                number = len(self._settlement.delivered)
+                logger.error("%d messages were delivered, cannot be deleted, and will be delivered again", number)
+
+    def _run(self, stop: Event, wait: float) -> None:
         failures = 0
         while not stop.is_set():
             try:
-                if self.run_once(stop) < self._batch:
+                is_full = self._deliver_batch(stop) == self._batch
+                if not is_full or stop.is_set():
+                    self._settlement.acknowledge()
+                if not is_full:
                     stop.wait(max(wait, self._breaker.seconds_until_trial))
                 failures = 0
             except RegistrationPersistenceError as error:
@@ -178,57 +180,24 @@ class OutboxWorker:
                 logger.warning("the outbox cannot be read, trying again in %.1f s: %s", pause, type(error).__name__)
                 stop.wait(pause)
 
-    def _grouped(self, claimed: Sequence[OutboxMessage]) -> list[Sequence[OutboxMessage]]:
-        """Return the messages of each call of *deliver*: one poison message alone and last; release the others.
+    def _deliver_batch(self, stop: Event | None) -> int:
+        """Claim a batch, delete what was delivered before, deliver, and return the number of claimed messages.
 
-        A worker that crashes uses up an attempt of every message in its batch, although only one caused the crash.
+        With `acknowledge="batch"`, the last messages that were delivered are left to the next deletion.
         """
-        unreported = min(_MAX_UNREPORTED_ATTEMPTS, self._settlement.max_attempts)
-        poison = [message for message in claimed if message.attempts > unreported and message.last_error is None]
-        self._settlement.release(poison[1:])
-        harmless = [message for message in claimed if message not in poison]
-        groups = [harmless] if self._delivery.takes_batch else [[message] for message in harmless]
-        return [*groups, poison[:1]]
+        if self._breaker.seconds_until_trial > 0:
+            return 0
+        is_trial = self._breaker.is_open
+        last_start = monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
+        limit = min(self._batch, self._breaker.threshold) if is_trial else self._batch
+        claimed = self._claims.take(limit, self._settlement.delivered)
+        self._settlement.on_acknowledged()
 
-    def _deliver_groups(self, groups: Sequence[Sequence[OutboxMessage]], must_end: Callable[[], bool]) -> None:
-        delivered: list[OutboxMessage] = []
-        try:
-            for position, group in enumerate(groups):
-                if must_end():
-                    self._settlement.release([message for rest in groups[position:] for message in rest])
-                    break
-                delivered += self._deliver_group(group)
-                if not self._acknowledges_batches:
-                    self._settlement.acknowledge(delivered)
-        except BaseException:
-            # The error of the delivery is the one to report; what is not acknowledged is delivered again.
-            with suppress(RegistrationPersistenceError):
-                self._settlement.acknowledge(delivered)
-            raise
-        self._settlement.acknowledge(delivered)
+        def must_end() -> bool:
+            is_stopped = stop is not None and stop.is_set()
+            return is_stopped or monotonic() > last_start or (self._breaker.is_open and not is_trial)
 
-    def _deliver_group(self, group: Sequence[OutboxMessage]) -> list[OutboxMessage]:
-        """Call *deliver* with the messages, and return those that were delivered."""
-        due = [message for message in group if message.attempts <= self._settlement.max_attempts]
-        for message in group:
-            if message not in due:  # the worker of the last attempt crashed
-                self._settlement.bury(message, message.last_error or "attempts-used-up")
-        if not due:
-            return []
-        failures = self._delivery.failures(due)
-        delivered = [message for message in due if message.event_id not in failures]
-        if delivered and self._breaker.on_delivered():
-            logger.info("the deliveries work again")
-        untried = []
-        for message in due:
-            error = failures.get(message.event_id)
-            if isinstance(error, Undeliverable):
-                self._settlement.bury(message, reason_of(error))
-            elif error is not None and self._breaker.is_open:
-                untried.append(message)
-            elif error is not None:
-                self._settlement.retry_or_bury(message, error)
-                if not delivered and self._breaker.on_failed(message.event_id):
-                    logger.error("the deliveries are paused: the last %d messages failed", self._breaker.threshold)
-        self._settlement.release(untried)
-        return delivered
+        self._batches.deliver(claimed, must_end)
+        if is_trial and claimed and self._breaker.is_open:
+            logger.warning("the deliveries still fail, trying again in %.1f s", self._breaker.pause())
+        return len(claimed)

@@ -20,7 +20,16 @@ from registration_persistence.domain.validation import (
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
 from registration_persistence.repositories.base import Repository
-from registration_persistence.repositories.sql.outbox import ACK, BURY, CLAIM, DEAD, RELEASE, RETRY, REVIVE
+from registration_persistence.repositories.sql.outbox import (
+    ACK,
+    ACK_AND_CLAIM,
+    BURY,
+    CLAIM,
+    DEAD,
+    RELEASE,
+    RETRY,
+    REVIVE,
+)
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 
 _MAX_MESSAGES = 1000
@@ -80,7 +89,12 @@ class OutboxRepository(Repository):
 
     @redact_traceback
     def claim_from(
-        self, position: OutboxPosition, limit: int = 10, lease: Duration = timedelta(minutes=1)
+        self,
+        position: OutboxPosition,
+        limit: int = 10,
+        lease: Duration = timedelta(minutes=1),
+        *,
+        delivered: Iterable[OutboxMessage] = (),
     ) -> OutboxClaim:
         """Lease the messages that are due from *position* on, as `claim` does.
 
@@ -93,18 +107,21 @@ class OutboxRepository(Repository):
             limit: The largest number of messages, 1 to 1000. Defaults to 10.
             lease: The time for which no other worker gets them, as a `timedelta` or in seconds; more than 0, at most
                 ten years. Choose a time that is longer than the delivery of all of them. Defaults to 1 minute.
+            delivered: Messages of the previous claim that were delivered, at most 1000. They are deleted in the same
+                statement, as `ack` does it, which saves a round trip and a commit. Defaults to none.
 
         Raises:
             InvalidInput: An argument is not valid; nothing was sent.
         """
-        rows = self._session.execute(
-            CLAIM,
-            {
-                "limit": checked_number("the limit", limit, 1, _MAX_MESSAGES),
-                "lease": checked_duration("the lease", lease),
-                **_start(position),
-            },
-        ).all()
+        parameters = {
+            "limit": checked_number("the limit", limit, 1, _MAX_MESSAGES),
+            "lease": checked_duration("the lease", lease),
+            **_start(position),
+        }
+        ids = [message.event_id for message in checked_messages(delivered, _MAX_MESSAGES)]
+        if ids:
+            parameters["ids"] = ids
+        rows = self._session.execute(ACK_AND_CLAIM if ids else CLAIM, parameters).all()
         messages = tuple(sorted(map(_message, rows), key=lambda message: message.event_id))
         return OutboxClaim(messages, OutboxPosition(rows[0].due_since, rows[0].first_id) if rows else position)
 

@@ -8,12 +8,26 @@ from registration_persistence.repositories.sql.statement import Types, statement
 _COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS integer) AS seq, o.attempts,
           o.last_error, o.available_at, o.dead_at"""
 
-CLAIM = statement(
-    f"""
-WITH due AS (
+_CLAIM_TYPES: Types = {
+    "limit": BigInteger(),
+    "lease": Interval(),
+    "due_since": DateTime(timezone=True),
+    "first_id": UUID(),
+}
+
+
+def _claim(*, deleting: str = "", condition: str = "") -> str:
+    """Return the SQL of a claim.
+
+    Args:
+        deleting: A common table expression that is executed first, with a comma after it.
+        condition: A further condition of the messages to claim.
+    """
+    return f"""
+WITH {deleting}due AS (
   SELECT event_id, available_at FROM outbox
   WHERE dead_at IS NULL AND available_at <= statement_timestamp()
-    AND (available_at, event_id) >= (:due_since, :first_id)
+    AND (available_at, event_id) >= (:due_since, :first_id) {condition}
   ORDER BY available_at, event_id LIMIT :limit
   FOR UPDATE SKIP LOCKED
 )
@@ -21,11 +35,20 @@ UPDATE outbox o SET available_at = statement_timestamp() + :lease, attempts = o.
 WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
 RETURNING {_COLUMNS}, (SELECT min(available_at) FROM due) AS due_since,
           (SELECT event_id FROM due ORDER BY available_at, event_id LIMIT 1) AS first_id
-""",
-    limit=BigInteger(),
-    lease=Interval(),
-    due_since=DateTime(timezone=True),
-    first_id=UUID(),
+"""
+
+
+CLAIM = statement(_claim(), **_CLAIM_TYPES)
+
+# A message whose lease has ended is due while it is deleted, and one statement cannot change a row twice. The deletion
+# may wait for another claim, so it comes first: a claim locks its rows without waiting, hence no deadlock.
+ACK_AND_CLAIM = statement(
+    _claim(
+        deleting="deleted AS (DELETE FROM outbox WHERE event_id = ANY(:ids) RETURNING event_id), ",
+        condition="AND event_id <> ALL(:ids) AND (SELECT count(*) FROM deleted) >= 0",
+    ),
+    ids=ARRAY(UUID()),
+    **_CLAIM_TYPES,
 )
 
 # Only the worker that claimed the message last knows its attempts and its lease; a late worker finds no row.
