@@ -74,8 +74,8 @@ class Database:
     def session(self, *, autocommit: bool = False, read_only: bool = False) -> Iterator[Session]:
         """Open a session for one block: commit when the block ends, roll back if it raises.
 
-        On an open connection, each statement takes one round trip, and BEGIN and COMMIT take two more, which
-        *autocommit* saves. Objects stay readable after the block.
+        On an open connection, each statement takes one round trip, and COMMIT takes one more, which *autocommit*
+        saves. Objects stay readable after the block.
 
         Args:
             autocommit: Whether each statement commits in its own transaction. Use it for a block with a single
@@ -140,7 +140,7 @@ class Database:
             attempts: Maximum number of attempts, 1 to 1000. Defaults to `None`, for which only the time is limited.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
-            autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a
+            autocommit: Whether each statement commits in its own transaction, which saves one round trip. If a
                 statement was kept and a later one fails, *work* is repeated only if it is *idempotent*. Defaults to
                 false.
             read_only: Whether the server rejects writes; a reader is used as by `session`, and *work* is always

@@ -50,7 +50,6 @@ class EvidentConnection(RecoverableConnection[Row]):
         self.evidence: Evidence | None = None
         self.undid_changes: bool = False
         self.transaction_id: str | None = None
-        self._is_committing: bool = False
         self._may_act_without_id: bool = False
         self.cursor_factory: type[psycopg.Cursor[Row]] = EvidentCursor
 
@@ -96,11 +95,7 @@ class EvidentConnection(RecoverableConnection[Row]):
         if plain or self.pgconn.transaction_status != _IN_TRANSACTION or self._num_transactions or self._tpc:
             yield from super()._commit_gen()
             return
-        self._is_committing = True
-        try:
-            yield from self._commit_with_id_gen()
-        finally:
-            self._is_committing = False
+        yield from self._commit_with_id_gen()
 
     def _commit_with_id_gen(self) -> PQGen[None]:
         """Send the query of the id and COMMIT together; the server sends the id before it commits."""
@@ -120,8 +115,7 @@ class EvidentConnection(RecoverableConnection[Row]):
             results = [found, *(yield from generators.fetch_many(pgconn))]
             yield from generators.fetch_many(pgconn)  # of Sync
         finally:
-            if pgconn.status == pq.ConnStatus.OK:
-                pgconn.exit_pipeline_mode()
+            self._leave_pipeline_mode()
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001 psycopg has no other

@@ -13,6 +13,7 @@ from psycopg.rows import Row, RowFactory
 
 from registration_persistence.database.error_redaction import redact_error
 from registration_persistence.database.error_translation import is_stale_statement
+from registration_persistence.database.lazy_begin import LazyBeginConnection, LazyBeginCursor
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ _OUTDATED_TYPES = frozenset(
 _serial_numbers = count()
 
 
-class RecoverableConnection(psycopg.Connection[Row]):
+class RecoverableConnection(LazyBeginConnection[Row]):
     """A connection whose prepared statements are dropped if the server does not accept one of them any more.
 
     The server rejects a prepared statement after `ALTER TABLE`, if the types of its result changed, and after
@@ -72,7 +73,7 @@ class RecoverableConnection(psycopg.Connection[Row]):
             if not self._has_stale_statements:
                 raise
         if not self.autocommit:
-            self.rollback()  # of BEGIN, which psycopg had sent before this statement
+            self.rollback()  # of BEGIN, which was sent with this statement, or before it
         self._drop_stale_statements()
         return send()
 
@@ -91,7 +92,7 @@ class RecoverableConnection(psycopg.Connection[Row]):
         return pq.TransactionStatus(self.pgconn.transaction_status)
 
 
-class RecoveringCursor(psycopg.Cursor[Row]):
+class RecoveringCursor(LazyBeginCursor[Row]):
     """A cursor that sends a statement again if it was prepared and is invalid now.
 
     The statement failed before it did anything. In autocommit, or if it is the first of its transaction, the same
