@@ -70,6 +70,8 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def rollback(self) -> None:
         """Roll back; after the deadline too, within the time of a cancellation."""
+        if self._is_idle():
+            return
         with at_least(_CANCEL_TIMEOUT_SECONDS):
             super().rollback()
 

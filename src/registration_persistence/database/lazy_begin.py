@@ -38,6 +38,28 @@ class LazyBeginConnection(psycopg.Connection[Row]):
         elif self._pipeline is not None and (begin := self.missing_begin()) is not None:
             yield from self._exec_command(begin)  # it is only queued
 
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 psycopg's signature
+        """Switch autocommit; without a wait if no transaction is open, because nothing is sent."""
+        if self._is_idle():
+            self._autocommit = value
+        else:
+            super().set_autocommit(value)
+
+    def set_isolation_level(self, value: psycopg.IsolationLevel | None) -> None:
+        """Set the isolation level of the next transactions."""
+        if value != self._isolation_level or not self._is_idle():
+            super().set_isolation_level(value)
+
+    def commit(self) -> None:
+        """Commit; without a wait if no transaction is open."""
+        if not self._is_idle():
+            super().commit()
+
+    def _is_idle(self) -> bool:
+        """Return whether there is nothing to commit, to roll back or to read."""
+        in_block = self._pipeline is not None or self._num_transactions or self._tpc
+        return not in_block and self.pgconn.transaction_status == _IDLE
+
     def missing_begin(self) -> bytes | None:
         """Return the BEGIN that has to precede the next statement; `None` if there is none."""
         if self._autocommit or self.pgconn.transaction_status != _IDLE:
