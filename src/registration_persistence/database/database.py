@@ -20,7 +20,7 @@ from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import run_with_retries
-from registration_persistence.database.session import OutcomeTrackingSession, record_statement, swallowed_error
+from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
 from registration_persistence.database.session_deadline import remember_deadline
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
@@ -59,7 +59,6 @@ class Database:
         reader_engine = create_reader_engine(settings, self.credentials, self.events)
         self._engines = [self.engine, reader_engine] if reader_engine else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        event.listen(self._autocommit, "after_cursor_execute", record_statement)
         self._read_only = self._engines[-1].execution_options(postgresql_readonly=True)
         self._open_connections = OpenConnections(*self._engines)
         for engine in self._engines:

@@ -36,6 +36,7 @@ class EvidentConnection(RecoverableConnection[Row]):
             Defaults to true.
         expected_evidence: The evidence of the statement that is sent next.
         evidence: The evidence of a change in the open transaction.
+        is_committing: Whether COMMIT may have been sent, so a lost connection leaves the outcome unknown.
         undid_changes: Whether the open transaction returned to a savepoint, so that its evidence may be gone.
         transaction_id: The id of the transaction that is being committed; empty if it wrote nothing. `None`: unknown.
     """
@@ -48,6 +49,7 @@ class EvidentConnection(RecoverableConnection[Row]):
         self.asks_for_id: bool = True
         self.expected_evidence: Evidence | None = None
         self.evidence: Evidence | None = None
+        self.is_committing: bool = False
         self.undid_changes: bool = False
         self.transaction_id: str | None = None
         self._may_act_without_id: bool = False

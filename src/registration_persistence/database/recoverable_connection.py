@@ -62,7 +62,8 @@ class RecoverableConnection(LazyBeginConnection[Row]):
             was_prepared: Returns whether the statement that *send* executed was prepared.
             again: Whether *send* can be called again.
         """
-        self._drop_stale_statements()
+        if self._has_stale_statements:
+            self._drop_stale_statements()
         is_first = self._status() == _IDLE
         try:
             return send()
@@ -74,22 +75,23 @@ class RecoverableConnection(LazyBeginConnection[Row]):
                 raise
         if not self.autocommit:
             self.rollback()  # of BEGIN, which was sent with this statement, or before it
-        self._drop_stale_statements()
+        if self._has_stale_statements:
+            self._drop_stale_statements()
         return send()
 
     def _drop_stale_statements(self) -> None:
-        """Drop all prepared statements, on the server and in psycopg, if one of them is invalid."""
-        if self._has_stale_statements and self._status() in (_IDLE, _IN_TRANSACTION):
+        """Drop all prepared statements, on the server and in psycopg, because one of them is invalid."""
+        if self._status() in (_IDLE, _IN_TRANSACTION):
             deallocate = f"DEALLOCATE ALL -- {next(_serial_numbers)}"
             with outside_transaction(self):
                 psycopg.Cursor(self).execute(cast("QueryNoTemplate", deallocate), prepare=False)
             self._has_stale_statements = False
 
-    def _status(self) -> pq.TransactionStatus | None:
+    def _status(self) -> int | None:
         """Return the status of the transaction; `None` in a pipeline, whose replies come later."""
         if self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
             return None
-        return pq.TransactionStatus(self.pgconn.transaction_status)
+        return self.pgconn.transaction_status
 
 
 class RecoveringCursor(LazyBeginCursor[Row]):
