@@ -379,7 +379,7 @@ class CountingProxy(TcpProxy):
 
 
 def test_a_reader_takes_no_more_round_trips(reader: RegistrationEnvironment) -> None:
-    """On an open connection, a read-only session takes three round trips at the reader and none at the writer."""
+    """On an open connection, a read-only session takes two round trips at the reader and none at the writer."""
     writer, standby = reader.server, standby_of(reader).server
     with (
         CountingProxy(writer.host, writer.port) as first,
@@ -391,6 +391,6 @@ def test_a_reader_takes_no_more_round_trips(reader: RegistrationEnvironment) -> 
             before = second.round_trips
             assert reads_from_reader(database)
             counts.append(second.round_trips - before)
-        assert counts[10:] == [3] * 10  # earlier, there are the login and the preparation of the statement
+        assert counts[10:] == [2] * 10  # earlier, there are the login and the preparation of the statement
         assert first.round_trips == 0
         database.dispose()

@@ -1,5 +1,6 @@
 """Refuses a COMMIT that would keep nothing, before it is sent."""
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -23,49 +24,50 @@ from registration_persistence.errors import (
 COMMIT = "COMMIT"
 """The statement with which a repository commits its own transaction."""
 
-COMMITTING = "registration_persistence.committing"
-"""Key of a connection's `info`: COMMIT may have been sent, so a lost connection leaves the outcome unknown."""
 
+def check_statement(connection: Connection, statement: str) -> None:
+    """Refuse *statement* after the deadline, and the statement COMMIT if it would keep nothing.
 
-def refuse_late_statement(*_arguments: object) -> None:
-    """Raise `StatementTimeout` if the deadline has passed; called before each statement."""
+    Raises:
+        StatementTimeout: The deadline has passed.
+        TransactionAborted, ConnectionLost: COMMIT would keep nothing.
+    """
     if remaining() <= 0:
         raise StatementTimeout("the deadline had passed, so the statement was not sent")
+    if statement == COMMIT:
+        _refuse_useless_commit(connection.connection, connection.invalidate)
 
 
-def forget_commit(connection: Connection, *_arguments: object) -> None:
+def forget_commit(connection: PoolProxiedConnection) -> None:
     """Mark *connection* as not committing; called at BEGIN and ROLLBACK."""
-    if not connection.invalidated:
-        connection.info.pop(COMMITTING, None)
+    driver: Any = connection.dbapi_connection
+    driver.is_committing = False
 
 
 def is_committing(connection: Connection) -> bool:
     """Return whether COMMIT may have been sent on *connection*."""
-    try:
-        return COMMITTING in connection.info
-    except NotImplementedError:  # while SQLAlchemy initialises the dialect, a connection has no `info`
-        return False
+    return bool(getattr(driver_connection(connection), "is_committing", False))
 
 
-def prepare_commit(connection: Connection) -> None:
+def prepare_commit(connection: PoolProxiedConnection) -> None:
     """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
 
     If the server has no transaction, because a statement COMMIT has ended it, psycopg sends nothing.
     """
-    driver = driver_connection(connection)
-    if driver.autocommit or driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-        _refuse_useless_commit(connection)
-        connection.info[COMMITTING] = True
+    driver: Any = connection.dbapi_connection
+    if driver.autocommit or driver.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        _refuse_useless_commit(connection, connection.invalidate)
+        driver.is_committing = True
 
 
-def prepare_second_phase(connection: Connection, *_arguments: object) -> None:
+def prepare_second_phase(connection: Connection) -> None:
     """Mark *connection* as committing; called before SQLAlchemy commits a two-phase transaction.
 
     While it is only prepared, its event is missing, so a missing event proves nothing.
     """
     driver: Any = driver_connection(connection)
     driver.undid_changes = True
-    connection.info[COMMITTING] = True
+    driver.is_committing = True
 
 
 def settle_failed_commit(
@@ -117,40 +119,35 @@ def with_evidence(
     return CommitOutcomeUnknown(*meaning.args, find=lambda: resolver.find(lost))
 
 
-def check_commit_statement(connection: Connection, _cursor: object, statement: str, *_arguments: object) -> None:
-    """Refuse the statement COMMIT if it would keep nothing; called before each statement."""
-    if statement == COMMIT:
-        _refuse_useless_commit(connection)
-
-
-def _refuse_useless_commit(connection: Connection) -> None:
+def _refuse_useless_commit(connection: PoolProxiedConnection, invalidate: Callable[[], None]) -> None:
     """Refuse a COMMIT that would keep nothing, and one on a connection that is already lost.
 
     PostgreSQL answers COMMIT in an aborted transaction with ROLLBACK, and neither psycopg nor SQLAlchemy reports that.
     If the server ended the session before COMMIT was sent, the socket has pending input, and nothing was kept.
     """
-    driver = driver_connection(connection)
+    driver: Any = connection.dbapi_connection
     if transaction_is_aborted(driver):
-        _roll_back(connection, driver)
+        _roll_back(driver, invalidate)
         raise TransactionAborted(
             "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
             "let the error out of the session, or repeat the work without that statement"
         )
     if not driver.autocommit and remaining() <= 0:
-        _roll_back(connection, driver)
+        _roll_back(driver, invalidate)
         raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
     if not driver.autocommit and has_pending_input(driver) and not is_alive(driver):
-        set_record_info(connection, REOPEN_CAUSE, "lost")
-        connection.invalidate()
+        if connection.record_info is not None:
+            connection.record_info[REOPEN_CAUSE] = "lost"
+        invalidate()
         raise ConnectionLost("the server ended the session before COMMIT was sent, so nothing was kept")
 
 
-def _roll_back(connection: Connection, driver: psycopg.Connection[Any]) -> None:
+def _roll_back(driver: psycopg.Connection[Any], invalidate: Callable[[], None]) -> None:
     """Send ROLLBACK, because SQLAlchemy sends none after a refused COMMIT."""
     try:
         driver.rollback()
     except psycopg.Error:
-        connection.invalidate()
+        invalidate()
 
 
 def set_record_info(connection: Connection, key: str, value: object) -> None:

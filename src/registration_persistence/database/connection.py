@@ -70,6 +70,8 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def rollback(self) -> None:
         """Roll back; after the deadline too, within the time of a cancellation."""
+        if self._is_idle():
+            return
         with at_least(_CANCEL_TIMEOUT_SECONDS):
             super().rollback()
 
@@ -113,19 +115,11 @@ class BoundedConnection(EvidentConnection[Row]):
         with self.lock:
             self._check_connection_ok()
             if self._pipeline is None:
-                self._pipeline = _new_pipeline(self)
+                from registration_persistence.database.bounded_pipeline import BoundedPipeline  # few services use it
+
+                self._pipeline = BoundedPipeline(self)
         with super().pipeline() as pipeline:
             yield pipeline
-
-    @contextmanager
-    def _pipeline_nolock(self) -> Iterator[Pipeline]:
-        """Return the pipeline of `executemany`, which holds the lock."""
-        self._pipeline = _new_pipeline(self, lock=False)
-        try:
-            with self._pipeline as pipeline:
-                yield pipeline
-        finally:
-            self._pipeline = None
 
     def _start_query(self) -> PQGen[None]:
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
@@ -179,8 +173,7 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def _awaits_reply(self) -> bool:
         """Return whether a single statement is running; the replies of a pipeline (`executemany`) come together."""
-        single = self.pgconn.pipeline_status == pq.PipelineStatus.OFF or self._is_committing
-        return single and self.pgconn.transaction_status == _ACTIVE
+        return self._pipeline is None and self.pgconn.transaction_status == _ACTIVE
 
     def _cancel(self, gen: PQGen[T], reason: str) -> T:
         """Cancel the running statement; close the connection if the server does not confirm it."""
@@ -236,12 +229,6 @@ def abort(connection: psycopg.Connection[Any]) -> None:
             duplicate.shutdown(socket.SHUT_RDWR)
     else:
         connection.close()
-
-
-def _new_pipeline(connection: BoundedConnection[Any], *, lock: bool = True) -> Pipeline:
-    from registration_persistence.database.bounded_pipeline import BoundedPipeline  # few services use pipelines
-
-    return BoundedPipeline(connection, _no_lock=not lock)
 
 
 def _refuse_after_deadline() -> None:

@@ -3,11 +3,13 @@
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import ref
 
 import psycopg
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Engine
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import RecoveryBackoff, fitting_wait
@@ -83,7 +85,9 @@ class Connector:
         self._credentials = credentials
         self._events = events
         self._login = login or login_at(settings, credentials, events)
-        self._disposed = False
+        self._engine: Callable[[], Engine | None] = lambda: None
+        # The pool of the last connection; another one took its place if the pool was disposed of.
+        self._pool: Callable[[], Pool | None] = lambda: None
         # `monotonic()` at which the server was last found not ready.
         self._not_ready_at = -math.inf
 
@@ -106,19 +110,18 @@ class Connector:
         if self._settings.statement_timeout:
             login.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
         login.connection.asks_for_id = self._settings.pool != "proxy"
-        cause = self._opening_cause(login, history)
+        cause = self._opening_cause(login, history, was_disposed_of=self._was_disposed_of())
         self._events.emit(DatabaseEvent("connection_opened", cause, monotonic() - started))
-        self._disposed = False
         for key in (REOPEN_CAUSE, LAST_USED_AT):
             history.pop(key, None)
         history.update({_OPENED_BEFORE: True, _ADDRESS: login.address})
         return login.connection
 
-    def forget_pool(self, _engine: Any) -> None:
-        """Remember that the pool was disposed of, which is why the next connection is opened."""
-        self._disposed = True
+    def serve(self, engine: Engine) -> None:
+        """Remember *engine*, whose pool is replaced when it is disposed of."""
+        self._engine, self._pool = ref(engine), ref(engine.pool)
 
-    def _opening_cause(self, login: LoggedIn, history: dict[Any, Any]) -> OpeningCause:
+    def _opening_cause(self, login: LoggedIn, history: dict[Any, Any], *, was_disposed_of: bool) -> OpeningCause:
         if login.cause:
             return login.cause
         if login.after_rejection:
@@ -128,7 +131,15 @@ class Connector:
         known: OpeningCause | None = history.get(REOPEN_CAUSE)
         if known in {"thaw", "lost"} and self._was_away(login, history):
             return "failover"
-        return known or ("recycled" if self._disposed or _OPENED_BEFORE in history else "further")
+        return known or ("recycled" if was_disposed_of or _OPENED_BEFORE in history else "further")
+
+    def _was_disposed_of(self) -> bool:
+        """Return whether the pool was disposed of since the last connection was opened."""
+        engine, before = self._engine(), self._pool()
+        if engine is None:
+            return False
+        self._pool = ref(engine.pool)
+        return before is not engine.pool
 
     def _was_away(self, login: LoggedIn, history: dict[Any, Any]) -> bool:
         """Return whether the server was not ready since the last use of the previous connection, or has moved."""

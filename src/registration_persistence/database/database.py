@@ -20,7 +20,7 @@ from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import run_with_retries
-from registration_persistence.database.session import OutcomeTrackingSession, record_statement, swallowed_error
+from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
 from registration_persistence.database.session_deadline import remember_deadline
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
@@ -59,7 +59,6 @@ class Database:
         reader_engine = create_reader_engine(settings, self.credentials, self.events)
         self._engines = [self.engine, reader_engine] if reader_engine else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        event.listen(self._autocommit, "after_cursor_execute", record_statement)
         self._read_only = self._engines[-1].execution_options(postgresql_readonly=True)
         self._open_connections = OpenConnections(*self._engines)
         for engine in self._engines:
@@ -74,8 +73,8 @@ class Database:
     def session(self, *, autocommit: bool = False, read_only: bool = False) -> Iterator[Session]:
         """Open a session for one block: commit when the block ends, roll back if it raises.
 
-        On an open connection, each statement takes one round trip, and BEGIN and COMMIT take two more, which
-        *autocommit* saves. Objects stay readable after the block.
+        On an open connection, each statement takes one round trip, and COMMIT takes one more, which *autocommit*
+        saves. Objects stay readable after the block.
 
         Args:
             autocommit: Whether each statement commits in its own transaction. Use it for a block with a single
@@ -140,7 +139,7 @@ class Database:
             attempts: Maximum number of attempts, 1 to 1000. Defaults to `None`, for which only the time is limited.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
-            autocommit: Whether each statement commits in its own transaction, which saves two round trips. If a
+            autocommit: Whether each statement commits in its own transaction, which saves one round trip. If a
                 statement was kept and a later one fails, *work* is repeated only if it is *idempotent*. Defaults to
                 false.
             read_only: Whether the server rejects writes; a reader is used as by `session`, and *work* is always

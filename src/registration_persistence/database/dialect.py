@@ -1,16 +1,25 @@
 """`AuroraDialect`: SQLAlchemy's dialect for psycopg, without round trips when an engine connects first."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext, IsolationLevel
 from sqlalchemy.pool import PoolProxiedConnection
 
-from registration_persistence.database.commit_guard import settle_failed_commit
+from registration_persistence.database.commit_guard import (
+    check_statement,
+    forget_commit,
+    prepare_commit,
+    prepare_second_phase,
+    settle_failed_commit,
+)
 from registration_persistence.database.commit_resolver import CommitResolver
+from registration_persistence.database.session import record_statement
 
 DRIVER_NAME = "postgresql+psycopg_aurora"
 """The name of the dialect in a URL."""
@@ -25,11 +34,94 @@ class AuroraDialect(PGDialect_psycopg):
 
     supports_statement_cache = True
 
+    _MODES = frozenset({"isolation_level", "postgresql_readonly", "postgresql_deferrable"})
+    _LEVELS = frozenset({"AUTOCOMMIT", "READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE"})
+
     commit_resolver: CommitResolver | None = None
     """Finds out what became of a COMMIT whose reply was lost; `None` for an engine that only reads."""
 
+    def set_engine_execution_options(self, engine: Engine, opts: Mapping[str, Any]) -> None:
+        """Apply the options of *engine* that change the mode of its connections to each connection.
+
+        SQLAlchemy would listen to `engine_connect`, and then dispatch all events of each statement and transaction.
+        """
+        all_options = {**engine.get_execution_options(), **opts}
+        modes = {name: all_options[name] for name in self._MODES & all_options.keys()}
+        if modes:
+            vars(engine)["raw_connection"] = partial(self._connect_in_mode, engine, modes)
+        super().set_engine_execution_options(engine, {name: opts[name] for name in opts.keys() - self._MODES})
+
+    def _connect_in_mode(self, engine: Engine, modes: Mapping[str, Any]) -> PoolProxiedConnection:
+        """Check out a connection of *engine*, and set *modes* until it is returned."""
+        connection: Any = type(engine).raw_connection(engine)
+        record, driver = connection._connection_record, connection.dbapi_connection  # noqa: SLF001 as SQLAlchemy does it
+        record.finalize_callback.append(partial(self._reset_characteristics, modes))
+        try:
+            for name, value in modes.items():
+                self.connection_characteristics[name].set_characteristic(self, driver, value)
+        except BaseException:
+            connection.close()
+            raise
+        return cast("PoolProxiedConnection", connection)
+
+    def _assert_and_set_isolation_level(self, dbapi_conn: Any, level: str) -> None:
+        base: Any = super()
+        if level in self._LEVELS:
+            base.set_isolation_level(dbapi_conn, level)
+        else:
+            base._assert_and_set_isolation_level(dbapi_conn, level)  # noqa: SLF001 it raises the error
+
+    def do_begin(self, dbapi_connection: PoolProxiedConnection) -> None:
+        """Note that a transaction begins; psycopg sends BEGIN."""
+        forget_commit(dbapi_connection)
+
+    def do_rollback(self, dbapi_connection: PoolProxiedConnection) -> None:
+        """Roll back."""
+        forget_commit(dbapi_connection)
+        dbapi_connection.rollback()
+
+    def do_execute(
+        self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
+    ) -> None:
+        """Execute *statement*, unless it would be too late or keep nothing."""
+        _check(statement, context)
+        cursor.execute(statement, parameters)
+        _record(cursor, statement, context)
+
+    def do_execute_no_params(
+        self, cursor: DBAPICursor, statement: str, context: ExecutionContext | None = None
+    ) -> None:
+        """Execute *statement*, unless it would be too late or keep nothing."""
+        _check(statement, context)
+        cursor.execute(statement)
+        _record(cursor, statement, context)
+
+    def do_executemany(
+        self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
+    ) -> None:
+        """Execute *statement* with each of *parameters*, unless it would be too late."""
+        _check(statement, context)
+        cursor.executemany(statement, parameters)
+        _record(cursor, statement, context)
+
+    def do_begin_twophase(self, connection: Connection, xid: str) -> None:
+        """Begin a two-phase transaction."""
+        forget_commit(connection.connection)
+        cast(Any, super()).do_begin_twophase(connection, xid)
+
+    def do_rollback_twophase(self, connection: Connection, xid: str, *phase: bool, **options: bool) -> None:
+        """Roll back a two-phase transaction."""
+        forget_commit(connection.connection)
+        cast(Any, super()).do_rollback_twophase(connection, xid, *phase, **options)
+
+    def do_commit_twophase(self, connection: Connection, xid: str, *phase: bool, **options: bool) -> None:
+        """Commit a two-phase transaction."""
+        prepare_second_phase(connection)
+        cast(Any, super()).do_commit_twophase(connection, xid, *phase, **options)
+
     def do_commit(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Commit; if the reply is lost, find out whether the transaction was kept."""
+        prepare_commit(dbapi_connection)
         try:
             dbapi_connection.commit()
         except psycopg.Error as error:
@@ -63,6 +155,17 @@ class AuroraDialect(PGDialect_psycopg):
     def _set_backslash_escapes(self, connection: Connection) -> None:
         status = _driver(connection).info.parameter_status("standard_conforming_strings")
         self._backslash_escapes = status == "off"
+
+
+def _check(statement: str, context: ExecutionContext | None) -> None:
+    if context is not None:
+        check_statement(context.root_connection, statement)
+
+
+def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | None) -> None:
+    driver: Any = cursor
+    if context is not None and driver.connection.autocommit:
+        record_statement(context.root_connection, cursor, statement)
 
 
 def _driver(connection: Connection) -> psycopg.Connection[Any]:

@@ -10,13 +10,8 @@ from sqlalchemy.pool import NullPool
 
 from registration_persistence.database.commit_guard import (
     COMMIT,
-    check_commit_statement,
     driver_connection,
-    forget_commit,
     is_committing,
-    prepare_commit,
-    prepare_second_phase,
-    refuse_late_statement,
     set_record_info,
     with_evidence,
 )
@@ -27,7 +22,6 @@ from registration_persistence.database.dialect import DRIVER_NAME, AuroraDialect
 from registration_persistence.database.error_redaction import redact_raised_error
 from registration_persistence.database.error_translation import is_lost, statement_failure
 from registration_persistence.database.events import DatabaseEvent, Events
-from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import (
     MUST_PROBE,
     REOPEN_CAUSE,
@@ -135,7 +129,10 @@ def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
 
 
 def listen_to(engine: Engine, connector: Connector, *, may_return_to_reader: Callable[[], bool] | None = None) -> None:
-    """Open the connections of *engine* with *connector*, check each checkout and commit, and translate errors.
+    """Open the connections of *engine* with *connector*, check each checkout, and translate errors.
+
+    No event of each statement or transaction is listened to, because SQLAlchemy dispatches all of them if there is a
+    listener to one: `AuroraDialect` checks statements and commits.
 
     Args:
         engine: The engine.
@@ -143,17 +140,9 @@ def listen_to(engine: Engine, connector: Connector, *, may_return_to_reader: Cal
         may_return_to_reader: The argument of `check_on_checkout`, for an engine of readers.
     """
     event.listen(engine, "do_connect", connector)
-    event.listen(engine, "engine_disposed", connector.forget_pool)
+    connector.serve(engine)
     check_on_checkout(engine, may_return_to_reader=may_return_to_reader)
-    for moment in ("begin", "commit", "rollback", "before_cursor_execute"):  # of a session that the parent has open
-        event.listen(engine, moment, lambda *_arguments: detect_fork())
-    event.listen(engine, "before_cursor_execute", refuse_late_statement)
-    event.listen(engine, "before_cursor_execute", check_commit_statement)
     event.listen(engine, "handle_error", _translate)
-    for moment in ("begin", "rollback", "begin_twophase", "rollback_twophase"):
-        event.listen(engine, moment, forget_commit)
-    event.listen(engine, "commit", prepare_commit)
-    event.listen(engine, "commit_twophase", prepare_second_phase)
 
 
 def pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class EvidentConnection(RecoverableConnection[Row]):
             Defaults to true.
         expected_evidence: The evidence of the statement that is sent next.
         evidence: The evidence of a change in the open transaction.
+        is_committing: Whether COMMIT may have been sent, so a lost connection leaves the outcome unknown.
         undid_changes: Whether the open transaction returned to a savepoint, so that its evidence may be gone.
         transaction_id: The id of the transaction that is being committed; empty if it wrote nothing. `None`: unknown.
     """
@@ -48,9 +49,9 @@ class EvidentConnection(RecoverableConnection[Row]):
         self.asks_for_id: bool = True
         self.expected_evidence: Evidence | None = None
         self.evidence: Evidence | None = None
+        self.is_committing: bool = False
         self.undid_changes: bool = False
         self.transaction_id: str | None = None
-        self._is_committing: bool = False
         self._may_act_without_id: bool = False
         self.cursor_factory: type[psycopg.Cursor[Row]] = EvidentCursor
 
@@ -96,11 +97,7 @@ class EvidentConnection(RecoverableConnection[Row]):
         if plain or self.pgconn.transaction_status != _IN_TRANSACTION or self._num_transactions or self._tpc:
             yield from super()._commit_gen()
             return
-        self._is_committing = True
-        try:
-            yield from self._commit_with_id_gen()
-        finally:
-            self._is_committing = False
+        yield from self._commit_with_id_gen()
 
     def _commit_with_id_gen(self) -> PQGen[None]:
         """Send the query of the id and COMMIT together; the server sends the id before it commits."""
@@ -120,8 +117,7 @@ class EvidentConnection(RecoverableConnection[Row]):
             results = [found, *(yield from generators.fetch_many(pgconn))]
             yield from generators.fetch_many(pgconn)  # of Sync
         finally:
-            if pgconn.status == pq.ConnStatus.OK:
-                pgconn.exit_pipeline_mode()
+            self._leave_pipeline_mode()
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001 psycopg has no other

@@ -1,9 +1,11 @@
 """Checks whether a pooled connection is still usable, without a round trip if possible."""
 
+import select
 import selectors
 import time
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Any, Literal, TypeAlias, assert_never
 
 import psycopg
@@ -56,7 +58,13 @@ def has_pending_input(connection: psycopg.Connection[Any]) -> bool:
         socket = connection.fileno()
     except psycopg.OperationalError:  # the socket is closed
         return True
-    # Libraries that replace blocking calls, such as eventlet, remove `select.poll` and this class.
+    if isinstance(getattr(select, "poll", None), BuiltinFunctionType):
+        driver: Any = connection
+        if (poller := getattr(driver, "input_poller", None)) is None:  # kept, because a connection keeps its socket
+            poller = driver.input_poller = select.poll()
+            poller.register(socket, select.POLLIN)
+        return bool(poller.poll(0))
+    # Libraries that replace blocking calls, such as eventlet, remove `select.poll`, or replace it for each thread.
     with getattr(selectors, "PollSelector", selectors.DefaultSelector)() as selector:
         selector.register(socket, selectors.EVENT_READ)
         return bool(selector.select(0))
@@ -72,8 +80,8 @@ def is_demoted(connection: psycopg.Connection[Any]) -> bool:
 
     PostgreSQL 14 and newer report it with their next answer. With an older server or a pooler the result is false.
     """
-    reported = (b"default_transaction_read_only", b"in_hot_standby")
-    return any(connection.pgconn.parameter_status(name) == b"on" for name in reported)
+    reported = connection.pgconn.parameter_status
+    return reported(b"default_transaction_read_only") == b"on" or reported(b"in_hot_standby") == b"on"
 
 
 def is_reported_writable(connection: psycopg.Connection[Any]) -> bool:
@@ -106,8 +114,8 @@ def _check(
         record.record_info[MUST_PROBE] = True  # nothing is sent now, so the next checkout asks the server
         return
     must_probe = bool(record.record_info.pop(MUST_PROBE, False))
-    idle = max(now - then for now, then in zip(_now(), checked_in_at, strict=True))
-    must_probe = must_probe or idle > _MAX_UNPROBED_IDLE_SECONDS
+    (wall, now), (wall_before, before) = _now(), checked_in_at
+    must_probe = must_probe or max(wall - wall_before, now - before) > _MAX_UNPROBED_IDLE_SECONDS
     state = _state(connection, must_probe=must_probe, must_write=may_return_to_reader is None)
     match state:
         case "writable":

@@ -106,12 +106,9 @@ class BoundedPool(Pool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         """Return an idle connection, or a new one if there is a free place; wait for either."""
-        wait = max(min(self._max_wait_seconds, remaining()), 0.0)
-        end = monotonic() + wait
         with self._changed:
-            while not self._idle and self._places_taken >= self._size:
-                if not self._changed.wait(end - monotonic()):
-                    raise self._exhausted(wait)
+            if not self._idle and self._places_taken >= self._size:
+                self._wait_for_place()
             self._holder = get_ident()
             if self._idle:
                 return self._idle.popleft()
@@ -121,6 +118,13 @@ class BoundedPool(Pool):
         except BaseException:
             self._free_place()
             raise
+
+    def _wait_for_place(self) -> None:
+        wait = max(min(self._max_wait_seconds, remaining()), 0.0)
+        end = monotonic() + wait
+        while not self._idle and self._places_taken >= self._size:
+            if not self._changed.wait(end - monotonic()):
+                raise self._exhausted(wait)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         with self._changed:

@@ -13,6 +13,7 @@ from psycopg.rows import Row, RowFactory
 
 from registration_persistence.database.error_redaction import redact_error
 from registration_persistence.database.error_translation import is_stale_statement
+from registration_persistence.database.lazy_begin import LazyBeginConnection, LazyBeginCursor
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ _OUTDATED_TYPES = frozenset(
 _serial_numbers = count()
 
 
-class RecoverableConnection(psycopg.Connection[Row]):
+class RecoverableConnection(LazyBeginConnection[Row]):
     """A connection whose prepared statements are dropped if the server does not accept one of them any more.
 
     The server rejects a prepared statement after `ALTER TABLE`, if the types of its result changed, and after
@@ -61,7 +62,8 @@ class RecoverableConnection(psycopg.Connection[Row]):
             was_prepared: Returns whether the statement that *send* executed was prepared.
             again: Whether *send* can be called again.
         """
-        self._drop_stale_statements()
+        if self._has_stale_statements:
+            self._drop_stale_statements()
         is_first = self._status() == _IDLE
         try:
             return send()
@@ -72,26 +74,27 @@ class RecoverableConnection(psycopg.Connection[Row]):
             if not self._has_stale_statements:
                 raise
         if not self.autocommit:
-            self.rollback()  # of BEGIN, which psycopg had sent before this statement
-        self._drop_stale_statements()
+            self.rollback()  # of BEGIN, which was sent with this statement, or before it
+        if self._has_stale_statements:
+            self._drop_stale_statements()
         return send()
 
     def _drop_stale_statements(self) -> None:
-        """Drop all prepared statements, on the server and in psycopg, if one of them is invalid."""
-        if self._has_stale_statements and self._status() in (_IDLE, _IN_TRANSACTION):
+        """Drop all prepared statements, on the server and in psycopg, because one of them is invalid."""
+        if self._status() in (_IDLE, _IN_TRANSACTION):
             deallocate = f"DEALLOCATE ALL -- {next(_serial_numbers)}"
             with outside_transaction(self):
                 psycopg.Cursor(self).execute(cast("QueryNoTemplate", deallocate), prepare=False)
             self._has_stale_statements = False
 
-    def _status(self) -> pq.TransactionStatus | None:
+    def _status(self) -> int | None:
         """Return the status of the transaction; `None` in a pipeline, whose replies come later."""
         if self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
             return None
-        return pq.TransactionStatus(self.pgconn.transaction_status)
+        return self.pgconn.transaction_status
 
 
-class RecoveringCursor(psycopg.Cursor[Row]):
+class RecoveringCursor(LazyBeginCursor[Row]):
     """A cursor that sends a statement again if it was prepared and is invalid now.
 
     The statement failed before it did anything. In autocommit, or if it is the first of its transaction, the same

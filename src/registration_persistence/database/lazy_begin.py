@@ -1,0 +1,216 @@
+"""`LazyBeginConnection`: a psycopg connection that sends BEGIN together with the first statement of a transaction."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import psycopg
+from psycopg import Pipeline, generators, pq
+from psycopg._preparing import Prepare
+from psycopg._queries import PostgresQuery
+from psycopg.abc import Params, PQGen, Query
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.rows import Row
+
+_IDLE = pq.TransactionStatus.IDLE
+_FAILED, _SYNC = pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_SYNC
+
+# psycopg caches the conversion of texts up to this length too.
+_MAX_CACHED_LENGTH = 4096
+
+
+class LazyBeginConnection(psycopg.Connection[Row]):
+    """A connection that sends BEGIN together with the first statement, so that BEGIN takes no round trip of its own.
+
+    `execute` sends both in libpq's pipeline mode, in one flight with one Sync at its end; `executemany` has a pipeline
+    anyway. If BEGIN fails, the server skips all that follows. BEGIN is sent by itself, as psycopg does it, before COPY,
+    before a text that may hold several statements, in a block of `pipeline` or `transaction`, and by cursors of other
+    classes, such as those on the server.
+    """
+
+    # Whether the running command of a cursor sends a missing BEGIN by itself. It changes only while `lock` is held.
+    _begins_with_statement = False
+
+    def _start_query(self) -> PQGen[None]:
+        """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
+        if not self._begins_with_statement:
+            yield from super()._start_query()
+        elif self._pipeline is not None and (begin := self.missing_begin()) is not None:
+            yield from self._exec_command(begin)  # it is only queued
+
+    def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 psycopg's signature
+        """Switch autocommit; without a wait if no transaction is open, because nothing is sent."""
+        if self._is_idle():
+            self._autocommit = value
+        else:
+            super().set_autocommit(value)
+
+    def set_isolation_level(self, value: psycopg.IsolationLevel | None) -> None:
+        """Set the isolation level of the next transactions."""
+        if value != self._isolation_level or not self._is_idle():
+            super().set_isolation_level(value)
+
+    def commit(self) -> None:
+        """Commit; without a wait if no transaction is open."""
+        if not self._is_idle():
+            super().commit()
+
+    def _is_idle(self) -> bool:
+        """Return whether there is nothing to commit, to roll back or to read."""
+        in_block = self._pipeline is not None or self._num_transactions or self._tpc
+        return not in_block and self.pgconn.transaction_status == _IDLE
+
+    def missing_begin(self) -> bytes | None:
+        """Return the BEGIN that has to precede the next statement; `None` if there is none."""
+        if self._autocommit or self.pgconn.transaction_status != _IDLE:
+            return None
+        return self._get_tx_start_command()
+
+    def execute_gen(self, executing: PQGen[None]) -> PQGen[None]:
+        """Advance *executing*, the `execute` of a `LazyBeginCursor`, which sends a missing BEGIN."""
+        self._begins_with_statement = self._pipeline is None
+        try:
+            yield from executing
+        finally:
+            self._begins_with_statement = False
+
+    def begin_gen(self) -> PQGen[None]:
+        """Send the missing BEGIN by itself."""
+        return super()._start_query()
+
+    def exchange_gen(self, send: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
+        """Call *send*, which sends commands, and return the replies to them, after one round trip.
+
+        Raises:
+            psycopg.Error: A command could not be sent, or the connection was lost.
+        """
+        self._check_connection_ok()
+        self.pgconn.enter_pipeline_mode()
+        failure: psycopg.Error | None = None
+        try:
+            try:
+                send()
+            except psycopg.Error as error:  # for example, libpq refuses 65,536 parameters
+                failure = error
+            self.pgconn.pipeline_sync()
+            yield from generators.send(self.pgconn)
+            replies = yield from _replies_gen(self.pgconn)
+        finally:
+            self._leave_pipeline_mode()
+        if failure is not None:
+            raise failure
+        return replies
+
+    def _leave_pipeline_mode(self) -> None:
+        """Leave libpq's pipeline mode; close the connection if there is more to read."""
+        if self.pgconn.status == pq.ConnStatus.OK:
+            try:
+                self.pgconn.exit_pipeline_mode()
+            except psycopg.OperationalError:
+                self.close()
+
+    @contextmanager
+    def _pipeline_nolock(self) -> Iterator[Pipeline]:
+        """Return the pipeline of `executemany`, which holds the lock; BEGIN is its first command."""
+        from registration_persistence.database.bounded_pipeline import BoundedPipeline  # few services use pipelines
+
+        self._pipeline = BoundedPipeline(self, _no_lock=True)
+        self._begins_with_statement = True
+        try:
+            with self._pipeline as pipeline:
+                yield pipeline
+        finally:
+            self._begins_with_statement = False
+            self._pipeline = None
+
+
+class LazyBeginCursor(psycopg.Cursor[Row]):
+    """A cursor of `LazyBeginConnection`."""
+
+    def _execute_gen(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> PQGen[None]:
+        executing = super()._execute_gen(query, params, prepare=prepare, binary=binary)
+        return self._lazy_connection().execute_gen(executing)
+
+    def _maybe_prepare_gen(
+        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> PQGen[None]:
+        """Send the statement *pgq*, after BEGIN if that is missing; psycopg calls it after `_start_query`."""
+        connection = self._lazy_connection()
+        begin = connection.missing_begin() if connection.pgconn.pipeline_status == pq.PipelineStatus.OFF else None
+        if begin is not None and _is_one_command(pgq):
+            yield from self._begin_and_execute_gen(begin, pgq, prepare=prepare, binary=binary)
+            return
+        if begin is not None:
+            yield from connection.begin_gen()
+        yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
+
+    def _begin_and_execute_gen(
+        self, begin: bytes, pgq: PostgresQuery, *, prepare: bool | None, binary: bool | None
+    ) -> PQGen[None]:
+        """Do what psycopg's `_maybe_prepare_gen` does, but send *begin*, the preparation and the statement together."""
+        prepared = self.connection._prepared  # noqa: SLF001 psycopg has no other
+        kind, name = prepared.get(pgq, prepare)
+
+        def send() -> None:
+            self._pgconn.send_query_params(begin, None)
+            if kind is Prepare.NO:
+                self._execute_send(pgq, force_extended=True, binary=binary)
+                return
+            if kind is Prepare.SHOULD:
+                self._send_prepare(name, pgq)
+            self._send_query_prepared(name, pgq, binary=binary)
+
+        *earlier, results = yield from self._lazy_connection().exchange_gen(send)
+        for (result,) in earlier:
+            if result.status == _FAILED:
+                raise psycopg.errors.error_from_result(result, encoding=self._encoding)
+        key = prepared.maybe_add_to_cache(pgq, kind, name)
+        if key is not None:
+            prepared.validate(key, kind, name, results)
+        self._check_results(results)
+        self._set_results(results)
+
+    def _lazy_connection(self) -> LazyBeginConnection[Row]:
+        connection = self.connection
+        assert isinstance(connection, LazyBeginConnection)
+        return connection
+
+
+def _replies_gen(pgconn: PGconn) -> PQGen[list[list[PGresult]]]:
+    """Read the replies to the commands before Sync; if the connection is lost, those up to the one that says why."""
+    replies: list[list[PGresult]] = []
+    while True:
+        try:
+            results = yield from generators.fetch_many(pgconn)
+        except psycopg.OperationalError:
+            if _ends_with_failure(replies):
+                return replies
+            raise
+        if _ends_with_failure(replies) and not results:
+            return replies
+        if not results:
+            raise psycopg.OperationalError(f"the connection is lost: {pgconn.get_error_message()}")
+        if results[0].status == _SYNC:
+            return replies
+        replies.append(results)
+
+
+def _ends_with_failure(replies: list[list[PGresult]]) -> bool:
+    return bool(replies) and replies[-1][-1].status == _FAILED
+
+
+def _is_one_command(pgq: PostgresQuery) -> bool:
+    """Return whether *pgq* can be sent in pipeline mode, which knows neither COPY nor several commands in one text."""
+    check = _is_one_command_cached if len(pgq.query) <= _MAX_CACHED_LENGTH else _is_one_command_text
+    return check(pgq.query, has_parameters=bool(pgq.params))
+
+
+def _is_one_command_text(query: bytes, *, has_parameters: bool) -> bool:
+    # The server refuses parameters in a text of several commands.
+    several = not has_parameters and b";" in query.rstrip(b"; \t\r\n")
+    return not several and b"copy" not in query.lower()
+
+
+_is_one_command_cached = lru_cache(maxsize=512)(_is_one_command_text)
