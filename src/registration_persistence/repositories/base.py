@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.ids import new_id
@@ -43,13 +43,13 @@ class Repository:
         self._session = session
         self._origin = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
 
-    def _one(self, statement: TextClause, **parameters: Any) -> Row[Any] | None:
+    def _one(self, statement: Executable, **parameters: Any) -> Row[Any] | None:
         return self._session.execute(statement, parameters).one_or_none()
 
     def _event_parameters(self) -> dict[str, Any]:
         return {"event_id": new_id(), **self._origin}
 
-    def _change(self, statement: TextClause, registration_id: UUID, **parameters: Any) -> Row[Any]:
+    def _change(self, statement: Executable, registration_id: UUID, **parameters: Any) -> Row[Any]:
         """Send *statement*, and return the registration as it is now.
 
         Raises:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.orm import Session
 
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
@@ -37,7 +37,7 @@ def token_evidence(registration_id: UUID, token_id: UUID, ttl: timedelta) -> Evi
 
 def send_change(
     session: Session,
-    statement: TextClause,
+    statement: Executable,
     parameters: dict[str, Any],
     expected: Evidence,
     found_in: Callable[[Row[Any]], Evidence | None],

@@ -3,7 +3,7 @@
 from typing import Any
 
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,7 @@ _ONE_CURRENT_REGISTRATION = "uq_registrations_email_proven"
 
 
 def verify_or_email_taken(
-    session: Session, statement: TextClause, parameters: dict[str, Any], expected: Evidence
+    session: Session, statement: Executable, parameters: dict[str, Any], expected: Evidence
 ) -> Row[Any] | EmailTaken | None:
     """Send *statement*, and return its row, or `EmailTaken` if another registration verifies the mailbox first.
 

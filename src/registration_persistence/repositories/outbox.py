@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 
 from registration_persistence.domain.claimed_messages import checked_messages
 from registration_persistence.domain.records import OutboxMessage
@@ -201,14 +201,14 @@ class OutboxRepository(Repository):
         """
         return self._write(REVIVE, ids=checked_uuids(event_ids, _MAX_MESSAGES))
 
-    def _read(self, statement: TextClause, **parameters: Any) -> tuple[OutboxMessage, ...]:
+    def _read(self, statement: Executable, **parameters: Any) -> tuple[OutboxMessage, ...]:
         return tuple(_message(row) for row in self._session.execute(statement, parameters))
 
-    def _write(self, statement: TextClause, **parameters: Any) -> int:
+    def _write(self, statement: Executable, **parameters: Any) -> int:
         result: Any = self._session.execute(statement, parameters)
         return int(result.rowcount)
 
-    def _write_claimed(self, statement: TextClause, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
+    def _write_claimed(self, statement: Executable, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
         claimed = checked_messages(messages, _MAX_MESSAGES)
         return self._write(
             statement,

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -99,7 +99,7 @@ class Retention(Repository):
         """
         return self._count(PURGE_TOKENS, before=checked_moment("before", before), limit=_checked_limit(limit))
 
-    def _count(self, statement: TextClause, **parameters: Any) -> int:
+    def _count(self, statement: Executable, **parameters: Any) -> int:
         row: Row[Any] = self._session.execute(statement, parameters).one()
         return int(row.number)
 

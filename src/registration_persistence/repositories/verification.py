@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.codes import Peppers
@@ -246,7 +246,7 @@ class VerificationRepository(Repository):
 
         return repeat_if_changed_meanwhile(attempt)
 
-    def _verify(self, statement: TextClause, evidence: Evidence, **parameters: Any) -> Row[Any] | EmailTaken | None:
+    def _verify(self, statement: Executable, evidence: Evidence, **parameters: Any) -> Row[Any] | EmailTaken | None:
         return verify_or_email_taken(self._session, statement, parameters | {"lapsed_event_id": new_id()}, evidence)
 
     def _required_peppers(self) -> Peppers:

@@ -43,6 +43,7 @@ WITH given AS (
 )
 SELECT given.number FROM given WHERE given.id NOT IN (SELECT id FROM imported) ORDER BY given.number
 """,
+    ("number",),
     rows=Text(),
     consents=Text(),
     email_key_rev=SmallInteger(),

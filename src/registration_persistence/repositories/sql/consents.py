@@ -6,7 +6,7 @@ from registration_persistence.repositories.sql.change_statement import change_st
 from registration_persistence.repositories.sql.fragments import CONSENT_TYPES, CONSENTS_GIVEN
 from registration_persistence.repositories.sql.statement import statement
 
-_COLUMNS = "purpose, document_version, granted, source, recorded_at, seq"
+_COLUMNS = ("purpose", "document_version", "granted", "source", "recorded_at", "seq")
 
 # A person can withdraw a consent in every status but erased.
 RECORD = change_statement(
@@ -29,15 +29,17 @@ RECORD = change_statement(
 
 CURRENT = statement(
     f"""
-SELECT DISTINCT ON (purpose) {_COLUMNS} FROM registration_consents
+SELECT DISTINCT ON (purpose) {", ".join(_COLUMNS)} FROM registration_consents
 WHERE registration_id = :id ORDER BY purpose, seq DESC
 """,
+    _COLUMNS,
     id=UUID(),
 )
 
 HISTORY = statement(
     f"""
-SELECT {_COLUMNS} FROM registration_consents WHERE registration_id = :id ORDER BY seq, purpose
+SELECT {", ".join(_COLUMNS)} FROM registration_consents WHERE registration_id = :id ORDER BY seq, purpose
 """,
+    _COLUMNS,
     id=UUID(),
 )

@@ -7,6 +7,7 @@ from registration_persistence.repositories.sql.statement import Types, statement
 
 _COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS integer) AS seq, o.attempts,
           o.last_error, o.available_at, o.dead_at"""
+_NAMES = ("event_id", "registration_id", "type", "seq", "attempts", "last_error", "available_at", "dead_at")
 
 CLAIM = statement(
     f"""
@@ -22,6 +23,7 @@ WHERE o.event_id = ANY(ARRAY(SELECT event_id FROM due))
 RETURNING {_COLUMNS}, (SELECT min(available_at) FROM due) AS due_since,
           (SELECT event_id FROM due ORDER BY available_at, event_id LIMIT 1) AS first_id
 """,
+    (*_NAMES, "due_since", "first_id"),
     limit=BigInteger(),
     lease=Interval(),
     due_since=DateTime(timezone=True),
@@ -72,6 +74,7 @@ DEAD = statement(
     f"""
 SELECT {_COLUMNS} FROM outbox o WHERE o.dead_at IS NOT NULL ORDER BY o.dead_at, o.event_id LIMIT :limit
 """,
+    _NAMES,
     limit=BigInteger(),
 )
 
