@@ -1,5 +1,6 @@
 """`Repository`: the base class of the repositories."""
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Executable, Row
 from sqlalchemy.orm import Session
 
-from registration_persistence.domain.ids import new_id
+from registration_persistence.domain.ids import new_id, new_id_text
 from registration_persistence.domain.records import Consent, Registration
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_actor, checked_correlation_id, checked_id
@@ -98,15 +99,19 @@ def registration_of(row: Row[Any]) -> Registration:
     )
 
 
-def consent_parameters(consents: list[Consent]) -> dict[str, list[Any]]:
-    """Return *consents* as the parameters of `CONSENTS_GIVEN`, one list for each column."""
-    return {
-        "consent_ids": [new_id() for _ in consents],
-        "consent_purposes": [consent.purpose for consent in consents],
-        "consent_versions": [consent.document_version for consent in consents],
-        "consent_granted": [consent.granted for consent in consents],
-        "consent_sources": [consent.source for consent in consents],
-    }
+def consent_parameters(consents: list[Consent]) -> dict[str, str]:
+    """Return *consents* as the parameter of `CONSENTS_GIVEN`, a text of JSON."""
+    rows = [
+        {
+            "id": new_id_text(),
+            "purpose": consent.purpose,
+            "document_version": consent.document_version,
+            "granted": consent.granted,
+            "source": consent.source,
+        }
+        for consent in consents
+    ]
+    return {"consents": json.dumps(rows)}
 
 
 def refusal(

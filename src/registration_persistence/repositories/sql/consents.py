@@ -19,11 +19,11 @@ RECORD = change_statement(
   FROM moved, {CONSENTS_GIVEN}
 )"""
     ],
-    event_data="""(
+    event_data=f"""(
     SELECT jsonb_build_object(
       'granted', coalesce(jsonb_agg(purpose ORDER BY purpose) FILTER (WHERE granted), '[]'),
       'withdrawn', coalesce(jsonb_agg(purpose ORDER BY purpose) FILTER (WHERE NOT granted), '[]'))
-    FROM unnest(:consent_purposes, :consent_granted) AS given (purpose, granted))""",
+    FROM {CONSENTS_GIVEN})""",
     types=CONSENT_TYPES,
 )
 

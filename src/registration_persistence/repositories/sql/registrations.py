@@ -15,8 +15,9 @@ from registration_persistence.repositories.sql.fragments import (
 )
 from registration_persistence.repositories.sql.statement import statement
 
-_REGISTERED = """CASE status WHEN 'pending' THEN jsonb_build_object('consents', :consent_purposes)
-              ELSE jsonb_build_object('consents', :consent_purposes, 'status', status) END"""
+_REGISTERED = f"""jsonb_build_object('consents', (
+    SELECT coalesce(jsonb_agg(given.purpose), '[]') FROM {CONSENTS_GIVEN}))
+    || CASE status WHEN 'pending' THEN '{{}}' ELSE jsonb_build_object('status', status) END"""
 
 # A sign-up beyond the limit writes the same rows, so the time does not reveal it; its registration is closed at once.
 REGISTER = statement(
