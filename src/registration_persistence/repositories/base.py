@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Executable, Row
-from sqlalchemy.orm import Session
 
 from registration_persistence.domain.ids import new_id, new_id_text
 from registration_persistence.domain.records import Consent, Registration
@@ -21,6 +20,7 @@ from registration_persistence.errors import (
 )
 from registration_persistence.repositories.change import event_evidence, send_change
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection
 
 T = TypeVar("T")
 
@@ -28,19 +28,19 @@ _MAX_ATTEMPTS = 3
 
 
 class Repository:
-    """Rows, in the transaction of the session that it is given; never commits.
+    """Rows, in the transaction of its session or connection; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
     `Database.session` lists them.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
     """
 
     @redact_traceback
-    def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:
+    def __init__(self, session: SessionOrConnection, *, actor: str = "user", correlation_id: str | None = None) -> None:
         self._session = session
         self._origin = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
 

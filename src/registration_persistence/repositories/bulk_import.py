@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from registration_persistence.domain.email import KEY_REVISION, normalise_email
 from registration_persistence.domain.idempotency import submission_hashes
 from registration_persistence.domain.ids import new_id_text
@@ -29,6 +27,7 @@ from registration_persistence.errors import InvalidInput
 from registration_persistence.outcomes import ImportReport
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection, refuse_single
 
 DUPLICATE = "duplicate: the mailbox is verified already, or the idempotency key was used before"
 """The reason why a valid row was not stored."""
@@ -48,7 +47,7 @@ _IMPORTABLE_STATUSES = INITIAL_STATUSES["imported"]
 
 @redact_traceback
 def bulk_import(
-    session: Session,
+    session: SessionOrConnection,
     rows: Iterable[ImportRow],
     *,
     actor: str = "system",
@@ -67,7 +66,7 @@ def bulk_import(
     A pending registration gets no token; `VerificationRepository.issue_token` creates one when the mail is sent.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.engine`.
         rows: A stream of any length; *batch* rows are in memory at a time.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
@@ -83,7 +82,9 @@ def bulk_import(
 
     Raises:
         InvalidInput: An argument is not valid. A row that is not valid is rejected and raises nothing.
+        RuntimeError: *session* is the connection of `Database.run` with `single=True`; nothing was sent.
     """
+    refuse_single(session, "bulk_import")
     return _Import(session, checked_actor(actor), checked_correlation_id(correlation_id)).run(
         rows,
         ttl=checked_duration("ttl", ttl),
@@ -94,7 +95,7 @@ def bulk_import(
 
 
 class _Import:
-    def __init__(self, session: Session, actor: str, correlation_id: str | None) -> None:
+    def __init__(self, session: SessionOrConnection, actor: str, correlation_id: str | None) -> None:
         self._session = session
         self._parameters: dict[str, Any] = {
             "actor": actor,

@@ -49,7 +49,7 @@ class OutboxClaim(NamedTuple):
 
 
 class OutboxRepository(Repository):
-    """The queue of messages, one for each event, in the transaction of the session that it is given; never commits.
+    """The queue of messages, one for each event, in the transaction of its session or connection; never commits.
 
     A claimed message is leased: no other worker gets it until the lease ends, no transaction stays open during that
     time, and a worker that crashes loses nothing. A message is therefore delivered at least once, sometimes twice, and
@@ -58,7 +58,7 @@ class OutboxRepository(Repository):
     Each method is one statement: one round trip in an `autocommit` session, which is the intended use.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: For a uniform constructor; messages add no event. `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: For a uniform constructor; messages add no event. 1 to 64 letters, digits or `_.:/-`. Defaults
             to `None`.
