@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause
+from sqlalchemy import Connection, Executable, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class Evidence:
             returns a row, because what the first looks for may have been deleted. Defaults to `None`: it is proof.
     """
 
-    query: TextClause
+    query: Executable
     parameters: Mapping[str, Any] = field(repr=False)
     absence_is_proof: bool = True
-    absence_query: TextClause | None = None
+    absence_query: Executable | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,17 @@ import psycopg
 import pytest
 from sqlalchemy import ForeignKey, Identity, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from support import ADD, TERMS, OneLossProxy, Rows, added, create_slow_table, losing_database, terminate_backend
+from support import (
+    ADD,
+    TERMS,
+    OneLossProxy,
+    Rows,
+    added,
+    create_slow_table,
+    losing_database,
+    terminate_backend,
+    untyped,
+)
 
 from registration_persistence import (
     ConsentRepository,
@@ -122,8 +132,8 @@ COUNTS = """SELECT (SELECT count(*) FROM registrations) AS registrations,
                    (SELECT count(*) FROM outbox) AS messages"""
 
 
-@pytest.mark.parametrize("autocommit", [True, False])
-def test_work_that_was_kept_returns_its_result(losing: Losing, rows: Rows, *, autocommit: bool) -> None:
+@pytest.mark.parametrize("options", [{"autocommit": True}, {}, {"single": True}], ids=str)
+def test_work_that_was_kept_returns_its_result(losing: Losing, rows: Rows, options: dict[str, bool]) -> None:
     """For each method the result is the one whose reply was lost, and nothing is done twice."""
     database, proxy = losing
     for method, prepare in CHANGES.items():
@@ -133,14 +143,14 @@ def test_work_that_was_kept_returns_its_result(losing: Losing, rows: Rows, *, au
 
         def work(session: Session, change: Callable[[Session], Any] = change) -> Any:
             session.execute(text("SELECT 1"))
-            if autocommit:
+            if options:
                 proxy.lose_next_reply()
             outcome = change(session)
-            if not autocommit:
+            if not options:
                 event.listen(session, "before_commit", lambda _session: proxy.lose_next_reply(), once=True)
             return outcome
 
-        outcome = database.run(work, autocommit=autocommit)
+        outcome = untyped(database.run)(work, **options)
         after = rows(COUNTS)[0]
         new = {name: after[name] - before[name] for name in after}
         assert new["events"] == new["messages"] == (0 if method.startswith("issue") else 1), method

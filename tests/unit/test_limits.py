@@ -327,7 +327,7 @@ CASES: dict[str, Case] = {
         DATABASE.run,
         {"work": len},
         {"work": "unit of work", "attempts": "attempts"},
-        {"idempotent": _FLAG, "autocommit": _FLAG, "read_only": _FLAG},
+        {"idempotent": _FLAG, "autocommit": _FLAG, "read_only": _FLAG, "single": _FLAG},
         sends=False,
     ),
     "deadline": Case(

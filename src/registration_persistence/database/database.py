@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import psycopg
-from sqlalchemy import Engine, event
-from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import Session
 
 from registration_persistence.database.credentials.factory import credentials_for
@@ -19,19 +19,18 @@ from registration_persistence.database.events import DatabaseEvent, EventCause, 
 from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
-from registration_persistence.database.retry import run_with_retries
-from registration_persistence.database.session import OutcomeTrackingSession, swallowed_error
+from registration_persistence.database.retry import require_attempts, run_with_retries
+from registration_persistence.database.session import OutcomeTrackingSession, roll_back, swallowed_error
 from registration_persistence.database.session_deadline import remember_deadline
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.errors import AttemptNotCounted, CommitOutcomeUnknown, RegistrationPersistenceError
+from registration_persistence.database.single_call import SingleCalls
+from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.plain_function import require_plain_function
 
 T = TypeVar("T")
 
 # Lambda gives an initialisation 10 s.
 _WARM_UP_TIMEOUT_SECONDS = 6.0
-
-_MAX_ATTEMPTS = 1000
 
 _logger = logging.getLogger("registration_persistence.database")
 
@@ -59,6 +58,7 @@ class Database:
         reader_engine = create_reader_engine(settings, self.credentials, self.events)
         self._engines = [self.engine, reader_engine] if reader_engine else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single_calls = SingleCalls(self.engine)
         self._read_only = self._engines[-1].execution_options(postgresql_readonly=True)
         self._open_connections = OpenConnections(*self._engines)
         for engine in self._engines:
@@ -113,11 +113,12 @@ class Database:
         except PendingRollbackError as error:
             raise swallowed_error(session, error, autocommit=autocommit) from error
         except BaseException as error:
-            _roll_back(session, after=error)
+            roll_back(session, after=error)
             raise
         finally:
             session.close()
 
+    @overload
     def run(
         self,
         work: Callable[[Session], T],
@@ -126,6 +127,26 @@ class Database:
         idempotent: bool = False,
         autocommit: bool = False,
         read_only: bool = False,
+        single: Literal[False] = False,
+    ) -> T: ...
+    @overload
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        attempts: int | None = None,
+        idempotent: bool = False,
+        single: Literal[True],
+    ) -> T: ...
+    def run(
+        self,
+        work: Callable[[Any], T],
+        *,
+        attempts: int | None = None,
+        idempotent: bool = False,
+        autocommit: bool = False,
+        read_only: bool = False,
+        single: bool = False,
     ) -> T:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
@@ -135,7 +156,8 @@ class Database:
         from the first failure. Side effects of *work* outside the database happen in each attempt.
 
         Args:
-            work: The unit of work, a plain function, called with a new session in each attempt.
+            work: The unit of work, a plain function, called in each attempt with a new session, or a connection if
+                *single*.
             attempts: Maximum number of attempts, 1 to 1000. Defaults to `None`, for which only the time is limited.
             idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
                 has an idempotency key. Defaults to false.
@@ -144,21 +166,27 @@ class Database:
                 false.
             read_only: Whether the server rejects writes; a reader is used as by `session`, and *work* is always
                 repeated, because it keeps nothing. Defaults to false.
+            single: Whether *work* is one repository call. It is called with a `sqlalchemy.Connection` in autocommit
+                instead of a session, which takes one round trip and the least time; if the reply is lost, its evidence
+                is looked for. Each method of a repository can be called, but not `bulk_import`. Defaults to false.
 
         Raises:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
             TypeError: *work* is not a plain function, or *attempts* is not a whole number or `None`, and nothing was
                 sent; or *work* returned a coroutine or a generator, and was rolled back.
-            ValueError: *attempts* is not from 1 to 1000, or *autocommit* and *read_only* are both true.
+            ValueError: *attempts* is not from 1 to 1000, or two of *autocommit*, *read_only* and *single* are true.
+            RuntimeError: A *single* unit of work wanted to change something after a change that was kept, or called
+                `bulk_import`; that statement was not sent.
         """
         require_plain_function(work, "the unit of work")
-        if attempts is not None and type(attempts) is not int:
-            raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number or None")
-        if attempts is not None and not 1 <= attempts <= _MAX_ATTEMPTS:
-            raise ValueError(f"attempts is out of range: expected 1 or more, at most {_MAX_ATTEMPTS}")
+        require_attempts(attempts)
+        if single and (autocommit or read_only):
+            raise ValueError("single is true with autocommit or read_only: expected one, because single=True commits")
+        in_session = partial(self.session, autocommit=autocommit, read_only=read_only)
+        open_target: Callable[[], AbstractContextManager[Any]] = self._single_calls.connection if single else in_session
         return run_with_retries(
-            partial(self.session, autocommit=autocommit, read_only=read_only),
+            open_target,
             work,
             attempts=attempts,
             seconds_without_deadline=self.settings.connect_timeout,
@@ -217,14 +245,3 @@ class Database:
 
     def _emit(self, name: EventName, cause: EventCause, seconds: float) -> None:
         self.events.emit(DatabaseEvent(name, cause, seconds))
-
-
-def _roll_back(session: Session, *, after: BaseException) -> None:
-    """Roll *session* back; the error of its block, *after*, is raised instead of a failure to do so."""
-    try:
-        session.rollback()
-    except AttemptNotCounted:
-        if not isinstance(after, CommitOutcomeUnknown):
-            raise  # the error of the block could tell that a code was wrong
-    except (SQLAlchemyError, RegistrationPersistenceError):
-        pass

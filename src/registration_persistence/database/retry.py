@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, TypeVar
 
-from sqlalchemy.orm import Session
-
 from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import backoff, fitting_wait
 from registration_persistence.database.deadlines import remaining
@@ -28,9 +26,10 @@ from registration_persistence.errors import (
     WriterMoved,
 )
 from registration_persistence.plain_function import plain_result
-from registration_persistence.session_keys import EARLIER_TRIES, KEPT
+from registration_persistence.unit_of_work import EARLIER_TRIES, KEPT, SessionOrConnection, unit_info
 
 T = TypeVar("T")
+Target = TypeVar("Target", bound=SessionOrConnection)
 
 # The failures after which nothing of the transaction was kept and a repetition can succeed: those that are `retryable`.
 _RETRY_CAUSES: Mapping[type[RegistrationPersistenceError], RetryCause] = {
@@ -44,6 +43,8 @@ _RETRY_CAUSES: Mapping[type[RegistrationPersistenceError], RetryCause] = {
     SecretUnavailable: "not_connected",
     PoolExhausted: "not_connected",
 }
+
+_MAX_ATTEMPTS = 1000
 
 # The wait before the next attempt doubles from the first value up to the second.
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.02, 0.25
@@ -64,19 +65,32 @@ def retry_cause(error: RegistrationPersistenceError, *, kept: bool, idempotent: 
     return next((cause for kind, cause in _RETRY_CAUSES.items() if isinstance(error, kind)), None)
 
 
+def require_attempts(attempts: int | None) -> None:
+    """Check the maximum number of attempts.
+
+    Raises:
+        TypeError: *attempts* is not a whole number or `None`.
+        ValueError: *attempts* is not from 1 to 1000.
+    """
+    if attempts is not None and type(attempts) is not int:
+        raise TypeError(f"attempts is a {type(attempts).__name__}: expected a whole number or None")
+    if attempts is not None and not 1 <= attempts <= _MAX_ATTEMPTS:
+        raise ValueError(f"attempts is out of range: expected 1 or more, at most {_MAX_ATTEMPTS}")
+
+
 def run_with_retries(
-    open_session: Callable[[], AbstractContextManager[Session]],
-    work: Callable[[Session], T],
+    open_target: Callable[[], AbstractContextManager[Target]],
+    work: Callable[[Target], T],
     *,
     attempts: int | None,
     seconds_without_deadline: float,
     idempotent: bool,
     on_retry: Callable[[RetryCause, float], None],
 ) -> T:
-    """Call *work* with a new session until it succeeds, and return its result.
+    """Call *work* with a new session or connection until it succeeds, and return its result.
 
     Args:
-        open_session: Opens the session of one attempt, which commits on a clean exit.
+        open_target: Opens the session of one attempt, which commits on a clean exit, or its connection in autocommit.
         work: The unit of work.
         attempts: Maximum number of attempts, 1 or more; `None` for no limit but the time.
         seconds_without_deadline: Time for repetitions after the first failure if there is no deadline.
@@ -96,10 +110,11 @@ def run_with_retries(
     for attempt in count(1):
         began = monotonic()
         try:
-            with open_session() as session:
-                session.info[EARLIER_TRIES] = tuple(tries)
-                tries.append(session.info)
-                return plain_result(work(session), "the unit of work")
+            with open_target() as target:
+                info = unit_info(target)
+                info[EARLIER_TRIES] = tuple(tries)
+                tries.append(info)
+                return plain_result(work(target), "the unit of work")
         except RegistrationPersistenceError as error:
             # Also by the last flush of the session, which comes after the work.
             kept = kept or any(KEPT in info for info in tries)

@@ -4,15 +4,17 @@ from typing import Any
 from weakref import ref
 
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from registration_persistence.database.reading_statements import only_reads
-from registration_persistence.errors import CommitOutcomeUnknown, TransactionAborted
-from registration_persistence.session_keys import KEPT
-
-# Key of a connection's `info`: a weak reference to the session that uses it.
-_SESSION = "registration_persistence.session"
+from registration_persistence.errors import (
+    AttemptNotCounted,
+    CommitOutcomeUnknown,
+    RegistrationPersistenceError,
+    TransactionAborted,
+)
+from registration_persistence.unit_of_work import KEPT, SESSION, unit_info
 
 _OUTCOME_UNKNOWN = "registration_persistence.outcome_unknown"
 
@@ -37,14 +39,13 @@ def record_statement(connection: Connection, cursor: Any, statement: str, *_argu
 
     A repository records its own changes, and knows whether a statement changed anything.
     """
-    session: Session | None = connection.info.get(_SESSION, lambda: None)()
-    if session is not None and cursor.connection.expected_evidence is None and not only_reads(statement):
-        session.info[KEPT] = True
+    if cursor.connection.expected_evidence is None and not only_reads(statement):
+        unit_info(connection)[KEPT] = True
 
 
 @event.listens_for(OutcomeTrackingSession, "after_begin")
 def _remember_session(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    connection.info[_SESSION] = ref(session)
+    connection.info[SESSION] = ref(session)
 
 
 @event.listens_for(OutcomeTrackingSession, "after_commit")
@@ -75,3 +76,14 @@ def swallowed_error(
         f"an error earlier in this session ended its transaction, of which nothing was kept{before}: "
         "let the error out of the session, or roll back and repeat the work"
     )
+
+
+def roll_back(session: Session, *, after: BaseException) -> None:
+    """Roll *session* back; the error of its block, *after*, is raised instead of a failure to do so."""
+    try:
+        session.rollback()
+    except AttemptNotCounted:
+        if not isinstance(after, CommitOutcomeUnknown):
+            raise  # the error of the block could tell that a code was wrong
+    except (SQLAlchemyError, RegistrationPersistenceError):
+        pass

@@ -1,14 +1,14 @@
 """`Repository`: the base class of the repositories."""
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
-from sqlalchemy.orm import Session
+from sqlalchemy import Executable, Row
 
-from registration_persistence.domain.ids import new_id
+from registration_persistence.domain.ids import new_id, new_id_text
 from registration_persistence.domain.records import Consent, Registration
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_actor, checked_correlation_id, checked_id
@@ -20,6 +20,7 @@ from registration_persistence.errors import (
 )
 from registration_persistence.repositories.change import event_evidence, send_change
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection
 
 T = TypeVar("T")
 
@@ -27,29 +28,29 @@ _MAX_ATTEMPTS = 3
 
 
 class Repository:
-    """Rows, in the transaction of the session that it is given; never commits.
+    """Rows, in the transaction of its session or connection; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
     `Database.session` lists them.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
     """
 
     @redact_traceback
-    def __init__(self, session: Session, *, actor: str = "user", correlation_id: str | None = None) -> None:
+    def __init__(self, session: SessionOrConnection, *, actor: str = "user", correlation_id: str | None = None) -> None:
         self._session = session
         self._origin = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
 
-    def _one(self, statement: TextClause, **parameters: Any) -> Row[Any] | None:
+    def _one(self, statement: Executable, **parameters: Any) -> Row[Any] | None:
         return self._session.execute(statement, parameters).one_or_none()
 
     def _event_parameters(self) -> dict[str, Any]:
         return {"event_id": new_id(), **self._origin}
 
-    def _change(self, statement: TextClause, registration_id: UUID, **parameters: Any) -> Row[Any]:
+    def _change(self, statement: Executable, registration_id: UUID, **parameters: Any) -> Row[Any]:
         """Send *statement*, and return the registration as it is now.
 
         Raises:
@@ -98,15 +99,19 @@ def registration_of(row: Row[Any]) -> Registration:
     )
 
 
-def consent_parameters(consents: list[Consent]) -> dict[str, list[Any]]:
-    """Return *consents* as the parameters of `CONSENTS_GIVEN`, one list for each column."""
-    return {
-        "consent_ids": [new_id() for _ in consents],
-        "consent_purposes": [consent.purpose for consent in consents],
-        "consent_versions": [consent.document_version for consent in consents],
-        "consent_granted": [consent.granted for consent in consents],
-        "consent_sources": [consent.source for consent in consents],
-    }
+def consent_parameters(consents: list[Consent]) -> dict[str, str]:
+    """Return *consents* as the parameter of `CONSENTS_GIVEN`, a text of JSON."""
+    rows = [
+        {
+            "id": new_id_text(),
+            "purpose": consent.purpose,
+            "document_version": consent.document_version,
+            "granted": consent.granted,
+            "source": consent.source,
+        }
+        for consent in consents
+    ]
+    return {"consents": json.dumps(rows)}
 
 
 def refusal(

@@ -7,8 +7,6 @@ from itertools import islice
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 from registration_persistence.domain.email import KEY_REVISION
 from registration_persistence.domain.records import ImportRow
@@ -25,6 +23,7 @@ from registration_persistence.repositories.binary_array import accept_binary_arr
 from registration_persistence.repositories.import_batch import CheckedRow, checked_row, columns_of
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection, connection_of, refuse_single
 
 DUPLICATE = "duplicate: the mailbox is verified already, or the idempotency key was used before"
 """The reason why a valid row was not stored."""
@@ -39,7 +38,7 @@ _MAX_BATCH_ROWS = 10_000
 
 @redact_traceback
 def bulk_import(
-    session: Session | Connection,
+    session: SessionOrConnection,
     rows: Iterable[ImportRow],
     *,
     actor: str = "system",
@@ -58,7 +57,7 @@ def bulk_import(
     A pending registration gets no token; `VerificationRepository.issue_token` creates one when the mail is sent.
 
     Args:
-        session: A session of `Database.session`, or a connection of its engine.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.engine`.
         rows: A stream of any length; *batch* rows are in memory at a time.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
@@ -74,7 +73,9 @@ def bulk_import(
 
     Raises:
         InvalidInput: An argument is not valid. A row that is not valid is rejected and raises nothing.
+        RuntimeError: *session* is the connection of `Database.run` with `single=True`; nothing was sent.
     """
+    refuse_single(session, "bulk_import")
     return _Import(session, checked_actor(actor), checked_correlation_id(correlation_id)).run(
         rows,
         ttl=checked_duration("ttl", ttl),
@@ -85,7 +86,7 @@ def bulk_import(
 
 
 class _Import:
-    def __init__(self, session: Session | Connection, actor: str, correlation_id: str | None) -> None:
+    def __init__(self, session: SessionOrConnection, actor: str, correlation_id: str | None) -> None:
         self._session = session
         self._parameters: dict[str, Any] = {
             "actor": actor,
@@ -121,9 +122,7 @@ class _Import:
         )
 
     def _driver(self) -> psycopg.Connection[Any]:
-        session = self._session
-        connection = session.connection() if isinstance(session, Session) else session
-        driver = connection.connection.dbapi_connection
+        driver = connection_of(self._session).connection.dbapi_connection
         assert isinstance(driver, psycopg.Connection)
         return driver
 

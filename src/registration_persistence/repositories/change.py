@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
-from sqlalchemy.orm import Session
+from sqlalchemy import Executable, Row
 
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
 from registration_persistence.evidence import Evidence, Finding, expecting, record
@@ -16,7 +15,7 @@ from registration_persistence.repositories.sql.evidence import (
     FIND_TOKEN,
     TOKENS_ARE_KEPT,
 )
-from registration_persistence.session_keys import KEPT
+from registration_persistence.unit_of_work import KEPT, SessionOrConnection, connection_of, unit_info
 
 
 def event_evidence(registration_id: UUID, event_id: UUID) -> Evidence:
@@ -36,8 +35,8 @@ def token_evidence(registration_id: UUID, token_id: UUID, ttl: timedelta) -> Evi
 
 
 def send_change(
-    session: Session,
-    statement: TextClause,
+    target: SessionOrConnection,
+    statement: Executable,
     parameters: dict[str, Any],
     expected: Evidence,
     found_in: Callable[[Row[Any]], Evidence | None],
@@ -47,7 +46,7 @@ def send_change(
     If its reply is lost in autocommit and it was kept, the row of its evidence is returned instead.
 
     Args:
-        session: The session.
+        target: The session or connection.
         statement: A statement that returns at most one row.
         parameters: Its parameters.
         expected: The evidence of the change, as far as it is known before the statement is sent.
@@ -57,34 +56,34 @@ def send_change(
         ConnectionLost: The reply was lost in autocommit, and nothing was changed.
         CommitOutcomeUnknown: The reply was lost in autocommit, and the outcome cannot be established.
     """
-    connection = session.connection()
+    connection, info = connection_of(target), unit_info(target)
     try:
         with expecting(connection, expected):
-            row = session.execute(statement, parameters).one_or_none()
+            row = target.execute(statement, parameters).one_or_none()
     except CommitOutcomeUnknown as error:
-        return _row_of_evidence(session, error)
+        return _row_of_evidence(target, info, error)
     evidence = None if row is None else found_in(row)
     if evidence is not None:
         record(connection, evidence)
         driver: Any = connection.connection.dbapi_connection
         if driver.autocommit:
-            session.info[KEPT] = True
+            info[KEPT] = True
     return row
 
 
-def _row_of_evidence(session: Session, error: CommitOutcomeUnknown) -> Row[Any]:
+def _row_of_evidence(target: SessionOrConnection, info: dict[Any, Any], error: CommitOutcomeUnknown) -> Row[Any]:
     """Return the row of the evidence of a statement that was lost in autocommit with *error*."""
     finding: Finding = error.find() if error.find else Finding(kept=None, reason="its engine is not of this package")
     if finding.kept is None:
         raise CommitOutcomeUnknown(f"{error}; {finding.reason}", find=error.find) from error
     if not finding.kept:
         raise ConnectionLost(f"nothing was changed, as the evidence shows: {error}") from error
-    session.info[KEPT] = True
+    info[KEPT] = True
     row = finding.row
     if row is None or not row.is_current:
         raise CommitOutcomeUnknown(
             f"the change was kept, but its result was lost, and the registration has changed since: read it; {error}",
             find=error.find,
         ) from error
-    session.rollback()  # of the connection that was lost; the statements before were kept
+    target.rollback()  # of the connection that was lost; the statements before were kept
     return row

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row
-from sqlalchemy.orm import Session
 
 from registration_persistence.domain.records import Consent, ConsentRecord, Registration
 from registration_persistence.domain.validation import checked_consents, checked_id, checked_purposes
@@ -13,16 +12,17 @@ from registration_persistence.errors import InvalidConsent
 from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
 from registration_persistence.repositories.sql.consents import CURRENT, HISTORY, RECORD
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection
 
 
 class ConsentRepository(Repository):
-    """Consents, in the transaction of the session that it is given; never commits.
+    """Consents, in the transaction of its session or connection; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
     `Database.session` lists them.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
         purposes: The known purposes, at most 100. Defaults to `None`, which allows every purpose of a valid form.
@@ -31,7 +31,7 @@ class ConsentRepository(Repository):
     @redact_traceback
     def __init__(
         self,
-        session: Session,
+        session: SessionOrConnection,
         *,
         actor: str = "user",
         correlation_id: str | None = None,

@@ -19,7 +19,7 @@ class EventRepository(Repository):
     `Database.session` lists them.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: For a uniform constructor; reading adds no event. `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: For a uniform constructor; reading adds no event. 1 to 64 letters, digits or `_.:/-`. Defaults
             to `None`.

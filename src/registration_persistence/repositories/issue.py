@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from registration_persistence.domain.codes import Peppers, new_code
 from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.tokens import hash_token, new_token
@@ -17,6 +15,7 @@ from registration_persistence.repositories.base import repeat_if_changed_meanwhi
 from registration_persistence.repositories.change import send_change, token_evidence
 from registration_persistence.repositories.sql.verification import ISSUE
 from registration_persistence.repositories.verification_outcomes import issue_outcome
+from registration_persistence.unit_of_work import SessionOrConnection
 
 _MAX_TOKENS_ISSUED = 1000
 
@@ -43,7 +42,7 @@ def new_code_and_hash(peppers: Peppers, registration_id: UUID) -> tuple[str, byt
 
 
 def issue(
-    session: Session,
+    target: SessionOrConnection,
     registration_id: UUID,
     hash_key_id: int,
     new_secret: Callable[[], tuple[str, bytes]],
@@ -62,7 +61,7 @@ def issue(
         }
         evidence = token_evidence(parameters["id"], parameters["token_id"], limits["token_ttl"])
         row = send_change(
-            session, ISSUE, parameters, evidence, lambda row: None if row.token_expires_at is None else evidence
+            target, ISSUE, parameters, evidence, lambda row: None if row.token_expires_at is None else evidence
         )
         if row is None:
             raise RegistrationNotFound(registration_id)

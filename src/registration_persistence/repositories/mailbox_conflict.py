@@ -3,25 +3,25 @@
 from typing import Any
 
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from registration_persistence.errors import TransactionConflict
 from registration_persistence.evidence import Evidence
 from registration_persistence.outcomes import EmailTaken
 from registration_persistence.repositories.change import event_evidence, send_change
+from registration_persistence.unit_of_work import SessionOrConnection, connection_of
 
 _ONE_CURRENT_REGISTRATION = "uq_registrations_email_proven"
 
 
 def verify_or_email_taken(
-    session: Session, statement: TextClause, parameters: dict[str, Any], expected: Evidence
+    target: SessionOrConnection, statement: Executable, parameters: dict[str, Any], expected: Evidence
 ) -> Row[Any] | EmailTaken | None:
     """Send *statement*, and return its row, or `EmailTaken` if another registration verifies the mailbox first.
 
     Args:
-        session: The session.
+        target: The session or connection.
         statement: The statement of the verification.
         parameters: Its parameters.
         expected: The evidence of the verification.
@@ -29,11 +29,11 @@ def verify_or_email_taken(
     Raises:
         TransactionConflict: The same, but the transaction contains earlier statements, which are lost.
     """
-    driver: Any = session.connection().connection.dbapi_connection
+    driver: Any = connection_of(target).connection.dbapi_connection
     is_first_statement = driver.info.transaction_status == TransactionStatus.IDLE
     try:
         return send_change(
-            session,
+            target,
             statement,
             parameters,
             expected,

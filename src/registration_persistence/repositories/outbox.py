@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 
 from registration_persistence.domain.claimed_messages import checked_messages
 from registration_persistence.domain.records import OutboxMessage
@@ -58,7 +58,7 @@ class OutboxClaim(NamedTuple):
 
 
 class OutboxRepository(Repository):
-    """The queue of messages, one for each event, in the transaction of the session that it is given; never commits.
+    """The queue of messages, one for each event, in the transaction of its session or connection; never commits.
 
     A claimed message is leased: no other worker gets it until the lease ends, no transaction stays open during that
     time, and a worker that crashes loses nothing. A message is therefore delivered at least once, sometimes twice, and
@@ -67,7 +67,7 @@ class OutboxRepository(Repository):
     Each method is one statement: one round trip in an `autocommit` session, which is the intended use.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: For a uniform constructor; messages add no event. `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: For a uniform constructor; messages add no event. 1 to 64 letters, digits or `_.:/-`. Defaults
             to `None`.
@@ -218,14 +218,14 @@ class OutboxRepository(Repository):
         """
         return self._write(REVIVE, ids=checked_uuids(event_ids, _MAX_MESSAGES))
 
-    def _read(self, statement: TextClause, **parameters: Any) -> tuple[OutboxMessage, ...]:
+    def _read(self, statement: Executable, **parameters: Any) -> tuple[OutboxMessage, ...]:
         return tuple(_message(row) for row in self._session.execute(statement, parameters))
 
-    def _write(self, statement: TextClause, **parameters: Any) -> int:
+    def _write(self, statement: Executable, **parameters: Any) -> int:
         result: Any = self._session.execute(statement, parameters)
         return int(result.rowcount)
 
-    def _write_claimed(self, statement: TextClause, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
+    def _write_claimed(self, statement: Executable, messages: Iterable[OutboxMessage], **parameters: Any) -> int:
         claimed = checked_messages(messages, _MAX_MESSAGES)
         return self._write(
             statement,

@@ -3,8 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from registration_persistence.domain.email import normalise_email
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_id
@@ -18,22 +16,25 @@ from registration_persistence.repositories.base import (
 )
 from registration_persistence.repositories.sql.privacy import ERASE, EXPORT_SUBJECT, IDS_BY_EMAIL
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection
 
 
 class PrivacyRepository(Repository):
-    """Erasure and export, in the transaction of the session that it is given; never commits.
+    """Erasure and export, in the transaction of its session or connection; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session. Errors of the connection are raised as
     `Database.session` lists them.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
     """
 
     @redact_traceback
-    def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
+    def __init__(
+        self, session: SessionOrConnection, *, actor: str = "system", correlation_id: str | None = None
+    ) -> None:
         super().__init__(session, actor=actor, correlation_id=correlation_id)
 
     @redact_traceback

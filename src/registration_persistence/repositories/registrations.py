@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any, get_args
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from registration_persistence.domain.cursor import checked_cursor, cursor_after
 from registration_persistence.domain.email import KEY_REVISION, normalise_email
 from registration_persistence.domain.idempotency import submission_hashes
@@ -33,19 +31,20 @@ from registration_persistence.repositories.change import event_evidence, send_ch
 from registration_persistence.repositories.register_outcome import register_outcome
 from registration_persistence.repositories.sql import registrations as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection
 
 _MAX_PAGE_ROWS = 1000
 _MAX_PENDING = 1000
 
 
 class RegistrationRepository(Repository):
-    """Registrations, in the transaction of the session that it is given; never commits.
+    """Registrations, in the transaction of its session or connection; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session, also if the answer is no. Errors of the
     connection are raised as `Database.session` lists them, which commits if its block ends without an exception.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
         purposes: At most 100 known purposes of consents. Defaults to `None`, which allows every valid purpose.
@@ -54,7 +53,7 @@ class RegistrationRepository(Repository):
     @redact_traceback
     def __init__(
         self,
-        session: Session,
+        session: SessionOrConnection,
         *,
         actor: str = "user",
         correlation_id: str | None = None,

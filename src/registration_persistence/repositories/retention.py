@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import Row, TextClause
+from sqlalchemy import Executable, Row
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.validation import checked_moment, checked_number
@@ -14,24 +13,27 @@ from registration_persistence.errors import RegistrationReferenced
 from registration_persistence.repositories.base import Repository
 from registration_persistence.repositories.sql.retention import EXPIRE_DUE, PURGE_CLOSED, PURGE_TOKENS
 from registration_persistence.repositories.traceback_redaction import redact_traceback
+from registration_persistence.unit_of_work import SessionOrConnection
 
 _MAX_BATCH_ROWS = 10_000
 
 
 class Retention(Repository):
-    """Expiry and purging, in the transaction of the session that it is given; never commits.
+    """Expiry and purging, in the transaction of its session or connection; never commits.
 
     Each method processes one batch in one statement. Any number of workers may call it at the same time, because it
     skips rows that are locked. Call it in an `autocommit` session until it returns less than the limit.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `system`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
     """
 
     @redact_traceback
-    def __init__(self, session: Session, *, actor: str = "system", correlation_id: str | None = None) -> None:
+    def __init__(
+        self, session: SessionOrConnection, *, actor: str = "system", correlation_id: str | None = None
+    ) -> None:
         super().__init__(session, actor=actor, correlation_id=correlation_id)
 
     @redact_traceback
@@ -99,7 +101,7 @@ class Retention(Repository):
         """
         return self._count(PURGE_TOKENS, before=checked_moment("before", before), limit=_checked_limit(limit))
 
-    def _count(self, statement: TextClause, **parameters: Any) -> int:
+    def _count(self, statement: Executable, **parameters: Any) -> int:
         row: Row[Any] = self._session.execute(statement, parameters).one()
         return int(row.number)
 

@@ -6,8 +6,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause
-from sqlalchemy.orm import Session
+from sqlalchemy import Executable, Row
 
 from registration_persistence.domain.codes import Peppers
 from registration_persistence.domain.ids import new_id
@@ -32,19 +31,20 @@ from registration_persistence.repositories.mailbox_conflict import verify_or_ema
 from registration_persistence.repositories.sql import verification as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 from registration_persistence.repositories.verification_outcomes import code_outcome, peek_outcome, verify_outcome
+from registration_persistence.unit_of_work import SessionOrConnection
 
 _MAX_WRONG_CODES = 100
 _TOKEN_KEY_ID = 0  # the key id of the plain hash of a token; those of peppers begin with 1
 
 
 class VerificationRepository(Repository):
-    """Tokens and codes that verify a mailbox, in the transaction of the session that it is given; never commits.
+    """Tokens and codes that verify a mailbox, in the transaction of its session or connection; never commits.
 
     Each method is one statement: one round trip in an `autocommit` session, also if the answer is no. Errors of the
     connection are raised as `Database.session` lists them.
 
     Args:
-        session: A session of `Database.session`.
+        session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
         peppers: The keys of the hashes of codes; `issue_code` and `verify_by_code` need them. Defaults to `None`.
@@ -53,7 +53,7 @@ class VerificationRepository(Repository):
     @redact_traceback
     def __init__(
         self,
-        session: Session,
+        session: SessionOrConnection,
         *,
         actor: str = "user",
         correlation_id: str | None = None,
@@ -246,7 +246,7 @@ class VerificationRepository(Repository):
 
         return repeat_if_changed_meanwhile(attempt)
 
-    def _verify(self, statement: TextClause, evidence: Evidence, **parameters: Any) -> Row[Any] | EmailTaken | None:
+    def _verify(self, statement: Executable, evidence: Evidence, **parameters: Any) -> Row[Any] | EmailTaken | None:
         return verify_or_email_taken(self._session, statement, parameters | {"lapsed_event_id": new_id()}, evidence)
 
     def _required_peppers(self) -> Peppers:

@@ -24,7 +24,7 @@ from registration_persistence.errors import AttemptNotCounted, InvalidInput, Reg
 from registration_persistence.outcomes import WrongCode
 from registration_persistence.repositories.borrowed_transaction import NOT_COUNTED, count_missing, follow
 from registration_persistence.repositories.sql.verification import COUNT_ATTEMPT, COUNT_ATTEMPT_IF_MISSING
-from registration_persistence.session_keys import EARLIER_TRIES
+from registration_persistence.unit_of_work import EARLIER_TRIES, SessionOrConnection, connection_of, unit_info
 
 # Keys of a session's `info`: the wrong codes of the session, and those that its open transaction contains.
 _JUDGED = "registration_persistence.judged_codes"
@@ -56,10 +56,10 @@ class _Attempt:
 
 
 class WrongAttempts:
-    """Counts a wrong code that *session* judges.
+    """Counts a wrong code that a repository judges.
 
     Args:
-        session: The session of the repository.
+        target: The session or connection of the repository.
         registration_id: The registration.
         hashes: The hashes of the code, by the ids of the peppers.
 
@@ -67,23 +67,23 @@ class WrongAttempts:
         InvalidInput: A roll-back by another owner of the transaction could not be noticed; nothing was sent.
     """
 
-    def __init__(self, session: Session, registration_id: UUID, hashes: dict[int, bytes]) -> None:
+    def __init__(self, target: SessionOrConnection, registration_id: UUID, hashes: dict[int, bytes]) -> None:
         # SQLAlchemy would register listeners of a scoped session for all sessions.
-        self._session: Session = session.registry() if isinstance(session, scoped_session) else session
+        self._target: SessionOrConnection = target.registry() if isinstance(target, scoped_session) else target
         self._guess: _Guess = (registration_id, tuple(hashes.values()))
-        self._connection = self._session.connection()
+        self._connection, self._info = connection_of(self._target), unit_info(self._target)
         driver: Any = self._connection.connection.dbapi_connection
         self._commits_itself = bool(driver.autocommit)
         self._is_first_statement = driver.info.transaction_status == TransactionStatus.IDLE
         if not self._is_first_statement:
-            _require_known_owner(self._session, self._connection)
-            for attempt in self._session.info.get(_UNCOMMITTED, ()):
+            _require_known_owner(self._target, self._connection)
+            for attempt in self._info.get(_UNCOMMITTED, ()):
                 attempt.count_if_missing()
             count_missing(self._connection)
 
     def outcome_of_earlier_try(self) -> WrongCode | None:
         """Return the outcome of the same code in an earlier try of this unit of work, once for each time it counted."""
-        for earlier in self._session.info.get(EARLIER_TRIES, ()):
+        for earlier in self._info.get(EARLIER_TRIES, ()):
             judged_before: list[_Judged] = earlier.get(_JUDGED, [])
             for judged in judged_before:
                 guess, outcome = judged
@@ -105,24 +105,36 @@ class WrongAttempts:
             RegistrationPersistenceError: It could not be committed, so the outcome must not be returned.
         """
         if not self._is_first_statement:
-            attempt = _Attempt(self._guess[0], token_id, number, self._connection, _open_savepoints(self._session))
-            _uncommitted(self._session).append(attempt)
-            if isinstance(self._session.get_bind(), Connection):
-                follow(self._connection, attempt)
+            self._count_again_after_rollback(token_id, number)
         elif not self._commits_itself:
             # SQLAlchemy does not notice; the next statement begins another transaction.
             self._connection.exec_driver_sql("COMMIT")
         self._judged().append((self._guess, outcome))
 
+    def _count_again_after_rollback(self, token_id: UUID, number: int) -> None:
+        session = None if isinstance(self._target, Connection) else self._target
+        savepoints = set() if session is None else _open_savepoints(session)
+        attempt = _Attempt(self._guess[0], token_id, number, self._connection, savepoints)
+        if session is not None:
+            _uncommitted(session).append(attempt)
+        if session is None or isinstance(session.get_bind(), Connection):
+            follow(self._connection, attempt)
+
     def _judged(self) -> list[_Judged]:
-        judged: list[_Judged] = self._session.info.setdefault(_JUDGED, [])
+        judged: list[_Judged] = self._info.setdefault(_JUDGED, [])
         return judged
 
 
-def _require_known_owner(session: Session, connection: Connection) -> None:
+def _require_known_owner(session: SessionOrConnection, connection: Connection) -> None:
     """Refuse a transaction or savepoint that *session* did not begin if its roll-back would not be noticed."""
     fix = "make verify_by_code the first statement of its transaction, or use "
-    if isinstance(session.get_bind(), Connection):
+    if isinstance(session, Connection):  # which is told by SQLAlchemy, but not of the second phase
+        if isinstance(connection.get_transaction(), TwoPhaseTransaction):
+            raise InvalidInput(
+                "the two-phase transaction could be rolled back without this connection, and a wrong code would not "
+                f"count: {fix}a transaction of connection.begin()"
+            )
+    elif isinstance(session.get_bind(), Connection):
         if not connection.in_nested_transaction() or isinstance(connection.get_transaction(), TwoPhaseTransaction):
             raise InvalidInput(
                 "the session is on a connection, whose transaction could be rolled back without it, and a wrong code "

@@ -67,6 +67,7 @@ WITH given AS (
 )
 SELECT given.place FROM given WHERE given.id NOT IN (SELECT id FROM imported) ORDER BY given.place
 """,
+    ("place",),
     ids=ArrayOf("uuid"),
     event_ids=ArrayOf("uuid"),
     emails=ArrayOf("text"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import BigInteger, TextClause
+from sqlalchemy import BigInteger, TextualSelect
 from sqlalchemy.dialects.postgresql import UUID
 from sqlalchemy.types import TypeEngine
 
@@ -12,6 +12,7 @@ from registration_persistence.domain.status import MOVES, EventType
 from registration_persistence.repositories.sql.fragments import (
     EVENT_TYPES,
     NO_DATA,
+    REGISTRATION_COLUMNS,
     STATUS_NOW,
     changed_or_found_columns,
     event_and_message_ctes,
@@ -30,9 +31,9 @@ def change_statement(
     ctes_before: Sequence[str] = (),
     ctes_after: Sequence[str] = (),
     event_data: str = NO_DATA,
-    result_columns: Sequence[str] = (),
+    result_columns: Mapping[str, str] = MappingProxyType({}),
     types: Mapping[str, TypeEngine[Any]] = MappingProxyType({}),
-) -> TextClause:
+) -> TextualSelect:
     """Return a statement that changes the registration `:id`, and that returns its state if it may not be changed.
 
     The statement locks the row as `found`, changes it as `moved` if that is allowed, and adds an event and a message.
@@ -45,7 +46,7 @@ def change_statement(
         ctes_before: CTEs before `found`.
         ctes_after: CTEs after `moved`, which may refer to it.
         event_data: The data of the event, as an expression of type jsonb.
-        result_columns: Further columns of the result.
+        result_columns: Further columns of the result, as expressions by their names.
         types: The types of the parameters in these fragments.
     """
     move = MOVES.get(event)
@@ -74,7 +75,7 @@ def change_statement(
     result = [
         "found.status_now",
         "found.version AS found_version",
-        *result_columns,
+        *(f"{expression} AS {name}" for name, expression in result_columns.items()),
         "moved.id IS NOT NULL AS changed",
         changed_or_found_columns("moved", "found"),
     ]
@@ -84,6 +85,7 @@ WITH {", ".join(ctes)}
 SELECT {", ".join(result)}
 FROM found LEFT JOIN moved ON moved.id = found.id
 """,
+        ("status_now", "found_version", *result_columns, "changed", *REGISTRATION_COLUMNS),
         id=UUID(),
         expected_version=BigInteger(),
         **EVENT_TYPES,

@@ -6,7 +6,7 @@ from registration_persistence.repositories.sql.change_statement import change_st
 from registration_persistence.repositories.sql.fragments import CONSENT_TYPES, CONSENTS_GIVEN
 from registration_persistence.repositories.sql.statement import statement
 
-_COLUMNS = "purpose, document_version, granted, source, recorded_at, seq"
+_COLUMNS = ("purpose", "document_version", "granted", "source", "recorded_at", "seq")
 
 # A person can withdraw a consent in every status but erased.
 RECORD = change_statement(
@@ -19,25 +19,27 @@ RECORD = change_statement(
   FROM moved, {CONSENTS_GIVEN}
 )"""
     ],
-    event_data="""(
+    event_data=f"""(
     SELECT jsonb_build_object(
       'granted', coalesce(jsonb_agg(purpose ORDER BY purpose) FILTER (WHERE granted), '[]'),
       'withdrawn', coalesce(jsonb_agg(purpose ORDER BY purpose) FILTER (WHERE NOT granted), '[]'))
-    FROM unnest(:consent_purposes, :consent_granted) AS given (purpose, granted))""",
+    FROM {CONSENTS_GIVEN})""",
     types=CONSENT_TYPES,
 )
 
 CURRENT = statement(
     f"""
-SELECT DISTINCT ON (purpose) {_COLUMNS} FROM registration_consents
+SELECT DISTINCT ON (purpose) {", ".join(_COLUMNS)} FROM registration_consents
 WHERE registration_id = :id ORDER BY purpose, seq DESC
 """,
+    _COLUMNS,
     id=UUID(),
 )
 
 HISTORY = statement(
     f"""
-SELECT {_COLUMNS} FROM registration_consents WHERE registration_id = :id ORDER BY seq, purpose
+SELECT {", ".join(_COLUMNS)} FROM registration_consents WHERE registration_id = :id ORDER BY seq, purpose
 """,
+    _COLUMNS,
     id=UUID(),
 )

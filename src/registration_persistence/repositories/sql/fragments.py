@@ -8,7 +8,7 @@
 - Columns are named one by one, because a prepared `SELECT *` fails after a migration adds a column.
 """
 
-from sqlalchemy import ARRAY, Boolean, Text
+from sqlalchemy import Text
 from sqlalchemy.dialects.postgresql import UUID
 
 from registration_persistence.domain.status import MOVES, EventType
@@ -27,17 +27,11 @@ STATUS_NOW = """CASE WHEN r.status IN ('pending', 'verified') AND r.expires_at <
 TOKEN_IS_USABLE = "t.used_at IS NULL AND t.replaced_at IS NULL AND t.expires_at > statement_timestamp()"  # noqa: S105 a condition
 """The condition that the token `t` can still be used."""
 
-CONSENTS_GIVEN = """unnest(:consent_ids, :consent_purposes, :consent_versions, :consent_granted, :consent_sources)
-         AS given (id, purpose, document_version, granted, source)"""
-"""The consents that the caller passed, as rows."""
+CONSENTS_GIVEN = """json_to_recordset(CAST(:consents AS json))
+         AS given (id uuid, purpose text, document_version text, granted boolean, source text)"""
+"""The consents that the caller passed, as rows. One text of JSON costs the client less than an array per column."""
 
-CONSENT_TYPES: Types = {
-    "consent_ids": ARRAY(UUID()),
-    "consent_purposes": ARRAY(Text()),
-    "consent_versions": ARRAY(Text()),
-    "consent_granted": ARRAY(Boolean()),
-    "consent_sources": ARRAY(Text()),
-}
+CONSENT_TYPES: Types = {"consents": Text()}
 """The types of the parameters of `CONSENTS_GIVEN`."""
 
 EVENT_TYPES: Types = {"event_id": UUID(), "actor": Text(), "correlation_id": Text()}

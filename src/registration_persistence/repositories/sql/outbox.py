@@ -7,6 +7,7 @@ from registration_persistence.repositories.sql.statement import Types, statement
 
 _COLUMNS = """o.event_id, o.registration_id, o.type, CAST(o.payload ->> 'seq' AS integer) AS seq, o.attempts,
           o.last_error, o.available_at, o.dead_at"""
+_NAMES = ("event_id", "registration_id", "type", "seq", "attempts", "last_error", "available_at", "dead_at")
 
 _CLAIM_TYPES: Types = {
     "limit": BigInteger(),
@@ -38,7 +39,9 @@ RETURNING {_COLUMNS}, (SELECT min(available_at) FROM due) AS due_since,
 """
 
 
-CLAIM = statement(_claim(), **_CLAIM_TYPES)
+_CLAIMED = (*_NAMES, "due_since", "first_id")
+
+CLAIM = statement(_claim(), _CLAIMED, **_CLAIM_TYPES)
 
 # A message whose lease has ended is due while it is deleted, and one statement cannot change a row twice. The deletion
 # may wait for another claim, so it comes first: a claim locks its rows without waiting, hence no deadlock.
@@ -47,6 +50,7 @@ ACK_AND_CLAIM = statement(
         deleting="deleted AS (DELETE FROM outbox WHERE event_id = ANY(:ids) RETURNING event_id), ",
         condition="AND event_id <> ALL(:ids) AND (SELECT count(*) FROM deleted) >= 0",
     ),
+    _CLAIMED,
     ids=ARRAY(UUID()),
     **_CLAIM_TYPES,
 )
@@ -95,6 +99,7 @@ DEAD = statement(
     f"""
 SELECT {_COLUMNS} FROM outbox o WHERE o.dead_at IS NOT NULL ORDER BY o.dead_at, o.event_id LIMIT :limit
 """,
+    _NAMES,
     limit=BigInteger(),
 )
 

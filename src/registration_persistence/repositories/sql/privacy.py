@@ -37,6 +37,7 @@ UNION ALL
 SELECT id FROM registrations WHERE email_key = :email_key AND status IN ('expired', 'cancelled')
 ORDER BY id
 """,
+    ("id",),
     email_key=Text(),
 )
 
@@ -68,5 +69,6 @@ SELECT jsonb_build_object(
 ) AS held
 FROM registrations r WHERE r.id = :id
 """,
+    ("held",),
     id=UUID(),
 )

@@ -8,14 +8,16 @@ from registration_persistence.repositories.sql.fragments import (
     CONSENT_TYPES,
     CONSENTS_GIVEN,
     EVENT_TYPES,
+    REGISTRATION_COLUMNS,
     event_and_message_ctes,
     is_current_registration,
     registration_columns,
 )
 from registration_persistence.repositories.sql.statement import statement
 
-_REGISTERED = """CASE status WHEN 'pending' THEN jsonb_build_object('consents', :consent_purposes)
-              ELSE jsonb_build_object('consents', :consent_purposes, 'status', status) END"""
+_REGISTERED = f"""jsonb_build_object('consents', (
+    SELECT coalesce(jsonb_agg(given.purpose), '[]') FROM {CONSENTS_GIVEN}))
+    || CASE status WHEN 'pending' THEN '{{}}' ELSE jsonb_build_object('status', status) END"""
 
 # A sign-up beyond the limit writes the same rows, so the time does not reveal it; its registration is closed at once.
 REGISTER = statement(
@@ -48,6 +50,7 @@ SELECT {registration_columns("registration")}, submit_digest, created,
                WHERE other.email_key = :email_key AND {is_current_registration("other")}) AS email_proven
 FROM registration
 """,
+    (*REGISTRATION_COLUMNS, "submit_digest", "created", "email_proven"),
     id=UUID(),
     email=Text(),
     email_key=Text(),
@@ -87,11 +90,15 @@ UPDATE_PROFILE = change_statement(
     event_data="""jsonb_build_object('fields', (
     SELECT coalesce(jsonb_agg(field ORDER BY field), '[]') FROM found, unnest(:fields) AS field
     WHERE found.profile -> field IS DISTINCT FROM found.merged -> field))""",
-    result_columns=["found.too_large", "octet_length(CAST(found.merged AS text)) AS merged_size"],
+    result_columns={"too_large": "found.too_large", "merged_size": "octet_length(CAST(found.merged AS text))"},
     types={"patch": JSONB(), "removed": ARRAY(Text()), "fields": ARRAY(Text()), "largest": BigInteger()},
 )
 
-GET = statement(f"SELECT {registration_columns('r')} FROM registrations r WHERE r.id = :id", id=UUID())
+GET = statement(
+    f"SELECT {registration_columns('r')} FROM registrations r WHERE r.id = :id",
+    REGISTRATION_COLUMNS,
+    id=UUID(),
+)
 
 NO_REGISTRATION = 3
 """The `rank` of the row that `FIND_BY_EMAIL` returns for an unknown mailbox, so that the time does not reveal it."""
@@ -113,6 +120,7 @@ SELECT * FROM (
          NULL, NULL, NULL, NULL
 ) candidate ORDER BY rank LIMIT 1
 """,
+    ("rank", *REGISTRATION_COLUMNS),
     email_key=Text(),
 )
 
@@ -122,6 +130,7 @@ SELECT {registration_columns("r")} FROM registrations r
 WHERE r.id > :after AND (:status IS NULL OR r.status = :status)
 ORDER BY r.id LIMIT :limit
 """,
+    REGISTRATION_COLUMNS,
     after=UUID(),
     status=Text(),
     limit=BigInteger(),

@@ -31,6 +31,7 @@ WITH due AS (
 )
 SELECT count(*) AS number FROM moved
 """,
+    ("number",),
     limit=BigInteger(),
     event_ids=ARRAY(UUID()),
     actor=Text(),
@@ -50,6 +51,7 @@ WITH old AS (
 )
 SELECT count(*) AS number FROM gone
 """,
+    ("number",),
     before=DateTime(timezone=True),
     limit=BigInteger(),
 )
@@ -66,6 +68,7 @@ WITH old AS (
 )
 SELECT count(*) AS number FROM gone
 """,
+    ("number",),
     before=DateTime(timezone=True),
     limit=BigInteger(),
 )

@@ -5,6 +5,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from registration_persistence.repositories.sql.fragments import (
     EVENT_TYPES,
+    REGISTRATION_COLUMNS,
     STATUS_NOW,
     TOKEN_IS_USABLE,
     changed_or_found_columns,
@@ -54,6 +55,7 @@ SELECT {registration_columns("found")}, found.status_now, issued.expires_at AS t
        CASE WHEN found.too_soon THEN found.due_at END AS retry_at
 FROM found LEFT JOIN issued ON issued.registration_id = found.id
 """,
+    (*REGISTRATION_COLUMNS, "status_now", "token_expires_at", "exhausted", "retry_at"),
     id=UUID(),
     min_gap=Interval(),
     max_issued=BigInteger(),
@@ -94,7 +96,11 @@ _VERIFY_CTES = f"""lapsed AS (
 ), {event_and_message_ctes("verified", of="moved")}"""
 _VERIFY_TYPES: Types = {"lapsed_event_id": UUID(), "ttl": Interval(), **EVENT_TYPES}
 
-PEEK = statement(_TOKEN_STATE, secret_hash=LargeBinary())
+PEEK = statement(
+    _TOKEN_STATE,
+    (*REGISTRATION_COLUMNS, "status_now", "live", "used", "email_proven"),
+    secret_hash=LargeBinary(),
+)
 
 VERIFY = statement(
     f"""
@@ -110,6 +116,7 @@ SELECT found.status_now, found.live, found.used, found.email_proven, moved.id IS
        {changed_or_found_columns("moved", "found")}
 FROM found LEFT JOIN moved ON moved.id = found.id
 """,
+    ("status_now", "live", "used", "email_proven", "changed", *REGISTRATION_COLUMNS),
     secret_hash=LargeBinary(),
     **_VERIFY_TYPES,
 )
@@ -148,6 +155,17 @@ LEFT JOIN verification_tokens code
                 ORDER BY t.id DESC LIMIT 1)
 LEFT JOIN moved ON moved.id = found.id
 """,
+    (
+        "status_now",
+        "email_proven",
+        "token_id",
+        "matched",
+        "used",
+        "attempts",
+        "attempts_before",
+        "changed",
+        *REGISTRATION_COLUMNS,
+    ),
     id=UUID(),
     code_key_ids=ARRAY(SmallInteger()),
     code_hashes=ARRAY(LargeBinary()),

@@ -1,0 +1,58 @@
+"""Keys, types and functions of a unit of work that the database and the repositories share."""
+
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+SessionOrConnection: TypeAlias = Session | Connection
+"""The argument of a repository: a session, or a connection of SQLAlchemy Core."""
+
+KEPT = "registration_persistence.kept"
+"""A COMMIT, or a statement in autocommit, of this unit was kept, so a repetition would do that work twice."""
+
+EARLIER_TRIES = "registration_persistence.earlier_tries"
+"""The `unit_info` of the earlier tries of the same unit of work, oldest first; `Database.run` sets it."""
+
+UNIT_INFO = "registration_persistence_unit_info"
+"""Execution option of a connection without a session: the `unit_info` of its unit of work."""
+
+SESSION = "registration_persistence.session"
+"""Key of a connection's `info`: a weak reference to the session that uses it."""
+
+
+def connection_of(target: SessionOrConnection) -> Connection:
+    """Return the connection on which *target* sends its statements."""
+    return target if isinstance(target, Connection) else target.connection()
+
+
+def unit_info(target: SessionOrConnection) -> dict[Any, Any]:
+    """Return the dictionary with the keys of this module: the `info` of a session, or that of `Database.run`.
+
+    Args:
+        target: A session, or a connection. If the connection belongs to neither, the result is a new dictionary.
+    """
+    if not isinstance(target, Connection):
+        return target.info
+    own: dict[Any, Any] | None = target.get_execution_options().get(UNIT_INFO)
+    if own is not None:
+        return own
+    session: Session | None = target.info.get(SESSION, lambda: None)()
+    return {} if session is None else session.info
+
+
+def refuse_single(target: SessionOrConnection, what: str) -> None:
+    """Refuse work that consists of several changes in `Database.run(single=True)`, before anything is sent.
+
+    Args:
+        target: A session, or a connection.
+        what: Subject of the error message.
+
+    Raises:
+        RuntimeError: *target* is the connection of a unit of work with `single=True`.
+    """
+    if isinstance(target, Connection) and UNIT_INFO in target.get_execution_options():
+        raise RuntimeError(
+            f"{what} may send several changes, and single=True is for one, so nothing was sent: "
+            "use run() without single=True"
+        )
