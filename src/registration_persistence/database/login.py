@@ -3,7 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -23,6 +23,7 @@ from registration_persistence.errors import (
     SecretMalformed,
     SecretUnavailable,
 )
+from registration_persistence.light_dataclass import dataclass
 
 # psycopg raises NotImplementedError when it reads a value of another style. That is too late: in autocommit, the
 # statement that returned the value has been committed. The startup options set both, except in front of a pooler.

@@ -3,12 +3,13 @@
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidEmail
+from registration_persistence.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from email_validator import ValidatedEmail
@@ -55,7 +56,7 @@ _IGNORABLE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class EmailAddress:
     """An address and its comparison key; `repr` shows neither.
 
@@ -65,8 +66,8 @@ class EmailAddress:
             A-labels.
     """
 
-    address: str
-    key: str
+    address: str = field(repr=False)
+    key: str = field(repr=False)
 
 
 def normalise_email(address: str) -> EmailAddress:
