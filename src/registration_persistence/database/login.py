@@ -14,7 +14,6 @@ from registration_persistence.database.credentials.source import Credentials, Cr
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause
-from registration_persistence.database.server_refusal import explained
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     ConnectionRejected,
@@ -152,6 +151,9 @@ class Login:
             failures.append(outcome.error)
             if isinstance(connect_failure([outcome.error], where=self._where), CredentialsRejected):
                 self._last_address = address
+        # Imported here, because a cold start does not need its modules.
+        from registration_persistence.database.server_refusal import explained
+
         failure = explained(connect_failure(failures, where=self._where), parameters, address)
         if isinstance(failure, CredentialsRejected):
             self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))

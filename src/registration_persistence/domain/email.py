@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidEmail
+from registration_persistence.lazy_pattern import lazy_pattern
 from registration_persistence.light_dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _TOO_LONG = f"the e-mail address is longer than {_MAX_ADDRESS_BYTES} bytes"
 _MAX_REASON_CHARACTERS = 150
 
 # Addresses that every mail server accepts, and that normalisation changes only to lower case.
-_PLAIN = re.compile(r"((?:[A-Za-z0-9_+-]+\.)*[A-Za-z0-9_+-]+)@([A-Za-z0-9.-]+)", re.ASCII)
+_PLAIN = lazy_pattern(r"((?:[A-Za-z0-9_+-]+\.)*[A-Za-z0-9_+-]+)@([A-Za-z0-9.-]+)", re.ASCII)
 
 _MAX_CACHED_DOMAINS = 10_000
 
@@ -44,7 +45,7 @@ _RESERVED_FOR_TESTS = frozenset({"test", "local", "localhost", "invalid"})
 _END_OF_A_VALID_DOMAIN = ".com"
 
 # The part of the validator's message that comes from IDNA and quotes the domain.
-_QUOTATION = re.compile(r" \(.*'.*\)")
+_QUOTATION = lazy_pattern(r" \(.*'.*\)")
 
 # Controls, format characters (bidi controls among them), surrogates, private use, unassigned, and every separator.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
