@@ -78,15 +78,24 @@ def test_the_import_loads_no_sdk_and_opens_no_socket() -> None:
 
 
 def test_the_root_is_a_list_of_imports() -> None:
-    """`__init__` has only imports, of which one is lazy, and `__all__`; both have the same names."""
+    """`__init__` has only imports, many of them lazy, and `__all__`; both have the same names."""
     source = ast.parse((ROOT / "src/registration_persistence/__init__.py").read_text())
 
-    docstring, typing, *imports, lazy, names = source.body
+    docstring, importlib, typing, *imports, lazy, names = source.body
     assert isinstance(docstring, ast.Expr)
+    assert ast.unparse(importlib) == "from importlib import import_module"
     assert ast.unparse(typing) == "from typing import TYPE_CHECKING"
     assert isinstance(lazy, ast.If)
     assert ast.unparse(lazy.test) == "TYPE_CHECKING"
-    assert [ast.FunctionDef] == [type(node) for node in lazy.orelse]
+    modules, *functions = lazy.orelse
+    assert isinstance(modules, ast.Assign)
+    assert ast.literal_eval(modules.value) == {
+        alias.name: (node.module or "").removeprefix("registration_persistence.")
+        for node in lazy.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert ["__getattr__", "__dir__"] == [node.name for node in functions if isinstance(node, ast.FunctionDef)]
     imports += lazy.body
     assert {ast.ImportFrom} == {type(node) for node in imports}
     assert isinstance(names, ast.Assign)

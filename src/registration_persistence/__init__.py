@@ -12,6 +12,7 @@ The names here are those that nearly every service imports. These modules are pu
 All other modules are private.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from registration_persistence.database import (
@@ -26,30 +27,51 @@ from registration_persistence.database import (
     get_engine,
     session_scope,
 )
-from registration_persistence.domain.codes import Peppers
-from registration_persistence.domain.records import Consent, ImportRow, Registration
-from registration_persistence.domain.status import Status
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.repositories.bulk_import import bulk_import
-from registration_persistence.repositories.consents import ConsentRepository
-from registration_persistence.repositories.events import EventRepository
-from registration_persistence.repositories.outbox import OutboxRepository
-from registration_persistence.repositories.privacy import PrivacyRepository
-from registration_persistence.repositories.registrations import RegistrationRepository
-from registration_persistence.repositories.retention import Retention
-from registration_persistence.repositories.verification import VerificationRepository
 
 if TYPE_CHECKING:
+    from registration_persistence.domain.codes import Peppers
+    from registration_persistence.domain.records import Consent, ImportRow, Registration
+    from registration_persistence.domain.status import Status
     from registration_persistence.outbox_worker import OutboxWorker
+    from registration_persistence.repositories.bulk_import import bulk_import
+    from registration_persistence.repositories.consents import ConsentRepository
+    from registration_persistence.repositories.events import EventRepository
+    from registration_persistence.repositories.outbox import OutboxRepository
+    from registration_persistence.repositories.privacy import PrivacyRepository
+    from registration_persistence.repositories.registrations import RegistrationRepository
+    from registration_persistence.repositories.retention import Retention
+    from registration_persistence.repositories.verification import VerificationRepository
 else:
+    _MODULES = {
+        "Consent": "domain.records",
+        "ConsentRepository": "repositories.consents",
+        "EventRepository": "repositories.events",
+        "ImportRow": "domain.records",
+        "OutboxRepository": "repositories.outbox",
+        "OutboxWorker": "outbox_worker",
+        "Peppers": "domain.codes",
+        "PrivacyRepository": "repositories.privacy",
+        "Registration": "domain.records",
+        "RegistrationRepository": "repositories.registrations",
+        "Retention": "repositories.retention",
+        "Status": "domain.status",
+        "VerificationRepository": "repositories.verification",
+        "bulk_import": "repositories.bulk_import",
+    }
 
     def __getattr__(name: str) -> object:
-        """Import `OutboxWorker` at its first use, because only the workers of the outbox need its modules."""
-        if name != "OutboxWorker":
+        """Import a name at its first use, because a cold start pays for each module."""
+        if name == "outcomes":
+            return import_module(f"{__name__}.outcomes")
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from registration_persistence.outbox_worker import OutboxWorker
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
-        return OutboxWorker
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
 __all__ = [

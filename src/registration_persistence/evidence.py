@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Row
+
+from registration_persistence.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ A union lists the outcomes of each operation, for `match` and for annotations.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from registration_persistence.domain.records import ConsentRecord, Event, OutboxMessage, Page, Registration
 from registration_persistence.domain.status import Status
+from registration_persistence.light_dataclass import dataclass
 
 __all__ = [
     "AlreadyVerified",

@@ -1,7 +1,8 @@
 """Exponential back-off with jitter, and the waits for a service that is expected to be available again soon."""
 
 import random
-from dataclasses import dataclass
+
+from registration_persistence.light_dataclass import dataclass
 
 # 2 ** 30 times the first wait exceeds every limit; 2.0 ** 1024 would overflow.
 _MAX_DOUBLINGS = 30

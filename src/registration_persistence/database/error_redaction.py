@@ -10,6 +10,8 @@ import psycopg
 from psycopg import pq
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
+from registration_persistence.lazy_pattern import lazy_pattern
+
 _Field = pq.DiagnosticField
 
 # The fields that name objects of the schema and places in the source of PostgreSQL; the others may quote values.
@@ -22,11 +24,11 @@ _KEPT_FIELDS = (
 _HIDDEN = "…"
 
 # Up to the last quotation mark, because the value may contain others; the marks of other languages are included.
-_QUOTED_VALUE = re.compile(r"""["'«»„“].*["'»«“”]""", re.DOTALL)
+_QUOTED_VALUE = lazy_pattern(r"""["'«»„“].*["'»«“”]""", re.DOTALL)
 
-_QUOTED_NAME = re.compile(r'"[^"]*"')
-_IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.-]{0,127}")
-_WORD = re.compile(r"\S+")
+_QUOTED_NAME = lazy_pattern(r'"[^"]*"')
+_IDENTIFIER = lazy_pattern(r"[A-Za-z_$][A-Za-z0-9_$.-]{0,127}")
+_WORD = lazy_pattern(r"\S+")
 
 # The messages of these errors quote values: data exceptions, and the text near a syntax error.
 _QUOTES_VALUES = (psycopg.DataError, psycopg.errors.SyntaxError)
@@ -34,7 +36,7 @@ _QUOTES_VALUES = (psycopg.DataError, psycopg.errors.SyntaxError)
 # It rejects the value of a setting, for example the name of a role that does not exist.
 _CHECK_OF_A_SETTING = "call_string_check_hook"
 
-_SQL_PARTS = re.compile(
+_SQL_PARTS = lazy_pattern(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
     | (?P<name>"(?:[^"]|"")*(?:"|\Z))
     | (?P<literal>

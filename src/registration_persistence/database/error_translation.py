@@ -8,25 +8,26 @@ import psycopg
 from psycopg import pq
 
 from registration_persistence import errors
+from registration_persistence.lazy_pattern import lazy_pattern
 
 # psycopg reports no SQLSTATE for a failed attempt to connect, so the English text of libpq and the server decides.
 _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.RegistrationPersistenceError]], ...] = (
     (
-        re.compile(
+        lazy_pattern(
             r"(?:password|PAM|LDAP|RADIUS|IAM) authentication failed|not permitted to log in"
             r"|[Pp]roxy has no credentials for the role|password that was provided for the role"
         ),
         errors.CredentialsRejected,
     ),
     (
-        re.compile(
+        lazy_pattern(
             r"too many clients|remaining connection slots|too many connections|no more connections allowed"
             r"|[Tt]imed[- ]out waiting to acquire database connection"
         ),
         errors.TooManyConnections,
     ),
     (
-        re.compile(
+        lazy_pattern(
             r"database system is|starting up|shutting down|session is read-only|could not translate host name"
             r"|failed to resolve host|unexpected eof|SYSCALL|reset by peer|closed the connection"
             r"|Connection refused|timeout expired"
@@ -35,7 +36,7 @@ _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.Registration
         errors.DatabaseUnavailable,
     ),
     (
-        re.compile(
+        lazy_pattern(
             r"pg_hba\.conf|does not support SSL|SSL (?:is |was )?required|requires (?:TLS|SSL)|only with SSL|sslmode"
             r"|certificate|unknown ca|alert protocol version|unsupported protocol|no shared cipher|no ciphers"
             r"|handshake failure|host name|does not exist|permission denied|unsupported startup parameter"
@@ -44,7 +45,7 @@ _CONNECT_FAILURES_BY_TEXT: tuple[tuple[re.Pattern[str], type[errors.Registration
         errors.ConnectionRejected,
     ),
     # A proxy may end or disturb the TLS session during a failover, in any way.
-    (re.compile(r"SSL"), errors.DatabaseUnavailable),
+    (lazy_pattern(r"SSL"), errors.DatabaseUnavailable),
 )
 
 # If the addresses of a host fail in different ways, the first of these decides: a failure that can pass goes first.
@@ -62,7 +63,7 @@ _CONNECT_FAILURES_BY_SQLSTATE: Mapping[str, type[errors.RegistrationPersistenceE
 }
 
 # The quoted names of hosts, users and databases, which must not match the texts above.
-_QUOTED_NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
+_QUOTED_NAMES = lazy_pattern(r"\"[^\"]*\"|'[^']*'")
 
 _STATEMENT_FAILURES: Mapping[str, type[errors.RegistrationPersistenceError]] = {
     "25006": errors.WriterMoved,
@@ -98,7 +99,7 @@ _FEATURE_NOT_SUPPORTED, _RESULT_TYPE_CHECK = "0A000", "RevalidateCachedQuery"
 _STATEMENT_NAME_ERRORS, _NAME_PREFIX = frozenset({"26000", "42P05"}), "_pg3_"
 
 # PgBouncer and RDS Proxy refuse a statement with these texts while no session of the server is assigned to the client.
-_REFUSED_BY_POOLER = re.compile(
+_REFUSED_BY_POOLER = lazy_pattern(
     r"query_wait_timeout|server login has been failing|(?:pgbouncer )?cannot connect|client_login_timeout"
     r"|timed[- ]out waiting to acquire database connection",
     re.IGNORECASE,

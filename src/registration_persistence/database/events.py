@@ -3,10 +3,10 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal, TypeAlias
 
+from registration_persistence.light_dataclass import dataclass
 from registration_persistence.plain_function import require_plain_function
 
 EventName: TypeAlias = Literal[
@@ -110,13 +110,13 @@ EventCallback: TypeAlias = Callable[[EventName, EventCause, float], None]
 """A function that takes the fields of a `DatabaseEvent`."""
 
 
-@dataclass(slots=True)
 class Events:
     """Counts and logs the events of one `Database`, and passes them to subscribers."""
 
-    _counts: Counter[tuple[EventName, EventCause]] = field(default_factory=Counter)
-    _subscribers: list[Subscriber] = field(default_factory=list)
-    _lock: Lock = field(default_factory=Lock)
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[EventName, EventCause]] = Counter()
+        self._subscribers: list[Subscriber] = []
+        self._lock = Lock()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call *subscriber* with each `DatabaseEvent` from now on.

@@ -15,6 +15,7 @@ from registration_persistence.clock import monotonic
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.recoverable_connection import RecoverableConnection, RecoveringCursor
 from registration_persistence.evidence import Evidence
+from registration_persistence.lazy_pattern import lazy_pattern
 
 _IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
 
@@ -22,7 +23,7 @@ _IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
 _TRANSACTION_ID = b"SELECT coalesce(CAST(pg_current_xact_id_if_assigned() AS text), '')"
 
 # A function may notify too, and so may a block or a procedure.
-_ACTS = re.compile(r"\s*(?:NOTIFY|SELECT|VALUES|WITH|DO|CALL|EXECUTE)\b", re.IGNORECASE)
+_ACTS = lazy_pattern(r"\s*(?:NOTIFY|SELECT|VALUES|WITH|DO|CALL|EXECUTE)\b", re.IGNORECASE)
 
 
 class EvidentConnection(RecoverableConnection[Row]):

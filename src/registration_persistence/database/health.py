@@ -1,12 +1,11 @@
 """`Health`: the result of `Database.ping`."""
 
-from dataclasses import dataclass
-
 from sqlalchemy import Engine, text
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.engine import READS_ONLY
+from registration_persistence.light_dataclass import dataclass
 
 _PING = text("SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'off'")
 

@@ -3,7 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,7 +14,6 @@ from registration_persistence.database.credentials.source import Credentials, Cr
 from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause
-from registration_persistence.database.server_refusal import explained
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.errors import (
     ConnectionRejected,
@@ -23,6 +22,7 @@ from registration_persistence.errors import (
     SecretMalformed,
     SecretUnavailable,
 )
+from registration_persistence.light_dataclass import dataclass
 
 # psycopg raises NotImplementedError when it reads a value of another style. That is too late: in autocommit, the
 # statement that returned the value has been committed. The startup options set both, except in front of a pooler.
@@ -151,6 +151,9 @@ class Login:
             failures.append(outcome.error)
             if isinstance(connect_failure([outcome.error], where=self._where), CredentialsRejected):
                 self._last_address = address
+        # Imported here, because a cold start does not need its modules.
+        from registration_persistence.database.server_refusal import explained
+
         failure = explained(connect_failure(failures, where=self._where), parameters, address)
         if isinstance(failure, CredentialsRejected):
             self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))

@@ -1,10 +1,11 @@
 """`LostCommit`: a COMMIT, or a statement in autocommit, whose reply was lost; and the session that sent it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.evidence import Evidence
+from registration_persistence.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from registration_persistence.clock import monotonic
+from registration_persistence.light_dataclass import dataclass
 
 # The protocol's SSLRequest: its length and its code. The server answers S if it supports TLS.
 _SSL_REQUEST, _SUPPORTED = struct.pack("!ii", 8, 80877103), b"S"

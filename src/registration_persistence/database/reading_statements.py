@@ -4,13 +4,14 @@ import re
 from functools import lru_cache
 
 from registration_persistence.database.error_redaction import masked_statement
+from registration_persistence.lazy_pattern import lazy_pattern
 
-_READS = re.compile(r"\s*(?:SELECT|SHOW|TABLE|VALUES)\b", re.IGNORECASE)
+_READS = lazy_pattern(r"\s*(?:SELECT|SHOW|TABLE|VALUES)\b", re.IGNORECASE)
 
 # SELECT ... INTO creates a table, and a second statement may do anything.
-_CHANGES = re.compile(r"\bINTO\b|;\s*\S", re.IGNORECASE)
+_CHANGES = lazy_pattern(r"\bINTO\b|;\s*\S", re.IGNORECASE)
 
-_CALL = re.compile(r'((?:"[^"]*"|[\w$.])+)\s*\(')
+_CALL = lazy_pattern(r'((?:"[^"]*"|[\w$.])+)\s*\(')
 
 
 def _words(text: str) -> frozenset[str]:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 
 from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
+from registration_persistence.lazy_pattern import lazy_pattern
 
-SECRET_ARN = re.compile(
+SECRET_ARN = lazy_pattern(
     r"arn:(?P<partition>aws(?:-[a-z]+)*):secretsmanager:(?P<region>[a-z]+(?:-[a-z]+)+-\d+):\d{12}:secret:[\w/+=.@!-]+",
     re.ASCII,
 )

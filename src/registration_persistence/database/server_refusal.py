@@ -1,6 +1,5 @@
 """`explained`: the error of a server that this client refused, with the file, the authority and the fix."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,21 +8,22 @@ from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.presented_certificate import PresentedCertificate, presented_certificate
 from registration_persistence.database.tls_rules import VERIFYING
 from registration_persistence.errors import ConnectionRejected, RegistrationPersistenceError
+from registration_persistence.lazy_pattern import lazy_pattern
 
 # The time to ask the server for its certificate once more, if the deadline leaves as much.
 _MAX_HANDSHAKE_SECONDS = 2.0
 
-_CERTIFICATE = re.compile(
+_CERTIFICATE = lazy_pattern(
     r"certificate verify failed|root certificate file|server certificate|SSL certificate"
     r"|certificate could not be obtained"
 )
-_FILE = re.compile(r"root certificate file")
-_NAME = re.compile(r"does not match host name|host name .* server certificate|name contains embedded null")
+_FILE = lazy_pattern(r"root certificate file")
+_NAME = lazy_pattern(r"does not match host name|host name .* server certificate|name contains embedded null")
 
 # libpq's own advice, which includes to verify nothing.
-_ADVICE_OF_LIBPQ = re.compile(r" ?Either provide the file[^;]*")
+_ADVICE_OF_LIBPQ = lazy_pattern(r" ?Either provide the file[^;]*")
 
-_LOGIN = re.compile(r'authentication method requirement "[^"]*" failed: (?P<reason>[^;]*)')
+_LOGIN = lazy_pattern(r'authentication method requirement "[^"]*" failed: (?P<reason>[^;]*)')
 _CLEAR_TEXT, _MD5 = "cleartext password", "hashed password"
 
 

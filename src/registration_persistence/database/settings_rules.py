@@ -1,7 +1,6 @@
 """The rules for `APP_DATABASE_*`: each problem is one sentence with the variable, its state and the expected value."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias, get_args
@@ -18,11 +17,12 @@ from registration_persistence.database.settings_limits import (
 )
 from registration_persistence.database.tls_rules import tls_problems
 from registration_persistence.durations import in_seconds
+from registration_persistence.lazy_pattern import lazy_pattern
 
 PoolMode: TypeAlias = Literal["lambda", "service", "proxy"]
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+_HOST_NAME = lazy_pattern(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
 # Every server has these, and none of them is for the tables of a service.
 _DATABASES_OF_THE_SERVER = ("template0", "template1", "rdsadmin")

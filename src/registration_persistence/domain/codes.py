@@ -3,7 +3,6 @@
 import base64
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,12 +12,13 @@ from uuid import UUID
 from registration_persistence.domain.text import plain_text
 from registration_persistence.domain.traceback_redaction import redact_traceback_of
 from registration_persistence.errors import InvalidInput, RegistrationPersistenceError
+from registration_persistence.lazy_pattern import lazy_pattern
 
 _DIGITS = 6
 
-_KEY_ID = re.compile(r"-?(?:0|[1-9][0-9]{0,9})")
+_KEY_ID = lazy_pattern(r"-?(?:0|[1-9][0-9]{0,9})")
 
-_CODE = re.compile(r"[0-9]{6}")
+_CODE = lazy_pattern(r"[0-9]{6}")
 
 # A longer text was not typed; a shorter one that cannot be a code is a wrong code, and is not read.
 _MAX_CODE_CHARACTERS = 1_000_000

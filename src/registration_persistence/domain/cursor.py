@@ -1,15 +1,15 @@
 """The cursor of `RegistrationRepository.list_page`: an id and a checksum."""
 
-import re
 from hashlib import blake2s
 from uuid import UUID
 
 from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidCursor
+from registration_persistence.lazy_pattern import lazy_pattern
 
 _CHECKSUM_BYTES = 2
 _CURSOR_CHARACTERS = 32 + 2 * _CHECKSUM_BYTES
-_CURSOR = re.compile(r"[0-9a-f]{36}")
+_CURSOR = lazy_pattern(r"[0-9a-f]{36}")
 
 
 def checked_cursor(cursor: str | None) -> UUID:

@@ -3,12 +3,14 @@
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from registration_persistence.domain.text import plain_text
 from registration_persistence.errors import InvalidEmail
+from registration_persistence.lazy_pattern import lazy_pattern
+from registration_persistence.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from email_validator import ValidatedEmail
@@ -29,16 +31,21 @@ _TOO_LONG = f"the e-mail address is longer than {_MAX_ADDRESS_BYTES} bytes"
 _MAX_REASON_CHARACTERS = 150
 
 # Addresses that every mail server accepts, and that normalisation changes only to lower case.
-_PLAIN = re.compile(r"((?:[A-Za-z0-9_+-]+\.)*[A-Za-z0-9_+-]+)@([A-Za-z0-9.-]+)", re.ASCII)
+_PLAIN = lazy_pattern(r"((?:[A-Za-z0-9_+-]+\.)*[A-Za-z0-9_+-]+)@([A-Za-z0-9.-]+)", re.ASCII)
 
 _MAX_CACHED_DOMAINS = 10_000
+
+_MAX_LABEL_BYTES = 63
+
+# The last labels that the validator rejects; the email_validator package calls them special-use domain names.
+_SPECIAL_USE_NAMES = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test"})
 
 # Domains that are never assigned, so that no mail can be sent to them.
 _RESERVED_FOR_TESTS = frozenset({"test", "local", "localhost", "invalid"})
 _END_OF_A_VALID_DOMAIN = ".com"
 
 # The part of the validator's message that comes from IDNA and quotes the domain.
-_QUOTATION = re.compile(r" \(.*'.*\)")
+_QUOTATION = lazy_pattern(r" \(.*'.*\)")
 
 # Controls, format characters (bidi controls among them), surrogates, private use, unassigned, and every separator.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
@@ -50,7 +57,7 @@ _IGNORABLE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class EmailAddress:
     """An address and its comparison key; `repr` shows neither.
 
@@ -60,8 +67,8 @@ class EmailAddress:
             A-labels.
     """
 
-    address: str
-    key: str
+    address: str = field(repr=False)
+    key: str = field(repr=False)
 
 
 def normalise_email(address: str) -> EmailAddress:
@@ -118,7 +125,32 @@ def _validated_and_folded(trimmed: str, test_domains: tuple[str, ...] = ()) -> E
 @lru_cache(maxsize=_MAX_CACHED_DOMAINS)
 def _plain_domain(domain: str) -> str:
     """Return the key of *domain*, cached, because validation is slow and most people use few providers."""
-    return _ascii_domain(_validated(f"a@{domain}"))
+    name = domain.lower()
+    return name if _is_plain_domain(name) else _ascii_domain(_validated(f"a@{domain}"))
+
+
+def _is_plain_domain(name: str) -> bool:
+    """Return whether *name* is certainly a domain that the validator accepts without a change.
+
+    The validator decides about all others, and gives the reason of a rejection. Its import would cost a tenth of a
+    cold start.
+
+    Args:
+        name: ASCII letters in lower case, digits, hyphens and dots; at most 252 bytes.
+    """
+    labels = name.split(".")
+    return (
+        len(labels) > 1
+        and labels[-1] not in _SPECIAL_USE_NAMES
+        and labels[-1][-1:].isalpha()
+        and "xn--" not in name
+        and all(map(_is_plain_label, labels))
+    )
+
+
+def _is_plain_label(label: str) -> bool:
+    """Return whether *label* has a valid length and hyphens only inside, but not in both of its places 3 and 4."""
+    return 0 < len(label) <= _MAX_LABEL_BYTES and label[0] != "-" and label[-1] != "-" and not label.startswith("--", 2)
 
 
 def _validated(address: str, test_domains: tuple[str, ...] = ()) -> "ValidatedEmail":

@@ -1,12 +1,12 @@
 """Validation of profiles and of patches to them."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from registration_persistence.errors import InvalidProfile, ProfileTooLarge
+from registration_persistence.lazy_pattern import lazy_pattern
 
 MAX_PROFILE_BYTES = 8192
 """The largest size of a profile, as JSON."""
@@ -22,10 +22,10 @@ _MAX_FLAT_CHARACTERS = 250
 _MAX_FLAT_BITS = 63
 
 # The names that the event log keeps after an erasure: no part of an address like `ada.lovelace`, no telephone number.
-_FIELD = re.compile(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_]{0,63}")
+_FIELD = lazy_pattern(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_]{0,63}")
 
 # A NUL in JSON text: `\u0000` after an even number of backslashes.
-_JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_JSON_NUL = lazy_pattern(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:

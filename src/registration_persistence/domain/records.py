@@ -1,12 +1,13 @@
 """Records that repositories take and return: frozen, usable after the session has closed, no mailbox in `repr`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from registration_persistence.domain.status import CloseReason, EventType, Status
+from registration_persistence.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

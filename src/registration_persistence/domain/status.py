@@ -1,10 +1,11 @@
 """The statuses of a registration, the moves between them, and the vocabulary of its events."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
+
+from registration_persistence.light_dataclass import dataclass
 
 
 class Status(StrEnum):

@@ -1,14 +1,14 @@
 """The tokens of verification links, and the hashes that are stored instead of them."""
 
 import hashlib
-import re
 import secrets
 
 from registration_persistence.domain.text import plain_text
+from registration_persistence.lazy_pattern import lazy_pattern
 
 _TOKEN_BYTES = 32  # 256 random bits, as 43 characters that need no escaping in a URL
 _TOKEN_CHARACTERS = 43
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_TOKEN = lazy_pattern(r"[A-Za-z0-9_-]{43}")
 
 
 def new_token() -> str:

@@ -3,7 +3,6 @@
 No error quotes a value: arguments can be mixed up, and a value that was passed as a status may be a mailbox.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -16,6 +15,7 @@ from registration_persistence.domain.status import Status
 from registration_persistence.domain.text import plain_text
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import InvalidConsent, InvalidInput
+from registration_persistence.lazy_pattern import lazy_pattern
 
 T = TypeVar("T")
 
@@ -34,12 +34,12 @@ _MAX_VERSION = 2**31 - 1  # PostgreSQL's integer
 _MAX_LABEL_CHARACTERS = 64
 _MAX_CACHED_CONSENTS = 1000
 
-_ACTOR = re.compile(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
-_CONSENT_PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ACTOR = lazy_pattern(r"user|system|admin:[A-Za-z0-9_.-]{1,64}")
+_CONSENT_PURPOSE = lazy_pattern(r"[a-z][a-z0-9_]{0,62}")
 # Texts that stay after an erasure: no mailbox, no name with a space, no telephone number with a plus.
-_LABEL = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{_MAX_LABEL_CHARACTERS}}}")
+_LABEL = lazy_pattern(rf"[A-Za-z0-9_.:/-]{{1,{_MAX_LABEL_CHARACTERS}}}")
 _LABEL_FORM = f"1 to {_MAX_LABEL_CHARACTERS} letters, digits and _.:/-"
-_REASON = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_REASON = lazy_pattern(r"[A-Za-z0-9_.:-]{1,200}")
 
 
 def at_most(values: Iterable[T], maximum: int, too_many: InvalidInput) -> list[T]:

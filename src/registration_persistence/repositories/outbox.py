@@ -1,7 +1,6 @@
 """`OutboxRepository`: the messages that are delivered at least once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,6 +18,7 @@ from registration_persistence.domain.validation import (
 )
 from registration_persistence.durations import Duration
 from registration_persistence.errors import InvalidInput
+from registration_persistence.light_dataclass import dataclass
 from registration_persistence.repositories.base import Repository
 from registration_persistence.repositories.sql.outbox import (
     ACK,

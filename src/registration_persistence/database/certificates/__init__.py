@@ -6,13 +6,15 @@
 import re
 from pathlib import Path
 
-_RDS_HOST = re.compile(
+from registration_persistence.lazy_pattern import lazy_pattern
+
+_RDS_HOST = lazy_pattern(
     r"\.(?:(?P<proxy>proxy)-[a-z0-9]+|[a-z0-9-]+)\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.rds\.amazonaws\.com\.?\Z",
     re.ASCII,
 )
 
 # The domains of all partitions. In China, the region may stand behind `rds`.
-_RDS_DOMAIN = re.compile(
+_RDS_DOMAIN = lazy_pattern(
     r"(?:\A|\.)rds\.(?:[a-z0-9-]+\.)?(?:amazonaws\.(?:com(?:\.cn)?|eu)|s?c2s\.(?:ic|sgov)\.gov|csp\.hci\.ic\.gov"
     r"|cloud\.adc-e\.uk)\.?\Z",
     re.ASCII,
