@@ -14,3 +14,8 @@ def new_id() -> uuid.UUID:
 def new_id_bytes() -> bytes:
     """Return a UUIDv7 as 16 bytes, which takes an eighth of the time of `new_id().bytes`."""
     return uuid_utils.uuid7().bytes
+
+
+def new_id_text() -> str:
+    """Return a UUIDv7 as text, which takes an eighth of the time of `str(new_id())`."""
+    return str(uuid_utils.uuid7())
