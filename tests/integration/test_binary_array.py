@@ -40,3 +40,12 @@ def test_an_unknown_type_is_an_error() -> None:
     """The number of the elements' type is part of the array."""
     with pytest.raises(KeyError):
         binary_array("no_type", [b"x"])
+
+
+def test_other_parameters_are_sent_as_before(database: Database) -> None:
+    """The connection of an import goes back to the pool, where others use it."""
+    with database.session() as session:
+        driver: Any = session.connection().connection.dbapi_connection
+        accept_binary_arrays(driver)
+        assert session.scalar(text("SELECT CAST(:value AS text[])"), {"value": ["a", None]}) == ["a", None]
+        assert session.scalar(text("SELECT CAST(:value AS bytea)"), {"value": b"\0a"}) == b"\0a"
