@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 from sqlalchemy import URL, Connection, create_engine, text
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
 
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.pool import BoundedPool
 from registration_persistence.errors import ConnectionLost
 from registration_persistence.sandbox import PostgresServer, TcpProxy
 from registration_persistence.testing import RoundTripCounter
@@ -124,3 +125,38 @@ def test_an_error_of_the_first_connection_is_translated(database_settings: Datab
         assert database.ping().writable
         database.dispose()
         plain.dispose()
+
+
+def test_the_options_of_an_engine_last_until_the_checkin(database_settings: DatabaseSettings) -> None:
+    """Also those of an engine that is derived from another, and for a connection without SQLAlchemy's `Connection`."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    modes = "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')"
+    serializable = database.engine.execution_options(isolation_level="SERIALIZABLE", postgresql_readonly=True)
+    autocommit = serializable.execution_options(isolation_level="AUTOCOMMIT", postgresql_readonly=False)
+    named = serializable.execution_options(logging_token="token")
+    for engine, expected in [
+        (serializable, ("serializable", "on")),
+        (named, ("serializable", "on")),
+        (autocommit, ("read committed", "off")),
+        (database.engine, ("read committed", "off")),
+    ]:
+        with engine.connect() as connection:
+            assert tuple(connection.execute(text(modes)).one()) == expected
+            assert driver_connection(connection).autocommit is (engine is autocommit)
+        with database.engine.connect() as connection:
+            assert not driver_connection(connection).autocommit
+            driver_connection(connection).execute("CREATE TABLE dropped ()")  # rolled back
+    with autocommit.connect().execution_options(isolation_level="SERIALIZABLE") as connection:
+        assert tuple(connection.execute(text(modes)).one()) == ("serializable", "off")
+    with pytest.raises(ArgumentError, match="Invalid value 'NONE' for isolation_level"):
+        database.engine.execution_options(isolation_level="NONE").connect()
+    assert isinstance(database.engine.pool, BoundedPool)
+    assert database.engine.pool.checkedout() == 0
+    database.dispose()
+
+
+def test_no_event_of_each_statement_is_dispatched(database: Database) -> None:
+    """One listener to such an event would cost the dispatch of all of them, in SQLAlchemy's private `_has_events`."""
+    for engine in (database.engine, database.engine.execution_options(isolation_level="AUTOCOMMIT")):
+        with engine.connect() as connection:
+            assert (connection._has_events, engine._has_events) == (False, False)

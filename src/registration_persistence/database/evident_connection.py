@@ -139,7 +139,8 @@ class EvidentCursor(RecoveringCursor[Row]):
         statement = cast("QueryNoTemplate", query)  # the overload for templates does the same
         super().execute(statement, params, prepare=prepare, binary=binary)
         connection = self.connection
-        if isinstance(connection, EvidentConnection):
+        # Outside of a transaction there is nothing to commit later.
+        if isinstance(connection, EvidentConnection) and self._pgconn.transaction_status != _IDLE:
             connection.note_statement(query)
             connection.note_results(self._results)
         return self

@@ -131,7 +131,8 @@ class LazyBeginCursor(psycopg.Cursor[Row]):
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
         executing = super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        return self._lazy_connection().execute_gen(executing)
+        connection = self._lazy_connection()
+        return executing if connection.autocommit else connection.execute_gen(executing)
 
     def _maybe_prepare_gen(
         self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
@@ -139,12 +140,11 @@ class LazyBeginCursor(psycopg.Cursor[Row]):
         """Send the statement *pgq*, after BEGIN if that is missing; psycopg calls it after `_start_query`."""
         connection = self._lazy_connection()
         begin = connection.missing_begin() if connection.pgconn.pipeline_status == pq.PipelineStatus.OFF else None
-        if begin is not None and _is_one_command(pgq):
-            yield from self._begin_and_execute_gen(begin, pgq, prepare=prepare, binary=binary)
-            return
-        if begin is not None:
-            yield from connection.begin_gen()
-        yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
+        if begin is None:
+            return super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
+        if _is_one_command(pgq):
+            return self._begin_and_execute_gen(begin, pgq, prepare=prepare, binary=binary)
+        return _in_turn_gen(connection.begin_gen(), super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary))
 
     def _begin_and_execute_gen(
         self, begin: bytes, pgq: PostgresQuery, *, prepare: bool | None, binary: bool | None
@@ -176,6 +176,11 @@ class LazyBeginCursor(psycopg.Cursor[Row]):
         connection = self.connection
         assert isinstance(connection, LazyBeginConnection)
         return connection
+
+
+def _in_turn_gen(first: PQGen[None], second: PQGen[None]) -> PQGen[None]:
+    yield from first
+    yield from second
 
 
 def _replies_gen(pgconn: PGconn) -> PQGen[list[list[PGresult]]]:
