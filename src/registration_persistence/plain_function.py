@@ -3,9 +3,12 @@
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Generator
+from types import FunctionType
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_DEFERRED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _FIX = (
     "expected a plain function, because the body of a coroutine or of a generator would never be executed "
@@ -15,6 +18,9 @@ _FIX = (
 
 def creates_deferred(function: object) -> bool:
     """Return whether a call of *function* only creates a coroutine or a generator."""
+    # The checks below take longer, and this is called for each unit of work. An attribute may mark a coroutine.
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & _DEFERRED)
     while isinstance(function, functools.partial):
         function = function.func
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)

@@ -103,7 +103,6 @@ class RegistrationRepository(Repository):
         agreed = checked_consents(consents, self._purposes)
         limit = None if max_pending is None else checked_number("max_pending", max_pending, 1, _MAX_PENDING)
         token, identity = new_token(), new_id()
-        keys = submission_hashes(idempotency_key, mailbox.address, stored, agreed)
         parameters = {
             "id": identity,
             "email": mailbox.address,
@@ -116,7 +115,7 @@ class RegistrationRepository(Repository):
             "token_id": new_id(),
             "secret_hash": hash_token(token),
             **consent_parameters(agreed),
-            **keys,
+            **submission_hashes(idempotency_key, mailbox.address, stored, agreed),
             **self._event_parameters(),
         }
         evidence = event_evidence(identity, parameters["event_id"])
@@ -124,7 +123,7 @@ class RegistrationRepository(Repository):
             self._session, statements.REGISTER, parameters, evidence, lambda row: evidence if row.created else None
         )
         assert row is not None
-        return register_outcome(row, token, keys["submit_digest"])
+        return register_outcome(row, token, parameters)
 
     @redact_traceback
     def activate(self, registration_id: UUID, *, expected_version: int | None = None) -> Registration:
