@@ -32,7 +32,7 @@ _COUNTED_CALLS = 20
 _EXPIRIES = OVERDUE // _BATCH // 2  # the small database is measured twice
 _CONSENTS = [Consent("terms", "2026-01"), Consent("newsletter", "2026-01")]
 
-# What this transaction has read so far of the tables of the package, their indexes and their TOAST.
+# The number of buffers of tables and indexes of the package that this transaction has read so far.
 _BUFFERS = """
 SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class
 WHERE relnamespace = CAST('public' AS regnamespace) AND relkind IN ('r', 'i')
