@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import assert_never, assert_type
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from registration_persistence import (
@@ -51,6 +51,19 @@ def sign_up(email: str) -> str | None:
             return None
         case _:
             assert_never(outcome)
+
+
+def sign_up_without_session(email: str) -> Registration:
+    """A unit of work that is one repository call gets a connection; the others get a session."""
+
+    def single(connection: Connection) -> Registration:
+        return RegistrationRepository(connection).register(email).registration
+
+    def several(session: Session) -> Registration:
+        return RegistrationRepository(session).register(email).registration
+
+    assert_type(get_db().run(several), Registration)
+    return assert_type(get_db().run(single, single=True), Registration)
 
 
 def verify(token: str) -> UUID | None:
