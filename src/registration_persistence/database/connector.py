@@ -109,7 +109,8 @@ class Connector:
             login = self._log_in(parameters)
         if self._settings.statement_timeout:
             login.connection.max_silence_seconds = self._settings.statement_timeout + _SILENCE_MARGIN_SECONDS
-        login.connection.asks_for_id = self._settings.pool != "proxy"
+        # A pooler that ends a session while it has commands of a pipeline to read loses the reason.
+        login.connection.asks_for_id = login.connection.joins_begin = self._settings.pool != "proxy"
         cause = self._opening_cause(login, history, was_disposed_of=self._was_disposed_of())
         self._events.emit(DatabaseEvent("connection_opened", cause, monotonic() - started))
         for key in (REOPEN_CAUSE, LAST_USED_AT):

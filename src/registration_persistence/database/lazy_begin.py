@@ -26,7 +26,12 @@ class LazyBeginConnection(psycopg.Connection[Row]):
     anyway. If BEGIN fails, the server skips all that follows. BEGIN is sent by itself, as psycopg does it, before COPY,
     before a text that may hold several statements, in a block of `pipeline` or `transaction`, and by cursors of other
     classes, such as those on the server.
+
+    Attributes:
+        joins_begin: Whether BEGIN is sent with the first statement. Defaults to true.
     """
+
+    joins_begin: bool = True
 
     # Whether the running command of a cursor sends a missing BEGIN by itself. It changes only while `lock` is held.
     _begins_with_statement = False
@@ -68,7 +73,7 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
     def execute_gen(self, executing: PQGen[None]) -> PQGen[None]:
         """Advance *executing*, the `execute` of a `LazyBeginCursor`, which sends a missing BEGIN."""
-        self._begins_with_statement = self._pipeline is None
+        self._begins_with_statement = self.joins_begin and self._pipeline is None
         try:
             yield from executing
         finally:
@@ -115,7 +120,7 @@ class LazyBeginConnection(psycopg.Connection[Row]):
         from registration_persistence.database.bounded_pipeline import BoundedPipeline  # few services use pipelines
 
         self._pipeline = BoundedPipeline(self, _no_lock=True)
-        self._begins_with_statement = True
+        self._begins_with_statement = self.joins_begin
         try:
             with self._pipeline as pipeline:
                 yield pipeline
