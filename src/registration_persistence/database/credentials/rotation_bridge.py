@@ -102,8 +102,8 @@ class RotationBridge(CredentialSource):
     def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:
         """Yield the current version if it has changed, then the version that a rotation has not made current yet.
 
-        Each is read when it is asked for. If the server rejects both, Secrets Manager is left alone for
-        `seconds_until_retry`.
+        Before them, adopted credentials are yielded, which another thread may have found since. Each version is read
+        when it is asked for. If the server rejects both, Secrets Manager is left alone for `seconds_until_retry`.
 
         Args:
             rejected: The credentials that the server rejected.
@@ -114,7 +114,7 @@ class RotationBridge(CredentialSource):
             SecretMalformed: The current version is not a JSON object with a user name and a password.
         """
         tried = [rejected]
-        for read in (self._fresh_current, self._fresh_pending):
+        for read in (self._adopted, self._fresh_current, self._fresh_pending):
             with self._locked():
                 found = read(since)
             if found is not None and found not in tried:
@@ -132,7 +132,7 @@ class RotationBridge(CredentialSource):
         with suppress(SecretUnavailable), self._locked():
             current = self._latest.credentials if self._latest else None
             self._adoption = None if credentials == current else _Adoption(credentials, current)
-            self._throttle.end_pause()
+            self._throttle.on_accepted()
 
     def refresh(self) -> None:
         """Read the current version again if one is in use; if that fails, the known value stays in use."""
@@ -171,6 +171,10 @@ class RotationBridge(CredentialSource):
     def _new_cache(self, known: Secret | None) -> CachedSecret:
         read = partial(self._read_current, "cold" if known is None else "refresh")
         return CachedSecret(self._arn, read, known=known, max_age=self._max_age)
+
+    def _adopted(self, since: float) -> Credentials | None:  # noqa: ARG002 the signature of the other two
+        """Return the adopted credentials; `None` if there are none."""
+        return self._adoption.accepted if self._adoption else None
 
     def _fresh_current(self, since: float) -> Credentials | None:
         """Return `AWSCURRENT`, read again unless the known value is newer than the rejected login."""
