@@ -13,6 +13,7 @@ _MAX_CHARACTERS: Mapping[str, int] = {
     "name": 1024,
     "auth": 100,
     "secret_arn": 2048,
+    "secret_source": 100,
     "environment": 100,
     "sslmode": 100,
     "ssl_root_cert": 1024,

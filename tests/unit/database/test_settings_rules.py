@@ -82,6 +82,21 @@ def cut_off(text: str) -> str:
                 for text in ("a\0b", "a\udcff")
             ),
             (PRODUCTION, {"APP_DATABASE_SECRET_ARN": ""}, "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a"),
+            (
+                PRODUCTION,
+                {"APP_DATABASE_SECRET_SOURCE": "lambda"},
+                "APP_DATABASE_SECRET_SOURCE is 'lambda': expected one of secrets-manager, extension",
+            ),
+            (
+                TEST,
+                {"APP_DATABASE_SECRET_SOURCE": "extension"},
+                "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_USER and APP_DATABASE_PASSWORD are set ",
+            ),
+            (
+                PRODUCTION | {"APP_DATABASE_SECRET_ARN": "", "APP_DATABASE_USER": "ada"},
+                {"APP_DATABASE_AUTH": "iam", "APP_DATABASE_SECRET_SOURCE": "extension"},
+                "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_AUTH is 'iam', which needs no secret",
+            ),
             (PRODUCTION, {"APP_DATABASE_USER": "ada"}, "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only"),
             (
                 PRODUCTION,
@@ -247,6 +262,7 @@ def test_all_problems_are_reported_together() -> None:
                 "APP_DATABASE_NAME": "",
                 "APP_DATABASE_AUTH": "kerberos",
                 "APP_DATABASE_SECRET_ARN": "registrations",
+                "APP_DATABASE_SECRET_SOURCE": "file",
                 "APP_DATABASE_USER": "ada",
                 "APP_DATABASE_PASSWORD": PASSWORD,
                 "APP_DATABASE_SSLMODE": "prefer",
@@ -496,6 +512,7 @@ PLAUSIBLE = {
     "APP_DATABASE_NAME": st.sampled_from(["registrations", "n" * 64]),
     "APP_DATABASE_AUTH": st.sampled_from(["secret", "iam"]),
     "APP_DATABASE_SECRET_ARN": st.just(ARN),
+    "APP_DATABASE_SECRET_SOURCE": st.sampled_from(["secrets-manager", "extension"]),
     "APP_ENVIRONMENT": st.sampled_from(["prod", "staging", "dev", "test", "local"]),
     "APP_DATABASE_SSLMODE": st.sampled_from(["disable", "prefer", "require", "verify-ca", "verify-full"]),
     "APP_DATABASE_SSL_ROOT_CERT": st.sampled_from([str(SHIPPED), str(SHIPPED / "eu-west-1.pem"), "x" * 300]),

@@ -5,7 +5,7 @@ from collections import deque
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.backoff import backoff
-from registration_persistence.database.credentials.secret_reader import Stage
+from registration_persistence.database.credentials.secret_value import Stage
 
 # Pause after all versions were rejected: at first, and at most.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 2.0

@@ -1,22 +1,17 @@
 """`SecretReader`: reads a database secret from Secrets Manager, with one call that ends within a time limit."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from registration_persistence.database.credentials.aws_endpoint import refuse_another_server
+from registration_persistence.database.credentials.secret_value import MalformedSecret, Secret, Stage, parse_secret
 from registration_persistence.database.credentials.source import Credentials
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.log_redaction import redact_logs
 from registration_persistence.database.secret_arn import SECRET_ARN, arn_problem
-from registration_persistence.database.settings_limits import is_text
 from registration_persistence.errors import ConfigurationError, SecretMalformed, SecretRefused, SecretUnavailable
-
-Stage: TypeAlias = Literal["AWSCURRENT", "AWSPENDING"]
-"""The staging label of a version: the one in use, or the one that a rotation has not made current yet."""
 
 # The limits that one call can have. The longest one that ends before the deadline is used: with botocore's defaults,
 # 60 s to connect and 60 s to read, Lambda would end the process first.
@@ -32,33 +27,7 @@ _UNKNOWN_CREDENTIALS = ("UnrecognizedClientException", "InvalidClientTokenId", "
 # The AWS SDK raises some errors about its credentials as they are; RuntimeError if new credentials are expired already.
 _SDK_ERRORS = (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError)
 
-_MAX_SECRET_CHARACTERS = 65_536
-
 _CLIENT_ERROR_STATUSES = range(400, 500)
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """One version of a secret.
-
-    Args:
-        credentials: The user name and password in it.
-        response: The response of GetSecretValue, which holds the password.
-    """
-
-    credentials: Credentials
-    response: Mapping[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class MalformedSecret:
-    """A version that was read but has no user name and password.
-
-    Args:
-        problem: A sentence that names the secret, its state and the fix; it quotes nothing of the secret.
-    """
-
-    problem: str
 
 
 class SecretReader:
@@ -93,7 +62,7 @@ class SecretReader:
 
         try:
             # No variable holds the response, because this frame is part of the traceback of the errors below.
-            return _parse(
+            return parse_secret(
                 self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
             )
         except SecretRefused as error:
@@ -194,40 +163,3 @@ def _is_permanent(response: Mapping[str, Any]) -> bool:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = response.get("Error", {}).get("Code")
     return status in _CLIENT_ERROR_STATUSES and code not in (*_THROTTLING_ERRORS, *_EXPIRED_CREDENTIALS)
-
-
-def _parse(response: Mapping[str, Any], arn: str, stage: Stage) -> Secret | MalformedSecret:
-    """Return the version in *response*; never raises, because the traceback would show the secret."""
-    text = response.get("SecretString")
-    value = _json_value(text or "")
-    problem = _problem_of(text, value)
-    if problem is not None:
-        return MalformedSecret(f"the secret {arn} {problem}: store a JSON object with username and password")
-    origin = f"{stage} of {response.get('ARN', 'the secret')}, version {response['VersionId']}"
-    return Secret(Credentials(value["username"], value["password"], origin), response)
-
-
-def _json_value(text: str) -> Any:
-    """Return the value of a JSON text, or `None` if *text* is not JSON, or longer than a secret can be."""
-    if len(text) > _MAX_SECRET_CHARACTERS:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _problem_of(text: str | None, value: Any) -> str | None:
-    """Return why *value*, parsed from *text*, is not a user name and a password; `None` if it is."""
-    if text is None:
-        return "is binary"
-    if not text.strip():
-        return "is empty"
-    if not isinstance(value, dict):
-        return "is not a JSON object"
-    for key in ("username", "password"):
-        if key not in value:
-            return f"has no key {key!r}"
-        if not isinstance(value[key], str) or not is_text(value[key]):
-            return f"has a {key!r} that is not a non-empty string without NUL"
-    return None

@@ -8,14 +8,8 @@ from boto3.session import Session
 
 from registration_persistence import deadline
 from registration_persistence.database.credentials.aws_endpoint import is_endpoint_of_aws
-from registration_persistence.database.credentials.secret_reader import (
-    MalformedSecret,
-    Secret,
-    SecretReader,
-    _is_permanent,
-    _parse,
-    read_secret,
-)
+from registration_persistence.database.credentials.secret_reader import SecretReader, _is_permanent, read_secret
+from registration_persistence.database.credentials.secret_value import MalformedSecret, Secret, parse_secret
 from registration_persistence.errors import ConfigurationError
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"
@@ -26,7 +20,7 @@ def parsed(text: str | None) -> Secret | MalformedSecret:
     response: dict[str, Any] = {"ARN": ARN, "VersionId": "7"}
     if text is not None:
         response["SecretString"] = text
-    return _parse(response, ARN, "AWSPENDING")
+    return parse_secret(response, ARN, "AWSPENDING")
 
 
 def test_a_good_secret_gives_credentials_with_their_origin() -> None:
