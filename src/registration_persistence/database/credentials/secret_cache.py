@@ -47,7 +47,7 @@ class CachedSecret:
 
 
 class _SingleCallClient:
-    """The two methods of boto3's client that `SecretCache` calls, with one call of *read* for both.
+    """The two methods of the AWS SDK's client that `SecretCache` calls, with one call of *read* for both.
 
     Args:
         read: Reads the current version.

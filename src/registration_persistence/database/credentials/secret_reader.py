@@ -42,7 +42,7 @@ class SecretReader:
 
     def __init__(self, arn: str, *, region: str, only_aws: bool = False) -> None:
         self._arn, self._region, self._only_aws = arn, region, only_aws
-        self._session: Any = None  # boto3's; the library has no types
+        self._session: Any = None  # botocore's; the library has no types
         self._clients: dict[float, Any] = {}  # one for each time limit, because botocore sets it per client
 
     def read(self, stage: Stage, *, timeout: float = math.inf) -> Secret | MalformedSecret:
@@ -86,23 +86,31 @@ class SecretReader:
 
     def _client(self, timeout: float = math.inf) -> Any:  # the library has no types
         """Return a client whose call ends within *timeout* and before the deadline."""
-        from boto3.session import Session
         from botocore.config import Config
 
         redact_logs()
         # Creating the first client takes time, more so in a small function, so the limit is chosen again after it.
         while (seconds := _longest_call(min(remaining(), timeout))) not in self._clients:
-            self._session = self._session or Session(region_name=self._region)
+            self._session = self._session or _new_session(self._region)
             config = Config(
                 connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
             )
-            client = self._session.client("secretsmanager", config=config)
+            client = self._session.create_client("secretsmanager", config=config)
             if self._only_aws:
                 client.meta.events.register(
                     "before-send.secretsmanager", partial(refuse_another_server, self._arn, self._region)
                 )
             self._clients[seconds] = client
         return self._clients[seconds]
+
+
+def _new_session(region: str) -> Any:
+    """Return a session that finds configuration and credentials like one of boto3, which loads 50 modules more."""
+    from botocore.session import Session
+
+    session = Session()
+    session.set_config_variable("region", region)
+    return session
 
 
 def _longest_call(limit: float) -> float:
