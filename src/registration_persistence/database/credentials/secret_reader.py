@@ -1,10 +1,13 @@
 """`SecretReader`: reads a database secret from Secrets Manager, with one call that ends within a time limit."""
 
+import logging
 import math
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from registration_persistence.database.certificates import AMAZON_TRUST_SERVICES
 from registration_persistence.database.credentials.aws_endpoint import refuse_another_server
 from registration_persistence.database.credentials.secret_value import MalformedSecret, Secret, Stage, parse_secret
 from registration_persistence.database.credentials.source import Credentials
@@ -29,6 +32,11 @@ _SDK_ERRORS = (OSError, ValueError, LookupError, RuntimeError, AttributeError, T
 
 _CLIENT_ERROR_STATUSES = range(400, 500)
 
+# The partition whose endpoints have certificates of Amazon Trust Services.
+_PARTITION_OF_AMAZON = "arn:aws:"
+
+_logger = logging.getLogger("registration_persistence.database")
+
 
 class SecretReader:
     """Reads versions of one secret.
@@ -44,6 +52,8 @@ class SecretReader:
         self._arn, self._region, self._only_aws = arn, region, only_aws
         self._session: Any = None  # botocore's; the library has no types
         self._clients: dict[float, Any] = {}  # one for each time limit, because botocore sets it per client
+        # Whether the server is verified with the roots of Amazon alone, instead of the 118 of botocore.
+        self._trusts_only_amazon = arn.startswith(_PARTITION_OF_AMAZON)
 
     def read(self, stage: Stage, *, timeout: float = math.inf) -> Secret | MalformedSecret:
         """Read the version at *stage* with one GetSecretValue call.
@@ -58,13 +68,15 @@ class SecretReader:
             SecretUnavailable: Secrets Manager did not answer, or answered with a temporary error.
             SecretRefused: The secret does not exist, or this process may not read it.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
         try:
-            # No variable holds the response, because this frame is part of the traceback of the errors below.
-            return parse_secret(
-                self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
-            )
+            try:
+                return self._read(stage, timeout)
+            except SSLError as error:
+                if not self._trusts_more_after(error):
+                    raise
+            return self._read(stage, timeout)
         except SecretRefused as error:
             raise error.with_traceback(None)  # noqa: B904 it is the same error; its frames hold the signed request
         except (BotoCoreError, ClientError, *_SDK_ERRORS) as error:
@@ -84,6 +96,29 @@ class SecretReader:
         self._session = None
         self._clients = {}
 
+    def _read(self, stage: Stage, timeout: float) -> Secret | MalformedSecret:
+        # No variable holds the response, because this frame is part of the traceback of errors.
+        return parse_secret(
+            self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
+        )
+
+    def _authorities(self) -> str | None:
+        """Return the file of the authorities that sign the server's certificate; `None` to leave them to botocore."""
+        has_own = os.environ.get("REQUESTS_CA_BUNDLE") or self._session.get_config_variable("ca_bundle")
+        return str(AMAZON_TRUST_SERVICES) if self._trusts_only_amazon and not has_own else None
+
+    def _trusts_more_after(self, error: Exception) -> bool:
+        """Trust the authorities of botocore too if only those of Amazon were, and the server has another."""
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error) or self._authorities() is None:
+            return False
+        self._trusts_only_amazon = False
+        self.drop_clients()
+        _logger.warning(
+            "the certificate of Secrets Manager is not signed by Amazon Trust Services, so it is verified with the "
+            "authorities of botocore: if a proxy decrypts the traffic, set AWS_CA_BUNDLE to its authority"
+        )
+        return True
+
     def _client(self, timeout: float = math.inf) -> Any:  # the library has no types
         """Return a client whose call ends within *timeout* and before the deadline."""
         from botocore.config import Config
@@ -95,7 +130,7 @@ class SecretReader:
             config = Config(
                 connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
             )
-            client = self._session.create_client("secretsmanager", config=config)
+            client = self._session.create_client("secretsmanager", config=config, verify=self._authorities())
             if self._only_aws:
                 client.meta.events.register(
                     "before-send.secretsmanager", partial(refuse_another_server, self._arn, self._region)
