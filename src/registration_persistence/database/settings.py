@@ -25,6 +25,7 @@ from registration_persistence.database.tls_rules import (
     VERIFYING,
     RequireAuth,
     SslMode,
+    SslNegotiation,
     require_auth_of,
     sslmode_of,
 )
@@ -92,6 +93,8 @@ class DatabaseSettings:
             `password` (in clear text; outside `test` and `local` only from a verified server). Defaults to
             `scram-sha-256`, with IAM to `password`, which is the only value then. In `test` and `local` the server may
             also ask for no password.
+        ssl_negotiation: `postgres`, or `direct` to begin with TLS at once, which saves one round trip; needs PostgreSQL
+            17 and an *sslmode* of at least `require`. Defaults to `postgres`.
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
@@ -129,6 +132,7 @@ class DatabaseSettings:
     sslmode: SslMode = _DEPENDS_ON_OTHERS
     ssl_root_cert: str | None = None
     require_auth: RequireAuth = _DEPENDS_ON_OTHERS
+    ssl_negotiation: SslNegotiation = "postgres"
     pool: PoolMode = "service"
     pool_size: int = 5
     user: str | None = None

@@ -73,6 +73,7 @@ VARIABLES: Mapping[str, str] = {
     "sslmode": "APP_DATABASE_SSLMODE",
     "ssl_root_cert": "APP_DATABASE_SSL_ROOT_CERT",
     "require_auth": "APP_DATABASE_REQUIRE_AUTH",
+    "ssl_negotiation": "APP_DATABASE_SSL_NEGOTIATION",
     "pool": "APP_DATABASE_POOL",
     "pool_size": "APP_DATABASE_POOL_SIZE",
     "user": "APP_DATABASE_USER",

@@ -10,6 +10,8 @@ SslMode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca
 
 RequireAuth: TypeAlias = Literal["scram-sha-256", "md5", "password"]
 
+SslNegotiation: TypeAlias = Literal["postgres", "direct"]
+
 _ENCRYPTING: tuple[SslMode, ...] = ("require", "verify-ca", "verify-full")
 
 VERIFYING: tuple[SslMode, ...] = ("verify-ca", "verify-full")
@@ -57,9 +59,20 @@ def tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
             f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
             "unless APP_ENVIRONMENT is test or local"
         )
+    yield from _negotiation_problems(values.get("ssl_negotiation", "postgres"), mode)
     yield from _certificate_problems(values.get("ssl_root_cert"), mode, values)
     if values.get("auth") != "iam":
         yield from _login_problems(require_auth_of(values), mode, relaxed=relaxed)
+
+
+def _negotiation_problems(negotiation: object, mode: SslMode) -> Iterator[str]:
+    if negotiation not in get_args(SslNegotiation):
+        yield f"APP_DATABASE_SSL_NEGOTIATION is {negotiation!r}: expected one of {', '.join(get_args(SslNegotiation))}"
+    elif negotiation == "direct" and mode in get_args(SslMode) and mode not in _ENCRYPTING:
+        yield (
+            f"APP_DATABASE_SSL_NEGOTIATION is 'direct' but APP_DATABASE_SSLMODE is {mode!r}, which can send data "
+            f"without TLS: expected {', '.join(_ENCRYPTING)}"
+        )
 
 
 def _certificate_problems(certificate: str | None, mode: SslMode, values: Mapping[str, Any]) -> Iterator[str]:

@@ -41,6 +41,7 @@ def test_three_variables_are_enough() -> None:
         "sslmode": "verify-full",
         "ssl_root_cert": None,
         "require_auth": "scram-sha-256",
+        "ssl_negotiation": "postgres",
         "pool": "service",
         "pool_size": 5,
         "user": None,
@@ -93,6 +94,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("APP_DATABASE_SECRET_SOURCE", "secrets-manager", "secret_source", "secrets-manager"),
         ("APP_DATABASE_REQUIRE_AUTH", "md5", "require_auth", "md5"),
         ("APP_DATABASE_REQUIRE_AUTH", "password", "require_auth", "password"),
+        ("APP_DATABASE_SSL_NEGOTIATION", "postgres", "ssl_negotiation", "postgres"),
         ("APP_DATABASE_POOL", "lambda", "pool", "lambda"),
         ("APP_DATABASE_POOL", "service", "pool", "service"),
         ("APP_DATABASE_POOL", "proxy", "pool", "proxy"),
@@ -267,6 +269,16 @@ def test_a_libpq_that_would_send_the_password_in_clear_text_is_refused(monkeypat
 
     with pytest.raises(ConfigurationError, match="expected 160000 or later: install psycopg"):
         connection_parameters(DatabaseSettings.from_env(PRODUCTION))
+
+
+def test_a_libpq_without_direct_tls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libpq before version 17 would ask the server first, although the setting says `direct`."""
+    older = [default for default in pq.Conninfo.get_defaults() if default.keyword != b"sslnegotiation"]
+    monkeypatch.setattr(pq.Conninfo, "get_defaults", lambda: older)
+
+    assert connection_parameters(DatabaseSettings.from_env(PRODUCTION))
+    with pytest.raises(ConfigurationError, match="expected 170000 or later: install psycopg"):
+        connection_parameters(DatabaseSettings.from_env(PRODUCTION | {"APP_DATABASE_SSL_NEGOTIATION": "direct"}))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,19 @@ def cut_off(text: str) -> str:
                 {"APP_DATABASE_AUTH": "iam", "APP_DATABASE_SECRET_SOURCE": "extension"},
                 "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_AUTH is 'iam', which needs no secret",
             ),
+            (
+                PRODUCTION,
+                {"APP_DATABASE_SSL_NEGOTIATION": "fast"},
+                "APP_DATABASE_SSL_NEGOTIATION is 'fast': expected one of postgres, direct",
+            ),
+            *(
+                (
+                    TEST | {"APP_DATABASE_SSL_NEGOTIATION": "direct"},
+                    {"APP_DATABASE_SSLMODE": mode},
+                    f"APP_DATABASE_SSL_NEGOTIATION is 'direct' but APP_DATABASE_SSLMODE is {mode!r}, which can send",
+                )
+                for mode in ("disable", "allow", "prefer")
+            ),
             (PRODUCTION, {"APP_DATABASE_USER": "ada"}, "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only"),
             (
                 PRODUCTION,
@@ -268,6 +281,7 @@ def test_all_problems_are_reported_together() -> None:
                 "APP_DATABASE_SSLMODE": "prefer",
                 "APP_DATABASE_SSL_ROOT_CERT": "/no/such.pem",
                 "APP_DATABASE_REQUIRE_AUTH": "none",
+                "APP_DATABASE_SSL_NEGOTIATION": "fast",
                 "APP_DATABASE_POOL": "big",
                 "APP_DATABASE_POOL_SIZE": "many",
                 "APP_DATABASE_CONNECT_TIMEOUT": "1",
@@ -517,6 +531,7 @@ PLAUSIBLE = {
     "APP_DATABASE_SSLMODE": st.sampled_from(["disable", "prefer", "require", "verify-ca", "verify-full"]),
     "APP_DATABASE_SSL_ROOT_CERT": st.sampled_from([str(SHIPPED), str(SHIPPED / "eu-west-1.pem"), "x" * 300]),
     "APP_DATABASE_REQUIRE_AUTH": st.sampled_from(["scram-sha-256", "md5", "password"]),
+    "APP_DATABASE_SSL_NEGOTIATION": st.sampled_from(["postgres", "direct"]),
     "APP_DATABASE_POOL": st.sampled_from(["lambda", "service", "proxy"]),
     "APP_DATABASE_POOL_SIZE": st.integers(-1, 9).map(str),
     "APP_DATABASE_USER": st.just("ada"),
