@@ -203,7 +203,13 @@ GOOD = {"ARN": ARN, "VersionId": "7", "VersionStages": ["AWSCURRENT"], "SecretSt
 
 def test_the_answer_of_the_extension_is_parsed() -> None:
     """The fields of AWS's extension are enough, and the ARN of the settings may lack the six random characters."""
-    answer = {**GOOD, "CreatedDate": "2026-01-02T03:04:05Z", "Name": "app", "SecretBinary": None, "ResultMetadata": {}}
+    answer: dict[str, Any] = {
+        **GOOD,
+        "CreatedDate": "2026-01-02T03:04:05Z",
+        "Name": "app",
+        "SecretBinary": None,
+        "ResultMetadata": {},
+    }
 
     for arn in (ARN, ARN.removesuffix("-AbCdEf")):
         secret = _secret_in(json.dumps(answer).encode(), arn)

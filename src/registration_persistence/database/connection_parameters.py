@@ -64,7 +64,7 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: libpq is older than version 16, so it would send the password in clear text if asked for it;
-            or older than version 17, if it has to begin with TLS at once.
+            or older than version 17, if it has to begin with TLS at once; or it cannot offer other TLS groups.
     """
     known = {default.keyword.decode() for default in pq.Conninfo.get_defaults()}
     required = {"require_auth": 160_000} | ({"sslnegotiation": 170_000} if settings.ssl_negotiation == "direct" else {})
@@ -72,6 +72,10 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
         if name not in known:
             problem = f"libpq has the version {pq.version()}: expected {version} or later"
             raise ConfigurationError([f"{problem}: install psycopg[binary], which includes it"])
+    if settings.tls_groups:
+        from registration_persistence.database.openssl_groups import offer_groups
+
+        offer_groups(settings.tls_groups)
     parameters: dict[str, Any] = {
         **{name: value for name, value in _LIBPQ_DEFAULTS.items() if name in known},
         "sslmode": settings.sslmode,

@@ -95,6 +95,9 @@ class DatabaseSettings:
             also ask for no password.
         ssl_negotiation: `postgres`, or `direct` to begin with TLS at once, which saves one round trip; needs PostgreSQL
             17 and an *sslmode* of at least `require`. Defaults to `postgres`.
+        tls_groups: The groups that libpq offers in the TLS handshake, the first one with a key: one or more of `P-256`,
+            `P-384`, `P-521`, `X25519` and `X448`, separated by colons. They apply to every connection of libpq in this
+            process, and need `psycopg[binary]`. Defaults to empty text, for the groups of OpenSSL.
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
@@ -133,6 +136,7 @@ class DatabaseSettings:
     ssl_root_cert: str | None = None
     require_auth: RequireAuth = _DEPENDS_ON_OTHERS
     ssl_negotiation: SslNegotiation = "postgres"
+    tls_groups: str = ""
     pool: PoolMode = "service"
     pool_size: int = 5
     user: str | None = None

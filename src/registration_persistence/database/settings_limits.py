@@ -19,6 +19,7 @@ _MAX_CHARACTERS: Mapping[str, int] = {
     "ssl_root_cert": 1024,
     "require_auth": 100,
     "ssl_negotiation": 100,
+    "tls_groups": 100,
     "pool": 100,
     "user": 1024,
     "password": 8192,

@@ -58,6 +58,7 @@ _TEXTS = (
     "ssl_root_cert",
     "user",
     "password",
+    "tls_groups",
     "application_name",
 )
 
@@ -74,6 +75,7 @@ VARIABLES: Mapping[str, str] = {
     "ssl_root_cert": "APP_DATABASE_SSL_ROOT_CERT",
     "require_auth": "APP_DATABASE_REQUIRE_AUTH",
     "ssl_negotiation": "APP_DATABASE_SSL_NEGOTIATION",
+    "tls_groups": "APP_DATABASE_TLS_GROUPS",
     "pool": "APP_DATABASE_POOL",
     "pool_size": "APP_DATABASE_POOL_SIZE",
     "user": "APP_DATABASE_USER",

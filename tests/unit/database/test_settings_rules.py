@@ -110,6 +110,14 @@ def cut_off(text: str) -> str:
                 )
                 for mode in ("disable", "allow", "prefer")
             ),
+            *(
+                (
+                    PRODUCTION,
+                    {"APP_DATABASE_TLS_GROUPS": groups},
+                    f"APP_DATABASE_TLS_GROUPS is {groups!r}: expected different ones of P-256",
+                )
+                for groups in ("prime256v1", "p-256", "P-256:", ":", "P-256,X25519", "P-256:P-256", "P-256\nX = y")
+            ),
             (PRODUCTION, {"APP_DATABASE_USER": "ada"}, "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only"),
             (
                 PRODUCTION,
@@ -282,6 +290,7 @@ def test_all_problems_are_reported_together() -> None:
                 "APP_DATABASE_SSL_ROOT_CERT": "/no/such.pem",
                 "APP_DATABASE_REQUIRE_AUTH": "none",
                 "APP_DATABASE_SSL_NEGOTIATION": "fast",
+                "APP_DATABASE_TLS_GROUPS": "prime256v1",
                 "APP_DATABASE_POOL": "big",
                 "APP_DATABASE_POOL_SIZE": "many",
                 "APP_DATABASE_CONNECT_TIMEOUT": "1",
@@ -531,6 +540,7 @@ PLAUSIBLE = {
     "APP_DATABASE_SSLMODE": st.sampled_from(["disable", "prefer", "require", "verify-ca", "verify-full"]),
     "APP_DATABASE_SSL_ROOT_CERT": st.sampled_from([str(SHIPPED), str(SHIPPED / "eu-west-1.pem"), "x" * 300]),
     "APP_DATABASE_REQUIRE_AUTH": st.sampled_from(["scram-sha-256", "md5", "password"]),
+    "APP_DATABASE_TLS_GROUPS": st.sampled_from(["P-256", "P-256:X25519", "P-256:P-256"]),
     "APP_DATABASE_SSL_NEGOTIATION": st.sampled_from(["postgres", "direct"]),
     "APP_DATABASE_POOL": st.sampled_from(["lambda", "service", "proxy"]),
     "APP_DATABASE_POOL_SIZE": st.integers(-1, 9).map(str),
