@@ -16,7 +16,8 @@ from support import LambdaEnvironment
 from registration_persistence import Credentials, Database, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database import DatabaseEvent
 from registration_persistence.database.credentials.rotation_bridge import RotationBridge
-from registration_persistence.database.credentials.secret_reader import Secret, SecretReader
+from registration_persistence.database.credentials.secret_reader import SecretReader
+from registration_persistence.database.credentials.secret_value import Secret
 from registration_persistence.errors import CredentialsRejected, SecretMalformed, SecretRefused, SecretUnavailable
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, wait_until
 

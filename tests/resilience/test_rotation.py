@@ -1,5 +1,6 @@
 """The secret rotates under load: no request fails, and none waits for the end of the rotation window."""
 
+import itertools
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ import pytest
 from resilience.outcomes import assert_exact, failures, handler, run_all
 
 from registration_persistence import Database, deadline
+from registration_persistence.database import login
+from registration_persistence.database.credentials import read_throttle, rotation_bridge
 from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 from registration_persistence.errors import CredentialsRejected
 from registration_persistence.sandbox import LambdaProcess
@@ -58,6 +61,48 @@ def test_no_request_fails_in_a_window_longer_than_its_deadline(
     calls = [reconnecting_environment.secrets_manager.calls_of(process.name).total() for process in [*warm, *cold]]
     assert calls == [3, 3, 2, 2], "a cold process has just read AWSCURRENT, and needs one call less"
     assert max(float(str(result["slowest"])) for result in results) < 1.0
+
+
+@pytest.fixture
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock for the logins on which 1 ms passes with each look at it, so that the test takes less than 0.2 s."""
+    time_of_look = itertools.count(1_000, 0.001)
+    for module in (login, read_throttle, rotation_bridge):
+        monkeypatch.setattr(module, "monotonic", lambda: next(time_of_look))
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("rejected_in", ["the window", "the time after it"])
+def test_two_rotations_in_a_row_cause_no_wait(
+    registration_environment: RegistrationEnvironment, rotate: Rotate, rejected_in: str
+) -> None:
+    """The second rejected login also leads to a working connection at once: its versions are read without a pause."""
+    env = registration_environment
+    database = Database(env.settings())
+    database.ping()
+    env.secrets_manager.forget_calls()
+
+    def reconnect() -> None:
+        database.dispose()
+        assert database.ping().writable
+
+    for _ in range(2):
+        if rejected_in == "the window":
+            rotate(pause_in_window=reconnect)
+        else:
+            rotate()
+            reconnect()
+    database.dispose()
+
+    events = database.events
+    assert (2, 2, 0) == (
+        events.count("login_rejected"),
+        events.count("connection_opened", "rotation"),
+        events.count("wait"),
+    )
+    reads = {"the window": (2, 2), "the time after it": (2, 0)}[rejected_in]
+    assert reads == (events.count("secret_read", "rotation"), events.count("secret_read", "pending"))
+    assert env.secrets_manager.calls.total() == sum(reads)
 
 
 def test_alternating_users_fail_no_request(

@@ -63,12 +63,19 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
     """Return psycopg's and libpq's parameters for every connection, without user and password.
 
     Raises:
-        ConfigurationError: libpq is older than version 16, so it would send the password in clear text if asked for it.
+        ConfigurationError: libpq is older than version 16, so it would send the password in clear text if asked for it;
+            or older than version 17, if it has to begin with TLS at once; or it cannot offer other TLS groups.
     """
     known = {default.keyword.decode() for default in pq.Conninfo.get_defaults()}
-    if "require_auth" not in known:
-        problem = f"libpq has the version {pq.version()}: expected 160000 or later"
-        raise ConfigurationError([f"{problem}: install psycopg[binary], which includes it"])
+    required = {"require_auth": 160_000} | ({"sslnegotiation": 170_000} if settings.ssl_negotiation == "direct" else {})
+    for name, version in required.items():
+        if name not in known:
+            problem = f"libpq has the version {pq.version()}: expected {version} or later"
+            raise ConfigurationError([f"{problem}: install psycopg[binary], which includes it"])
+    if settings.tls_groups:
+        from registration_persistence.database.openssl_groups import offer_groups
+
+        offer_groups(settings.tls_groups)
     parameters: dict[str, Any] = {
         **{name: value for name, value in _LIBPQ_DEFAULTS.items() if name in known},
         "sslmode": settings.sslmode,
@@ -83,6 +90,8 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
     }
     if is_relaxed(settings.environment):  # local servers and poolers may trust their clients
         parameters["require_auth"] += ",none"
+    if settings.ssl_negotiation == "direct":
+        parameters["sslnegotiation"] = "direct"
     if settings.root_certificate:
         parameters["sslrootcert"] = str(settings.root_certificate)
     if settings.pool == "proxy":

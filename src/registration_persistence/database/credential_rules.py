@@ -8,6 +8,8 @@ from registration_persistence.database.settings_limits import MAX_IDENTIFIER_BYT
 
 Auth: TypeAlias = Literal["secret", "iam"]
 
+SecretSource: TypeAlias = Literal["secrets-manager", "extension"]
+
 
 def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
     """Yield each problem of the credentials in *values*, as one sentence.
@@ -17,6 +19,7 @@ def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator
         relaxed: Whether user and password may be settings, as in `test` and `local`.
     """
     auth = values.get("auth", "secret")
+    yield from _source_problems(values, auth)
     if auth == "iam":
         from registration_persistence.database.iam_rules import iam_problems  # it is needed in this case only
 
@@ -28,6 +31,21 @@ def credential_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator
         if values.get("user") and not (values.get("secret_arn") or values.get("password")):
             return  # `iam` is meant, so the user is not a second problem
     yield from _secret_problems(values, relaxed=relaxed)
+
+
+def _source_problems(values: Mapping[str, Any], auth: object) -> Iterator[str]:
+    source = values.get("secret_source", "secrets-manager")
+    if source not in get_args(SecretSource):
+        yield f"APP_DATABASE_SECRET_SOURCE is {source!r}: expected one of {', '.join(get_args(SecretSource))}"
+    elif source == "extension" and auth == "iam":
+        yield (
+            "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_AUTH is 'iam', which needs no secret: unset it"
+        )
+    elif source == "extension" and values.get("user"):
+        yield (
+            "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_USER and APP_DATABASE_PASSWORD are set "
+            "instead of a secret: unset it"
+        )
 
 
 def _secret_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """The rules for `APP_ENVIRONMENT`: `test` and `local` are refused for a database on AWS."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias, get_args
 
 from registration_persistence.database.certificates import is_rds_host
+from registration_persistence.database.settings_limits import MAX_QUOTED_CHARACTERS
 
 Environment: TypeAlias = Literal["prod", "staging", "dev", "test", "local"]
 
@@ -16,6 +18,11 @@ _LAMBDA_VARIABLES: Mapping[str, str] = {
     "AWS_LAMBDA_RUNTIME_API": "",
     "AWS_EXECUTION_ENV": "AWS_Lambda_",
 }
+
+# A variable with this prefix is ours; a service may have other variables that start with `APP_`.
+_PREFIX = "APP_DATABASE_"
+
+_MAX_UNKNOWN_SHOWN = 10
 
 
 def is_relaxed(environment: object) -> bool:
@@ -49,6 +56,32 @@ def environment_problems(values: Mapping[str, Any], environ: Mapping[str, str]) 
             f"APP_ENVIRONMENT is {environment!r} but {variable} is set, so this process is a Lambda function: "
             "set APP_ENVIRONMENT to dev, staging or prod, or in an emulator of Lambda set AWS_SAM_LOCAL to true"
         )
+
+
+def unknown_variables(environ: Mapping[str, str], known: Sequence[str]) -> list[str]:
+    """Return a problem for each variable with our prefix that nothing reads, without its value.
+
+    Args:
+        environ: The variables of the process.
+        known: The variables with our prefix that are read.
+    """
+    unknown = [
+        name for name, text in environ.items() if text and name.upper().startswith(_PREFIX) and name not in known
+    ]
+    if not unknown:
+        return []
+    from difflib import SequenceMatcher  # it is needed in this case only
+
+    def similarity(name: str, other: str) -> tuple[float, bool]:
+        wrong, right = name.upper().removeprefix(_PREFIX), other.removeprefix(_PREFIX)
+        return SequenceMatcher(None, wrong, right).ratio(), wrong.startswith(right)
+
+    cut = {name[:MAX_QUOTED_CHARACTERS] for name in unknown}
+    shown = {name: name if name.isprintable() else ascii(name) for name in sorted(cut)[:_MAX_UNKNOWN_SHOWN]}
+    return [
+        f"{shown[name]} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
+        for name in shown
+    ]
 
 
 def _lambda_variable(environ: Mapping[str, str]) -> str | None:

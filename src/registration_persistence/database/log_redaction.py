@@ -8,7 +8,8 @@ ENGINE_LOGGING_NAME = "registration_persistence"
 # Substrings of confidential records, for each logger: botocore logs every response and signature, SQLAlchemy every row.
 _CONFIDENTIAL = {
     "botocore.parsers": ("SecretString", "SecretBinary"),
-    "botocore.auth": ("Signature:\n", "Action=connect&DBUser="),
+    "botocore.auth": ("Signature:\n", "Action=connect&DBUser=", "x-amz-security-token:"),
+    "botocore.endpoint": ("X-Amz-Security-Token",),
     f"sqlalchemy.engine.Engine.{ENGINE_LOGGING_NAME}": ("Row (",),
 }
 

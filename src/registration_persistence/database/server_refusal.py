@@ -7,7 +7,7 @@ from typing import Any
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.presented_certificate import PresentedCertificate, presented_certificate
 from registration_persistence.database.tls_rules import VERIFYING
-from registration_persistence.errors import ConnectionRejected, RegistrationPersistenceError
+from registration_persistence.errors import ConnectionRejected, DatabaseUnavailable, RegistrationPersistenceError
 from registration_persistence.lazy_pattern import lazy_pattern
 
 # The time to ask the server for its certificate once more, if the deadline leaves as much.
@@ -19,6 +19,15 @@ _CERTIFICATE = lazy_pattern(
 )
 _FILE = lazy_pattern(r"root certificate file")
 _NAME = lazy_pattern(r"does not match host name|host name .* server certificate|name contains embedded null")
+
+# A server that does not know the first message of the client closes the connection, as a starting one may do.
+_CLOSED = lazy_pattern(
+    r"unexpected eof|closed the connection unexpectedly|Connection reset|SSL SYSCALL error|SSL error"
+)
+_DIRECT_FIX = (
+    "APP_DATABASE_SSL_NEGOTIATION is 'direct': if the server is older than PostgreSQL 17, a pooler or without TLS, "
+    "unset it"
+)
 
 # libpq's own advice, which includes to verify nothing.
 _ADVICE_OF_LIBPQ = lazy_pattern(r" ?Either provide the file[^;]*")
@@ -37,6 +46,8 @@ def explained(
         parameters: libpq's parameters of the attempt.
         address: The IP address of the server.
     """
+    if isinstance(failure, DatabaseUnavailable) and parameters.get("sslnegotiation") == "direct":
+        return _with_message(failure, f"{failure}; {_DIRECT_FIX}") if _CLOSED.search(str(failure)) else failure
     if not isinstance(failure, ConnectionRejected):
         return failure
     text = _ADVICE_OF_LIBPQ.sub("", str(failure))

@@ -3,15 +3,14 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registration_persistence.database.certificates import root_certificate_for
-from registration_persistence.database.credential_rules import Auth
-from registration_persistence.database.environment_rules import Environment
+from registration_persistence.database.credential_rules import Auth, SecretSource
+from registration_persistence.database.environment_rules import Environment, unknown_variables
 from registration_persistence.database.secret_arn import SECRET_ARN, quoted
-from registration_persistence.database.settings_limits import MAX_IDENTIFIER_BYTES, MAX_QUOTED_CHARACTERS
+from registration_persistence.database.settings_limits import MAX_IDENTIFIER_BYTES
 from registration_persistence.database.settings_rules import (
     BOOTSTRAP_VARIABLES,
     TIMEOUTS,
@@ -22,7 +21,14 @@ from registration_persistence.database.settings_rules import (
     expected_number,
     problems_of,
 )
-from registration_persistence.database.tls_rules import VERIFYING, RequireAuth, SslMode, require_auth_of, sslmode_of
+from registration_persistence.database.tls_rules import (
+    VERIFYING,
+    RequireAuth,
+    SslMode,
+    SslNegotiation,
+    require_auth_of,
+    sslmode_of,
+)
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import ConfigurationError
 
@@ -33,15 +39,12 @@ _PARSERS: Mapping[str, Callable[[str], int | float]] = {
 }
 
 _MAX_NUMBER_CHARACTERS = 10_000
-_MAX_UNKNOWN_SHOWN = 10
-
 _APPLICATION_NAME = "registration_persistence"
 
 # The default of a field that always has a value once the settings are created.
 _DEPENDS_ON_OTHERS: Any = None
 
-# A variable with this prefix is ours; a service may have other variables that start with `APP_`.
-_PREFIX = "APP_DATABASE_"
+_KNOWN_VARIABLES = (*VARIABLES.values(), *BOOTSTRAP_VARIABLES)
 
 
 class _Timeout:
@@ -78,6 +81,8 @@ class DatabaseSettings:
             the AWS credentials of this process. Defaults to `secret`.
         secret_arn: ARN of the secret that holds `username` and `password`, at most 2048 characters. Region and
             partition are taken from it. Defaults to `None`, which is valid only with *user* and *password* or with IAM.
+        secret_source: `secrets-manager`, or `extension` to read the secret from the AWS Parameters and Secrets Lambda
+            Extension, which makes a cold start faster. Defaults to `secrets-manager`.
         environment: `prod`, `staging`, `dev`, `test` or `local`. Defaults to `prod`. `test` and `local` are refused for
             an endpoint of RDS, and on AWS Lambda unless the host is this machine.
         sslmode: libpq's `sslmode`; at least `require` outside `test` and `local`. Defaults to `verify-full` if
@@ -88,6 +93,11 @@ class DatabaseSettings:
             `password` (in clear text; outside `test` and `local` only from a verified server). Defaults to
             `scram-sha-256`, with IAM to `password`, which is the only value then. In `test` and `local` the server may
             also ask for no password.
+        ssl_negotiation: `postgres`, or `direct` to begin with TLS at once, which saves one round trip; needs PostgreSQL
+            17 and an *sslmode* of at least `require`. Defaults to `postgres`.
+        tls_groups: The groups that libpq offers in the TLS handshake, the first one with a key: one or more of `P-256`,
+            `P-384`, `P-521`, `X25519` and `X448`, separated by colons. They apply to every connection of libpq in this
+            process, and need `psycopg[binary]`. Defaults to empty text, for the groups of OpenSSL.
         pool: `lambda` keeps one connection, `service` keeps up to *pool_size*, `proxy` keeps none. Defaults to
             `service`, in `from_env` to `lambda` on AWS Lambda.
         pool_size: Maximum number of connections in `service` mode, 1 to 5000. Defaults to 5.
@@ -120,10 +130,13 @@ class DatabaseSettings:
     port: int = 5432
     auth: Auth = "secret"
     secret_arn: str | None = None
+    secret_source: SecretSource = "secrets-manager"  # noqa: S105 it is no secret
     environment: Environment = "prod"
     sslmode: SslMode = _DEPENDS_ON_OTHERS
     ssl_root_cert: str | None = None
     require_auth: RequireAuth = _DEPENDS_ON_OTHERS
+    ssl_negotiation: SslNegotiation = "postgres"
+    tls_groups: str = ""
     pool: PoolMode = "service"
     pool_size: int = 5
     user: str | None = None
@@ -158,7 +171,11 @@ class DatabaseSettings:
                 problems are reported together, each with the name of its variable, and none with a password.
         """
         values, problems = _parsed(environ)
-        problems += [*problems_of(values, environ), *bootstrap_problems(environ), *_unknown_variables(environ)]
+        problems += [
+            *problems_of(values, environ),
+            *bootstrap_problems(environ),
+            *unknown_variables(environ, _KNOWN_VARIABLES),
+        ]
         if problems:
             del environ, values  # an error tracker sends the variables of each frame, and these hold the password
             raise ConfigurationError(problems)
@@ -211,28 +228,6 @@ def _number(name: str, text: str) -> int | float:
     if len(text) > _MAX_NUMBER_CHARACTERS or "_" in text or not text.isascii():
         raise ValueError(text)
     return _PARSERS[name](text)
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return a problem for each variable with our prefix that nothing reads, without its value."""
-    known = (*VARIABLES.values(), *BOOTSTRAP_VARIABLES)
-    unknown = [
-        name for name, text in environ.items() if text and name.upper().startswith(_PREFIX) and name not in known
-    ]
-    if not unknown:
-        return []
-    from difflib import SequenceMatcher  # it is needed in this case only
-
-    def similarity(name: str, other: str) -> tuple[float, bool]:
-        wrong, right = name.upper().removeprefix(_PREFIX), other.removeprefix(_PREFIX)
-        return SequenceMatcher(None, wrong, right).ratio(), wrong.startswith(right)
-
-    cut = {name[:MAX_QUOTED_CHARACTERS] for name in unknown}
-    shown = {name: name if name.isprintable() else ascii(name) for name in sorted(cut)[:_MAX_UNKNOWN_SHOWN]}
-    return [
-        f"{shown[name]} is unknown: unset it; the most similar variable is {max(known, key=partial(similarity, name))}"
-        for name in shown
-    ]
 
 
 def _application_name(environ: Mapping[str, str]) -> str:

@@ -50,7 +50,17 @@ TIMEOUTS = (
 WHOLE_NUMBERS: Mapping[str, int] = {"port": _MAX_PORT, "pool_size": _MAX_POOL_SIZE}
 """The settings that are whole numbers, 1 or more, with their largest values."""
 
-_TEXTS = ("host", "reader_host", "name", "secret_arn", "ssl_root_cert", "user", "password", "application_name")
+_TEXTS = (
+    "host",
+    "reader_host",
+    "name",
+    "secret_arn",
+    "ssl_root_cert",
+    "user",
+    "password",
+    "tls_groups",
+    "application_name",
+)
 
 VARIABLES: Mapping[str, str] = {
     "host": "APP_DATABASE_HOST",
@@ -59,10 +69,13 @@ VARIABLES: Mapping[str, str] = {
     "name": "APP_DATABASE_NAME",
     "auth": "APP_DATABASE_AUTH",
     "secret_arn": "APP_DATABASE_SECRET_ARN",
+    "secret_source": "APP_DATABASE_SECRET_SOURCE",
     "environment": "APP_ENVIRONMENT",
     "sslmode": "APP_DATABASE_SSLMODE",
     "ssl_root_cert": "APP_DATABASE_SSL_ROOT_CERT",
     "require_auth": "APP_DATABASE_REQUIRE_AUTH",
+    "ssl_negotiation": "APP_DATABASE_SSL_NEGOTIATION",
+    "tls_groups": "APP_DATABASE_TLS_GROUPS",
     "pool": "APP_DATABASE_POOL",
     "pool_size": "APP_DATABASE_POOL_SIZE",
     "user": "APP_DATABASE_USER",

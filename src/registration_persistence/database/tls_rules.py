@@ -10,6 +10,11 @@ SslMode: TypeAlias = Literal["disable", "allow", "prefer", "require", "verify-ca
 
 RequireAuth: TypeAlias = Literal["scram-sha-256", "md5", "password"]
 
+SslNegotiation: TypeAlias = Literal["postgres", "direct"]
+
+# Every OpenSSL 3 has these, and a server of PostgreSQL may have each. OpenSSL ignores a name that it does not know.
+_TLS_GROUPS = ("P-256", "P-384", "P-521", "X25519", "X448")
+
 _ENCRYPTING: tuple[SslMode, ...] = ("require", "verify-ca", "verify-full")
 
 VERIFYING: tuple[SslMode, ...] = ("verify-ca", "verify-full")
@@ -57,9 +62,28 @@ def tls_problems(values: Mapping[str, Any], *, relaxed: bool) -> Iterator[str]:
             f"APP_DATABASE_SSLMODE is {mode!r}, which can send data without TLS: expected {', '.join(_ENCRYPTING)}, "
             "unless APP_ENVIRONMENT is test or local"
         )
+    yield from _negotiation_problems(values.get("ssl_negotiation", "postgres"), mode)
+    yield from _group_problems(values.get("tls_groups"))
     yield from _certificate_problems(values.get("ssl_root_cert"), mode, values)
     if values.get("auth") != "iam":
         yield from _login_problems(require_auth_of(values), mode, relaxed=relaxed)
+
+
+def _negotiation_problems(negotiation: object, mode: SslMode) -> Iterator[str]:
+    if negotiation not in get_args(SslNegotiation):
+        yield f"APP_DATABASE_SSL_NEGOTIATION is {negotiation!r}: expected one of {', '.join(get_args(SslNegotiation))}"
+    elif negotiation == "direct" and mode in get_args(SslMode) and mode not in _ENCRYPTING:
+        yield (
+            f"APP_DATABASE_SSL_NEGOTIATION is 'direct' but APP_DATABASE_SSLMODE is {mode!r}, which can send data "
+            f"without TLS: expected {', '.join(_ENCRYPTING)}"
+        )
+
+
+def _group_problems(text: str | None) -> Iterator[str]:
+    groups = text.split(":") if text else []
+    if set(groups) - set(_TLS_GROUPS) or len(groups) != len(set(groups)):
+        expected = f"different ones of {', '.join(_TLS_GROUPS)}, separated by colons"
+        yield f"APP_DATABASE_TLS_GROUPS is {text!r}: expected {expected}"
 
 
 def _certificate_problems(certificate: str | None, mode: SslMode, values: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from registration_persistence.sandbox.lambda_process import LambdaProcess
 from registration_persistence.sandbox.network_namespace import IsolatedNetwork
 from registration_persistence.sandbox.postgres import LocalPostgres, StopMode
 from registration_persistence.sandbox.rotation import RotationStyle, rotate
+from registration_persistence.sandbox.secrets_extension import ExtensionFault, LocalSecretsExtension
 from registration_persistence.sandbox.secrets_manager import LocalSecretsManager
 from registration_persistence.sandbox.secrets_manager_requests import OutageKind
 from registration_persistence.sandbox.server import PostgresServer
@@ -17,12 +18,14 @@ from registration_persistence.sandbox.wake_up import EarlyAttempts
 
 __all__ = [
     "EarlyAttempts",
+    "ExtensionFault",
     "FakeLambdaContext",
     "InvocationFailed",
     "IsolatedNetwork",
     "LambdaProcess",
     "LocalCluster",
     "LocalPostgres",
+    "LocalSecretsExtension",
     "LocalSecretsManager",
     "LocalServerError",
     "OutageKind",

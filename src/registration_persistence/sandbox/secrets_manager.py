@@ -142,6 +142,20 @@ class LocalSecretsManager:
         assert isinstance(value, dict)
         return value
 
+    def response_of(self, arn: str) -> dict[str, Any] | None:
+        """Return the response of GetSecretValue for the version AWSCURRENT; `None` if there is none.
+
+        Args:
+            arn: ARN of the secret.
+        """
+        from botocore.exceptions import ClientError
+
+        try:
+            response = self._client.get_secret_value(SecretId=arn, VersionStage="AWSCURRENT")
+        except ClientError:
+            return None
+        return {name: value for name, value in response.items() if name != "ResponseMetadata"}
+
     def delete(self, arn: str) -> None:
         """Delete a secret without a recovery window.
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+import botocore
 import pytest
 import trustme
 from cryptography import x509
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from registration_persistence.database import certificates
-from registration_persistence.database.certificates import root_certificate_for
+from registration_persistence.database.certificates import AMAZON_TRUST_SERVICES, root_certificate_for
 
 # Starfield's root of 2009 has the serial number 0. It is as Amazon publishes it, and OpenSSL accepts it.
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
@@ -108,6 +109,18 @@ def test_a_cluster_behind_a_gateway_has_the_roots_of_both() -> None:
     proxy = "app.proxy-c1a2b3.eu-west-1.rds.amazonaws.com"
     assert root_certificate_for(proxy, with_gateway=True) == FOLDER / "rds-proxy.pem"
     assert root_certificate_for("localhost", with_gateway=True) is None
+
+
+def test_the_roots_of_amazon_are_those_of_botocore() -> None:
+    """The file for the services of AWS has the five roots of Amazon, byte for byte as the AWS SDK ships them."""
+    trusted = x509.load_pem_x509_certificates((Path(botocore.__file__).parent / "cacert.pem").read_bytes())
+    shipped_here = x509.load_pem_x509_certificates(AMAZON_TRUST_SERVICES.read_bytes())
+
+    assert set(shipped_here) <= set(trusted)
+    subjects = [Root.of("", certificate).subject for certificate in shipped_here]
+    assert [*(f"Amazon Root CA {n}" for n in (1, 2, 3, 4)), "Starfield Services Root Certificate Authority - G2"] == (
+        sorted(subjects)
+    )
 
 
 def test_no_certificate_expires_within_a_year() -> None:

@@ -36,10 +36,13 @@ def test_three_variables_are_enough() -> None:
         "port": 5432,
         "auth": "secret",
         "secret_arn": ARN,
+        "secret_source": "secrets-manager",
         "environment": "prod",
         "sslmode": "verify-full",
         "ssl_root_cert": None,
         "require_auth": "scram-sha-256",
+        "ssl_negotiation": "postgres",
+        "tls_groups": "",
         "pool": "service",
         "pool_size": 5,
         "user": None,
@@ -89,8 +92,12 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("APP_DATABASE_SSLMODE", "disable", "sslmode", "disable"),
         ("APP_DATABASE_SSLMODE", "allow", "sslmode", "allow"),
         ("APP_DATABASE_SSLMODE", "prefer", "sslmode", "prefer"),
+        ("APP_DATABASE_SECRET_SOURCE", "secrets-manager", "secret_source", "secrets-manager"),
         ("APP_DATABASE_REQUIRE_AUTH", "md5", "require_auth", "md5"),
         ("APP_DATABASE_REQUIRE_AUTH", "password", "require_auth", "password"),
+        ("APP_DATABASE_SSL_NEGOTIATION", "postgres", "ssl_negotiation", "postgres"),
+        ("APP_DATABASE_TLS_GROUPS", "P-256:X25519", "tls_groups", "P-256:X25519"),
+        ("APP_DATABASE_TLS_GROUPS", "P-256:P-384:P-521:X25519:X448", "tls_groups", "P-256:P-384:P-521:X25519:X448"),
         ("APP_DATABASE_POOL", "lambda", "pool", "lambda"),
         ("APP_DATABASE_POOL", "service", "pool", "service"),
         ("APP_DATABASE_POOL", "proxy", "pool", "proxy"),
@@ -265,6 +272,16 @@ def test_a_libpq_that_would_send_the_password_in_clear_text_is_refused(monkeypat
 
     with pytest.raises(ConfigurationError, match="expected 160000 or later: install psycopg"):
         connection_parameters(DatabaseSettings.from_env(PRODUCTION))
+
+
+def test_a_libpq_without_direct_tls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libpq before version 17 would ask the server first, although the setting says `direct`."""
+    older = [default for default in pq.Conninfo.get_defaults() if default.keyword != b"sslnegotiation"]
+    monkeypatch.setattr(pq.Conninfo, "get_defaults", lambda: older)
+
+    assert connection_parameters(DatabaseSettings.from_env(PRODUCTION))
+    with pytest.raises(ConfigurationError, match="expected 170000 or later: install psycopg"):
+        connection_parameters(DatabaseSettings.from_env(PRODUCTION | {"APP_DATABASE_SSL_NEGOTIATION": "direct"}))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,42 @@ def cut_off(text: str) -> str:
                 for text in ("a\0b", "a\udcff")
             ),
             (PRODUCTION, {"APP_DATABASE_SECRET_ARN": ""}, "APP_DATABASE_SECRET_ARN is not set: expected the ARN of a"),
+            (
+                PRODUCTION,
+                {"APP_DATABASE_SECRET_SOURCE": "lambda"},
+                "APP_DATABASE_SECRET_SOURCE is 'lambda': expected one of secrets-manager, extension",
+            ),
+            (
+                TEST,
+                {"APP_DATABASE_SECRET_SOURCE": "extension"},
+                "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_USER and APP_DATABASE_PASSWORD are set ",
+            ),
+            (
+                PRODUCTION | {"APP_DATABASE_SECRET_ARN": "", "APP_DATABASE_USER": "ada"},
+                {"APP_DATABASE_AUTH": "iam", "APP_DATABASE_SECRET_SOURCE": "extension"},
+                "APP_DATABASE_SECRET_SOURCE is 'extension', but APP_DATABASE_AUTH is 'iam', which needs no secret",
+            ),
+            (
+                PRODUCTION,
+                {"APP_DATABASE_SSL_NEGOTIATION": "fast"},
+                "APP_DATABASE_SSL_NEGOTIATION is 'fast': expected one of postgres, direct",
+            ),
+            *(
+                (
+                    TEST | {"APP_DATABASE_SSL_NEGOTIATION": "direct"},
+                    {"APP_DATABASE_SSLMODE": mode},
+                    f"APP_DATABASE_SSL_NEGOTIATION is 'direct' but APP_DATABASE_SSLMODE is {mode!r}, which can send",
+                )
+                for mode in ("disable", "allow", "prefer")
+            ),
+            *(
+                (
+                    PRODUCTION,
+                    {"APP_DATABASE_TLS_GROUPS": groups},
+                    f"APP_DATABASE_TLS_GROUPS is {groups!r}: expected different ones of P-256",
+                )
+                for groups in ("prime256v1", "p-256", "P-256:", ":", "P-256,X25519", "P-256:P-256", "P-256\nX = y")
+            ),
             (PRODUCTION, {"APP_DATABASE_USER": "ada"}, "APP_DATABASE_USER and APP_DATABASE_PASSWORD are allowed only"),
             (
                 PRODUCTION,
@@ -247,11 +283,14 @@ def test_all_problems_are_reported_together() -> None:
                 "APP_DATABASE_NAME": "",
                 "APP_DATABASE_AUTH": "kerberos",
                 "APP_DATABASE_SECRET_ARN": "registrations",
+                "APP_DATABASE_SECRET_SOURCE": "file",
                 "APP_DATABASE_USER": "ada",
                 "APP_DATABASE_PASSWORD": PASSWORD,
                 "APP_DATABASE_SSLMODE": "prefer",
                 "APP_DATABASE_SSL_ROOT_CERT": "/no/such.pem",
                 "APP_DATABASE_REQUIRE_AUTH": "none",
+                "APP_DATABASE_SSL_NEGOTIATION": "fast",
+                "APP_DATABASE_TLS_GROUPS": "prime256v1",
                 "APP_DATABASE_POOL": "big",
                 "APP_DATABASE_POOL_SIZE": "many",
                 "APP_DATABASE_CONNECT_TIMEOUT": "1",
@@ -496,10 +535,13 @@ PLAUSIBLE = {
     "APP_DATABASE_NAME": st.sampled_from(["registrations", "n" * 64]),
     "APP_DATABASE_AUTH": st.sampled_from(["secret", "iam"]),
     "APP_DATABASE_SECRET_ARN": st.just(ARN),
+    "APP_DATABASE_SECRET_SOURCE": st.sampled_from(["secrets-manager", "extension"]),
     "APP_ENVIRONMENT": st.sampled_from(["prod", "staging", "dev", "test", "local"]),
     "APP_DATABASE_SSLMODE": st.sampled_from(["disable", "prefer", "require", "verify-ca", "verify-full"]),
     "APP_DATABASE_SSL_ROOT_CERT": st.sampled_from([str(SHIPPED), str(SHIPPED / "eu-west-1.pem"), "x" * 300]),
     "APP_DATABASE_REQUIRE_AUTH": st.sampled_from(["scram-sha-256", "md5", "password"]),
+    "APP_DATABASE_TLS_GROUPS": st.sampled_from(["P-256", "P-256:X25519", "P-256:P-256"]),
+    "APP_DATABASE_SSL_NEGOTIATION": st.sampled_from(["postgres", "direct"]),
     "APP_DATABASE_POOL": st.sampled_from(["lambda", "service", "proxy"]),
     "APP_DATABASE_POOL_SIZE": st.integers(-1, 9).map(str),
     "APP_DATABASE_USER": st.just("ada"),

@@ -20,6 +20,9 @@ _RDS_DOMAIN = lazy_pattern(
     re.ASCII,
 )
 
+AMAZON_TRUST_SERVICES = Path(__file__).parent / "rds-proxy.pem"
+"""The roots of Amazon Trust Services, which issues the certificates of RDS Proxy and of the services of AWS."""
+
 
 def root_certificate_for(host: str, *, with_gateway: bool = False) -> Path | None:
     """Return the PEM file with the root certificates for *host*, or `None` if none is shipped.

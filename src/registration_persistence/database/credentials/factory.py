@@ -23,9 +23,15 @@ def credentials_for(settings: DatabaseSettings, *, on_event: EventCallback) -> C
         return StaticCredentials(Credentials(settings.user, settings.password))
     from registration_persistence.database.credentials.rotation_bridge import RotationBridge
 
+    arn, extension = settings.secret_arn or "", None
+    if settings.secret_source == "extension":  # noqa: S105 it is no secret
+        from registration_persistence.database.credentials.lambda_extension import LambdaExtension
+
+        extension = LambdaExtension(arn)
     return RotationBridge(
-        settings.secret_arn or "",
+        arn,
         region=settings.secret_region,
         on_event=on_event,
         only_aws=not is_relaxed(settings.environment),
+        extension=extension,
     )

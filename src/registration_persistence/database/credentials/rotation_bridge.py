@@ -7,16 +7,22 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.credentials.deadline_lock import held_in_time
 from registration_persistence.database.credentials.read_throttle import ReadThrottle
 from registration_persistence.database.credentials.secret_cache import CachedSecret
-from registration_persistence.database.credentials.secret_reader import MalformedSecret, Secret, SecretReader, Stage
+from registration_persistence.database.credentials.secret_reader import SecretReader
+from registration_persistence.database.credentials.secret_value import MalformedSecret, Secret, Stage
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
 from registration_persistence.database.events import EventCallback, SecretReadCause
 from registration_persistence.durations import Duration, in_seconds
 from registration_persistence.errors import SecretMalformed, SecretRefused, SecretUnavailable
+
+if TYPE_CHECKING:
+    from registration_persistence.database.credentials.lambda_extension import LambdaExtension
+    from registration_persistence.database.credentials.timed_secret import TimedSecret
 
 # Limit of a routine refresh; short, because the cached value still works.
 _REFRESH_TIMEOUT_SECONDS = 0.8
@@ -54,6 +60,8 @@ class RotationBridge(CredentialSource):
         on_event: Called with the name of a `DatabaseEvent`, its cause and its duration in seconds. Defaults to no call.
         max_age: Time after which a cached value is read again, rounded up to whole seconds. Defaults to one hour.
         only_aws: Whether another server than AWS is refused. Defaults to false.
+        extension: The Lambda extension, which is asked until Secrets Manager itself has answered once: after a rejected
+            login, or because the extension did not answer. Defaults to none.
     """
 
     def __init__(
@@ -64,13 +72,16 @@ class RotationBridge(CredentialSource):
         on_event: EventCallback = lambda *_event: None,
         max_age: Duration = 3600,
         only_aws: bool = False,
+        extension: "LambdaExtension | None" = None,
     ) -> None:
         self._arn, self._on_event, self._max_age = arn, on_event, math.ceil(in_seconds(max_age))
         self._reader = SecretReader(arn, region=region, only_aws=only_aws)
+        # `None`: Secrets Manager itself is read, so that no value is followed by an older one.
+        self._extension = extension
         # Held while the secret is read: one thread reads, and the others use the value that it got.
         self._lock = RLock()
         # Decides when AWSCURRENT is read again. `None`: it is created at the next use.
-        self._cache: CachedSecret | None = None
+        self._cache: CachedSecret | TimedSecret | None = None
         # The last good AWSCURRENT version. `None`: cold.
         self._latest: Secret | None = None
         # The last good AWSPENDING version. `None`: it has not been read, or could not be.
@@ -102,8 +113,8 @@ class RotationBridge(CredentialSource):
     def replacements(self, rejected: Credentials, *, since: float) -> Iterator[Credentials]:
         """Yield the current version if it has changed, then the version that a rotation has not made current yet.
 
-        Each is read when it is asked for. If the server rejects both, Secrets Manager is left alone for
-        `seconds_until_retry`.
+        Before them, adopted credentials are yielded, which another thread may have found since. Each version is read
+        when it is asked for. If the server rejects both, Secrets Manager is left alone for `seconds_until_retry`.
 
         Args:
             rejected: The credentials that the server rejected.
@@ -114,7 +125,7 @@ class RotationBridge(CredentialSource):
             SecretMalformed: The current version is not a JSON object with a user name and a password.
         """
         tried = [rejected]
-        for read in (self._fresh_current, self._fresh_pending):
+        for read in (self._adopted, self._fresh_current, self._fresh_pending):
             with self._locked():
                 found = read(since)
             if found is not None and found not in tried:
@@ -132,7 +143,7 @@ class RotationBridge(CredentialSource):
         with suppress(SecretUnavailable), self._locked():
             current = self._latest.credentials if self._latest else None
             self._adoption = None if credentials == current else _Adoption(credentials, current)
-            self._throttle.end_pause()
+            self._throttle.on_accepted()
 
     def refresh(self) -> None:
         """Read the current version again if one is in use; if that fails, the known value stays in use."""
@@ -168,9 +179,17 @@ class RotationBridge(CredentialSource):
         assert self._latest is not None
         return self._latest.credentials
 
-    def _new_cache(self, known: Secret | None) -> CachedSecret:
+    def _new_cache(self, known: Secret | None) -> "CachedSecret | TimedSecret":
         read = partial(self._read_current, "cold" if known is None else "refresh")
+        if self._extension is not None:
+            from registration_persistence.database.credentials.timed_secret import TimedSecret
+
+            return TimedSecret(read, known=known, max_age=self._max_age)
         return CachedSecret(self._arn, read, known=known, max_age=self._max_age)
+
+    def _adopted(self, since: float) -> Credentials | None:  # noqa: ARG002 the signature of the other two
+        """Return the adopted credentials; `None` if there are none."""
+        return self._adoption.accepted if self._adoption else None
 
     def _fresh_current(self, since: float) -> Credentials | None:
         """Return `AWSCURRENT`, read again unless the known value is newer than the rejected login."""
@@ -203,9 +222,15 @@ class RotationBridge(CredentialSource):
 
     def _read(self, stage: Stage, cause: SecretReadCause) -> Secret:
         """Read *stage*, and emit an event if it holds credentials."""
-        started = monotonic()
-        outcome = self._reader.read(stage, timeout=_REFRESH_TIMEOUT_SECONDS if cause == "refresh" else math.inf)
+        started, timeout = monotonic(), _REFRESH_TIMEOUT_SECONDS if cause == "refresh" else math.inf
+        if self._extension is not None and cause in {"cold", "refresh"}:
+            secret = self._extension.read(timeout=timeout)
+            if secret is not None:  # it may be old, so the throttle does not learn of it
+                self._on_event("secret_read", cause, monotonic() - started)
+                return secret
+        outcome = self._reader.read(stage, timeout=timeout)
         self._throttle.on_read(stage, started)
+        self._extension = None
         if isinstance(outcome, MalformedSecret):
             raise SecretMalformed(outcome.problem)
         self._on_event("secret_read", cause, monotonic() - started)

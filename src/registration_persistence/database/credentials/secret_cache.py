@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from registration_persistence.database.credentials.secret_reader import Secret, Stage
+from registration_persistence.database.credentials.secret_value import Secret, Stage
 
 _STAGE: Stage = "AWSCURRENT"
 
 # Seconds before the secret is read again after a failure, at first and at most: while no value is known, and while the
 # last good value can be used. `Connector` waits a little longer than the first pair, so each of its attempts calls.
-_RETRY_SECONDS_WITHOUT_VALUE, _RETRY_SECONDS_WITH_VALUE = (0.25, 0.25), (1.0, 60.0)
+RETRY_SECONDS_WITHOUT_VALUE, RETRY_SECONDS_WITH_VALUE = (0.25, 0.25), (1.0, 60.0)
 
 
 class CachedSecret:
@@ -30,7 +30,7 @@ class CachedSecret:
         from aws_secretsmanager_caching import SecretCache, SecretCacheConfig
 
         self._arn = arn
-        first, longest = _RETRY_SECONDS_WITHOUT_VALUE if known is None else _RETRY_SECONDS_WITH_VALUE
+        first, longest = RETRY_SECONDS_WITHOUT_VALUE if known is None else RETRY_SECONDS_WITH_VALUE
         config = SecretCacheConfig(
             secret_refresh_interval=max_age, exception_retry_delay_base=first, exception_retry_delay_max=longest
         )
@@ -47,7 +47,7 @@ class CachedSecret:
 
 
 class _SingleCallClient:
-    """The two methods of boto3's client that `SecretCache` calls, with one call of *read* for both.
+    """The two methods of the AWS SDK's client that `SecretCache` calls, with one call of *read* for both.
 
     Args:
         read: Reads the current version.

@@ -1,22 +1,20 @@
 """`SecretReader`: reads a database secret from Secrets Manager, with one call that ends within a time limit."""
 
-import json
+import logging
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from registration_persistence.database.certificates import AMAZON_TRUST_SERVICES
 from registration_persistence.database.credentials.aws_endpoint import refuse_another_server
+from registration_persistence.database.credentials.secret_value import MalformedSecret, Secret, Stage, parse_secret
 from registration_persistence.database.credentials.source import Credentials
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.log_redaction import redact_logs
 from registration_persistence.database.secret_arn import SECRET_ARN, arn_problem
-from registration_persistence.database.settings_limits import is_text
 from registration_persistence.errors import ConfigurationError, SecretMalformed, SecretRefused, SecretUnavailable
-
-Stage: TypeAlias = Literal["AWSCURRENT", "AWSPENDING"]
-"""The staging label of a version: the one in use, or the one that a rotation has not made current yet."""
 
 # The limits that one call can have. The longest one that ends before the deadline is used: with botocore's defaults,
 # 60 s to connect and 60 s to read, Lambda would end the process first.
@@ -32,33 +30,12 @@ _UNKNOWN_CREDENTIALS = ("UnrecognizedClientException", "InvalidClientTokenId", "
 # The AWS SDK raises some errors about its credentials as they are; RuntimeError if new credentials are expired already.
 _SDK_ERRORS = (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError)
 
-_MAX_SECRET_CHARACTERS = 65_536
-
 _CLIENT_ERROR_STATUSES = range(400, 500)
 
+# The partition whose endpoints have certificates of Amazon Trust Services.
+_PARTITION_OF_AMAZON = "arn:aws:"
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """One version of a secret.
-
-    Args:
-        credentials: The user name and password in it.
-        response: The response of GetSecretValue, which holds the password.
-    """
-
-    credentials: Credentials
-    response: Mapping[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class MalformedSecret:
-    """A version that was read but has no user name and password.
-
-    Args:
-        problem: A sentence that names the secret, its state and the fix; it quotes nothing of the secret.
-    """
-
-    problem: str
+_logger = logging.getLogger("registration_persistence.database")
 
 
 class SecretReader:
@@ -73,8 +50,10 @@ class SecretReader:
 
     def __init__(self, arn: str, *, region: str, only_aws: bool = False) -> None:
         self._arn, self._region, self._only_aws = arn, region, only_aws
-        self._session: Any = None  # boto3's; the library has no types
+        self._session: Any = None  # botocore's; the library has no types
         self._clients: dict[float, Any] = {}  # one for each time limit, because botocore sets it per client
+        # Whether the server is verified with the roots of Amazon alone, instead of the 118 of botocore.
+        self._trusts_only_amazon = arn.startswith(_PARTITION_OF_AMAZON)
 
     def read(self, stage: Stage, *, timeout: float = math.inf) -> Secret | MalformedSecret:
         """Read the version at *stage* with one GetSecretValue call.
@@ -89,13 +68,15 @@ class SecretReader:
             SecretUnavailable: Secrets Manager did not answer, or answered with a temporary error.
             SecretRefused: The secret does not exist, or this process may not read it.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
         try:
-            # No variable holds the response, because this frame is part of the traceback of the errors below.
-            return _parse(
-                self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
-            )
+            try:
+                return self._read(stage, timeout)
+            except SSLError as error:
+                if not self._trusts_more_after(error):
+                    raise
+            return self._read(stage, timeout)
         except SecretRefused as error:
             raise error.with_traceback(None)  # noqa: B904 it is the same error; its frames hold the signed request
         except (BotoCoreError, ClientError, *_SDK_ERRORS) as error:
@@ -115,25 +96,56 @@ class SecretReader:
         self._session = None
         self._clients = {}
 
+    def _read(self, stage: Stage, timeout: float) -> Secret | MalformedSecret:
+        # No variable holds the response, because this frame is part of the traceback of errors.
+        return parse_secret(
+            self._client(timeout).get_secret_value(SecretId=self._arn, VersionStage=stage), self._arn, stage
+        )
+
+    def _authorities(self) -> str | None:
+        """Return the file of the authorities that sign the server's certificate; `None` to leave them to botocore."""
+        has_own = os.environ.get("REQUESTS_CA_BUNDLE") or self._session.get_config_variable("ca_bundle")
+        return str(AMAZON_TRUST_SERVICES) if self._trusts_only_amazon and not has_own else None
+
+    def _trusts_more_after(self, error: Exception) -> bool:
+        """Trust the authorities of botocore too if only those of Amazon were, and the server has another."""
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error) or self._authorities() is None:
+            return False
+        self._trusts_only_amazon = False
+        self.drop_clients()
+        _logger.warning(
+            "the certificate of Secrets Manager is not signed by Amazon Trust Services, so it is verified with the "
+            "authorities of botocore: if a proxy decrypts the traffic, set AWS_CA_BUNDLE to its authority"
+        )
+        return True
+
     def _client(self, timeout: float = math.inf) -> Any:  # the library has no types
         """Return a client whose call ends within *timeout* and before the deadline."""
-        from boto3.session import Session
         from botocore.config import Config
 
         redact_logs()
         # Creating the first client takes time, more so in a small function, so the limit is chosen again after it.
         while (seconds := _longest_call(min(remaining(), timeout))) not in self._clients:
-            self._session = self._session or Session(region_name=self._region)
+            self._session = self._session or _new_session(self._region)
             config = Config(
                 connect_timeout=seconds * 0.4, read_timeout=seconds * 0.6, retries={"total_max_attempts": 1}
             )
-            client = self._session.client("secretsmanager", config=config)
+            client = self._session.create_client("secretsmanager", config=config, verify=self._authorities())
             if self._only_aws:
                 client.meta.events.register(
                     "before-send.secretsmanager", partial(refuse_another_server, self._arn, self._region)
                 )
             self._clients[seconds] = client
         return self._clients[seconds]
+
+
+def _new_session(region: str) -> Any:
+    """Return a session that finds configuration and credentials like one of boto3, which loads 50 modules more."""
+    from botocore.session import Session
+
+    session = Session()
+    session.set_config_variable("region", region)
+    return session
 
 
 def _longest_call(limit: float) -> float:
@@ -194,40 +206,3 @@ def _is_permanent(response: Mapping[str, Any]) -> bool:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = response.get("Error", {}).get("Code")
     return status in _CLIENT_ERROR_STATUSES and code not in (*_THROTTLING_ERRORS, *_EXPIRED_CREDENTIALS)
-
-
-def _parse(response: Mapping[str, Any], arn: str, stage: Stage) -> Secret | MalformedSecret:
-    """Return the version in *response*; never raises, because the traceback would show the secret."""
-    text = response.get("SecretString")
-    value = _json_value(text or "")
-    problem = _problem_of(text, value)
-    if problem is not None:
-        return MalformedSecret(f"the secret {arn} {problem}: store a JSON object with username and password")
-    origin = f"{stage} of {response.get('ARN', 'the secret')}, version {response['VersionId']}"
-    return Secret(Credentials(value["username"], value["password"], origin), response)
-
-
-def _json_value(text: str) -> Any:
-    """Return the value of a JSON text, or `None` if *text* is not JSON, or longer than a secret can be."""
-    if len(text) > _MAX_SECRET_CHARACTERS:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _problem_of(text: str | None, value: Any) -> str | None:
-    """Return why *value*, parsed from *text*, is not a user name and a password; `None` if it is."""
-    if text is None:
-        return "is binary"
-    if not text.strip():
-        return "is empty"
-    if not isinstance(value, dict):
-        return "is not a JSON object"
-    for key in ("username", "password"):
-        if key not in value:
-            return f"has no key {key!r}"
-        if not isinstance(value[key], str) or not is_text(value[key]):
-            return f"has a {key!r} that is not a non-empty string without NUL"
-    return None

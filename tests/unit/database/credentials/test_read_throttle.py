@@ -49,6 +49,32 @@ def test_logins_that_begin_together_read_once(clock: Clock) -> None:
     assert throttle.must_read("AWSCURRENT", since=clock.now + 0.26)
 
 
+def test_a_login_after_an_accepted_one_reads_at_once(clock: Clock) -> None:
+    """The server accepted a version, so a rejection right after it is another rotation, not the same one."""
+    throttle = ReadThrottle()
+    assert throttle.must_read("AWSCURRENT", since=clock.now)
+    throttle.on_read("AWSCURRENT", clock.now)
+    throttle.on_accepted()
+
+    assert not throttle.must_read("AWSCURRENT", since=clock.now), "the login began before the read"
+    clock.now += 0.01
+    assert throttle.must_read("AWSCURRENT", since=clock.now)
+
+
+def test_at_most_four_versions_are_read_in_a_second(clock: Clock) -> None:
+    """Also if a login is accepted after each read, for example by one of two servers with different passwords."""
+    throttle = ReadThrottle()
+    read_at = []
+    for _ in range(300):
+        if throttle.must_read("AWSCURRENT", since=clock.now):
+            read_at.append(clock.now)
+        throttle.on_accepted()
+        clock.now += 0.01
+
+    assert [4, 4, 4] == [sum(1000 + n <= at < 1001 + n - 1e-6 for at in read_at) for n in range(3)]
+    assert all(later - earlier >= 1 for earlier, later in zip(read_at, read_at[4:], strict=False))
+
+
 def test_pauses_grow_until_a_login_is_accepted(clock: Clock) -> None:
     """During a pause nothing is read, each pause is twice as long up to 2 s, and a success ends it."""
     throttle = ReadThrottle()
@@ -62,7 +88,7 @@ def test_pauses_grow_until_a_login_is_accepted(clock: Clock) -> None:
 
     assert lengths == [0.2, 0.4, 0.8, 1.6, 2.0]
     throttle.start_pause()
-    throttle.end_pause()
+    throttle.on_accepted()
     assert throttle.seconds_left() == 0
     throttle.start_pause()
     assert throttle.seconds_left() == pytest.approx(0.2)

@@ -4,18 +4,12 @@ import time
 from typing import Any
 
 import pytest
-from boto3.session import Session
+from botocore.session import Session
 
 from registration_persistence import deadline
 from registration_persistence.database.credentials.aws_endpoint import is_endpoint_of_aws
-from registration_persistence.database.credentials.secret_reader import (
-    MalformedSecret,
-    Secret,
-    SecretReader,
-    _is_permanent,
-    _parse,
-    read_secret,
-)
+from registration_persistence.database.credentials.secret_reader import SecretReader, _is_permanent, read_secret
+from registration_persistence.database.credentials.secret_value import MalformedSecret, Secret, parse_secret
 from registration_persistence.errors import ConfigurationError
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"
@@ -26,7 +20,7 @@ def parsed(text: str | None) -> Secret | MalformedSecret:
     response: dict[str, Any] = {"ARN": ARN, "VersionId": "7"}
     if text is not None:
         response["SecretString"] = text
-    return _parse(response, ARN, "AWSPENDING")
+    return parse_secret(response, ARN, "AWSPENDING")
 
 
 def test_a_good_secret_gives_credentials_with_their_origin() -> None:
@@ -102,14 +96,15 @@ def test_a_call_has_the_longest_limit_that_ends_before_the_deadline(
 def test_the_time_to_create_a_client_is_not_added_to_the_call() -> None:
     """If creating the client takes 0.4 s of 1 s, the call that remains is limited to 0.3 s, not to 0.8 s."""
     reader = SecretReader(ARN, region="eu-west-1")
-    reader._session = session = Session(region_name="eu-west-1")
-    create = session.client
+    reader._session = session = Session()
+    session.set_config_variable("region", "eu-west-1")
+    create = session.create_client
 
     def slowly(*arguments: Any, **named: Any) -> Any:
         time.sleep(0.4)
         return create(*arguments, **named)
 
-    session.client = slowly
+    session.create_client = slowly
     with deadline(1, reserve=0):
         config = reader._client().meta.config
 
