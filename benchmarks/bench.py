@@ -22,6 +22,7 @@ import part_register
 import part_rotation
 import part_warm
 import register_in_one_statement
+from figures import draw_all
 from measurements import Measurement, write_part
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +90,7 @@ def main() -> int:
         for name in options.only or PARTS:
             run_part(name, Path(folder) if options.smallest else RESULTS, smallest=options.smallest)
     if not options.smallest:
+        draw_all(RESULTS)
         runpy.run_path(str(ROOT / "docs" / "make_performance.py"), run_name="__main__")
     return 0
 

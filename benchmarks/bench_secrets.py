@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -130,11 +131,12 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The Secrets Manager, its variables and the extension."""
+    """The Secrets Manager, the extension, and the variables of clients of other libraries and of this package."""
 
     manager: LocalSecretsManager
     extension: Extension
     environment: dict[str, str]
+    environment_of_package: dict[str, str]
 
     def secret_of(self, server: Server) -> dict[str, str]:
         """Store the login of *server* in a secret, and return its variable."""
@@ -162,7 +164,8 @@ def open_secrets() -> Iterator[Secrets]:
             "AWS_DEFAULT_REGION": REGION,
             "AWS_CA_BUNDLE": str(_bundle(folder, authority, _default_bundle())),
         }
-        yield Secrets(manager, stack.enter_context(Extension(manager)), environment)
+        own = {**environment, "AWS_CA_BUNDLE": str(_bundle(folder, authority, _bundle_of_package()))}
+        yield Secrets(manager, stack.enter_context(Extension(manager)), environment, own)
 
 
 def _default_bundle() -> Path:
@@ -171,6 +174,13 @@ def _default_bundle() -> Path:
     assert package is not None
     assert package.origin is not None
     return Path(package.origin).with_name("cacert.pem")
+
+
+def _bundle_of_package() -> Path:
+    """Return the certificates that this package trusts in AWS's Secrets Manager by default."""
+    certificates = import_module("registration_persistence.database.certificates")
+    small: Path | None = getattr(certificates, "AMAZON_TRUST_SERVICES", None)  # older versions have none
+    return small or _default_bundle()
 
 
 def _bundle(folder: Path, authority: trustme.CA, roots: Path) -> Path:

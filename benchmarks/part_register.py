@@ -3,14 +3,16 @@
 import pickle
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from instructions import instructions_per_unit
 from measurements import Measurement
 from part_warm import unit_database
+from sign_ups import made_sign_ups
 from sqlalchemy import text
-from unit_clients import UNITS, Options, made_sign_ups
+from unit_clients import UNITS, Options
 
 from registration_persistence import Database, DatabaseSettings
 
@@ -51,20 +53,21 @@ def _rates(options: Options, database: Database, runs: int, block: int) -> Measu
     measurement = Measurement(
         "rate", "Sign-ups in one process, without delay", "sign-ups/s", exact=False, better="higher", base=PSYCOPG
     )
-    units: dict[str, Any] = {
-        PACKAGE: UNITS["package_register"](options),
-        PSYCOPG: UNITS["raw_register"](options),
-    }
-    for unit in units.values():
-        for number in range(_WARM_UP_SIGN_UPS):
-            unit(number)
-    for run in range(runs):
-        for name, unit in units.items():
-            first = _WARM_UP_SIGN_UPS + run * block
-            started = time.perf_counter()
-            for number in range(first, first + block):
+    with ExitStack() as closing:
+        units: dict[str, Any] = {
+            PACKAGE: UNITS["package_register"](options, closing),
+            PSYCOPG: UNITS["raw_register"](options, closing),
+        }
+        for unit in units.values():
+            for number in range(_WARM_UP_SIGN_UPS):
                 unit(number)
-            measurement.add(name, block / (time.perf_counter() - started))
+        for run in range(runs):
+            for name, unit in units.items():
+                first = _WARM_UP_SIGN_UPS + run * block
+                started = time.perf_counter()
+                for number in range(first, first + block):
+                    unit(number)
+                measurement.add(name, block / (time.perf_counter() - started))
     _empty(database)
     return measurement
 

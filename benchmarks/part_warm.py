@@ -90,8 +90,8 @@ def through(options: Options, proxy: RoundTripCounter) -> Options:
 
 def trips_per_unit(kind: str, options: Options) -> float:
     """Return the round trips of one unit on an open connection, whose statement is prepared."""
-    with RoundTripCounter(options["host"], options["port"]) as proxy:
-        unit = UNITS[kind](through(options, proxy))
+    with RoundTripCounter(options["host"], options["port"]) as proxy, ExitStack() as closing:
+        unit = UNITS[kind](through(options, proxy), closing)
         for number in range(_UNITS_BEFORE):
             unit(number)
         proxy.round_trips()
@@ -194,8 +194,9 @@ def _times(options: Options, runs: int) -> Measurement:
     measurement = Measurement(
         "autocommit_times", "Time of one INSERT in autocommit at 5 ms", "ms", exact=False, base=PSYCOPG
     )
-    with RoundTripCounter(options["host"], options["port"], latency=LATENCY_SECONDS) as proxy:
-        units: dict[str, Any] = {name: UNITS[kind](through(options, proxy)) for name, kind in _IN_AUTOCOMMIT.items()}
+    with RoundTripCounter(options["host"], options["port"], latency=LATENCY_SECONDS) as proxy, ExitStack() as closing:
+        here = through(options, proxy)
+        units: dict[str, Any] = {name: UNITS[kind](here, closing) for name, kind in _IN_AUTOCOMMIT.items()}
         for number in range(_UNITS_BEFORE + runs * _COUNTED_UNITS):
             for name, unit in units.items():
                 started = time.perf_counter()

@@ -4,35 +4,34 @@
 each kind in processes of their own, whose instructions `instructions.py` counts.
 """
 
-import inspect
 import json
 import os
 import pickle
-import secrets
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from sign_ups import Unit, one_call, register_unit
 
 INSERT = "INSERT INTO bench_rows (name) VALUES (:name)"
 RAW_INSERT = "INSERT INTO bench_rows (name) VALUES (%s)"
 
 Options = dict[str, Any]
-Unit = Callable[[int], object]
 
 
-def raw_autocommit(options: Options) -> Unit:
+def raw_autocommit(options: Options, closing: ExitStack) -> Unit:
     """Insert with psycopg in autocommit."""
-    connection = _psycopg(options, autocommit=True)
+    connection = _psycopg(options, closing, autocommit=True)
     return lambda number: connection.execute(RAW_INSERT, [f"row {number}"])
 
 
-def raw_transaction(options: Options) -> Unit:
+def raw_transaction(options: Options, closing: ExitStack) -> Unit:
     """Insert with psycopg in a transaction."""
-    connection = _psycopg(options, autocommit=False)
+    connection = _psycopg(options, closing, autocommit=False)
 
     def unit(number: int) -> None:
         for _ in range(options.get("statements", 1)):
@@ -42,57 +41,59 @@ def raw_transaction(options: Options) -> Unit:
     return unit
 
 
-def core(options: Options) -> Unit:
+def core(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core in a transaction."""
-    return _core_unit(_create_engine(options), options)
+    return _core_unit(_create_engine(options, closing), options)
 
 
-def core_pre_ping(options: Options) -> Unit:
+def core_pre_ping(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core in a transaction, with pre-ping."""
-    return _core_unit(_create_engine(options, pool_pre_ping=True), options)
+    return _core_unit(_create_engine(options, closing, pool_pre_ping=True), options)
 
 
-def core_autocommit(options: Options) -> Unit:
+def core_autocommit(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core in autocommit."""
-    return _core_unit(_create_engine(options, isolation_level="AUTOCOMMIT"), options)
+    return _core_unit(_create_engine(options, closing, isolation_level="AUTOCOMMIT"), options)
 
 
-def core_autocommit_pre_ping(options: Options) -> Unit:
+def core_autocommit_pre_ping(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core in autocommit, with pre-ping."""
-    return _core_unit(_create_engine(options, isolation_level="AUTOCOMMIT", pool_pre_ping=True), options)
+    return _core_unit(_create_engine(options, closing, isolation_level="AUTOCOMMIT", pool_pre_ping=True), options)
 
 
-def session(options: Options) -> Unit:
+def session(options: Options, closing: ExitStack) -> Unit:
     """Insert with a session of SQLAlchemy in a transaction."""
-    return _session_unit(_create_engine(options), options)
+    return _session_unit(_create_engine(options, closing), options)
 
 
-def session_autocommit(options: Options) -> Unit:
+def session_autocommit(options: Options, closing: ExitStack) -> Unit:
     """Insert with a session of SQLAlchemy in autocommit."""
-    return _session_unit(_create_engine(options, isolation_level="AUTOCOMMIT"), options)
+    return _session_unit(_create_engine(options, closing, isolation_level="AUTOCOMMIT"), options)
 
 
-def wrapper(options: Options) -> Unit:
+def wrapper(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core and AWS's Advanced Python Wrapper, without plugins, in a transaction."""
     arguments = {"wrapper_dialect": "pg", "plugins": ""}
-    return _core_unit(_create_engine(options, "postgresql+aws_wrapper_psycopg", connect_args=arguments), options)
+    return _core_unit(
+        _create_engine(options, closing, "postgresql+aws_wrapper_psycopg", connect_args=arguments), options
+    )
 
 
-def package_core(options: Options) -> Unit:
+def package_core(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core on the engine of this package, in a transaction."""
-    return _core_unit(_database(options).engine, options)
+    return _core_unit(_database(options, closing).engine, options)
 
 
-def package_core_autocommit(options: Options) -> Unit:
+def package_core_autocommit(options: Options, closing: ExitStack) -> Unit:
     """Insert with SQLAlchemy Core on the engine of this package, in autocommit."""
-    return _core_unit(_database(options).engine.execution_options(isolation_level="AUTOCOMMIT"), options)
+    return _core_unit(_database(options, closing).engine.execution_options(isolation_level="AUTOCOMMIT"), options)
 
 
-def package_session(options: Options) -> Unit:
+def package_session(options: Options, closing: ExitStack) -> Unit:
     """Insert with a session of this package in a transaction."""
     from sqlalchemy import text
 
-    database, insert = _database(options), text(INSERT)
+    database, insert = _database(options, closing), text(INSERT)
 
     def unit(number: int) -> None:
         with database.session() as opened:
@@ -102,11 +103,11 @@ def package_session(options: Options) -> Unit:
     return unit
 
 
-def package_session_autocommit(options: Options) -> Unit:
+def package_session_autocommit(options: Options, closing: ExitStack) -> Unit:
     """Insert with a session of this package in autocommit."""
     from sqlalchemy import text
 
-    database, insert = _database(options), text(INSERT)
+    database, insert = _database(options, closing), text(INSERT)
 
     def unit(number: int) -> None:
         with database.session(autocommit=True) as opened:
@@ -115,27 +116,27 @@ def package_session_autocommit(options: Options) -> Unit:
     return unit
 
 
-def package_look_up(options: Options) -> Unit:
+def package_look_up(options: Options, closing: ExitStack) -> Unit:
     """Look a mailbox up with one repository call of this package."""
     from registration_persistence import RegistrationRepository
 
-    run = one_call(_database(options))
+    run = one_call(_database(options, closing))
     return lambda number: run(lambda on: RegistrationRepository(on).find_by_email(f"{number}@example.com"))
 
 
-def package_register(options: Options) -> Unit:
+def package_register(options: Options, closing: ExitStack) -> Unit:
     """Sign up with one repository call of this package."""
-    return register_unit(_database(options))
+    return register_unit(_database(options, closing))
 
 
-def raw_register(options: Options) -> Unit:
+def raw_register(options: Options, closing: ExitStack) -> Unit:
     """Sign up with psycopg, with the statement of this package and parameters that are made before."""
-    connection = _psycopg(options, autocommit=True)
+    connection = _psycopg(options, closing, autocommit=True)
     statement, parameters = pickle.loads(Path(options["sign_ups"]).read_bytes())  # noqa: S301 written by the parent process
     return lambda number: connection.execute(statement, parameters[number], prepare=True).fetchall()
 
 
-UNITS: dict[str, Callable[[Options], Unit]] = {
+UNITS: dict[str, Callable[[Options, ExitStack], Unit]] = {
     kind.__name__: kind
     for kind in (
         raw_autocommit, raw_transaction, raw_register, core, core_pre_ping, core_autocommit, core_autocommit_pre_ping,
@@ -145,71 +146,10 @@ UNITS: dict[str, Callable[[Options], Unit]] = {
 }  # fmt: skip
 
 
-def takes_single(database: Any) -> bool:
-    """Return whether `Database.run` has the option `single`."""
-    return "single" in inspect.signature(database.run).parameters
-
-
-def one_call(database: Any) -> Callable[[Callable[[Any], object]], object]:
-    """Return the fastest way of *database* to make one repository call: `run` with `single`, or else a session."""
-    if takes_single(database):
-        return lambda work: database.run(work, single=True)
-
-    def in_a_session(work: Callable[[Any], object]) -> object:
-        with database.session(autocommit=True) as opened:
-            return work(opened)
-
-    return in_a_session
-
-
-def register_unit(database: Any) -> Unit:
-    """Return a sign-up with two consents."""
-    from registration_persistence import Consent, RegistrationRepository
-
-    run, prefix = one_call(database), secrets.token_hex(4)
-    consents = [Consent("terms", "2026-01"), Consent("newsletter", "2026-01", granted=False)]
-
-    def unit(number: int) -> object:
-        address = f"{prefix}.{number}@example.com"
-        return run(lambda on: RegistrationRepository(on).register(address, consents=consents, idempotency_key=address))
-
-    return unit
-
-
-def made_sign_ups(database: Any, number: int) -> tuple[str, list[Any]]:
-    """Return the statement of a sign-up and the parameters of *number* sign-ups, none of which is stored."""
-    unit = register_unit(database)
-    with _sent_statements(database) as sent:
-        for position in range(number):
-            unit(position)
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE registrations, registration_events, outbox CASCADE")
-    statement = sent[0][0]
-    if {statement} != {text for text, _ in sent} or len(sent) != number:
-        raise RuntimeError(f"{len(sent)} statements were sent: expected the same one {number} times")
-    return statement, [parameters for _, parameters in sent]
-
-
-@contextmanager
-def _sent_statements(database: Any) -> Iterator[list[tuple[str, Any]]]:
-    from sqlalchemy import event
-
-    sent: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        sent.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        event.remove(database.engine, "before_cursor_execute", note)
-
-
-def _psycopg(options: Options, *, autocommit: bool) -> Any:
+def _psycopg(options: Options, closing: ExitStack, *, autocommit: bool) -> Any:
     import psycopg
 
-    return psycopg.connect(
+    connection = psycopg.connect(
         host=options["host"],
         port=options["port"],
         user=options["user"],
@@ -218,33 +158,29 @@ def _psycopg(options: Options, *, autocommit: bool) -> Any:
         sslmode="disable",
         autocommit=autocommit,
     )
+    return closing.enter_context(connection)
 
 
-def _create_engine(options: Options, driver: str = "postgresql+psycopg", **arguments: Any) -> Any:
+def _create_engine(options: Options, closing: ExitStack, driver: str = "postgresql+psycopg", **arguments: Any) -> Any:
     from sqlalchemy import URL, create_engine
 
     url = URL.create(
         driver, options["user"], options["password"], options["host"], options["port"], options["name"],
         query={"sslmode": "disable"},
     )  # fmt: skip
-    return create_engine(url, **arguments)
+    engine = create_engine(url, **arguments)
+    closing.callback(engine.dispose)
+    return engine
 
 
-def _database(options: Options) -> Any:
+def _database(options: Options, closing: ExitStack) -> Any:
     from registration_persistence import Database, DatabaseSettings
 
-    return Database(
-        DatabaseSettings(
-            environment="test",
-            host=options["host"],
-            port=options["port"],
-            name=options["name"],
-            user=options["user"],
-            password=options["password"],
-            sslmode="disable",
-            pool="lambda",
-        )
-    )
+    names = ("host", "port", "user", "password", "name")
+    settings = {name: options[name] for name in names}
+    database = Database(DatabaseSettings(environment="test", sslmode="disable", pool="lambda", **settings))
+    closing.callback(database.dispose)
+    return database
 
 
 def _core_unit(engine: Any, options: Options) -> Unit:
@@ -280,9 +216,10 @@ def _run_in_a_process(kind: str, options: Options, numbers: range) -> None:
     process = os.fork()
     if process == 0:
         try:
-            unit = UNITS[kind](options)
-            for number in numbers:
-                unit(number)
+            with ExitStack() as closing:
+                unit = UNITS[kind](options, closing)
+                for number in numbers:
+                    unit(number)
         except BaseException:  # noqa: BLE001 any error ends the process
             traceback.print_exc()
             os._exit(1)

@@ -61,18 +61,17 @@ def read_results(sections: Contents) -> dict[str, Contents]:
 def goal_row(goal: Contents, parts: Mapping[str, Contents]) -> tuple[str, str]:
     """Return the row of *goal*, and the reason if another candidate is better."""
     measured = {each["key"]: each for each in parts.get(goal["part"], {"measurements": []})["measurements"]}
-    unknown = {"results": {}, "better": "lower"}
-    measurement: Contents = next((measured[key] for key in goal["keys"] if key in measured), unknown)
-    values = {name: result[goal["form"]] for name, result in measurement["results"].items()}
-    order, sign = (-1, "≥") if measurement["better"] == "higher" else (1, "≤")
-    heading = f"| {goal['title']} | {sign} {_number(goal['limit'], goal)}"
+    results: Contents = next((measured[key]["results"] for key in goal["keys"] if key in measured), {})
+    values = {name: result[goal["form"]] for name, result in results.items()}
+    order, sign, limit = (-1, "≥", goal["at_least"]) if "at_least" in goal else (1, "≤", goal["at_most"])
+    heading = f"| {goal['title']} | {sign} {_number(limit, goal)}"
     ours = next((values[name] for name in goal["candidates"] if name in values), None)
     if ours is None:
         return f"{heading} | not measured | | |", ""
     peers = {name: value for name, value in values.items() if not name.startswith(OURS)}
     best = min(peers, key=lambda name: order * peers[name], default=None)
     is_first = best is None or order * ours <= order * peers[best]
-    verdict = "reached" if order * ours <= order * goal["limit"] else "not reached"
+    verdict = "reached" if order * ours <= order * limit else "not reached"
     verdict += "" if is_first else ", not first"
     peer = "" if best is None else f"{_number(peers[best], goal)} ({best})"
     reason = "" if is_first else f"- {goal['title']}: {goal.get('reason', f'{best} is better.')}"
@@ -123,7 +122,8 @@ def _machines(parts: Mapping[str, Contents]) -> str:
         lines.setdefault(f"{line}, {servers}, {content['measured']}", []).append(part)
         packages |= machine["packages"]
     found = [f"- {', '.join(names)}: {line}" for line, names in lines.items()]
-    return "\n".join([*found, f"- packages: {', '.join(f'{name} {number}' for name, number in packages.items())}"])
+    versions = ", ".join(f"{name} {number}" for name, number in packages.items())
+    return "\n".join([*found, f"- packages: {versions}" if versions else "- nothing yet"])
 
 
 def text() -> str:
