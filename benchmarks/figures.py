@@ -71,7 +71,7 @@ def _draw_bars(axes: Any, measurement: dict[str, Any]) -> None:
     axes.margins(x=0.15)
     better = "fewer" if measurement["exact"] else "less"
     better = "more" if measurement["better"] == "higher" else better
-    axes.set_title(f"{measurement['title']} ({measurement['unit']}; {better} is better)", loc="left", fontsize=9)
+    axes.set_title(f"{measurement['title']} ({measurement['unit']}; {better} is better)", loc="right", fontsize=9)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xticks([])

@@ -40,11 +40,9 @@ class Candidate:
 
     def environment(self, secrets: Secrets) -> dict[str, str]:
         """Return the variables of this candidate."""
-        return {
-            **secrets.environment,
-            **(secrets.extension.variables if self.extension else {}),
-            **dict(self.variables),
-        }
+        is_ours = self.client == "package"
+        environment = secrets.environment_of_package if is_ours else secrets.environment
+        return {**environment, **(secrets.extension.variables if self.extension else {}), **dict(self.variables)}
 
 
 @dataclass(frozen=True, slots=True)

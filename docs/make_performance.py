@@ -87,7 +87,7 @@ def _number(value: float, goal: Contents) -> str:
 
 def section(part: str, introduction: str, content: Contents) -> Iterator[str]:
     """Yield the section of *part*: its figure, and a table for each measurement, the exact ones first."""
-    yield f"## {part.capitalize()}\n{introduction}\n"
+    yield f"## {part.capitalize()}\n\n{introduction}\n"
     if (FOLDER / f"{part}.svg").exists():
         yield f"![The results of the part {part}](performance/{part}.svg)\n"
     for measurement in sorted(content["measurements"], key=lambda each: not each["exact"]):
