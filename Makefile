@@ -1,10 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test compliance coverage lint types layers check lock dist benchmark outages diagrams clean \
+.PHONY: help demo chaos test compliance coverage lint types layers check lock dist bench record-counts outages diagrams clean \
   infra-test infra-scan audit infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
 ARGS ?=
+ONLY ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --quiet --disable-pip-version-check --no-input
@@ -103,17 +104,20 @@ check: lint types layers test ## Check style, workflows, types and layers, and r
 dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
 	@$(BIN)/hatchling build
 
-benchmark: $(VENV)/.installed-dev ## Measure the figures in the documentation
-	@for name in register_in_one_statement neutral_timing rotation bulk_import expiry outbox; do $(BIN)/python benchmarks/$$name.py || exit; done
-
 $(BENCH_VENV)/bin/python:
 	$(call make-venv,$(BENCH_VENV))
 
 $(BENCH_VENV)/.installed: requirements/bench.txt pyproject.toml $(BENCH_VENV)/bin/python
 	$(call install,$(BENCH_VENV),$<)
 
-outages: $(VENV)/.installed-dev ## Measure the longest outages beside AWS's wrapper; takes 3 minutes (ARGS=failover selects)
-	@$(BIN)/python benchmarks/outages.py $(ARGS)
+bench: $(BENCH_VENV)/.installed ## Measure this package beside its peers, and write docs/performance.md; takes 15 minutes (ONLY=cold selects a part)
+	@$(BENCH_VENV)/bin/python benchmarks/bench.py $(addprefix --only ,$(ONLY)) $(ARGS)
+
+record-counts: $(VENV)/.installed-dev ## Record the exact counts that the tests compare
+	@$(BIN)/python benchmarks/exact_counts.py
+
+outages: $(BENCH_VENV)/.installed ## Measure the longest outages beside AWS's wrapper; takes 3 minutes (ARGS=failover selects)
+	@$(BENCH_VENV)/bin/python benchmarks/outages.py $(ARGS)
 
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code and docs/chaos.svg from docs/chaos.json (ARGS=--record measures again)
 	@$(BIN)/python docs/make_diagrams.py
@@ -181,5 +185,5 @@ lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environments and all build results
-	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) .venv-outages infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) $(BENCH_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

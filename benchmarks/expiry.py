@@ -1,12 +1,11 @@
-"""Compares the expiry of registrations in batches with separate statements for each row, on this machine."""
+"""Part `expiry`: the expiry of registrations in batches, beside separate statements for each row."""
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from local_database import create_migrated_database
+from measurements import Measurement
 from sqlalchemy import func, insert, select, text, update
 from uuid_utils.compat import uuid7
 
@@ -14,7 +13,6 @@ from registration_persistence import Database, Retention
 from registration_persistence.models import OutboxRow, RegistrationEventRow, RegistrationRow
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
-ROWS = 100_000
 ROWS_ONE_BY_ONE = 2000
 BATCH_ROWS = 1000
 
@@ -128,29 +126,22 @@ def rows_per_second(database: Database, rows: int, *works: Callable[[Database], 
     return rates
 
 
-def measure(database: Database, rows: int) -> None:
-    """Print the rows per second, and the ratio to separate statements."""
-    (one_by_one,) = rows_per_second(database, ROWS_ONE_BY_ONE, expire_one_by_one)
-    expiring, purging = rows_per_second(database, rows, expire_in_batches, purge_in_batches)
-    print(f"{f'batches of {BATCH_ROWS:,}':<30}{'rows':>12}{'rows/s':>12}{'ratio':>8}   one round of each")
-    print(f"{'expire':<30}{rows:>12,}{expiring:>12,.0f}{expiring / one_by_one:>8.1f}   with events and messages")
-    print(
-        f"{'expire in separate statements':<30}{ROWS_ONE_BY_ONE:>12,}{one_by_one:>12,.0f}{1:>8.1f}   with both as well"
+def measure(rows: int) -> tuple[list[Measurement], list[str]]:
+    """Return the rows per second, and the version of the server."""
+    measurement = Measurement(
+        "rate",
+        f"Retention of {rows:,} rows in batches of {BATCH_ROWS:,}",
+        "rows/s",
+        exact=False,
+        better="higher",
+        base="expire in separate statements",
     )
-    print(f"{'purge':<30}{rows:>12,}{purging:>12,.0f}{'':>8}   with tokens and consents")
-
-
-def main() -> int:
-    """Start a server, create a database, and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=ROWS, help="number of rows (default: %(default)s)")
-    rows: int = parser.parse_args().rows
     with LocalPostgres(embedded_binaries()) as server:
         database = Database(create_migrated_database(server.server))
-        measure(database, rows)
+        (one_by_one,) = rows_per_second(database, min(rows, ROWS_ONE_BY_ONE), expire_one_by_one)
+        expiring, purging = rows_per_second(database, rows, expire_in_batches, purge_in_batches)
         database.dispose()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    measurement.add("this package, expire", expiring)
+    measurement.add("this package, purge", purging)
+    measurement.add("expire in separate statements", one_by_one)
+    return [measurement], ["PostgreSQL 18 without TLS"]

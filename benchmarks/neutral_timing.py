@@ -1,22 +1,20 @@
-"""Measures whether the time of `register` and `find_by_email` reveals what is known about a mailbox, on this machine.
+"""Part `timing`: whether the time of `register` and `find_by_email` reveals what is known about a mailbox.
 
 The kinds of mailboxes take turns in one run, in an order that changes each time, and each ratio is that of a median to
 the median of the mailboxes that are unknown. A ratio from 0.97 to 1.03 reveals nothing. If the machine is busy, the
 elapsed time varies more than that; the time on the processor, of client and server together, does not.
 
-Run it on Linux with `python benchmarks/neutral_timing.py`, or with `--calls 2000`.
+It runs on Linux only.
 """
 
-import argparse
 import random
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from statistics import median
 
 from local_database import create_migrated_database
+from measurements import Measurement
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -65,7 +63,7 @@ def timed(call: Call, session: Session, mailbox: str, server: Path) -> tuple[tup
     return (elapsed, on_processor + (int(server.read_text().split()[0]) - before) / 1e9), outcome
 
 
-def measure(database: Database, call: Call, calls: int) -> dict[str, Times]:
+def _times_of(database: Database, call: Call, calls: int) -> dict[str, Times]:
     """Return the times of *calls* calls for each kind of mailbox."""
     with database.session() as session:
         mailboxes = {kind: stored_mailboxes(session, kind, calls + _WARM_UP_CALLS) for kind in _KINDS}
@@ -84,26 +82,19 @@ def measure(database: Database, call: Call, calls: int) -> dict[str, Times]:
     return times
 
 
-def main() -> int:
-    """Start a server, create a database, and print the medians."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--calls", type=int, default=500, help="calls for each kind of mailbox (default: 500)")
-    calls = parser.parse_args().calls
-    print(f"{f'medians of {calls} calls':<36}{'elapsed µs':>12}{'ratio':>8}{'processor µs':>14}{'ratio':>8}")
+def measure(calls: int) -> tuple[list[Measurement], list[str]]:
+    """Return the times of each method for each kind of mailbox, and the version of the server."""
+    measurements = []
     with LocalPostgres(embedded_binaries()) as server:
         database = Database(create_migrated_database(server.server))
         for call in (register, register_with_limit, find_by_email):
-            medians = {
-                kind: [median(values) for values in zip(*times, strict=True)]
-                for kind, times in measure(database, call, calls).items()
-            }
-            for kind, (elapsed, processor) in medians.items():
-                ratios = [elapsed / medians["unknown"][0], processor / medians["unknown"][1]]
-                name = f"{call.__name__}, {kind}"
-                print(f"{name:<36}{elapsed * 1e6:>12.0f}{ratios[0]:>8.3f}{processor * 1e6:>14.0f}{ratios[1]:>8.3f}")
+            name = call.__name__
+            elapsed = Measurement(f"{name}_elapsed", f"Elapsed time of {name}", "µs", exact=False, base="unknown")
+            processor = Measurement(f"{name}_processor", f"Processor time of {name}", "µs", exact=False, base="unknown")
+            for kind, times in _times_of(database, call, calls).items():
+                for both in times:
+                    elapsed.add(kind, both[0] * 1e6)
+                    processor.add(kind, both[1] * 1e6)
+            measurements += [elapsed, processor]
         database.dispose()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return measurements, ["PostgreSQL 18 without TLS"]

@@ -3,18 +3,16 @@
 The faults are real, on servers of this machine: the writer crashes and another server replaces it after 3 s; the writer
 becomes read-only, another server is the writer, and the endpoint follows after 1 s; Secrets Manager answers 503 for 6 s
 while processes start; 20 processes share 8 connection slots. Every contender meets every fault in one run. AWS's
-Advanced Python Wrapper gets its own virtual environment and stand-ins for Aurora's functions, and goes to the instances
-directly, as in Aurora.
+Advanced Python Wrapper gets stand-ins for Aurora's functions, and goes to the instances directly, as in Aurora.
 
-Run it with `make outages`, or `python benchmarks/outages.py FAULT...` for some of the faults: `failover`, `demotion`,
-`secrets`, `crowd`.
+Run it with `make outages`, or `make outages ARGS=failover` for some of the faults: `failover`, `demotion`, `secrets`,
+`crowd`.
 """
 
 import argparse
 import json
 import math
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,6 @@ from typing import Any
 from registration_persistence.sandbox import LocalCluster, LocalSecretsManager, TcpProxy
 
 CLIENTS = Path(__file__).with_name("outage_clients.py")
-ROOT = Path(__file__).parents[1]
-WRAPPER_FOLDER = ROOT / ".venv-outages"
-WRAPPER = "aws-advanced-python-wrapper==3.1.0"
 PACKAGE, AWS, PLAIN = "package", "wrapper", "psycopg"
 
 FAILOVER_SECONDS, MOVE_SECONDS, OUTAGE_SECONDS = 3.0, 1.0, 6.0
@@ -193,7 +189,7 @@ FAULTS = {
 }
 
 
-def measure(fault: Fault, contender: str, python: str, manager: LocalSecretsManager) -> Result:
+def measure(fault: Fault, contender: str, manager: LocalSecretsManager) -> Result:
     """Let *contender* meet *fault*, and return the longest outage of its processes."""
     with scene(manager, standby=fault.standby) as here:
         options = dict(fault.options) | {"host": "127.0.0.1", "port": here.cluster.endpoint.port}
@@ -204,7 +200,7 @@ def measure(fault: Fault, contender: str, python: str, manager: LocalSecretsMana
             with here.cluster.primary.server.connect() as connection:
                 connection.execute(f"ALTER DATABASE postgres CONNECTION LIMIT {SLOTS}")
                 connection.execute("ALTER ROLE app SET idle_session_timeout = '1s'")
-        processes = [_start(python, contender, {**options, "prefix": str(n)}) for n in range(fault.processes)]
+        processes = [_start(contender, {**options, "prefix": str(n)}) for n in range(fault.processes)]
         try:
             for process in processes:
                 _expect_ready(process)
@@ -230,9 +226,9 @@ def measure(fault: Fault, contender: str, python: str, manager: LocalSecretsMana
     )
 
 
-def _start(python: str, contender: str, options: dict[str, Any]) -> subprocess.Popen[str]:
+def _start(contender: str, options: dict[str, Any]) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 our own program
-        [python, str(CLIENTS), contender, json.dumps(options)],
+        [sys.executable, str(CLIENTS), contender, json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -262,25 +258,6 @@ def _longest_gap(stored: list[float], began: float) -> float:
     return max(gaps, default=math.inf)
 
 
-def wrapper_python() -> str | None:
-    """Return the Python of the wrapper's own environment, which is created if it is missing; `None` if it cannot be."""
-    python = WRAPPER_FOLDER / "bin" / "python"
-    if python.exists():
-        return str(python)
-    print(f"Installing {WRAPPER} into {WRAPPER_FOLDER.name}", file=sys.stderr)
-    pip = [str(python), "-I", "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "install"]
-    try:
-        subprocess.run([sys.executable, "-I", "-m", "venv", str(WRAPPER_FOLDER)], check=True)  # noqa: S603 constants
-        subprocess.run(  # noqa: S603 constants
-            [*pip, "--only-binary", ":all:", WRAPPER, "psycopg[binary]", "boto3"], check=True
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        shutil.rmtree(WRAPPER_FOLDER, ignore_errors=True)
-        print(f"{WRAPPER} is missing, because it could not be installed: {error}", file=sys.stderr)
-        return None
-    return str(python)
-
-
 def report(fault: Fault, results: Mapping[str, Result]) -> bool:
     """Print the lines of *fault*; return whether the limit holds."""
     limit = fault.limit(results)
@@ -303,21 +280,19 @@ def main() -> int:
     """Print one table; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description="Measure the longest outage that a client sees.")
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"{', '.join(FAULTS)}; all by default")
-    parser.add_argument("--without-wrapper", action="store_true", help="do not install and measure AWS's wrapper")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):
         parser.error(f"unknown fault {min(unknown)!r}: expected {', '.join(FAULTS)}")
-    pythons = {PACKAGE: sys.executable, PLAIN: sys.executable}
-    aws = None if options.without_wrapper else wrapper_python()
-    if aws is not None:
-        pythons[AWS] = aws
+    contenders = [PACKAGE, AWS, PLAIN]
+    if not find_spec("aws_advanced_python_wrapper"):
+        contenders.remove(AWS)
     held = []
     with LocalSecretsManager() as manager:
         os.environ.update(manager.environment)
         print(f"{'':46} {'client':8} {'longest':>8} {'failed':>7} {'connections':>12} {'calls':>6}")
         for name in options.faults or FAULTS:
             fault = FAULTS[name]
-            results = {contender: measure(fault, contender, python, manager) for contender, python in pythons.items()}
+            results = {contender: measure(fault, contender, manager) for contender in contenders}
             held.append(report(fault, results))
     return 0 if all(held) else 1
 

@@ -1,4 +1,4 @@
-"""Compares a sign-up in one statement with the same work in separate statements, on this machine.
+"""Part `statements`: a sign-up in one statement, beside the same work in separate statements.
 
 The counts of round trips are exact. The variants take turns, and the ratio is that of their medians. Each message to
 the server is delayed by 1 ms, which is about the latency between two availability zones.
@@ -6,13 +6,12 @@ the server is delayed by 1 ms, which is about the latency between two availabili
 
 import dataclasses
 import secrets
-import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from local_database import create_migrated_database
+from measurements import Measurement
 from naive_service import EMAIL_KEY_REVISION, email_and_key
 from sqlalchemy import exists, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -30,7 +29,6 @@ from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 from registration_persistence.testing import RoundTripCounter
 
 LATENCY_SECONDS = 0.001
-ROUNDS = 15
 SIGN_UPS_PER_ROUND = 20
 CONSENTS = (Consent("terms", "2026-01"), Consent("newsletter", "2026-01", granted=False))
 
@@ -103,11 +101,23 @@ VARIANTS: Sequence[tuple[str, Callable[[Database, str], None]]] = (
 )
 
 
-def measure(database: Database, wire: RoundTripCounter) -> None:
-    """Print the round trips and the median time of each variant, and its ratio to the last variant."""
-    times: dict[str, list[float]] = {name: [] for name, _ in VARIANTS}
-    trips: dict[str, int] = {}
-    for number in range(ROUNDS + 1):
+def measure(runs: int) -> tuple[list[Measurement], list[str]]:
+    """Return the round trips and the time of each variant, and the version of the server."""
+    with LocalPostgres(embedded_binaries()) as server:
+        address = server.server
+        settings = create_migrated_database(address)
+        with RoundTripCounter(address.host, address.port, latency=LATENCY_SECONDS) as wire:
+            database = Database(dataclasses.replace(settings, port=wire.port))
+            measurements = _measured(database, wire, runs)
+            database.dispose()
+    return measurements, ["PostgreSQL 18 without TLS"]
+
+
+def _measured(database: Database, wire: RoundTripCounter, runs: int) -> list[Measurement]:
+    base = VARIANTS[-1][0]
+    trips = Measurement("round_trips", "Round trips of a sign-up", "round trips", exact=True, base=base)
+    times = Measurement("times", f"Time of a sign-up at {LATENCY_SECONDS * 1000:g} ms", "ms", exact=False, base=base)
+    for number in range(runs + 1):
         for name, variant in VARIANTS:
             wire.round_trips()
             started = time.perf_counter()
@@ -115,27 +125,6 @@ def measure(database: Database, wire: RoundTripCounter) -> None:
                 variant(database, f"{name.replace(' ', '.').replace(',', '')}.{number}.{repeat}@example.com")
             elapsed = (time.perf_counter() - started) / SIGN_UPS_PER_ROUND
             if number:  # the first round warms up and prepares the statements
-                times[name].append(elapsed)
-                trips[name] = wire.round_trips() // SIGN_UPS_PER_ROUND
-    slowest = statistics.median(times[VARIANTS[-1][0]])
-    latency = f"with {LATENCY_SECONDS * 1000:g} ms of latency"
-    print(f"{'sign-up':<30}{'round trips':>12}{'median ms':>12}{'ratio':>8}   {latency}")
-    for name, _ in VARIANTS:
-        median = statistics.median(times[name])
-        print(f"{name:<30}{trips[name]:>12}{median * 1000:>12.1f}{median / slowest:>8.2f}")
-
-
-def main() -> int:
-    """Start a server, create a database, and measure."""
-    with LocalPostgres(embedded_binaries()) as server:
-        address = server.server
-        settings = create_migrated_database(address)
-        with RoundTripCounter(address.host, address.port, latency=LATENCY_SECONDS) as wire:
-            database = Database(dataclasses.replace(settings, port=wire.port))
-            measure(database, wire)
-            database.dispose()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                times.add(name, elapsed * 1000)
+                trips.add(name, wire.round_trips() / SIGN_UPS_PER_ROUND)
+    return [trips, times]

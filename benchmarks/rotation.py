@@ -5,14 +5,12 @@ server wants the new password, but AWSCURRENT is still the old one. More units r
 needs a new connection, as if the server had closed the idle one. The results are counts, not times, so they are equal
 on every machine.
 
-Run it with `python benchmarks/rotation.py`.
+`part_rotation.py` runs it.
 """
 
 import json
-import os
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +22,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from registration_persistence import Database, DatabaseSettings, RegistrationPersistenceError
 from registration_persistence.sandbox import LocalCluster, LocalSecretsManager, rotate
 
-UNITS = 200
 RECONNECT_EVERY = 5
 _REGION = "eu-west-1"
 
@@ -77,10 +74,10 @@ def password_from_the_cache(environment: ContenderEnvironment) -> Engine:
     return engine
 
 
-def failed_units(engine: Engine) -> int:
-    """Run units of work, and return the number that failed."""
+def failed_units(engine: Engine, units: int) -> int:
+    """Run *units* units of work, and return the number that failed."""
     failed = 0
-    for number in range(UNITS):
+    for number in range(units):
         if number % RECONNECT_EVERY == 0:
             engine.dispose()
         try:
@@ -91,8 +88,11 @@ def failed_units(engine: Engine) -> int:
     return failed
 
 
-def measure(
-    contender: Callable[[ContenderEnvironment], Engine], cluster: LocalCluster, manager: LocalSecretsManager
+def count_failed_units(
+    contender: Callable[[ContenderEnvironment], Engine],
+    cluster: LocalCluster,
+    manager: LocalSecretsManager,
+    units: int,
 ) -> list[int]:
     """Return the failed units in the window, the failed units after it, and the calls to Secrets Manager."""
     server, name, password = cluster.primary.server, f"unit_{secrets.token_hex(4)}", secrets.token_urlsafe()
@@ -100,28 +100,13 @@ def measure(
     arn = manager.create(name, {"username": name, "password": password})
     manager.forget_calls()
     engine = contender(ContenderEnvironment(cluster, manager, arn))
-    if failed_units(engine):
+    if failed_units(engine, units):
         raise SystemExit(f"{contender.__name__} fails without a rotation: expected 0 failed units")
     in_the_window: list[int] = []
-    rotate(server, manager, arn, pause_in_window=lambda: in_the_window.append(failed_units(engine)))
-    after = failed_units(engine)
+    rotate(server, manager, arn, pause_in_window=lambda: in_the_window.append(failed_units(engine, units)))
+    after = failed_units(engine, units)
     engine.dispose()
     return [*in_the_window, after, manager.calls.total()]
 
 
-def main() -> None:
-    """Print a line for each contender."""
-    with ExitStack() as stack:
-        cluster = stack.enter_context(LocalCluster())
-        manager = stack.enter_context(LocalSecretsManager())
-        os.environ.update(manager.environment)  # the SDK reads its endpoint from it
-        print(f"failed units of {UNITS} each            in the window   after it   calls to Secrets Manager")
-        for contender in (this_package, password_from_the_cache, password_at_the_start):
-            window, after, calls = measure(contender, cluster, manager)
-            print(f"{contender.__name__.replace('_', ' '):32} {window:15} {after:10} {calls:26}")
-            if contender is this_package and (window or after):
-                raise SystemExit("a unit of work of this package failed in a rotation: expected 0")
-
-
-if __name__ == "__main__":
-    main()
+CONTENDERS = (this_package, password_from_the_cache, password_at_the_start)
