@@ -1,11 +1,13 @@
 """Keys, types and functions of a unit of work that the database and the repositories share."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
-SessionOrConnection: TypeAlias = Session | Connection
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SessionOrConnection: TypeAlias = "Session | Connection"
 """The argument of a repository: a session, or a connection of SQLAlchemy Core."""
 
 KEPT = "registration_persistence.kept"

@@ -19,7 +19,9 @@ from registration_persistence.database.commit_guard import (
     settle_failed_commit,
 )
 from registration_persistence.database.commit_resolver import CommitResolver
-from registration_persistence.database.session import record_statement
+from registration_persistence.database.evident_connection import EvidentConnection
+from registration_persistence.database.reading_statements import only_reads
+from registration_persistence.unit_of_work import KEPT, unit_info
 
 DRIVER_NAME = "postgresql+psycopg_aurora"
 """The name of the dialect in a URL."""
@@ -163,9 +165,15 @@ def _check(statement: str, context: ExecutionContext | None) -> None:
 
 
 def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | None) -> None:
-    driver: Any = cursor
-    if context is not None and driver.connection.autocommit:
-        record_statement(context.root_connection, cursor, statement)
+    """Record in its unit of work that *statement* was kept, if it is in autocommit.
+
+    A repository records its own changes, and knows whether a statement changed anything.
+    """
+    driver = cast(Any, cursor).connection
+    if context is None or not isinstance(driver, EvidentConnection) or not driver.autocommit:
+        return
+    if driver.expected_evidence is None and not only_reads(statement):
+        unit_info(context.root_connection)[KEPT] = True
 
 
 def _driver(connection: Connection) -> psycopg.Connection[Any]:

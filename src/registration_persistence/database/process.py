@@ -2,9 +2,9 @@
 
 from contextlib import AbstractContextManager
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
 from registration_persistence.database.database import Database
 from registration_persistence.database.lifecycle import (
@@ -15,6 +15,9 @@ from registration_persistence.database.lifecycle import (
     reset_in_forked_children,
 )
 from registration_persistence.database.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 class _ThisProcess:
@@ -67,7 +70,7 @@ def forget_db() -> None:
     _this_process.forget()
 
 
-def session_scope(*, autocommit: bool = False, read_only: bool = False) -> AbstractContextManager[Session]:
+def session_scope(*, autocommit: bool = False, read_only: bool = False) -> AbstractContextManager["Session"]:
     """Return a session of `get_db()`: a context manager that commits when its block ends, and rolls back if it raises.
 
     Args:

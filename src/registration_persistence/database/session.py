@@ -1,22 +1,25 @@
-"""`OutcomeTrackingSession`: a session that records the outcomes of its commits."""
+"""`open_session`: a session that records the outcomes of its commits, for one block."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import ref
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from registration_persistence.database.reading_statements import only_reads
+from registration_persistence.database.deadlines import Deadline, applies_here, current_deadline
+from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.errors import (
     AttemptNotCounted,
     CommitOutcomeUnknown,
     RegistrationPersistenceError,
     TransactionAborted,
 )
-from registration_persistence.unit_of_work import KEPT, SESSION, unit_info
+from registration_persistence.unit_of_work import KEPT, SESSION
 
 _OUTCOME_UNKNOWN = "registration_persistence.outcome_unknown"
+_DEADLINE = "registration_persistence.deadline"
 
 # SQLAlchemy's code of the `PendingRollbackError` after a lost connection; after a failed flush it is another.
 _CONNECTION_INVALIDATED = "8s2b"
@@ -34,15 +37,6 @@ class OutcomeTrackingSession(Session):
             raise
 
 
-def record_statement(connection: Connection, cursor: Any, statement: str, *_arguments: object) -> None:
-    """Record in the session of *connection*, which is in autocommit, that a statement was kept.
-
-    A repository records its own changes, and knows whether a statement changed anything.
-    """
-    if cursor.connection.expected_evidence is None and not only_reads(statement):
-        unit_info(connection)[KEPT] = True
-
-
 @event.listens_for(OutcomeTrackingSession, "after_begin")
 def _remember_session(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
     connection.info[SESSION] = ref(session)
@@ -54,7 +48,46 @@ def _record_commit(session: Session) -> None:
         session.info[KEPT] = True
 
 
-def swallowed_error(
+@event.listens_for(OutcomeTrackingSession, "after_transaction_create")
+def _require_deadline(session: Session, transaction: SessionTransaction) -> None:
+    """Refuse a transaction in another thread or context, before a connection is checked out.
+
+    Raises:
+        RuntimeError: The deadline of the session does not apply here.
+    """
+    own: Deadline | None = session.info.get(_DEADLINE)
+    if transaction.parent is None and not applies_here(own):
+        raise RuntimeError(
+            "the session was opened inside a deadline of another thread or context, which does not apply here, so "
+            "nothing was sent: use `with deadline(...)` in the function that uses the session. In FastAPI, use it in "
+            "the endpoint or in an `async def` dependency; for a thread, use contextvars.copy_context().run"
+        )
+
+
+@contextmanager
+def open_session(engine: Engine, *, autocommit: bool) -> Iterator[Session]:
+    """Open a session for one block: commit when the block ends, roll back if it raises.
+
+    Args:
+        engine: The engine, in autocommit if *autocommit*.
+        autocommit: Whether each statement of the session commits in its own transaction.
+    """
+    detect_fork()  # before the block creates ids
+    session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
+    session.info[_DEADLINE] = current_deadline()
+    try:
+        yield session
+        session.commit()
+    except PendingRollbackError as error:
+        raise _swallowed_error(session, error, autocommit=autocommit) from error
+    except BaseException as error:
+        _roll_back(session, after=error)
+        raise
+    finally:
+        session.close()
+
+
+def _swallowed_error(
     session: Session, error: PendingRollbackError, *, autocommit: bool
 ) -> CommitOutcomeUnknown | TransactionAborted:
     """Return the error for a block that swallowed an error which had ended its transaction.
@@ -78,7 +111,7 @@ def swallowed_error(
     )
 
 
-def roll_back(session: Session, *, after: BaseException) -> None:
+def _roll_back(session: Session, *, after: BaseException) -> None:
     """Roll *session* back; the error of its block, *after*, is raised instead of a failure to do so."""
     try:
         session.rollback()

@@ -16,8 +16,8 @@ class ArrayOf(UserDefinedType[BinaryArray]):
         element: The type of the elements in PostgreSQL.
     """
 
-    cache_ok = True
-    render_bind_cast = True
+    cache_ok: bool | None = True
+    render_bind_cast: bool = True
 
     def __init__(self, element: str) -> None:
         self.element: str = element
