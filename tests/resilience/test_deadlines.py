@@ -105,10 +105,11 @@ def from_secrets_manager(scene: Scene, port: int) -> Act:
     """Use a Secrets Manager on another port."""
     settings = scene.settings()
     credentials = RotationBridge(settings.secret_arn or "", region=settings.secret_region)
-    from boto3.session import Session
+    from botocore.session import Session
 
-    session = Session(region_name="eu-west-1")
-    session.client = partial(session.client, endpoint_url=f"http://127.0.0.1:{port}")
+    session = Session()
+    session.set_config_variable("region", "eu-west-1")
+    session.create_client = partial(session.create_client, endpoint_url=f"http://127.0.0.1:{port}")
     credentials._reader._session = session
     return Database(settings, credentials).ping
 
