@@ -7,7 +7,7 @@ classes here share theirs. They are dataclasses in all other respects: `fields`,
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, FrozenInstanceError
 from dataclasses import dataclass as standard_dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["dataclass"]
 
 _set = object.__setattr__
+
+_PARAMETERS = "__dataclass_params__"
 
 
 def _init(self: Any, /, *positional: Any, **named: Any) -> None:
@@ -71,12 +73,21 @@ def _hash(self: Any) -> int:
     return hash(tuple(_values(self)))
 
 
-def _refuse_assignment(self: Any, name: str, value: object) -> NoReturn:  # noqa: ARG001 the signature of __setattr__
-    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+def _refuse_assignment(self: Any, name: str, value: object) -> None:
+    if _is_frozen(self, name):
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+    _set(self, name, value)
 
 
-def _refuse_deletion(self: Any, name: str) -> NoReturn:  # noqa: ARG001 the signature of __delattr__
-    raise FrozenInstanceError(f"cannot delete field {name!r}")
+def _refuse_deletion(self: Any, name: str) -> None:
+    if _is_frozen(self, name):
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+    object.__delattr__(self, name)
+
+
+def _is_frozen(self: Any, name: str) -> bool:
+    """Return whether *name* cannot be changed; a subclass that is not a dataclass may have attributes of its own."""
+    return name in self.__dataclass_fields__ or _PARAMETERS in vars(type(self))
 
 
 class _LazySignature:
@@ -120,6 +131,9 @@ else:
             made = standard_dataclass(init=False, repr=False, eq=False, slots=True)(cls)
             for name, method in _METHODS.items():
                 setattr(made, name, method)
+            # The standard library reads them if a dataclass inherits from this class.
+            parameters = getattr(made, _PARAMETERS)
+            parameters.init = parameters.repr = parameters.eq = parameters.frozen = True
             return made
 
         return decorate

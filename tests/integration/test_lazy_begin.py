@@ -3,15 +3,20 @@
 import dataclasses
 import inspect
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from threading import Timer
+from types import FrameType
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import ClientCursor, IsolationLevel, RawCursor
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 from support import ADD
@@ -61,6 +66,23 @@ def counted(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iter
     wire.round_trips()
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def reopened(driver: Driver, database_settings: DatabaseSettings) -> Iterator[Callable[[], Driver]]:
+    """Opens another connection to the database of `driver`, and closes the one before."""
+    opened: list[Driver] = []
+
+    def open_next() -> Driver:
+        for earlier in opened:
+            earlier.close()
+        settings = database_settings
+        opened[:] = [BoundedConnection[Any].connect(driver.info.dsn, port=settings.port, password=settings.password)]
+        return opened[0]
+
+    yield open_next
+    for last in opened:
+        last.close()
 
 
 def copied(driver: Driver) -> None:
@@ -286,6 +308,57 @@ def test_an_interrupt_in_the_first_statement_cancels_it(driver: Driver) -> None:
     assert driver.info.transaction_status == TransactionStatus.INERROR
     driver.rollback()
     assert driver.execute("SELECT %s", [1]).fetchone() == (1,)
+
+
+def interrupted_at(line: int, execute: Callable[[], object]) -> bool:
+    """Call *execute* with an interrupt before this line of the package's code; return whether there is such a line."""
+    lines = count(1)
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        code = frame.f_code
+        # Python delivers an interrupt at a call or a loop, and not between the assignments at the end of this function.
+        if "registration_persistence/database/" not in code.co_filename or code.co_name == "_pipeline_nolock":
+            return None
+        if event == "line" and next(lines) == line:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        execute()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+# An abandoned generator of psycopg wants to read from a connection that is closed by now.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_line_leaves_a_usable_or_a_closed_connection(
+    driver: Driver, reopened: Callable[[], Driver]
+) -> None:
+    """No statement after it is executed outside of its transaction, not even one of a cursor of psycopg itself."""
+
+    def committed(used: Driver) -> None:
+        used.execute("SELECT 1")
+        used.commit()
+
+    for execute in (ENTRIES["prepared"][0], in_own_pipeline, committed):
+        used = reopened()
+        for line in count(1):
+            if not interrupted_at(line, partial(execute, used)):
+                break
+            if used.closed:
+                used = reopened()
+            assert used.pgconn.pipeline_status == PipelineStatus.OFF
+            with suppress(psycopg.errors.InFailedSqlTransaction):
+                ClientCursor(used).execute(_INSERT, ["after"])
+            used.rollback()
+            assert driver.execute(_COUNT).fetchone() == (0,), line
+            driver.rollback()
+        assert line > 30
 
 
 def test_a_session_that_ends_during_the_first_statement_is_a_lost_connection(

@@ -17,7 +17,7 @@ import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue
 from processes import python_environment
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 from support import losing_database, sent_statements, variables_of
 
 from registration_persistence import Database, DatabaseSettings, OutboxWorker
@@ -129,6 +129,25 @@ def test_a_failure_that_cannot_be_stored_loses_no_acknowledgement(
     left = event_ids[2:3] if takes_batch else event_ids[2:]
     assert left == [row["event_id"] for row in queue.rows()]
     assert {"delivered": 4 - len(left)} == worker.counts
+
+
+@pytest.mark.usefixtures("no_time_limits")
+def test_an_interrupt_is_raised_even_if_the_server_refuses_the_deletion(database: Database, queue: Queue) -> None:
+    """Otherwise an error of the database would replace it, and the process would not end."""
+    event_ids = queue.put(2)
+    queue.change("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    queue.change("CREATE TRIGGER refuses BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()")
+
+    def deliver(message: OutboxMessage) -> None:
+        if message.event_id == event_ids[1]:
+            raise KeyboardInterrupt
+
+    worker = OutboxWorker(database, deliver, acknowledge="batch")
+    with pytest.raises(KeyboardInterrupt):
+        worker.run_once()
+    with pytest.raises(ProgrammingError, match="RaiseException"):
+        worker.run_once()
+    assert [row["event_id"] for row in queue.rows()] == event_ids
 
 
 @pytest.mark.usefixtures("no_time_limits")

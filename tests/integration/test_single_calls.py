@@ -133,6 +133,20 @@ def test_a_second_change_is_refused_before_it_is_sent(wire: RoundTripCounter, co
     assert added(rows) == 4
 
 
+def test_a_statement_that_would_not_be_committed_is_refused(database: Database, rows: Rows) -> None:
+    """Without autocommit, nobody would commit it, and the unit of work would succeed without a trace."""
+
+    def work(connection: Connection) -> None:
+        connection.execution_options(isolation_level="SERIALIZABLE")
+        _register(connection)
+
+    with pytest.raises(RuntimeError, match="isolation level of this connection was changed"):
+        database.run(work, single=True)
+
+    database.run(_register, single=True)
+    assert rows("SELECT count(*) AS n FROM registrations") == [{"n": 1}]
+
+
 def test_a_call_that_changed_nothing_may_be_followed_by_another(database: Database, rows: Rows) -> None:
     """It kept nothing, so nothing can be half kept."""
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -191,6 +192,37 @@ def test_only_libpq_offers_other_groups() -> None:
     assert before[1] != [p256, x25519]
     assert [[before[0], [p256, x25519]]] * 2 == after
     assert "is 'X25519', but libpq offers 'P-256:X25519' already" in error
+
+
+HARDENED = """
+openssl_conf = main
+[main]
+ssl_conf = tls
+[tls]
+system_default = defaults
+[defaults]
+Ciphersuites = TLS_AES_256_GCM_SHA384
+Groups = P-521
+CipherString = ECDHE-RSA-AES256-GCM-SHA384:@SECLEVEL=2
+"""
+
+
+def test_the_other_settings_of_the_machine_stay(tmp_path: Path) -> None:
+    """OPENSSL_CONF may restrict the ciphers; a line that cannot be copied is an error."""
+    script = HELLOS.replace("return groups_in(sent)\n", "return [groups_in(sent), sent[44 + sent[43]:][:6].hex()]\n")
+    file = tmp_path / "openssl.cnf"
+    done = []
+    for line in ("", "CipherString = 'HIGH#'"):
+        file.write_text(f"{HARDENED}{line}\n")
+        environment = {**os.environ, "OPENSSL_CONF": str(file)}
+        arguments = [sys.executable, "-c", script]
+        done.append(subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment))
+
+    assert done[0].returncode == 0, done[0].stderr
+    (_, before), (_, after), *_ = json.loads(done[0].stdout)
+    assert before == [[0x19], "00041302c030"]
+    assert after == [[0x17, 0x1D], "00041302c030"]
+    assert "'CipherString = HIGH#': set Groups there" in done[1].stderr
 
 
 def test_the_group_of_the_server_saves_a_round_trip(server: PostgresServer) -> None:

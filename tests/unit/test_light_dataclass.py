@@ -117,6 +117,33 @@ def test_objects_can_be_matched_copied_replaced_and_pickled(cls: Any) -> None:
     assert dataclasses.asdict(made) == {"name": "a", "secret": "s", "number": 7, "items": [1]}
 
 
+@Both
+def test_a_derived_dataclass_is_frozen(cls: Any) -> None:
+    """A derived dataclass is frozen too."""
+    derived: Any = dataclasses.make_dataclass("Derived", [("extra", int, 0)], bases=(cls,), frozen=True)
+    made = derived("a", "s", items=(), extra=3)
+
+    assert made == derived("a", "s", 7, (), 3) != derived("a", "s", 7, (), 4)
+    assert {made: 1}[derived("a", "s", 7, (), 3)] == 1
+    for name in ("name", "extra", "other"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, name, 1)
+    with pytest.raises(TypeError, match="non-frozen"):
+        dataclasses.make_dataclass("Thawed", [("extra", int, 0)], bases=(cls,))
+
+
+def test_a_derived_class_may_have_attributes_of_its_own() -> None:
+    """The fields stay frozen; a class with slots of the standard library fails with another error."""
+    plain: Any = type("Plain", (Light,), {})("a", "s", items=())
+    plain.note = "own"
+    assert plain.note == "own"
+    del plain.note
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plain.name = "b"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del plain.name
+
+
 def test_the_signature_is_that_of_the_standard_library() -> None:
     """For `help`, and for frameworks that inject arguments."""
     light, standard = (inspect.signature(cls).parameters for cls in (Light, Standard))

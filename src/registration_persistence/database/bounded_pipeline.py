@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from types import TracebackType
 
+import psycopg
 from psycopg import Pipeline, pq
 from psycopg.abc import PQGen
 
@@ -23,6 +24,10 @@ class BoundedPipeline(Pipeline):
         try:
             with nullcontext() if busy else at_least(_END_TIMEOUT_SECONDS):
                 super().__exit__(exc_type, exc_val, exc_tb)
+        except psycopg.Error as error:
+            if error.__context__ is None or isinstance(error.__context__, Exception):
+                raise
+            raise error.__context__ from None  # an interrupt, because of which the pipeline could not end
         finally:
             if self.level == 0 and self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
                 self._conn.close()

@@ -152,6 +152,10 @@ class BoundedConnection(EvidentConnection[Row]):
                 return self._cancel(gen, str(ended))
             gen.close()  # `notifies`: the server executes nothing
             raise psycopg.errors.QueryCanceled(str(ended)) from None
+        except BaseException:  # an interrupt, after which nothing else would leave pipeline mode
+            if self._pipeline is None and self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+                self.close()
+            raise
 
     def _limited(self, gen: PQGen[T], end: float) -> PQGen[T]:
         """Advance *gen* until *end*, or until the server has been silent for too long."""

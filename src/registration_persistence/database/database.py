@@ -165,8 +165,8 @@ class Database:
             TypeError: *work* is not a plain function, or *attempts* is not a whole number or `None`, and nothing was
                 sent; or *work* returned a coroutine or a generator, and was rolled back.
             ValueError: *attempts* is not from 1 to 1000, or two of *autocommit*, *read_only* and *single* are true.
-            RuntimeError: A *single* unit of work wanted to change something after a change that was kept, or called
-                `bulk_import`; that statement was not sent.
+            RuntimeError: A *single* unit of work wanted to change something after a change that was kept, changed the
+                isolation level of its connection, or called `bulk_import`; that statement was not sent.
         """
         require_plain_function(work, "the unit of work")
         require_attempts(attempts)

@@ -104,8 +104,8 @@ class EvidentConnection(RecoverableConnection[Row]):
         """Send the query of the id and COMMIT together; the server sends the id before it commits."""
         pgconn = self.pgconn
         self._check_connection_ok()
-        pgconn.enter_pipeline_mode()
         try:
+            pgconn.enter_pipeline_mode()
             pgconn.send_query_params(_TRANSACTION_ID, None)
             pgconn.send_flush_request()
             pgconn.send_query_params(b"COMMIT", None)

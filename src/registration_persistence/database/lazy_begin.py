@@ -38,7 +38,8 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
     def _start_query(self) -> PQGen[None]:
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
-        if not self._begins_with_statement:
+        begins_with_statement, self._begins_with_statement = self._begins_with_statement, False
+        if not begins_with_statement:
             yield from super()._start_query()
         elif self._pipeline is not None and (begin := self.missing_begin()) is not None:
             yield from self._exec_command(begin)  # it is only queued
@@ -73,8 +74,8 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
     def execute_gen(self, executing: PQGen[None]) -> PQGen[None]:
         """Advance *executing*, the `execute` of a `LazyBeginCursor`, which sends a missing BEGIN."""
-        self._begins_with_statement = self.joins_begin and self._pipeline is None
         try:
+            self._begins_with_statement = self.joins_begin and self._pipeline is None
             yield from executing
         finally:
             self._begins_with_statement = False
@@ -90,9 +91,9 @@ class LazyBeginConnection(psycopg.Connection[Row]):
             psycopg.Error: A command could not be sent, or the connection was lost.
         """
         self._check_connection_ok()
-        self.pgconn.enter_pipeline_mode()
         failure: psycopg.Error | None = None
         try:
+            self.pgconn.enter_pipeline_mode()
             try:
                 send()
             except psycopg.Error as error:  # for example, libpq refuses 65,536 parameters
@@ -119,14 +120,15 @@ class LazyBeginConnection(psycopg.Connection[Row]):
         """Return the pipeline of `executemany`, which holds the lock; BEGIN is its first command."""
         from registration_persistence.database.bounded_pipeline import BoundedPipeline  # few services use pipelines
 
-        self._pipeline = BoundedPipeline(self, _no_lock=True)
-        self._begins_with_statement = self.joins_begin
         try:
+            self._pipeline = BoundedPipeline(self, _no_lock=True)
+            self._begins_with_statement = self.joins_begin
             with self._pipeline as pipeline:
                 yield pipeline
         finally:
             self._begins_with_statement = False
             self._pipeline = None
+            self._leave_pipeline_mode()
 
 
 class LazyBeginCursor(psycopg.Cursor[Row]):

@@ -1,5 +1,8 @@
 """`offer_groups`: lets libpq's own copy of OpenSSL offer other groups, and changes no other TLS of this process."""
 
+import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +23,12 @@ ssl_conf = libpq_ssl
 [libpq_ssl]
 system_default = libpq_groups
 [libpq_groups]
+{others}
 Groups = {groups}
 """
+
+# The values of the machine that can be written into a configuration as they are.
+_PLAIN = re.compile(r"[A-Za-z0-9_.]+ = [A-Za-z0-9_.,:+!@=/? -]*")
 
 # OPENSSL_INIT_LOAD_CONFIG: reads the configuration of the machine now, so that it does not replace ours later.
 _LOAD_CONFIGURATION = 0x40
@@ -51,7 +58,9 @@ def offer_groups(groups: str) -> None:
         )
     _offered = groups
     try:
-        _configure(_own_openssl(), _CONFIGURATION.format(groups=groups).encode())
+        crypto = _own_openssl()
+        others = "\n".join(_settings_of_the_machine(crypto))
+        _configure(crypto, _CONFIGURATION.format(others=others, groups=groups).encode())
     except BaseException:
         _offered = ""
         raise
@@ -73,15 +82,48 @@ def _own_openssl() -> "PyDLL":
     raise ConfigurationError([f"{problem}: install psycopg[binary] on Linux, or unset it and use OPENSSL_CONF"])
 
 
+def _function(crypto: "PyDLL", name: str, result: Any, *arguments: Any) -> Any:
+    found = getattr(crypto, name)
+    found.restype, found.argtypes = result, arguments
+    return found
+
+
+def _settings_of_the_machine(crypto: "PyDLL") -> Iterator[str]:
+    """Yield the lines of the machine's configuration that apply to each connection, because ours replaces them.
+
+    Raises:
+        ConfigurationError: A value has characters with a meaning in the configuration.
+    """
+    from ctypes import POINTER, c_char_p, c_int, c_void_p
+
+    file = _function(crypto, "CONF_get1_default_config_file", c_char_p)()
+    configuration = _function(crypto, "NCONF_new", c_void_p, c_void_p)(None)
+    string = _function(crypto, "NCONF_get_string", c_char_p, c_void_p, c_char_p, c_char_p)
+    try:
+        loaded = _function(crypto, "NCONF_load", c_int, c_void_p, c_char_p, c_void_p)(configuration, file, None)
+        section = None
+        for name in (b"openssl_conf", b"ssl_conf", b"system_default"):
+            section = string(configuration, section, name) if loaded > 0 else None
+            if section is None:
+                return
+        stack = _function(crypto, "NCONF_get_section", c_void_p, c_void_p, c_char_p)(configuration, section)
+        # A value has three texts: its section, its name and its value.
+        value_at = _function(crypto, "OPENSSL_sk_value", POINTER(c_char_p), c_void_p, c_int)
+        for place in range(_function(crypto, "OPENSSL_sk_num", c_int, c_void_p)(stack)):
+            _, name, value = value_at(stack, place)[:3]
+            line = f"{name.decode(errors='replace')} = {value.decode(errors='replace')}"
+            if not _PLAIN.fullmatch(line):
+                raise ConfigurationError([f"{_VARIABLE} is set, but OPENSSL_CONF has {line!r}: set Groups there"])
+            yield line
+    finally:
+        _function(crypto, "NCONF_free", None, c_void_p)(configuration)
+
+
 def _configure(crypto: "PyDLL", text: bytes) -> None:
     """Give *crypto* the configuration *text*, as if it were the file of OPENSSL_CONF."""
     from ctypes import c_char_p, c_int, c_uint64, c_ulong, c_void_p
 
-    def function(name: str, result: Any, *arguments: Any) -> Any:
-        found = getattr(crypto, name)
-        found.restype, found.argtypes = result, arguments
-        return found
-
+    function = partial(_function, crypto)
     function("OPENSSL_init_crypto", c_int, c_uint64, c_void_p)(_LOAD_CONFIGURATION, None)
     function("OPENSSL_load_builtin_modules", None)()
     memory = function("BIO_new_mem_buf", c_void_p, c_char_p, c_int)(text, len(text))

@@ -42,12 +42,18 @@ class SingleCalls:
                 raise
 
 
-def _refuse_second_change(connection: Connection, _cursor: Any, statement: str, *_arguments: object) -> None:
-    """Refuse a change after one that was kept, and a statement in another thread; called before each statement.
+def _refuse_second_change(connection: Connection, cursor: Any, statement: str, *_arguments: object) -> None:
+    """Refuse a change after one that was kept, and a statement that would not commit; called before each statement.
 
     Raises:
-        RuntimeError: Something was kept already, or the deadline of the unit of work does not apply here.
+        RuntimeError: Something was kept already, the connection has left autocommit, or the deadline of the unit of
+            work does not apply here.
     """
+    if not cursor.connection.autocommit:
+        raise RuntimeError(
+            "the isolation level of this connection was changed, so the statement would be rolled back at the end, and "
+            "was not sent: use run() without single=True, or the engine, for another isolation level"
+        )
     info: dict[str, Any] = connection.get_execution_options()[UNIT_INFO]
     if KEPT in info and not only_reads(statement):
         raise RuntimeError(

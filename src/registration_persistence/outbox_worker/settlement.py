@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
 from registration_persistence.database.backoff import backoff
@@ -83,7 +85,7 @@ class Settlement:
 
     def acknowledge_before_an_error(self) -> None:
         """Try to delete the delivered messages before another error is raised, which is the one to report."""
-        with suppress(RegistrationPersistenceError):
+        with suppress(RegistrationPersistenceError, SQLAlchemyError):
             self.acknowledge()
 
     def on_acknowledged(self) -> None:
