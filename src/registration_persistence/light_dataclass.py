@@ -27,8 +27,8 @@ def _init(self: Any, /, *positional: Any, **named: Any) -> None:
         for name, value in named.items():
             _set(self, name, value)
         return
-    if unknown := named.keys() - fields:
-        raise TypeError(f"{type(self).__name__} has no field {min(unknown)!r}")
+    if not named.keys() <= fields.keys():
+        raise TypeError(f"{type(self).__name__} has no field {min(named.keys() - fields)!r}")
     for name, field in fields.items():
         _set(self, name, named[name] if name in named else _default(type(self), field))
 
@@ -38,6 +38,8 @@ def _with_names(cls: Any, positional: tuple[Any, ...], named: dict[str, Any]) ->
     if len(positional) > len(names):
         raise TypeError(f"{cls.__name__} has {len(names)} fields, but {len(positional)} values were given")
     given = dict(zip(names, positional, strict=False))
+    if not named:
+        return given
     if twice := given.keys() & named:
         raise TypeError(f"{cls.__name__} got two values for {min(twice)!r}")
     return given | named

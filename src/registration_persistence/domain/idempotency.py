@@ -10,6 +10,9 @@ from registration_persistence.errors import InvalidInput
 
 _MAX_KEY_BYTES = 255
 
+# Created once, because `json.dumps` creates a new one for each call with arguments.
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
 
 def submission_hashes(
     idempotency_key: str | None, address: str, profile: dict[str, Any], consents: list[Consent]
@@ -30,5 +33,5 @@ def submission_hashes(
     decisions = sorted(
         [consent.purpose, consent.document_version, consent.granted, consent.source] for consent in consents
     )
-    payload = json.dumps([address, profile, decisions], sort_keys=True, ensure_ascii=False)
+    payload = _encode([address, profile, decisions])
     return {"submit_key": sha256(key).digest(), "submit_digest": sha256(payload.encode()).digest()}
