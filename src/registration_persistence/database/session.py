@@ -39,7 +39,7 @@ def record_statement(connection: Connection, cursor: Any, statement: str, *_argu
 
     A repository records its own changes, and knows whether a statement changed anything.
     """
-    if cursor.connection.expected_evidence is None and not only_reads(statement):
+    if getattr(cursor.connection, "expected_evidence", None) is None and not only_reads(statement):
         unit_info(connection)[KEPT] = True
 
 
