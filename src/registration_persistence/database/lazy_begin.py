@@ -62,8 +62,7 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
     def _is_idle(self) -> bool:
         """Return whether there is nothing to commit, to roll back or to read."""
-        in_block = self._pipeline is not None or self._num_transactions or self._tpc
-        return not in_block and self.pgconn.transaction_status == _IDLE
+        return self.pgconn.transaction_status == _IDLE and not (self._pipeline or self._num_transactions or self._tpc)
 
     def missing_begin(self) -> bytes | None:
         """Return the BEGIN that has to precede the next statement; `None` if there is none."""
