@@ -21,6 +21,8 @@ from registration_persistence.errors import (
     TransactionAborted,
 )
 
+_IDLE = psycopg.pq.TransactionStatus.IDLE
+
 COMMIT = "COMMIT"
 """The statement with which a repository commits its own transaction."""
 
@@ -52,10 +54,10 @@ def is_committing(connection: Connection) -> bool:
 def prepare_commit(connection: PoolProxiedConnection) -> None:
     """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
 
-    If the server has no transaction, because a statement COMMIT has ended it, psycopg sends nothing.
+    If the server has no transaction, as in autocommit or after a statement COMMIT, psycopg sends nothing.
     """
     driver: Any = connection.dbapi_connection
-    if driver.autocommit or driver.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+    if driver.pgconn.transaction_status != _IDLE:
         _refuse_useless_commit(connection, connection.invalidate)
         driver.is_committing = True
 

@@ -90,8 +90,9 @@ class AuroraDialect(PGDialect_psycopg):
 
     def do_rollback(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Roll back."""
-        forget_commit(dbapi_connection)
-        dbapi_connection.rollback()
+        driver: Any = dbapi_connection.dbapi_connection  # a call on the proxy looks the method up by name
+        driver.is_committing = False
+        driver.rollback()
 
     def do_execute(
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
@@ -136,7 +137,7 @@ class AuroraDialect(PGDialect_psycopg):
         """Commit; if the reply is lost, find out whether the transaction was kept."""
         prepare_commit(dbapi_connection)
         try:
-            dbapi_connection.commit()
+            cast(Any, dbapi_connection.dbapi_connection).commit()
         except psycopg.Error as error:
             settle_failed_commit(dbapi_connection, error, self.commit_resolver)
 
