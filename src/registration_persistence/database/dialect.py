@@ -176,9 +176,9 @@ def _check(statement: str, context: ExecutionContext | None) -> None:
 
 
 def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | None) -> None:
-    driver: Any = cursor
-    if context is not None and driver.connection.autocommit:
-        record_statement(context.root_connection, cursor, statement)
+    any_cursor: Any = cursor
+    if context is not None and (driver := any_cursor.connection).autocommit:
+        record_statement(context.root_connection, driver, statement)
 
 
 def _driver(connection: Connection) -> psycopg.Connection[Any]:

@@ -34,18 +34,18 @@ class OutcomeTrackingSession(Session):
             raise
 
 
-def record_statement(connection: Connection, cursor: Any, statement: str, *_arguments: object) -> None:
+def record_statement(connection: Connection, driver: Any, statement: str) -> None:
     """Record in the session of *connection*, which is in autocommit, that a statement was kept.
 
     A repository records its own changes, and knows whether a statement changed anything.
     """
-    if getattr(cursor.connection, "expected_evidence", None) is None and not only_reads(statement):
+    if getattr(driver, "expected_evidence", None) is None and not only_reads(statement):
         unit_info(connection)[KEPT] = True
 
 
 @event.listens_for(OutcomeTrackingSession, "after_begin")
 def _remember_session(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    connection.info[SESSION] = ref(session)
+    setattr(connection.connection.dbapi_connection, SESSION, ref(session))
 
 
 @event.listens_for(OutcomeTrackingSession, "after_commit")
