@@ -1,14 +1,13 @@
 """`Database`: the entry point of this room; sessions, units of work, and the connections of this process."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 import psycopg
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import Session
 
 from registration_persistence.database.credentials.factory import credentials_for
@@ -20,8 +19,7 @@ from registration_persistence.database.health import Health, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import require_attempts, run_with_retries
-from registration_persistence.database.session import OutcomeTrackingSession, roll_back, swallowed_error
-from registration_persistence.database.session_deadline import remember_deadline
+from registration_persistence.database.session_block import SessionBlock
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.single_call import SingleCalls
 from registration_persistence.errors import RegistrationPersistenceError
@@ -69,8 +67,7 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self.settings.name} at {self.settings.host}:{self.settings.port}>"
 
-    @contextmanager
-    def session(self, *, autocommit: bool = False, read_only: bool = False) -> Iterator[Session]:
+    def session(self, *, autocommit: bool = False, read_only: bool = False) -> AbstractContextManager[Session]:
         """Open a session for one block: commit when the block ends, roll back if it raises.
 
         On an open connection, each statement takes one round trip, and COMMIT takes one more, which *autocommit*
@@ -103,20 +100,8 @@ class Database:
             raise ValueError(
                 "autocommit and read_only are both true: expected one, because only a transaction is read-only"
             )
-        detect_fork()  # before the block creates ids
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
-        session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
-        remember_deadline(session)
-        try:
-            yield session
-            session.commit()
-        except PendingRollbackError as error:
-            raise swallowed_error(session, error, autocommit=autocommit) from error
-        except BaseException as error:
-            roll_back(session, after=error)
-            raise
-        finally:
-            session.close()
+        return SessionBlock(engine, autocommit=autocommit)
 
     @overload
     def run(
