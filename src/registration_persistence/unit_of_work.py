@@ -1,6 +1,7 @@
 """Keys, types and functions of a unit of work that the database and the repositories share."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import ReferenceType
 
 from sqlalchemy import Connection
 
@@ -19,8 +20,8 @@ EARLIER_TRIES = "registration_persistence.earlier_tries"
 UNIT_INFO = "registration_persistence_unit_info"
 """Execution option of a connection without a session: the `unit_info` of its unit of work."""
 
-SESSION = "registration_persistence.session"
-"""Key of a connection's `info`: a weak reference to the session that uses it."""
+SESSION = "registration_persistence_session"
+"""Attribute of a connection of the driver: a weak reference to the session that used it last."""
 
 
 def connection_of(target: SessionOrConnection) -> Connection:
@@ -39,7 +40,8 @@ def unit_info(target: SessionOrConnection) -> dict[Any, Any]:
     own: dict[Any, Any] | None = target.get_execution_options().get(UNIT_INFO)
     if own is not None:
         return own
-    session: Session | None = target.info.get(SESSION, lambda: None)()
+    reference: ReferenceType[Session] | None = getattr(target.connection.dbapi_connection, SESSION, None)
+    session = None if reference is None else reference()
     return {} if session is None else session.info
 
 

@@ -11,6 +11,7 @@ from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.error_translation import is_lost, statement_failure, transaction_is_aborted
+from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import REOPEN_CAUSE, has_pending_input, is_alive
 from registration_persistence.database.lost_commit import LostCommit, lost_statement, lost_transaction
 from registration_persistence.errors import (
@@ -20,6 +21,8 @@ from registration_persistence.errors import (
     StatementTimeout,
     TransactionAborted,
 )
+
+_IDLE = psycopg.pq.TransactionStatus.IDLE
 
 COMMIT = "COMMIT"
 """The statement with which a repository commits its own transaction."""
@@ -52,10 +55,11 @@ def is_committing(connection: Connection) -> bool:
 def prepare_commit(connection: PoolProxiedConnection) -> None:
     """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
 
-    If the server has no transaction, because a statement COMMIT has ended it, psycopg sends nothing.
+    If the server has no transaction, as in autocommit or after a statement COMMIT, psycopg sends nothing.
     """
     driver: Any = connection.dbapi_connection
-    if driver.autocommit or driver.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+    if driver.pgconn.transaction_status != _IDLE:
+        detect_fork()  # a child loses the parent's connection here; a lost COMMIT would end the session of the parent
         _refuse_useless_commit(connection, connection.invalidate)
         driver.is_committing = True
 

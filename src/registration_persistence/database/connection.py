@@ -7,7 +7,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import Pipeline, Transaction, Xid, pq
@@ -146,7 +146,7 @@ class BoundedConnection(EvidentConnection[Row]):
         # The minimum is for commands that only configure the next transaction.
         left = max(left, _CANCEL_TIMEOUT_SECONDS)
         try:
-            return super().wait(self._limited(gen, monotonic() + left), interval)
+            return super().wait(self._limited(gen, left), interval)
         except _WaitEnded as ended:
             if self.pgconn.transaction_status == _ACTIVE:
                 return self._cancel(gen, str(ended))
@@ -157,9 +157,10 @@ class BoundedConnection(EvidentConnection[Row]):
                 self.close()
             raise
 
-    def _limited(self, gen: PQGen[T], end: float) -> PQGen[T]:
-        """Advance *gen* until *end*, or until the server has been silent for too long."""
+    def _limited(self, gen: PQGen[T], seconds: float) -> PQGen[T]:
+        """Advance *gen* for *seconds*, or until the server has been silent for too long."""
         last_reply = monotonic()
+        end = last_reply + seconds
         try:
             state = next(gen)
             while True:
@@ -173,7 +174,8 @@ class BoundedConnection(EvidentConnection[Row]):
                 elif now - last_reply >= self.max_silence_seconds and self._awaits_reply():
                     raise _WaitEnded(f"the server has been silent for {self.max_silence_seconds:g} s")
         except StopIteration as done:
-            return cast(T, done.value)
+            result: T = done.value
+            return result
 
     def _awaits_reply(self) -> bool:
         """Return whether a single statement is running; the replies of a pipeline (`executemany`) come together."""
@@ -183,7 +185,7 @@ class BoundedConnection(EvidentConnection[Row]):
         """Cancel the running statement; close the connection if the server does not confirm it."""
         try:
             self._request_cancellation()
-            answer = super().wait(self._limited(gen, monotonic() + _CANCEL_TIMEOUT_SECONDS), _POLL_INTERVAL_SECONDS)
+            answer = super().wait(self._limited(gen, _CANCEL_TIMEOUT_SECONDS), _POLL_INTERVAL_SECONDS)
             if self.pgconn.transaction_status == _ACTIVE:
                 raise psycopg.OperationalError("there is more to come")
             return answer  # noqa: TRY300 the one before is caught below

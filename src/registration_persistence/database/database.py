@@ -102,10 +102,10 @@ class Database:
                 "autocommit and read_only are both true: expected one, because only a transaction is read-only"
             )
         # The ORM is a tenth of a cold start, and run(single=True) needs no session.
-        from registration_persistence.database.session import open_session
+        from registration_persistence.database.session import SessionBlock
 
         engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
-        return open_session(engine, autocommit=autocommit)
+        return SessionBlock(engine, autocommit=autocommit)
 
     @overload
     def run(

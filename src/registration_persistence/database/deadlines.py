@@ -166,7 +166,8 @@ def remaining() -> float:
 
     The result is negative if the deadline has passed, and infinite if there is none.
     """
-    return _remaining_of(_innermost.get())
+    own = _innermost.get()
+    return math.inf if own is None else _remaining_of(own)
 
 
 def _remaining_of(own: Deadline | None) -> float:

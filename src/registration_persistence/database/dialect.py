@@ -49,7 +49,9 @@ class AuroraDialect(PGDialect_psycopg):
         """
         all_options = {**engine.get_execution_options(), **opts}
         modes = {name: all_options[name] for name in self._MODES & all_options.keys()}
-        if modes:
+        if modes == {"isolation_level": "AUTOCOMMIT"}:
+            vars(engine)["raw_connection"] = partial(self._connect_in_autocommit, engine)
+        elif modes:
             vars(engine)["raw_connection"] = partial(self._connect_in_mode, engine, modes)
         super().set_engine_execution_options(engine, {name: opts[name] for name in opts.keys() - self._MODES})
 
@@ -61,6 +63,17 @@ class AuroraDialect(PGDialect_psycopg):
         try:
             for name, value in modes.items():
                 self.connection_characteristics[name].set_characteristic(self, driver, value)
+        except BaseException:
+            connection.close()
+            raise
+        return cast("PoolProxiedConnection", connection)
+
+    def _connect_in_autocommit(self, engine: Engine) -> PoolProxiedConnection:
+        """Check out a connection of *engine*, which is in autocommit until it is returned; fewer calls than a mode."""
+        connection: Any = type(engine).raw_connection(engine)
+        connection._connection_record.finalize_callback.append(self.reset_isolation_level)  # noqa: SLF001 as SQLAlchemy does it
+        try:
+            connection.dbapi_connection.set_autocommit(True)
         except BaseException:
             connection.close()
             raise
@@ -79,8 +92,9 @@ class AuroraDialect(PGDialect_psycopg):
 
     def do_rollback(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Roll back."""
-        forget_commit(dbapi_connection)
-        dbapi_connection.rollback()
+        driver: Any = dbapi_connection.dbapi_connection  # a call on the proxy looks the method up by name
+        driver.is_committing = False
+        driver.rollback()
 
     def do_execute(
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
@@ -125,7 +139,7 @@ class AuroraDialect(PGDialect_psycopg):
         """Commit; if the reply is lost, find out whether the transaction was kept."""
         prepare_commit(dbapi_connection)
         try:
-            dbapi_connection.commit()
+            cast(Any, dbapi_connection.dbapi_connection).commit()
         except psycopg.Error as error:
             settle_failed_commit(dbapi_connection, error, self.commit_resolver)
 
@@ -148,11 +162,10 @@ class AuroraDialect(PGDialect_psycopg):
         It leaves autocommit, and takes no round trip.
         """
         level = self._on_connect_isolation_level
-        dbapi_conn.autocommit = level == "AUTOCOMMIT"
-        if level is None or level == "AUTOCOMMIT":
-            dbapi_conn.isolation_level = None
-        else:
-            dbapi_conn.isolation_level = psycopg.IsolationLevel[level.replace(" ", "_")]
+        dbapi_conn.set_autocommit(level == "AUTOCOMMIT")
+        in_driver = None if level in (None, "AUTOCOMMIT") else psycopg.IsolationLevel[level.replace(" ", "_")]
+        if dbapi_conn.isolation_level != in_driver:
+            dbapi_conn.set_isolation_level(in_driver)
 
     def _set_backslash_escapes(self, connection: Connection) -> None:
         status = _driver(connection).info.parameter_status("standard_conforming_strings")

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self, cast
+from typing import Any, Self
 
 import psycopg
 from psycopg import Transaction, generators, pq
-from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
+from psycopg.abc import Params, PQGen, Query
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row, RowFactory
 
@@ -136,11 +136,10 @@ class EvidentCursor(RecoveringCursor[Row]):
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> Self:
         """Execute *query*; see `psycopg.Cursor.execute`."""
-        statement = cast("QueryNoTemplate", query)  # the overload for templates does the same
+        statement: Any = query  # the overload for templates does the same
         super().execute(statement, params, prepare=prepare, binary=binary)
-        connection = self.connection
         # Outside of a transaction there is nothing to commit later.
-        if isinstance(connection, EvidentConnection) and self._pgconn.transaction_status != _IDLE:
+        if self._pgconn.transaction_status != _IDLE and isinstance(connection := self._conn, EvidentConnection):
             connection.note_statement(query)
             connection.note_results(self._results)
         return self

@@ -13,6 +13,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row
 
 _IDLE = pq.TransactionStatus.IDLE
+_NO_PIPELINE = pq.PipelineStatus.OFF
 _FAILED, _SYNC = pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_SYNC
 
 # psycopg caches the conversion of texts up to this length too.
@@ -39,10 +40,12 @@ class LazyBeginConnection(psycopg.Connection[Row]):
     def _start_query(self) -> PQGen[None]:
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
         begins_with_statement, self._begins_with_statement = self._begins_with_statement, False
-        if not begins_with_statement:
-            yield from super()._start_query()
-        elif self._pipeline is not None and (begin := self.missing_begin()) is not None:
-            yield from self._exec_command(begin)  # it is only queued
+        return self._queue_begin_gen() if begins_with_statement else super()._start_query()
+
+    def _queue_begin_gen(self) -> PQGen[None]:
+        """Queue the missing BEGIN of a pipeline; otherwise the statement sends it."""
+        if self._pipeline is not None and (begin := self.missing_begin()) is not None:
+            yield from self._exec_command(begin)
 
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 psycopg's signature
         """Switch autocommit; without a wait if no transaction is open, because nothing is sent."""
@@ -63,8 +66,7 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
     def _is_idle(self) -> bool:
         """Return whether there is nothing to commit, to roll back or to read."""
-        in_block = self._pipeline is not None or self._num_transactions or self._tpc
-        return not in_block and self.pgconn.transaction_status == _IDLE
+        return self.pgconn.transaction_status == _IDLE and not (self._pipeline or self._num_transactions or self._tpc)
 
     def missing_begin(self) -> bytes | None:
         """Return the BEGIN that has to precede the next statement; `None` if there is none."""
@@ -138,15 +140,18 @@ class LazyBeginCursor(psycopg.Cursor[Row]):
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
         executing = super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        connection = self._lazy_connection()
-        return executing if connection.autocommit else connection.execute_gen(executing)
+        if self._conn._autocommit:  # noqa: SLF001 the property takes a call
+            return executing
+        return self._lazy_connection().execute_gen(executing)
 
     def _maybe_prepare_gen(
         self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
         """Send the statement *pgq*, after BEGIN if that is missing; psycopg calls it after `_start_query`."""
+        if self._conn._autocommit or self._pgconn.pipeline_status != _NO_PIPELINE:  # noqa: SLF001 the property takes a call
+            return super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
         connection = self._lazy_connection()
-        begin = connection.missing_begin() if connection.pgconn.pipeline_status == pq.PipelineStatus.OFF else None
+        begin = connection.missing_begin()
         if begin is None:
             return super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
         if _is_one_command(pgq):
@@ -180,7 +185,7 @@ class LazyBeginCursor(psycopg.Cursor[Row]):
         self._set_results(results)
 
     def _lazy_connection(self) -> LazyBeginConnection[Row]:
-        connection = self.connection
+        connection = self._conn
         assert isinstance(connection, LazyBeginConnection)
         return connection
 

@@ -54,15 +54,17 @@ def check_on_checkout(engine: Engine, *, may_return_to_reader: Callable[[], bool
 
 def has_pending_input(connection: psycopg.Connection[Any]) -> bool:
     """Return whether an idle *connection* has unread input, for example why the server closed it; no round trip."""
+    driver: Any = connection
+    poller = getattr(driver, "input_poller", None)
+    if poller is not None and not connection.closed:  # a connection keeps its socket
+        return bool(poller.poll(0))
     try:
         socket = connection.fileno()
     except psycopg.OperationalError:  # the socket is closed
         return True
     if isinstance(getattr(select, "poll", None), BuiltinFunctionType):
-        driver: Any = connection
-        if (poller := getattr(driver, "input_poller", None)) is None:  # kept, because a connection keeps its socket
-            poller = driver.input_poller = select.poll()
-            poller.register(socket, select.POLLIN)
+        poller = driver.input_poller = select.poll()
+        poller.register(socket, select.POLLIN)
         return bool(poller.poll(0))
     # Libraries that replace blocking calls, such as eventlet, remove `select.poll`, or replace it for each thread.
     with getattr(selectors, "PollSelector", selectors.DefaultSelector)() as selector:
@@ -109,13 +111,14 @@ def _check(
     checked_in_at = record.info.pop(_CHECKED_IN_AT, None)
     if checked_in_at is None:
         return  # it was opened for this checkout
-    assert record.record_info is not None
+    history = record.record_info
+    assert history is not None
     if remaining() <= 0:
-        record.record_info[MUST_PROBE] = True  # nothing is sent now, so the next checkout asks the server
+        history[MUST_PROBE] = True  # nothing is sent now, so the next checkout asks the server
         return
-    must_probe = bool(record.record_info.pop(MUST_PROBE, False))
     (wall, now), (wall_before, before) = _now(), checked_in_at
-    must_probe = must_probe or max(wall - wall_before, now - before) > _MAX_UNPROBED_IDLE_SECONDS
+    was_idle_long = wall - wall_before > _MAX_UNPROBED_IDLE_SECONDS or now - before > _MAX_UNPROBED_IDLE_SECONDS
+    must_probe = history.pop(MUST_PROBE, False) or was_idle_long
     state = _state(connection, must_probe=must_probe, must_write=may_return_to_reader is None)
     match state:
         case "writable":
@@ -123,11 +126,11 @@ def _check(
                 raise DisconnectionError("the connection leads to the writer, and there may be a reader again")
         case "read_only":
             if may_return_to_reader is None:
-                record.record_info[REOPEN_CAUSE] = "writer_moved"
+                history[REOPEN_CAUSE] = "writer_moved"
                 raise InvalidatePoolError("the server is read-only now")
         case "unreachable":
-            record.record_info[REOPEN_CAUSE] = "thaw"
-            record.record_info[LAST_USED_AT] = checked_in_at[1]
+            history[REOPEN_CAUSE] = "thaw"
+            history[LAST_USED_AT] = before
             raise DisconnectionError("the connection broke while it was idle")
         case _:
             assert_never(state)

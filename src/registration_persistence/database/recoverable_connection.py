@@ -1,6 +1,6 @@
 """`RecoverableConnection`: a psycopg connection that recovers if its prepared statements become invalid."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, Self, TypeVar, cast
@@ -54,30 +54,30 @@ class RecoverableConnection(LazyBeginConnection[Row]):
             redact_error(error)
             raise
 
-    def execute_recovering(self, send: Callable[[], T], *, was_prepared: Callable[[], bool], again: bool = True) -> T:
-        """Call *send*, and again if its statement was invalid and nothing of a transaction is lost.
-
-        Args:
-            send: Executes the statement.
-            was_prepared: Returns whether the statement that *send* executed was prepared.
-            again: Whether *send* can be called again.
-        """
+    def prepare_sending(self) -> bool:
+        """Drop prepared statements if one is invalid; return whether the next statement begins a transaction."""
         if self._has_stale_statements:
             self._drop_stale_statements()
-        is_first = self._status() == _IDLE
-        try:
-            return send()
-        except psycopg.Error as error:
-            if not again or not is_first:
-                raise
-            self._has_stale_statements |= error.sqlstate in _OUTDATED_TYPES and was_prepared()
-            if not self._has_stale_statements:
-                raise
+        return self._status() == _IDLE
+
+    def recovers_from(self, error: psycopg.Error, *, was_prepared: bool) -> bool:
+        """Prepare to send the first statement of a transaction again, if it failed because it was invalid.
+
+        Args:
+            error: The error of the statement; nothing of a transaction is lost.
+            was_prepared: Whether the statement was prepared.
+
+        Returns:
+            Whether the statement was invalid.
+        """
+        self._has_stale_statements |= error.sqlstate in _OUTDATED_TYPES and was_prepared
+        if not self._has_stale_statements:
+            return False
         if not self.autocommit:
             self.rollback()  # of BEGIN, which was sent with this statement, or before it
         if self._has_stale_statements:
             self._drop_stale_statements()
-        return send()
+        return True
 
     def _drop_stale_statements(self) -> None:
         """Drop all prepared statements, on the server and in psycopg, because one of them is invalid."""
@@ -105,24 +105,30 @@ class RecoveringCursor(LazyBeginCursor[Row]):
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> Self:
         """Execute *query*; see `psycopg.Cursor.execute`."""
-        statement = cast("QueryNoTemplate", query)  # the overload for templates does the same
-        execute = super().execute
-        return self._connection().execute_recovering(
-            lambda: execute(statement, params, prepare=prepare, binary=binary),
-            was_prepared=lambda: self._query is None,  # it refers to a statement that is not prepared
-        )
+        statement: Any = query  # the overload for templates does the same
+        connection = self._connection()
+        is_first = connection.prepare_sending()
+        try:
+            return super().execute(statement, params, prepare=prepare, binary=binary)
+        except psycopg.Error as error:
+            was_prepared = self._query is None  # it refers to a statement that is not prepared
+            if not is_first or not connection.recovers_from(error, was_prepared=was_prepared):
+                raise
+        return super().execute(statement, params, prepare=prepare, binary=binary)
 
     def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
         """Execute *query* with each of *params_seq*; see `psycopg.Cursor.executemany`."""
-        executemany = super().executemany
-        self._connection().execute_recovering(
-            lambda: executemany(query, params_seq, returning=returning),
-            was_prepared=lambda: True,
-            again=isinstance(params_seq, Sequence),  # an iterator can be read only once
-        )
+        connection = self._connection()
+        may_repeat = connection.prepare_sending() and isinstance(params_seq, Sequence)  # an iterator is read only once
+        try:
+            return super().executemany(query, params_seq, returning=returning)
+        except psycopg.Error as error:
+            if not may_repeat or not connection.recovers_from(error, was_prepared=True):
+                raise
+        return super().executemany(query, params_seq, returning=returning)
 
     def _connection(self) -> RecoverableConnection[Any]:
-        connection = self.connection
+        connection = self._conn
         assert isinstance(connection, RecoverableConnection)
         return connection
 

@@ -1,7 +1,7 @@
-"""`open_session`: a session that records the outcomes of its commits, for one block."""
+"""`SessionBlock`: a session for one block, which records the outcomes of its commits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from weakref import ref
 
 from sqlalchemy import Connection, Engine, event
@@ -39,7 +39,7 @@ class OutcomeTrackingSession(Session):
 
 @event.listens_for(OutcomeTrackingSession, "after_begin")
 def _remember_session(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    connection.info[SESSION] = ref(session)
+    setattr(connection.connection.dbapi_connection, SESSION, ref(session))
 
 
 @event.listens_for(OutcomeTrackingSession, "after_commit")
@@ -64,27 +64,47 @@ def _require_deadline(session: Session, transaction: SessionTransaction) -> None
         )
 
 
-@contextmanager
-def open_session(engine: Engine, *, autocommit: bool) -> Iterator[Session]:
-    """Open a session for one block: commit when the block ends, roll back if it raises.
+class SessionBlock(AbstractContextManager[Session]):
+    """The block of `Database.session`; a class, because a generator takes more calls for each unit of work.
 
     Args:
-        engine: The engine, in autocommit if *autocommit*.
-        autocommit: Whether each statement of the session commits in its own transaction.
+        engine: The engine of the session.
+        autocommit: Whether its connections are in autocommit.
     """
-    detect_fork()  # before the block creates ids
-    session = OutcomeTrackingSession(engine, expire_on_commit=False, close_resets_only=False)
-    session.info[_DEADLINE] = current_deadline()
-    try:
-        yield session
-        session.commit()
-    except PendingRollbackError as error:
-        raise _swallowed_error(session, error, autocommit=autocommit) from error
-    except BaseException as error:
-        _roll_back(session, after=error)
-        raise
-    finally:
-        session.close()
+
+    __slots__ = ("_autocommit", "_engine", "_session")
+
+    def __init__(self, engine: Engine, *, autocommit: bool) -> None:
+        self._engine = engine
+        self._autocommit = autocommit
+
+    def __enter__(self) -> Session:
+        detect_fork()  # before the block creates ids
+        self._session = OutcomeTrackingSession(self._engine, expire_on_commit=False, close_resets_only=False)
+        self._session.info[_DEADLINE] = current_deadline()
+        return self._session
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._commit()
+            elif isinstance(error, PendingRollbackError):
+                raise _swallowed_error(self._session, error, autocommit=self._autocommit) from error
+            else:
+                _roll_back(self._session, after=error)
+        finally:
+            self._session.close()
+
+    def _commit(self) -> None:
+        try:
+            self._session.commit()
+        except PendingRollbackError as error:
+            raise _swallowed_error(self._session, error, autocommit=self._autocommit) from error
+        except BaseException as error:
+            _roll_back(self._session, after=error)
+            raise
 
 
 def _swallowed_error(
