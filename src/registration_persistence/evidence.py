@@ -1,7 +1,6 @@
 """`Evidence`: the query that shows whether a change was kept, for the case that the reply to it is lost."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -43,22 +42,10 @@ class Finding:
     reason: str = ""
 
 
-@contextmanager
-def expecting(connection: Connection, evidence: Evidence) -> Iterator[None]:
-    """Store the evidence of the statement in the block, whose reply may be lost in autocommit."""
-    driver = _driver(connection)
-    driver.expected_evidence = evidence
-    try:
-        yield
-    finally:
-        driver.expected_evidence = None
+def driver_with_evidence(connection: Connection) -> Any:
+    """Return the connection of psycopg.
 
-
-def record(connection: Connection, evidence: Evidence) -> None:
-    """Store the evidence of a change that the open transaction contains."""
-    _driver(connection).evidence = evidence
-
-
-def _driver(connection: Connection) -> Any:
-    """Return the connection of psycopg, which forgets the evidence when its transaction ends."""
+    Its `expected_evidence` is the evidence of the statement that is being sent, whose reply may be lost in autocommit.
+    Its `evidence` is that of a change that the open transaction contains; it forgets it when the transaction ends.
+    """
     return connection.connection.dbapi_connection

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Executable, Row
 
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
-from registration_persistence.evidence import Evidence, Finding, expecting, record
+from registration_persistence.evidence import Evidence, Finding, driver_with_evidence
 from registration_persistence.repositories.sql.evidence import (
     FIND_EVENT,
     FIND_EVENT_BY_TOKEN,
@@ -56,16 +56,18 @@ def send_change(
         ConnectionLost: The reply was lost in autocommit, and nothing was changed.
         CommitOutcomeUnknown: The reply was lost in autocommit, and the outcome cannot be established.
     """
-    connection, info = connection_of(target), unit_info(target)
+    driver, info = driver_with_evidence(connection_of(target)), unit_info(target)
+    driver.expected_evidence = expected
     try:
-        with expecting(connection, expected):
+        try:
             row = target.execute(statement, parameters).one_or_none()
+        finally:
+            driver.expected_evidence = None
     except CommitOutcomeUnknown as error:
         return _row_of_evidence(target, info, error)
     evidence = None if row is None else found_in(row)
     if evidence is not None:
-        record(connection, evidence)
-        driver: Any = connection.connection.dbapi_connection
+        driver.evidence = evidence
         if driver.autocommit:
             info[KEPT] = True
     return row
