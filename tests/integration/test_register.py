@@ -1,12 +1,10 @@
 """Tests of `RegistrationRepository.register`."""
 
-import json
 import traceback
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 from support import Change, Rows, SignUp, untyped
 
 from registration_persistence import (
@@ -28,7 +26,6 @@ from registration_persistence.errors import (
     ProfileTooLarge,
 )
 from registration_persistence.outcomes import NotPending, Registered, Replayed, TokenExpired, TooManyPending
-from registration_persistence.repositories.sql.registrations import REGISTER_VALUES
 
 TABLES = ("registrations", "verification_tokens", "registration_consents", "registration_events", "outbox")
 
@@ -81,16 +78,6 @@ def test_the_token_is_not_stored(registrations: RegistrationRepository, rows: Ro
     assert isinstance(outcome, Registered)
     for table in TABLES:
         assert outcome.token not in str(rows(f"SELECT * FROM {table}"))
-
-
-def test_the_statement_gets_each_value_that_it_reads(database: Database) -> None:
-    """The server reads a value that is missing in JSON as NULL, without an error."""
-    sent: list[Any] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[3]))
-
-    database.run(lambda connection: RegistrationRepository(connection).register("ada@example.com"), single=True)
-
-    assert [json.loads(parameters["sent"]).keys() for parameters in sent] == [REGISTER_VALUES.keys()]
 
 
 def test_the_returned_registration_equals_the_stored_one(registrations: RegistrationRepository) -> None:

@@ -1,5 +1,6 @@
 """`Repository`: the base class of the repositories."""
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -7,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Executable, Row
 
-from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.records import Registration
+from registration_persistence.domain.ids import new_id, new_id_text
+from registration_persistence.domain.records import Consent, Registration
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_actor, checked_correlation_id, checked_id
 from registration_persistence.errors import (
@@ -96,6 +97,21 @@ def registration_of(row: Row[Any]) -> Registration:
         closed_at=row.closed_at,
         close_reason=row.close_reason,
     )
+
+
+def consent_parameters(consents: list[Consent]) -> dict[str, str]:
+    """Return *consents* as the parameter of `CONSENTS_GIVEN`, a text of JSON."""
+    rows = [
+        {
+            "id": new_id_text(),
+            "purpose": consent.purpose,
+            "document_version": consent.document_version,
+            "granted": consent.granted,
+            "source": consent.source,
+        }
+        for consent in consents
+    ]
+    return {"consents": json.dumps(rows)}
 
 
 def refusal(

@@ -9,8 +9,7 @@ from sqlalchemy import Row
 from registration_persistence.domain.records import Consent, ConsentRecord, Registration
 from registration_persistence.domain.validation import checked_consents, checked_id, checked_purposes
 from registration_persistence.errors import InvalidConsent
-from registration_persistence.repositories.base import Repository, refusal, registration_of
-from registration_persistence.repositories.json_parameters import consent_parameters
+from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
 from registration_persistence.repositories.sql.consents import CURRENT, HISTORY, RECORD
 from registration_persistence.repositories.traceback_redaction import redact_traceback
 from registration_persistence.unit_of_work import SessionOrConnection

@@ -21,7 +21,7 @@ def register_outcome(row: Row[Any], token: str, sent: Mapping[str, Any]) -> Regi
     Args:
         row: The result of the statement, or the row of its evidence.
         token: The token whose hash was sent.
-        sent: The values that were sent.
+        sent: The parameters of the statement.
 
     Raises:
         IdempotencyConflict: The key was used before with another payload.

@@ -8,7 +8,7 @@ from uuid import UUID
 from registration_persistence.domain.cursor import checked_cursor, cursor_after
 from registration_persistence.domain.email import KEY_REVISION, normalise_email
 from registration_persistence.domain.idempotency import submission_hashes
-from registration_persistence.domain.ids import new_id, new_id_text
+from registration_persistence.domain.ids import new_id
 from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
 from registration_persistence.domain.records import Consent, Page, Registration
 from registration_persistence.domain.status import OPEN_OR_ACTIVE, CancelReason, Status
@@ -26,9 +26,8 @@ from registration_persistence.domain.validation import (
 from registration_persistence.durations import Duration
 from registration_persistence.errors import ProfileTooLarge
 from registration_persistence.outcomes import Cancelled, RegisterOutcome
-from registration_persistence.repositories.base import Repository, refusal, registration_of
+from registration_persistence.repositories.base import Repository, consent_parameters, refusal, registration_of
 from registration_persistence.repositories.change import event_evidence, send_change
-from registration_persistence.repositories.json_parameters import consent_rows, sent
 from registration_persistence.repositories.register_outcome import register_outcome
 from registration_persistence.repositories.sql import registrations as statements
 from registration_persistence.repositories.traceback_redaction import redact_traceback
@@ -104,7 +103,7 @@ class RegistrationRepository(Repository):
         agreed = checked_consents(consents, self._purposes)
         limit = None if max_pending is None else checked_number("max_pending", max_pending, 1, _MAX_PENDING)
         token, identity = new_token(), new_id()
-        values = {
+        parameters = {
             "id": identity,
             "email": mailbox.address,
             "email_key": mailbox.key,
@@ -113,18 +112,18 @@ class RegistrationRepository(Repository):
             "ttl": checked_duration("ttl", ttl),
             "token_ttl": checked_duration("token_ttl", token_ttl),
             "max_pending": limit,
-            "token_id": new_id_text(),
+            "token_id": new_id(),
             "secret_hash": hash_token(token),
-            "consents": consent_rows(agreed),
+            **consent_parameters(agreed),
             **submission_hashes(idempotency_key, mailbox.address, stored, agreed),
             **self._event_parameters(),
         }
-        evidence = event_evidence(identity, values["event_id"])
+        evidence = event_evidence(identity, parameters["event_id"])
         row = send_change(
-            self._session, statements.REGISTER, sent(values), evidence, lambda row: evidence if row.created else None
+            self._session, statements.REGISTER, parameters, evidence, lambda row: evidence if row.created else None
         )
         assert row is not None
-        return register_outcome(row, token, values)
+        return register_outcome(row, token, parameters)
 
     @redact_traceback
     def activate(self, registration_id: UUID, *, expected_version: int | None = None) -> Registration:

@@ -8,8 +8,6 @@
 - Columns are named one by one, because a prepared `SELECT *` fails after a migration adds a column.
 """
 
-from collections.abc import Mapping
-
 from sqlalchemy import Text
 from sqlalchemy.dialects.postgresql import UUID
 
@@ -29,15 +27,9 @@ STATUS_NOW = """CASE WHEN r.status IN ('pending', 'verified') AND r.expires_at <
 TOKEN_IS_USABLE = "t.used_at IS NULL AND t.replaced_at IS NULL AND t.expires_at > statement_timestamp()"  # noqa: S105 a condition
 """The condition that the token `t` can still be used."""
 
-SENT_TYPES: Types = {"sent": Text()}
-"""The types of the parameters of `sent_cte`."""
-
 CONSENTS_GIVEN = """json_to_recordset(CAST(:consents AS json))
          AS given (id uuid, purpose text, document_version text, granted boolean, source text)"""
 """The consents that the caller passed, as rows. One text of JSON costs the client less than an array per column."""
-
-CONSENTS_SENT = CONSENTS_GIVEN.replace("CAST(:consents AS json)", "sent.consents")
-"""The same rows from the column `consents` of `sent`."""
 
 CONSENT_TYPES: Types = {"consents": Text()}
 """The types of the parameters of `CONSENTS_GIVEN`."""
@@ -75,32 +67,12 @@ def source_statuses(event: EventType) -> str:
     return ", ".join(f"'{source}'" for source in MOVES[event].sources)
 
 
-def sent_cte(columns: Mapping[str, str]) -> str:
-    """Return the CTE `sent`: one row, whose columns are the values of the parameter `:sent`, an object of JSON.
-
-    Each parameter costs the client time in SQLAlchemy and in psycopg, so a statement with many takes them as one.
-
-    Args:
-        columns: The type of each column.
-    """
-    typed = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-    return f"sent AS MATERIALIZED (SELECT * FROM json_to_record(CAST(:sent AS json)) AS sent ({typed}))"
-
-
-def event_and_message_ctes(
-    event: EventType, *, of: str, data: str = NO_DATA, condition: str = "true", from_sent: bool = False
-) -> str:
-    """Return the CTEs that add an event and its outbox message for the row of the CTE *of*, if *condition* holds.
-
-    The id of the event, the actor and the correlation id are parameters, or columns of `sent` if *from_sent*.
-    """
-    value, source = ("sent.", f"{of}, sent") if from_sent else (":", of)
+def event_and_message_ctes(event: EventType, *, of: str, data: str = NO_DATA, condition: str = "true") -> str:
+    """Return the CTEs that add an event and its outbox message for the row of the CTE *of*, if *condition* holds."""
     return f"""event AS (
   INSERT INTO registration_events (registration_id, seq, id, type, data, actor, correlation_id)
-  SELECT {of}.id, version, {value}event_id, '{event}', {data}, {value}actor, {value}correlation_id
-  FROM {source} WHERE {condition}
+  SELECT id, version, :event_id, '{event}', {data}, :actor, :correlation_id FROM {of} WHERE {condition}
 ), message AS (
   INSERT INTO outbox (event_id, registration_id, type, payload)
-  SELECT {value}event_id, {of}.id, 'registration.{event}', jsonb_build_object('seq', version)
-  FROM {source} WHERE {condition}
+  SELECT :event_id, id, 'registration.{event}', jsonb_build_object('seq', version) FROM {of} WHERE {condition}
 )"""

@@ -1,70 +1,72 @@
 """The SQL of `RegistrationRepository`."""
 
-from sqlalchemy import ARRAY, BigInteger, Text
+from sqlalchemy import ARRAY, BigInteger, Interval, LargeBinary, SmallInteger, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from registration_persistence.repositories.sql.change_statement import change_statement
 from registration_persistence.repositories.sql.fragments import (
-    CONSENTS_SENT,
+    CONSENT_TYPES,
+    CONSENTS_GIVEN,
+    EVENT_TYPES,
     REGISTRATION_COLUMNS,
-    SENT_TYPES,
     event_and_message_ctes,
     is_current_registration,
     registration_columns,
-    sent_cte,
 )
 from registration_persistence.repositories.sql.statement import statement
 
 _REGISTERED = f"""jsonb_build_object('consents', (
-    SELECT coalesce(jsonb_agg(given.purpose), '[]') FROM {CONSENTS_SENT}))
+    SELECT coalesce(jsonb_agg(given.purpose), '[]') FROM {CONSENTS_GIVEN}))
     || CASE status WHEN 'pending' THEN '{{}}' ELSE jsonb_build_object('status', status) END"""
-
-REGISTER_VALUES = {
-    "id": "uuid", "email": "text", "email_key": "text", "email_key_rev": "smallint", "profile": "jsonb",
-    "submit_key": "bytea", "submit_digest": "bytea", "ttl": "interval", "max_pending": "bigint",
-    "token_id": "uuid", "token_ttl": "interval", "secret_hash": "bytea", "consents": "json",
-    "event_id": "uuid", "actor": "text", "correlation_id": "text",
-}  # fmt: skip
-"""The values that `REGISTER` is sent, with their types."""
 
 # The client knows the other columns of a new registration, and each column costs it time; an earlier one is JSON.
 # A sign-up beyond the limit writes the same rows, so the time does not reveal it; its registration is closed at once.
 REGISTER = statement(
     f"""
-WITH {sent_cte(REGISTER_VALUES)}, mailbox AS MATERIALIZED (
-  SELECT CASE WHEN sent.max_pending IS NULL THEN false
-              ELSE registrations_count_pending(sent.email_key, sent.max_pending) >= sent.max_pending END AS full
-  FROM sent
+WITH mailbox AS MATERIALIZED (
+  SELECT CASE WHEN :max_pending IS NULL THEN false
+              ELSE registrations_count_pending(:email_key, :max_pending) >= :max_pending END AS full
 ), registration AS (
   INSERT INTO registrations AS r (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
                                   tokens_issued, token_issued_at, expires_at, closed_at, close_reason)
-  SELECT sent.id, sent.email, sent.email_key, sent.email_key_rev,
-         CASE WHEN mailbox.full THEN 'cancelled' ELSE 'pending' END,
-         sent.profile, sent.submit_key, sent.submit_digest, 1, statement_timestamp(),
-         CASE WHEN NOT mailbox.full THEN statement_timestamp() + sent.ttl END,
+  SELECT :id, :email, :email_key, :email_key_rev, CASE WHEN mailbox.full THEN 'cancelled' ELSE 'pending' END,
+         :profile, :submit_key, :submit_digest, 1, statement_timestamp(),
+         CASE WHEN NOT mailbox.full THEN statement_timestamp() + :ttl END,
          CASE WHEN mailbox.full THEN statement_timestamp() END, CASE WHEN mailbox.full THEN 'superseded' END
-  FROM sent, mailbox
+  FROM mailbox
   ON CONFLICT (submit_key) WHERE submit_key IS NOT NULL DO UPDATE SET submit_key = EXCLUDED.submit_key
-  RETURNING {registration_columns("r")}, encode(r.submit_digest, 'hex') AS submit_digest,
-            r.id = (SELECT id FROM sent) AS created
+  RETURNING {registration_columns("r")}, encode(r.submit_digest, 'hex') AS submit_digest, r.id = :id AS created
 ), token AS (
   INSERT INTO verification_tokens (id, registration_id, purpose, secret_hash, hash_key_id, expires_at)
-  SELECT sent.token_id, registration.id, 'verify_email', sent.secret_hash, 0, statement_timestamp() + sent.token_ttl
-  FROM registration, sent WHERE created
+  SELECT :token_id, id, 'verify_email', :secret_hash, 0, statement_timestamp() + :token_ttl
+  FROM registration WHERE created
 ), consent AS (
   INSERT INTO registration_consents (registration_id, id, purpose, document_version, granted, source)
   SELECT registration.id, given.id, given.purpose, given.document_version, given.granted, given.source
-  FROM registration, sent, {CONSENTS_SENT}
+  FROM registration, {CONSENTS_GIVEN}
   WHERE registration.created
-), {event_and_message_ctes("registered", of="registration", data=_REGISTERED, condition="created", from_sent=True)}
+), {event_and_message_ctes("registered", of="registration", data=_REGISTERED, condition="created")}
 SELECT created, status, created_at, expires_at, closed_at,
        EXISTS (SELECT FROM registrations other
-               WHERE other.email_key = sent.email_key AND {is_current_registration("other")}) AS email_proven,
+               WHERE other.email_key = :email_key AND {is_current_registration("other")}) AS email_proven,
        CASE WHEN NOT created THEN to_jsonb(registration) END AS earlier
-FROM registration, sent
+FROM registration
 """,
     ("created", "status", "created_at", "expires_at", "closed_at", "email_proven", "earlier"),
-    **SENT_TYPES,
+    id=UUID(),
+    email=Text(),
+    email_key=Text(),
+    email_key_rev=SmallInteger(),
+    profile=JSONB(),
+    submit_key=LargeBinary(),
+    submit_digest=LargeBinary(),
+    ttl=Interval(),
+    max_pending=BigInteger(),
+    token_id=UUID(),
+    token_ttl=Interval(),
+    secret_hash=LargeBinary(),
+    **CONSENT_TYPES,
+    **EVENT_TYPES,
 )
 
 ACTIVATE = change_statement("activated", assignments=["activated_at = statement_timestamp()", "expires_at = NULL"])
