@@ -78,7 +78,7 @@ class AuroraDialect(PGDialect_psycopg):
     def do_rollback(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Roll back."""
         forget_commit(dbapi_connection)
-        dbapi_connection.rollback()
+        cast(Any, super()).do_rollback(dbapi_connection)
 
     def do_execute(
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
