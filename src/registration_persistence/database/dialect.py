@@ -94,7 +94,8 @@ class AuroraDialect(PGDialect_psycopg):
         """Roll back."""
         driver: Any = dbapi_connection.dbapi_connection  # a call on the proxy looks the method up by name
         driver.is_committing = False
-        driver.rollback()
+        if not (self.skip_autocommit_rollback and driver.autocommit):
+            driver.rollback()
 
     def do_execute(
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
