@@ -1,6 +1,5 @@
 """The sources of secrets of the benchmarks: Secrets Manager over HTTPS, and AWS's Lambda extension."""
 
-import json
 import re
 import secrets
 import socket
@@ -9,69 +8,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
-from typing import Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import trustme
 from bench_servers import Server
 
-from registration_persistence.sandbox import LocalSecretsManager
+from registration_persistence.sandbox import LocalSecretsExtension, LocalSecretsManager
 
 REGION = "eu-west-1"
 _CHUNK_BYTES = 65_536
 _HOST = re.compile(rb"\r\nHost: [^\r]*\r\n", re.IGNORECASE)
-_SESSION_TOKEN = "local"  # noqa: S105 no server checks it
-
-
-class Extension:
-    """A stand-in for AWS's Parameters and Secrets Lambda Extension, on localhost; use it as a context manager.
-
-    Attributes:
-        calls: The number of requests.
-    """
-
-    def __init__(self, manager: LocalSecretsManager) -> None:
-        self.calls: int = 0
-        extension = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                extension.calls += 1
-                arn = parse_qs(urlsplit(self.path).query)["secretId"][0]
-                value = {"ARN": arn, "Name": "bench", "VersionId": "1", "VersionStages": ["AWSCURRENT"]}
-                body = json.dumps({**value, "SecretString": json.dumps(manager.read(arn))}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 the name in http.server
-                """Log nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The variables of a Lambda function with the extension."""
-        return {
-            "APP_DATABASE_SECRET_SOURCE": "extension",
-            "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(self._server.server_port),
-            "AWS_SESSION_TOKEN": _SESSION_TOKEN,
-        }
-
-    def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True, name="extension").start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class HttpsFront:
@@ -134,7 +85,7 @@ class Secrets:
     """The Secrets Manager, the extension, and the variables of clients of other libraries and of this package."""
 
     manager: LocalSecretsManager
-    extension: Extension
+    extension: LocalSecretsExtension
     environment: dict[str, str]
     environment_of_package: dict[str, str]
 
@@ -165,7 +116,7 @@ def open_secrets() -> Iterator[Secrets]:
             "AWS_CA_BUNDLE": str(_bundle(folder, authority, _default_bundle())),
         }
         own = {**environment, "AWS_CA_BUNDLE": str(_bundle(folder, authority, _bundle_of_package()))}
-        yield Secrets(manager, stack.enter_context(Extension(manager)), environment, own)
+        yield Secrets(manager, stack.enter_context(LocalSecretsExtension(manager)), environment, own)
 
 
 def _default_bundle() -> Path:
@@ -178,9 +129,8 @@ def _default_bundle() -> Path:
 
 def _bundle_of_package() -> Path:
     """Return the certificates that this package trusts in AWS's Secrets Manager by default."""
-    certificates = import_module("registration_persistence.database.certificates")
-    small: Path | None = getattr(certificates, "AMAZON_TRUST_SERVICES", None)  # older versions have none
-    return small or _default_bundle()
+    certificates: Any = import_module("registration_persistence.database.certificates")
+    return Path(certificates.AMAZON_TRUST_SERVICES)
 
 
 def _bundle(folder: Path, authority: trustme.CA, roots: Path) -> Path:

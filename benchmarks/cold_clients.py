@@ -18,17 +18,22 @@ Report = Callable[[object], None]
 
 
 def package(report: Report) -> None:
-    """Use this package like a service."""
+    """Use this package like a service that makes one repository call."""
     from sqlalchemy import text
 
     from registration_persistence import get_db
 
-    if os.environ.get("BENCH_SINGLE"):
-        run: Any = get_db().run  # older versions have no `single`
-        run(lambda connection: report(connection.execute(text(SELECT)).scalar()), single=True)
-    else:
-        with get_db().session(autocommit=True) as session:
-            report(session.execute(text(SELECT)).scalar())
+    get_db().run(lambda connection: report(connection.execute(text(SELECT)).scalar()), single=True)
+
+
+def package_session(report: Report) -> None:
+    """Use this package like a service with a session."""
+    from sqlalchemy import text
+
+    from registration_persistence import get_db
+
+    with get_db().session(autocommit=True) as session:
+        report(session.execute(text(SELECT)).scalar())
 
 
 def naive(report: Report) -> None:
@@ -99,7 +104,18 @@ def nothing(report: Report) -> None:
 
 CLIENTS: dict[str, Callable[[Report], None]] = {
     client.__name__: client
-    for client in (package, naive, naive_core, naive_cache, wrapper, raw, raw_import, package_import, nothing)
+    for client in (
+        package,
+        package_session,
+        naive,
+        naive_core,
+        naive_cache,
+        wrapper,
+        raw,
+        raw_import,
+        package_import,
+        nothing,
+    )
 }
 
 

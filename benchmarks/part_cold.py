@@ -1,6 +1,5 @@
 """Part `cold`: from the start of a process to the first result of a query."""
 
-import inspect
 import json
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from bench_servers import Server, base_environment, binaries_with_tls, newest_bi
 from instructions import count_instructions
 from measurements import Measurement, skip
 
-from registration_persistence import Database, DatabaseSettings
 from registration_persistence.testing import RoundTripCounter
 
 PROGRAM = Path(__file__).with_name("cold_clients.py")
 DATABASE_LATENCY_SECONDS = 0.001
 BASE = "boto3 + SQLAlchemy ORM"
 PACKAGE, EXTENSION, DIRECT = "this package", "this package, extension", "this package, extension, direct TLS"
+SESSION, EXTENSION_SESSION = "this package, ORM session", "this package, extension, ORM session"
 GROUPS = "this package, extension, P-256 first"
 _DIRECT_TLS_VERSION = 17
 
@@ -40,9 +39,9 @@ class Candidate:
 
     def environment(self, secrets: Secrets) -> dict[str, str]:
         """Return the variables of this candidate."""
-        is_ours = self.client == "package"
+        is_ours = self.client.startswith("package")
         environment = secrets.environment_of_package if is_ours else secrets.environment
-        return {**environment, **(secrets.extension.variables if self.extension else {}), **dict(self.variables)}
+        return {**environment, **(secrets.extension.environment if self.extension else {}), **dict(self.variables)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +55,15 @@ class ColdStart:
 
 def candidates(version: int) -> dict[str, Candidate]:
     """Return the candidates that are installed and have the settings, for a server of *version*."""
-    settings = {field.name for field in fields(DatabaseSettings)}
-    found = {PACKAGE: Candidate("package")}
-    if "secret_source" in settings:
-        found[EXTENSION] = Candidate("package", extension=True)
-    else:
-        skip("this package with the extension: it has no setting for it")
-    if "tls_groups" in settings:
-        groups = (("APP_DATABASE_TLS_GROUPS", "P-256:X25519"),)
-        found[GROUPS] = Candidate("package", extension=True, variables=groups)
-    if "ssl_negotiation" in settings and version >= _DIRECT_TLS_VERSION:
+    groups = (("APP_DATABASE_TLS_GROUPS", "P-256:X25519"),)
+    found = {
+        PACKAGE: Candidate("package"),
+        SESSION: Candidate("package_session"),
+        EXTENSION: Candidate("package", extension=True),
+        EXTENSION_SESSION: Candidate("package_session", extension=True),
+        GROUPS: Candidate("package", extension=True, variables=groups),
+    }
+    if version >= _DIRECT_TLS_VERSION:
         direct = (("APP_DATABASE_SSL_NEGOTIATION", "direct"),)
         found[DIRECT] = Candidate("package", extension=True, variables=direct)
     found |= {
@@ -133,13 +131,7 @@ def _environment(server: Server, secrets: Secrets, candidate: Candidate, port: i
         **server.variables(port),
         **secrets.secret_of(server),
         **candidate.environment(secrets),
-        **single_variable(),
     }
-
-
-def single_variable() -> dict[str, str]:
-    """Return the variable with which the client uses `run(single=True)`, if the package has it."""
-    return {"BENCH_SINGLE": "1"} if "single" in inspect.signature(Database.run).parameters else {}
 
 
 def _counts(server: Server, secrets: Secrets) -> list[Measurement]:

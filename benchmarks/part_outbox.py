@@ -1,9 +1,8 @@
 """Part `outbox`: the delivery of messages to a function that does nothing, beside procrastinate and pgqueuer."""
 
-from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
+import outbox
 from measurements import Measurement, skip
 
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
@@ -13,10 +12,6 @@ _PEERS = ("pgqueuer", "procrastinate")
 
 def measure(runs: int, *, messages: int) -> tuple[list[Measurement], list[str]]:
     """Return the measurements, and the servers."""
-    benchmark: Any = import_module("outbox")
-    if not hasattr(benchmark, "measure"):
-        skip("the outbox: benchmarks/outbox.py has no function `measure`")
-        return [], []
     for name in _PEERS:
         if not find_spec(name):
             skip(f"{name}: it is not installed")
@@ -27,7 +22,7 @@ def measure(runs: int, *, messages: int) -> tuple[list[Measurement], list[str]]:
         "transactions", f"Transactions of the worker for {messages:,} messages", "transactions", exact=True
     )
     with LocalPostgres(embedded_binaries()) as local:
-        for name, deliveries in benchmark.measure(local.server, messages, runs).items():
+        for name, deliveries in outbox.measure(local.server, messages, runs).items():
             title = name if name in _PEERS else f"this package, {name}"
             for delivery in deliveries:
                 rates.add(title, delivery.rate)

@@ -1,6 +1,5 @@
 """Sign-ups and other single repository calls of this package, as units of work."""
 
-import inspect
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,33 +8,19 @@ from typing import Any
 Unit = Callable[[int], object]
 
 
-def takes_single(database: Any) -> bool:
-    """Return whether `Database.run` has the option `single`."""
-    return "single" in inspect.signature(database.run).parameters
-
-
-def one_call(database: Any) -> Callable[[Callable[[Any], object]], object]:
-    """Return the fastest way of *database* to make one repository call: `run` with `single`, or else a session."""
-    if takes_single(database):
-        return lambda work: database.run(work, single=True)
-
-    def in_a_session(work: Callable[[Any], object]) -> object:
-        with database.session(autocommit=True) as opened:
-            return work(opened)
-
-    return in_a_session
-
-
 def register_unit(database: Any) -> Unit:
     """Return a sign-up with two consents."""
     from registration_persistence import Consent, RegistrationRepository
 
-    run, prefix = one_call(database), secrets.token_hex(4)
+    prefix = secrets.token_hex(4)
     consents = [Consent("terms", "2026-01"), Consent("newsletter", "2026-01", granted=False)]
 
     def unit(number: int) -> object:
         address = f"{prefix}.{number}@example.com"
-        return run(lambda on: RegistrationRepository(on).register(address, consents=consents, idempotency_key=address))
+        return database.run(
+            lambda on: RegistrationRepository(on).register(address, consents=consents, idempotency_key=address),
+            single=True,
+        )
 
     return unit
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sign_ups import Unit, one_call, register_unit
+from sign_ups import Unit, register_unit
 
 INSERT = "INSERT INTO bench_rows (name) VALUES (:name)"
 RAW_INSERT = "INSERT INTO bench_rows (name) VALUES (%s)"
@@ -120,8 +120,10 @@ def package_look_up(options: Options, closing: ExitStack) -> Unit:
     """Look a mailbox up with one repository call of this package."""
     from registration_persistence import RegistrationRepository
 
-    run = one_call(_database(options, closing))
-    return lambda number: run(lambda on: RegistrationRepository(on).find_by_email(f"{number}@example.com"))
+    database = _database(options, closing)
+    return lambda number: database.run(
+        lambda on: RegistrationRepository(on).find_by_email(f"{number}@example.com"), single=True
+    )
 
 
 def package_register(options: Options, closing: ExitStack) -> Unit:
