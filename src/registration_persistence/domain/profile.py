@@ -28,16 +28,6 @@ _FIELD = lazy_pattern(r"(?!.*[0-9]{4})[A-Za-z][A-Za-z0-9_]{0,63}")
 _JSON_NUL = lazy_pattern(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def checked_profile(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of *profile* that PostgreSQL stores and returns unchanged.
-
-    Raises:
-        InvalidProfile: *profile* is not an object, is nested too deeply, or would be read back with other values.
-        ProfileTooLarge: *profile* takes more than `MAX_PROFILE_BYTES`.
-    """
-    return encoded_profile(profile)[0]
-
-
 def encoded_profile(profile: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Return a copy of *profile* that PostgreSQL stores and returns unchanged, and its JSON.
 
@@ -160,7 +150,7 @@ class _BoundedCopy:
 
 def checked_patch(patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return *patch* as parameters: the fields to set, the fields to remove, and the names for the event log."""
-    given = checked_profile(patch)
+    given = encoded_profile(patch)[0]
     return {
         "patch": {name: value for name, value in given.items() if value is not None},
         "removed": [name for name, value in given.items() if value is None],

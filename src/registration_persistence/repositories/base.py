@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Executable, Row
 
-from registration_persistence.domain.ids import new_id, new_id_text
+from registration_persistence.domain.ids import new_id_text
 from registration_persistence.domain.records import Consent, Registration
 from registration_persistence.domain.status import Status
 from registration_persistence.domain.validation import checked_actor, checked_correlation_id, checked_id
@@ -48,7 +48,7 @@ class Repository:
         return self._session.execute(statement, parameters).one_or_none()
 
     def _event_parameters(self) -> dict[str, Any]:
-        return {"event_id": new_id(), **self._origin}
+        return {"event_id": new_id_text(), **self._origin}
 
     def _change(self, statement: Executable, registration_id: UUID, **parameters: Any) -> Row[Any]:
         """Send *statement*, and return the registration as it is now.

@@ -18,12 +18,12 @@ from registration_persistence.repositories.sql.evidence import (
 from registration_persistence.unit_of_work import KEPT, SessionOrConnection, connection_of, unit_info
 
 
-def event_evidence(registration_id: UUID, event_id: UUID) -> Evidence:
+def event_evidence(registration_id: UUID, event_id: str) -> Evidence:
     """Return the evidence of a change that adds the event *event_id* to a registration."""
     return Evidence(FIND_EVENT, {"id": registration_id, "event_id": event_id})
 
 
-def event_evidence_by_token(secret_hash: bytes, event_id: UUID) -> Evidence:
+def event_evidence_by_token(secret_hash: bytes, event_id: str) -> Evidence:
     """Return the evidence of a change that adds the event *event_id* to the registration of a token."""
     return Evidence(FIND_EVENT_BY_TOKEN, {"secret_hash": secret_hash, "event_id": event_id})
 

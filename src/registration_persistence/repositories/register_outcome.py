@@ -15,19 +15,20 @@ from registration_persistence.outcomes import Registered, RegisterOutcome, Repla
 _TIMES = ("created_at", "updated_at", "expires_at", "verified_at", "activated_at", "closed_at")
 
 
-def register_outcome(row: Row[Any], token: str, sent: Mapping[str, Any]) -> RegisterOutcome:
+def register_outcome(row: Row[Any], token: str, sent: Mapping[str, Any], profile: dict[str, Any]) -> RegisterOutcome:
     """Return the outcome of a sign-up.
 
     Args:
         row: The result of the statement, or the row of its evidence.
         token: The token whose hash was sent.
         sent: The parameters of the statement.
+        profile: The profile that was sent.
 
     Raises:
         IdempotencyConflict: The key was used before with another payload.
     """
     if row.created:
-        registration = _new_registration(row, sent)
+        registration = _new_registration(row, sent, profile)
         if registration.status == Status.CANCELLED:
             return TooManyPending(registration, email_verified_elsewhere=row.email_proven)
         return Registered(registration, token, email_verified_elsewhere=row.email_proven)
@@ -36,7 +37,7 @@ def register_outcome(row: Row[Any], token: str, sent: Mapping[str, Any]) -> Regi
     return Replayed(_earlier_registration(row.earlier), email_verified_elsewhere=row.email_proven)
 
 
-def _new_registration(row: Row[Any], sent: Mapping[str, Any]) -> Registration:
+def _new_registration(row: Row[Any], sent: Mapping[str, Any], profile: dict[str, Any]) -> Registration:
     status = Status(row.status)
     return Registration(
         id=sent["id"],
@@ -44,7 +45,7 @@ def _new_registration(row: Row[Any], sent: Mapping[str, Any]) -> Registration:
         version=1,
         email=sent["email"],
         email_key=sent["email_key"],
-        profile=sent["profile"],
+        profile=profile,
         created_at=row.created_at,
         updated_at=row.created_at,
         expires_at=row.expires_at,

@@ -6,10 +6,10 @@ from typing import Any, get_args
 from uuid import UUID
 
 from registration_persistence.domain.cursor import checked_cursor, cursor_after
-from registration_persistence.domain.email import KEY_REVISION, normalise_email
+from registration_persistence.domain.email import normalise_email
 from registration_persistence.domain.idempotency import submission_hashes
-from registration_persistence.domain.ids import new_id
-from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
+from registration_persistence.domain.ids import new_id, new_id_text
+from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, encoded_profile
 from registration_persistence.domain.records import Consent, Page, Registration
 from registration_persistence.domain.status import OPEN_OR_ACTIVE, CancelReason, Status
 from registration_persistence.domain.tokens import hash_token, new_token
@@ -99,7 +99,7 @@ class RegistrationRepository(Repository):
             IdempotencyConflict: The key was used before with another payload; nothing was changed.
         """
         mailbox = normalise_email(email)
-        stored = checked_profile({} if profile is None else profile)
+        stored, encoded = encoded_profile({} if profile is None else profile)
         agreed = checked_consents(consents, self._purposes)
         limit = None if max_pending is None else checked_number("max_pending", max_pending, 1, _MAX_PENDING)
         token, identity = new_token(), new_id()
@@ -107,12 +107,11 @@ class RegistrationRepository(Repository):
             "id": identity,
             "email": mailbox.address,
             "email_key": mailbox.key,
-            "email_key_rev": KEY_REVISION,
-            "profile": stored,
+            "profile": encoded,
             "ttl": checked_duration("ttl", ttl),
             "token_ttl": checked_duration("token_ttl", token_ttl),
             "max_pending": limit,
-            "token_id": new_id(),
+            "token_id": new_id_text(),
             "secret_hash": hash_token(token),
             **consent_parameters(agreed),
             **submission_hashes(idempotency_key, mailbox.address, stored, agreed),
@@ -123,7 +122,7 @@ class RegistrationRepository(Repository):
             self._session, statements.REGISTER, parameters, evidence, lambda row: evidence if row.created else None
         )
         assert row is not None
-        return register_outcome(row, token, parameters)
+        return register_outcome(row, token, parameters, stored)
 
     @redact_traceback
     def activate(self, registration_id: UUID, *, expected_version: int | None = None) -> Registration:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, checked_profile
+from registration_persistence.domain.profile import MAX_PROFILE_BYTES, checked_patch, encoded_profile
 from registration_persistence.errors import InvalidInput, InvalidProfile, ProfileTooLarge
 
 
@@ -48,7 +48,7 @@ def nested_list(levels: int) -> list[Any]:
 )
 def test_a_profile_is_returned_unchanged(profile: dict[str, Any]) -> None:
     """The limits of depth and size belong to the range."""
-    assert profile == checked_profile(profile)
+    assert profile == encoded_profile(profile)[0]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_profile_is_returned_unchanged(profile: dict[str, Any]) -> None:
 def test_other_profiles_are_rejected(profile: Any, problem: str) -> None:
     """The error names the problem, and no error of the encoder is chained, whose frames contain the profile."""
     with pytest.raises(InvalidProfile, match=problem) as raised:
-        checked_profile(profile)
+        encoded_profile(profile)
 
     assert (None, None) == (raised.value.__cause__, raised.value.__context__)
 
@@ -80,7 +80,7 @@ def test_other_profiles_are_rejected(profile: Any, problem: str) -> None:
 def test_a_larger_profile_has_an_error_of_its_own() -> None:
     """The size is that of the JSON text in UTF-8."""
     with pytest.raises(ProfileTooLarge, match="the profile takes 8209 bytes of JSON: expected at most 8192"):
-        checked_profile({"a": "é" * 4100})
+        encoded_profile({"a": "é" * 4100})
 
 
 @given(st.dictionaries(TEXTS | st.integers(), SCALARS | st.lists(SCALARS, max_size=1), max_size=60))
@@ -92,7 +92,7 @@ def test_a_small_profile_has_the_same_rules(profile: dict[Any, Any]) -> None:
 def outcome_of(profile: Any) -> str:
     """Return the checked profile with the types of its texts, or the error."""
     try:
-        checked = checked_profile(profile)
+        checked = encoded_profile(profile)[0]
     except InvalidInput as error:
         return repr(error)
     assert checked is not profile

@@ -1,8 +1,10 @@
 """The SQL of `RegistrationRepository`."""
 
-from sqlalchemy import ARRAY, BigInteger, Interval, LargeBinary, SmallInteger, Text
+from sqlalchemy import ARRAY, BigInteger, Interval, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
+from registration_persistence.domain.email import KEY_REVISION
+from registration_persistence.repositories.sql.bytea import Bytea
 from registration_persistence.repositories.sql.change_statement import change_statement
 from registration_persistence.repositories.sql.fragments import (
     CONSENT_TYPES,
@@ -29,8 +31,8 @@ WITH mailbox AS MATERIALIZED (
 ), registration AS (
   INSERT INTO registrations AS r (id, email, email_key, email_key_rev, status, profile, submit_key, submit_digest,
                                   tokens_issued, token_issued_at, expires_at, closed_at, close_reason)
-  SELECT :id, :email, :email_key, :email_key_rev, CASE WHEN mailbox.full THEN 'cancelled' ELSE 'pending' END,
-         :profile, :submit_key, :submit_digest, 1, statement_timestamp(),
+  SELECT :id, :email, :email_key, {KEY_REVISION}, CASE WHEN mailbox.full THEN 'cancelled' ELSE 'pending' END,
+         CAST(:profile AS jsonb), :submit_key, :submit_digest, 1, statement_timestamp(),
          CASE WHEN NOT mailbox.full THEN statement_timestamp() + :ttl END,
          CASE WHEN mailbox.full THEN statement_timestamp() END, CASE WHEN mailbox.full THEN 'superseded' END
   FROM mailbox
@@ -56,15 +58,14 @@ FROM registration
     id=UUID(),
     email=Text(),
     email_key=Text(),
-    email_key_rev=SmallInteger(),
-    profile=JSONB(),
-    submit_key=LargeBinary(),
-    submit_digest=LargeBinary(),
+    profile=Text(),
+    submit_key=Bytea(),
+    submit_digest=Bytea(),
     ttl=Interval(),
     max_pending=BigInteger(),
     token_id=UUID(),
     token_ttl=Interval(),
-    secret_hash=LargeBinary(),
+    secret_hash=Bytea(),
     **CONSENT_TYPES,
     **EVENT_TYPES,
 )

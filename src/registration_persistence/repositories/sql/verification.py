@@ -1,8 +1,9 @@
 """The SQL of `VerificationRepository`."""
 
-from sqlalchemy import ARRAY, BigInteger, Interval, LargeBinary, SmallInteger
+from sqlalchemy import ARRAY, BigInteger, Interval, SmallInteger
 from sqlalchemy.dialects.postgresql import UUID
 
+from registration_persistence.repositories.sql.bytea import Bytea
 from registration_persistence.repositories.sql.fragments import (
     EVENT_TYPES,
     REGISTRATION_COLUMNS,
@@ -60,7 +61,7 @@ FROM found LEFT JOIN issued ON issued.registration_id = found.id
     min_gap=Interval(),
     max_issued=BigInteger(),
     token_id=UUID(),
-    secret_hash=LargeBinary(),
+    secret_hash=Bytea(),
     hash_key_id=SmallInteger(),
     token_ttl=Interval(),
 )
@@ -99,7 +100,7 @@ _VERIFY_TYPES: Types = {"lapsed_event_id": UUID(), "ttl": Interval(), **EVENT_TY
 PEEK = statement(
     _TOKEN_STATE,
     (*REGISTRATION_COLUMNS, "status_now", "live", "used", "email_proven"),
-    secret_hash=LargeBinary(),
+    secret_hash=Bytea(),
 )
 
 VERIFY = statement(
@@ -117,7 +118,7 @@ SELECT found.status_now, found.live, found.used, found.email_proven, moved.id IS
 FROM found LEFT JOIN moved ON moved.id = found.id
 """,
     ("status_now", "live", "used", "email_proven", "changed", *REGISTRATION_COLUMNS),
-    secret_hash=LargeBinary(),
+    secret_hash=Bytea(),
     **_VERIFY_TYPES,
 )
 
@@ -168,7 +169,7 @@ LEFT JOIN moved ON moved.id = found.id
     ),
     id=UUID(),
     code_key_ids=ARRAY(SmallInteger()),
-    code_hashes=ARRAY(LargeBinary()),
+    code_hashes=ARRAY(Bytea()),
     max_attempts=BigInteger(),
     **_VERIFY_TYPES,
 )
