@@ -47,12 +47,9 @@ def instructions_per_unit(kinds: Sequence[str], options: Mapping[str, Any], unit
         options: The options of the kinds.
         units: The smaller number of units, which is also the difference.
     """
-    program = [str(UNIT_CLIENTS), json.dumps(list(kinds)), json.dumps(options), str(units)]
-    # Modules that are imported at their first use would be compiled in the first of the processes only.
-    subprocess.run([sys.executable, *program], env=base_environment(), check=True, capture_output=True)  # noqa: S603 our own program
-    counts = _counts_of(program, {})
-    # One count for each forked process, and at last that of the process that has imported everything.
-    pairs = zip(counts[0:-1:2], counts[1:-1:2], strict=True)
+    counts = _counts_of([str(UNIT_CLIENTS), json.dumps(list(kinds)), json.dumps(options), str(units)], {})
+    # Three counts for each kind, of one, few and many units, and at last that of the process that imported everything.
+    pairs = zip(counts[1:-1:3], counts[2:-1:3], strict=True)
     return {kind: (many - few) / units for kind, (few, many) in zip(kinds, pairs, strict=True)}
 
 

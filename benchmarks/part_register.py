@@ -24,7 +24,7 @@ _WARM_UP_SIGN_UPS = 20
 def measure(runs: int, *, instruction_units: int) -> tuple[list[Measurement], list[str]]:
     """Return the measurements, and the versions of the servers."""
     block = _BLOCK_SIGN_UPS if runs > 1 else _WARM_UP_SIGN_UPS
-    needed = max(block * runs + _WARM_UP_SIGN_UPS, 3 * instruction_units)
+    needed = max(block * runs + _WARM_UP_SIGN_UPS, 3 * instruction_units + 1)
     with unit_database() as (server, options), tempfile.TemporaryDirectory() as folder:
         database = Database(DatabaseSettings(environment="test", sslmode="disable", pool="lambda", **options))
         statement, parameters = made_sign_ups(database, needed)

@@ -231,12 +231,15 @@ def _run_in_a_process(kind: str, options: Options, numbers: range) -> None:
 
 
 def main() -> None:
-    """Import everything once, and run few and many units of each kind, for valgrind."""
+    """Import everything once, and run one, few and many units of each kind, for valgrind.
+
+    The one unit compiles the modules that are imported at their first use; otherwise the few units would.
+    """
     import_module("sqlalchemy.orm")
     import_module("registration_persistence")
     kinds, options, units = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
     for kind in kinds:
-        for numbers in (range(units), range(units, 3 * units)):
+        for numbers in (range(1), range(1, units + 1), range(units + 1, 3 * units + 1)):
             _run_in_a_process(kind, options, numbers)
 
 
