@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from clusters import DENIED_STATEMENTS, INSUFFICIENT_PRIVILEGE, TABLES, Cluster, is_denied, service, use_every_method
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, TextualSelect, text
 from sqlalchemy.exc import ProgrammingError
 
 from registration_persistence import Credentials, Database, StaticCredentials, schema
@@ -69,11 +69,11 @@ def test_every_column_is_needed() -> None:
     needed["registrations", "UPDATE"].add("submit_key")  # ON CONFLICT … DO UPDATE
     for module in pkgutil.iter_modules(sql_modules.__path__, f"{sql_modules.__name__}."):
         for statement in vars(importlib.import_module(module.name)).values():
-            if isinstance(statement, TextClause):
-                for table, columns in _INSERTED.findall(statement.text):
+            if isinstance(statement, TextClause | TextualSelect):
+                for table, columns in _INSERTED.findall(str(statement)):
                     needed[table, "INSERT"] |= set(re.split(r",\s*", columns))
                 for pattern in (_UPDATED, _UPDATED_WITHOUT_ALIAS):
-                    for table, assignments in pattern.findall(statement.text):
+                    for table, assignments in pattern.findall(str(statement)):
                         needed[table, "UPDATE"] |= set(_ASSIGNED.findall(assignments)) & columns_of(table)
 
     assert needed == {
