@@ -62,6 +62,19 @@ def wire(database_settings: DatabaseSettings) -> Iterator[RoundTripCounter]:
 
 
 @pytest.fixture
+def counted(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
+    """A database with an open connection through `wire`."""
+    settings = dataclasses.replace(
+        database_settings, host="127.0.0.1", port=wire.port, sslmode="disable", pool="lambda"
+    )
+    database = Database(settings)
+    database.ping()
+    wire.round_trips()
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
 def rows(database: Database) -> Rows:
     """Return the rows of a query as dictionaries, read through a separate connection."""
 

@@ -1,6 +1,5 @@
 """BEGIN is sent with the first statement of a transaction, and no statement is executed outside of its transaction."""
 
-import dataclasses
 import inspect
 import signal
 import sys
@@ -53,19 +52,6 @@ def driver(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Itera
     wire.round_trips()
     yield connection
     connection.close()
-
-
-@pytest.fixture
-def counted(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
-    """A database with an open connection through `wire`."""
-    settings = dataclasses.replace(
-        database_settings, host="127.0.0.1", port=wire.port, sslmode="disable", pool="lambda"
-    )
-    database = Database(settings)
-    database.ping()
-    wire.round_trips()
-    yield database
-    database.dispose()
 
 
 @pytest.fixture

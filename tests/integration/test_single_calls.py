@@ -1,7 +1,6 @@
 """`Database.run(single=True)`: one repository call without a session; and repositories on connections."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,19 +32,6 @@ from registration_persistence.sandbox import PostgresServer, wait_until
 from registration_persistence.testing import RoundTripCounter
 
 ATTEMPTS = "SELECT attempts FROM verification_tokens WHERE hash_key_id > 0"
-
-
-@pytest.fixture
-def counted(database_settings: DatabaseSettings, wire: RoundTripCounter) -> Iterator[Database]:
-    """A database with an open connection through `wire`."""
-    settings = dataclasses.replace(
-        database_settings, host="127.0.0.1", port=wire.port, sslmode="disable", pool="lambda"
-    )
-    database = Database(settings)
-    database.ping()
-    wire.round_trips()
-    yield database
-    database.dispose()
 
 
 def _registered(outcome: object) -> Registered:

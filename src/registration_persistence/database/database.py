@@ -163,7 +163,8 @@ class Database:
             CommitOutcomeUnknown: The connection broke during COMMIT, in the last attempt or in an earlier one.
             RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
             TypeError: *work* is not a plain function, or *attempts* is not a whole number or `None`, and nothing was
-                sent; or *work* returned a coroutine or a generator, and was rolled back.
+                sent; or *work* returned a coroutine or a generator, and was rolled back, except what *autocommit* or
+                *single* had kept.
             ValueError: *attempts* is not from 1 to 1000, or two of *autocommit*, *read_only* and *single* are true.
             RuntimeError: A *single* unit of work wanted to change something after a change that was kept, changed the
                 isolation level of its connection, or called `bulk_import`; that statement was not sent.
