@@ -111,7 +111,8 @@ def crowded(postgres_server: PostgresServer, migrated_template: DatabaseSettings
         for statement in FILL_TABLES:
             connection.execute(statement)
         connection.commit()
-        connection.execute("ANALYZE")
+        connection.autocommit = True
+        connection.execute("VACUUM ANALYZE")  # which autovacuum would do in the middle of a test, or not at all
     yield settings
     postgres_server.drop_database(settings.name)
 
@@ -151,7 +152,7 @@ def test_no_statement_scans_a_whole_table(crowded: DatabaseSettings, plan: str, 
         planned = session.scalar(text(f"SELECT count(*) FROM pg_prepared_statements WHERE {counter} > 0"))
         before = counted_call.scans()
         for table in TABLES:
-            session.execute(text(f"SELECT count(*) FROM {table} WHERE ctid IS NOT NULL"))
+            session.execute(text(f"SELECT max(ctid) FROM {table}"))
         scanned_tables = counted_call.scans() - before
         session.rollback()
     database.dispose()
