@@ -30,7 +30,7 @@ Times depend on the machine, so compare only the values of one table.
 
 ## Reproduce it
 
-`make bench` takes about 15 minutes on two cores; `make bench ONLY=cold` measures one part.
+`make bench` takes about 18 minutes on two cores; `make bench ONLY=cold` measures one part.
 It needs Linux and the system's packages `valgrind` and `postgresql`.
 The PostgreSQL of the extra `local` has no TLS.
 `BENCH_POSTGRES=FOLDER make bench` also measures cold starts with the PostgreSQL whose programs are in that folder.
