@@ -31,9 +31,19 @@ class _WaitingTask:
         self._has_come = self._loop.create_future()
 
     def wait(self, seconds: float) -> None:
-        await_(asyncio.wait([self._has_come], timeout=seconds))
+        await_(self._wait(seconds))
+
+    async def _wait(self, seconds: float) -> None:
+        timer = self._loop.call_later(seconds, self._end)
+        try:
+            await self._has_come
+        finally:
+            timer.cancel()
 
     def come(self) -> None:
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 the public function raises if there is none
+            self._end()
+            return
         # If the loop was closed, its task does not wait any more.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end)
