@@ -15,6 +15,7 @@ from pathlib import Path
 
 import expiry
 import neutral_timing
+import part_asyncio
 import part_bulk
 import part_cold
 import part_outbox
@@ -60,6 +61,7 @@ PARTS: Mapping[str, Part] = {
     "rotation": Part(lambda: part_rotation.measure(7, units=200), lambda: part_rotation.measure(1, units=10)),
     "bulk": Part(lambda: part_bulk.measure(3, rows=100_000), lambda: part_bulk.measure(1, rows=200)),
     "outbox": Part(lambda: part_outbox.measure(5, messages=5000), lambda: part_outbox.measure(1, messages=200)),
+    "asyncio": Part(lambda: part_asyncio.measure(7, units=5000), lambda: part_asyncio.measure(1, units=100)),
     "statements": Part(lambda: register_in_one_statement.measure(15), lambda: register_in_one_statement.measure(1)),
     "timing": Part(lambda: neutral_timing.measure(500), lambda: neutral_timing.measure(2)),
     "expiry": Part(lambda: expiry.measure(100_000), lambda: expiry.measure(100)),

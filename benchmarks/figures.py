@@ -12,6 +12,7 @@ _FIGURES = {
     "rotation": ("first", "second"),
     "bulk": ("rate", "memory"),
     "outbox": ("rate", "transactions"),
+    "asyncio": ("throughput",),
 }
 # These colours are readable on a light and on a dark background.
 _TEXT_COLOUR, _OURS_COLOUR, _PEERS_COLOUR = "#7d8590", "#2f81f7", "#9aa4af"

@@ -106,6 +106,7 @@ def test_the_root_is_a_list_of_imports() -> None:
 
 
 ROOT_NAMES = {
+    "AsyncDatabase",
     "Consent",
     "ConsentRepository",
     "CredentialSource",
@@ -126,8 +127,10 @@ ROOT_NAMES = {
     "StaticCredentials",
     "Status",
     "VerificationRepository",
+    "async_session_scope",
     "bulk_import",
     "deadline",
+    "get_async_db",
     "get_db",
     "get_engine",
     "session_scope",

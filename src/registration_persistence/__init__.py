@@ -22,7 +22,9 @@ from registration_persistence.database import (
     DatabaseSettings,
     LambdaContext,
     StaticCredentials,
+    async_session_scope,
     deadline,
+    get_async_db,
     get_db,
     get_engine,
     session_scope,
@@ -30,6 +32,7 @@ from registration_persistence.database import (
 from registration_persistence.errors import RegistrationPersistenceError
 
 if TYPE_CHECKING:
+    from registration_persistence.database.async_database import AsyncDatabase
     from registration_persistence.domain.codes import Peppers
     from registration_persistence.domain.records import Consent, ImportRow, Registration
     from registration_persistence.domain.status import Status
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from registration_persistence.repositories.verification import VerificationRepository
 else:
     _MODULES = {
+        "AsyncDatabase": "database.async_database",
         "Consent": "domain.records",
         "ConsentRepository": "repositories.consents",
         "EventRepository": "repositories.events",
@@ -75,6 +79,7 @@ else:
 
 
 __all__ = [
+    "AsyncDatabase",
     "Consent",
     "ConsentRepository",
     "CredentialSource",
@@ -95,8 +100,10 @@ __all__ = [
     "StaticCredentials",
     "Status",
     "VerificationRepository",
+    "async_session_scope",
     "bulk_import",
     "deadline",
+    "get_async_db",
     "get_db",
     "get_engine",
     "session_scope",

@@ -17,9 +17,9 @@ from sqlalchemy.testing import provision
 
 from registration_persistence import Credentials, DatabaseSettings, StaticCredentials
 from registration_persistence.database.connector import Connector
-from registration_persistence.database.dialect import DRIVER_NAME
 from registration_persistence.database.engine import engine_arguments, listen_to, pool_arguments
 from registration_persistence.database.events import Events
+from registration_persistence.database.waits import DRIVER_NAME
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
 DATABASE = "compliance"

@@ -20,7 +20,7 @@ def test_every_part_works_with_the_smallest_sizes() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in ("cold", "warm", "register", "rotation", "bulk", "outbox", "statements", "timing", "expiry"):
+    for part in ("cold", "warm", "register", "rotation", "bulk", "outbox", "asyncio", "statements", "timing", "expiry"):
         assert f"\n== {part}, " in done.stdout
 
 

@@ -1,9 +1,10 @@
 """Limits of arguments: every public method rejects a huge value before it reads it, and before it sends anything."""
 
+import asyncio
 import re
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -138,6 +139,7 @@ def refuse() -> Any:
 
 SESSION = Session(create_engine("postgresql+psycopg://", creator=refuse))
 DATABASE = rp.Database(SETTINGS)
+ASYNC_DATABASE = rp.AsyncDatabase(SETTINGS)
 PEPPERS = rp.Peppers({1: KEY})
 REGISTRATIONS, CONSENTS = rp.RegistrationRepository(SESSION), rp.ConsentRepository(SESSION)
 VERIFICATION = rp.VerificationRepository(SESSION, peppers=PEPPERS)
@@ -189,6 +191,11 @@ def entered(call: Callable[..., Any]) -> Callable[..., object]:
             pass
 
     return enter
+
+
+def awaited(call: Callable[..., Coroutine[Any, Any, object]]) -> Callable[..., object]:
+    """Return a function that awaits *call* in an event loop of its own."""
+    return lambda **arguments: asyncio.run(call(**arguments))
 
 
 _VERSION = {"expected_version": "expected_version"}
@@ -330,6 +337,19 @@ CASES: dict[str, Case] = {
         {"idempotent": _FLAG, "autocommit": _FLAG, "read_only": _FLAG, "single": _FLAG},
         sends=False,
     ),
+    "AsyncDatabase": Case(
+        rp.AsyncDatabase, {"settings": SETTINGS}, {}, {"settings": _OBJECT, "credentials": _OBJECT}, sends=False
+    ),
+    "AsyncDatabase.session": Case(
+        ASYNC_DATABASE.session, {}, {}, {"autocommit": _FLAG, "read_only": _FLAG}, sends=False
+    ),
+    "AsyncDatabase.run": Case(
+        awaited(ASYNC_DATABASE.run),
+        {"work": len},
+        {"work": "unit of work", "attempts": "attempts"},
+        {"idempotent": _FLAG, "autocommit": _FLAG, "read_only": _FLAG, "single": _FLAG},
+        sends=False,
+    ),
     "deadline": Case(
         entered(rp.deadline),
         {"limit": 1},
@@ -341,6 +361,7 @@ CASES: dict[str, Case] = {
         sends=False,
     ),
     "session_scope": Case(rp.session_scope, {}, {}, {"autocommit": _FLAG, "read_only": _FLAG}, sends=False),
+    "async_session_scope": Case(rp.async_session_scope, {}, {}, {"autocommit": _FLAG, "read_only": _FLAG}, sends=False),
     "OutboxWorker": Case(
         rp.OutboxWorker,
         {"database": DATABASE, "deliver": print},

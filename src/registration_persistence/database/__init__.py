@@ -5,7 +5,14 @@ from registration_persistence.database.database import Database
 from registration_persistence.database.deadlines import LambdaContext, deadline
 from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.health import Health
-from registration_persistence.database.process import forget_db, get_db, get_engine, session_scope
+from registration_persistence.database.process import (
+    async_session_scope,
+    forget_db,
+    get_async_db,
+    get_db,
+    get_engine,
+    session_scope,
+)
 from registration_persistence.database.settings import DatabaseSettings
 
 __all__ = [
@@ -17,8 +24,10 @@ __all__ = [
     "Health",
     "LambdaContext",
     "StaticCredentials",
+    "async_session_scope",
     "deadline",
     "forget_db",
+    "get_async_db",
     "get_db",
     "get_engine",
     "session_scope",

@@ -119,7 +119,7 @@ def with_evidence(
         return meaning
     lost = lost_statement(connection) if connection.autocommit else lost_transaction(connection)
     if not connection.autocommit or lost.evidence is None:  # otherwise the repository looks for it
-        resolver.report_unknown()
+        resolver.report("unknown")
     return CommitOutcomeUnknown(*meaning.args, find=lambda: resolver.find(lost))
 
 

@@ -5,7 +5,6 @@ statement of its own, because a snapshot from before the end would not show it.
 """
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -58,10 +57,18 @@ class CommitResolver:
             those of a pooler, so nothing can be found out.
         on_event: Called with `commit_resolved`, its cause and its duration in seconds.
         limit: The time in seconds to look for evidence if there is no deadline.
+        sleep: Waits for a number of seconds.
     """
 
-    def __init__(self, new_engine: Callable[[], Engine] | None, on_event: EventCallback, *, limit: float) -> None:
-        self._new_engine, self._on_event, self._limit = new_engine, on_event, limit
+    def __init__(
+        self,
+        new_engine: Callable[[], Engine] | None,
+        on_event: EventCallback,
+        *,
+        limit: float,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._new_engine, self._on_event, self._limit, self._sleep = new_engine, on_event, limit, sleep
         self._engine: Engine | None = None
 
     def find(self, lost: LostCommit) -> Finding:
@@ -72,9 +79,9 @@ class CommitResolver:
         self._on_event("commit_resolved", _CAUSES[finding.kept], monotonic() - started)
         return finding
 
-    def report_unknown(self) -> None:
-        """Report a change of which no evidence is looked for."""
-        self._on_event("commit_resolved", "unknown", 0.0)
+    def report(self, cause: CommitCause) -> None:
+        """Report what became of a change of which no evidence is looked for."""
+        self._on_event("commit_resolved", cause, 0.0)
 
     def _find_in_time(self, lost: LostCommit) -> Finding:
         if self._new_engine is None:
@@ -90,7 +97,7 @@ class CommitResolver:
                 if not getattr(error, "retryable", False) or wait >= remaining():
                     return Finding(kept=None, reason=f"its evidence could not be looked for: {error}")
             attempts += 1
-            time.sleep(wait)
+            self._sleep(wait)
 
 
 def _find(connection: Connection, lost: LostCommit) -> Finding:

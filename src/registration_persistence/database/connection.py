@@ -40,8 +40,8 @@ _ACTIVE, _IN_TRANSACTION, _ABORTED = (
 )
 
 
-class _WaitEnded(Exception):
-    """The wait reached its limit; the text is the reason."""
+class WaitEnded(Exception):
+    """A wait reached its limit; the text is the reason."""
 
 
 class BoundedConnection(EvidentConnection[Row]):
@@ -56,7 +56,7 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)
-        self.server_cursor_factory = BoundedServerCursor
+        self.server_cursor_factory: type[psycopg.ServerCursor[Row]] = BoundedServerCursor
 
     def close(self) -> None:
         """Close the connection; if a reply is outstanding, what was sent is not transmitted again.
@@ -147,15 +147,19 @@ class BoundedConnection(EvidentConnection[Row]):
         left = max(left, _CANCEL_TIMEOUT_SECONDS)
         try:
             return super().wait(self._limited(gen, left), interval)
-        except _WaitEnded as ended:
+        except WaitEnded as ended:
             if self.pgconn.transaction_status == _ACTIVE:
                 return self._cancel(gen, str(ended))
             gen.close()  # `notifies`: the server executes nothing
             raise psycopg.errors.QueryCanceled(str(ended)) from None
-        except BaseException:  # an interrupt, after which nothing else would leave pipeline mode
-            if self._pipeline is None and self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
-                self.close()
+        except BaseException as error:
+            self._after_interrupt(gen, error)
             raise
+
+    def _after_interrupt(self, _gen: PQGen[T], _error: BaseException) -> None:
+        """Close the connection if the wait ended in pipeline mode, which nothing else would leave."""
+        if self._pipeline is None and self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            self.close()
 
     def _limited(self, gen: PQGen[T], seconds: float) -> PQGen[T]:
         """Advance *gen* for *seconds*, or until the server has been silent for too long."""
@@ -168,11 +172,11 @@ class BoundedConnection(EvidentConnection[Row]):
                 state = gen.send(ready)
                 now = monotonic()
                 if now >= end:
-                    raise _WaitEnded("the deadline came before the answer")
+                    raise WaitEnded("the deadline came before the answer")
                 if ready:
                     last_reply = now
                 elif now - last_reply >= self.max_silence_seconds and self._awaits_reply():
-                    raise _WaitEnded(f"the server has been silent for {self.max_silence_seconds:g} s")
+                    raise WaitEnded(f"the server has been silent for {self.max_silence_seconds:g} s")
         except StopIteration as done:
             result: T = done.value
             return result
@@ -191,17 +195,19 @@ class BoundedConnection(EvidentConnection[Row]):
             return answer  # noqa: TRY300 the one before is caught below
         except psycopg.errors.QueryCanceled:
             raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
-        except (psycopg.Error, _WaitEnded):
+        except (psycopg.Error, WaitEnded):
             self.close()
             raise psycopg.OperationalError(f"{reason}; the connection was closed") from None
 
     def _request_cancellation(self) -> None:
         """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
         if psycopg.capabilities.has_cancel_safe():
-            sending = limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS)
-            wait_conn(sending, _POLL_INTERVAL_SECONDS)
+            self._wait_for_cancellation(limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS))
         else:
             self.cancel()
+
+    def _wait_for_cancellation(self, sending: PQGenConn[None]) -> None:
+        wait_conn(sending, _POLL_INTERVAL_SECONDS)
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:

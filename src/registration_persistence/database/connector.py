@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import ref
@@ -21,6 +20,7 @@ from registration_persistence.database.liveness import LAST_USED_AT, REOPEN_CAUS
 from registration_persistence.database.login import LoggedIn, Login, LoginFailed, login_at
 from registration_persistence.database.reader_login import ReaderLogin
 from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.database.waits import BLOCKING, Waits
 from registration_persistence.errors import (
     ConfigurationError,
     CredentialsRejected,
@@ -72,6 +72,7 @@ class Connector:
         credentials: The source of user name and password, asked for each attempt.
         events: Receives `connection_opened`, `login_rejected` and `wait`.
         login: Makes each attempt. Defaults to a login at the host of *settings*.
+        waits: The waits of the engine. Defaults to those that block the thread.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class Connector:
         credentials: CredentialSource,
         events: Events,
         login: Login | ReaderLogin | None = None,
+        waits: Waits = BLOCKING,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._events = events
-        self._login = login or login_at(settings, credentials, events)
+        self._login = login or login_at(settings, credentials, events, waits)
+        self._waits = waits
         self._engine: Callable[[], Engine | None] = lambda: None
         # The pool of the last connection; another one took its place if the pool was disposed of.
         self._pool: Callable[[], Pool | None] = lambda: None
@@ -175,7 +178,7 @@ class Connector:
         if wait is None or least == math.inf:
             raise failure
         self._events.emit(DatabaseEvent("wait", cause, wait))
-        time.sleep(wait)
+        self._waits.sleep(wait)
 
 
 def _variable_problems() -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import psycopg
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from registration_persistence.database.credentials.factory import credentials_for
 from registration_persistence.database.credentials.source import CredentialSource
@@ -20,6 +21,7 @@ from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import require_attempts, run_with_retries
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.single_call import SingleCalls
+from registration_persistence.database.waits import BLOCKING, Waits
 from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.plain_function import require_plain_function
 
@@ -49,12 +51,16 @@ class Database:
         engine: The SQLAlchemy engine of the writer, for code that uses SQLAlchemy directly.
     """
 
+    # The waits of its connections; those of `AwaitedDatabase` are others.
+    _waits: Waits = BLOCKING
+
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
         self.settings = settings
         self.events: Events = Events()
         self.credentials: CredentialSource = credentials or credentials_for(settings, on_event=self._emit)
-        self.engine: Engine = create_database_engine(settings, self.credentials, self.events)
-        reader_engine = create_reader_engine(settings, self.credentials, self.events)
+        credentials_in_use = self._credentials_in_use()
+        self.engine: Engine = create_database_engine(settings, credentials_in_use, self.events, self._waits)
+        reader_engine = create_reader_engine(settings, credentials_in_use, self.events, self._waits)
         self._engines = [self.engine, reader_engine] if reader_engine else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._single_calls = SingleCalls(self.engine)
@@ -182,6 +188,7 @@ class Database:
             seconds_without_deadline=self.settings.connect_timeout,
             idempotent=idempotent or read_only,
             on_retry=partial(self._emit, "retry"),
+            sleep=self._waits.sleep,
         )
 
     def warm_up(self) -> bool:
@@ -230,7 +237,11 @@ class Database:
         detect_fork()
         self._open_connections.abort()
 
-    def _track(self, connection: psycopg.Connection[Any], _record: object) -> None:
+    def _credentials_in_use(self) -> CredentialSource:
+        """Return the source that the connections ask for credentials."""
+        return self.credentials
+
+    def _track(self, connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:  # noqa: ARG002 a subclass uses it
         self._open_connections.add(connection)
 
     def _emit(self, name: EventName, cause: EventCause, seconds: float) -> None:

@@ -21,10 +21,8 @@ from registration_persistence.database.commit_guard import (
 from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.reading_statements import only_reads
+from registration_persistence.database.waits import DRIVER_NAME
 from registration_persistence.unit_of_work import KEPT, unit_info
-
-DRIVER_NAME = "postgresql+psycopg_aurora"
-"""The name of the dialect in a URL."""
 
 
 class AuroraDialect(PGDialect_psycopg):

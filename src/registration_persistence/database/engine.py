@@ -7,6 +7,7 @@ import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util.concurrency import is_cancellation_exception
 
 from registration_persistence.database.commit_guard import (
     COMMIT,
@@ -18,7 +19,7 @@ from registration_persistence.database.commit_guard import (
 from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.connector import Connector
 from registration_persistence.database.credentials.source import CredentialSource
-from registration_persistence.database.dialect import DRIVER_NAME, AuroraDialect
+from registration_persistence.database.dialect import AuroraDialect
 from registration_persistence.database.error_redaction import redact_raised_error
 from registration_persistence.database.error_translation import is_lost, statement_failure
 from registration_persistence.database.events import DatabaseEvent, Events
@@ -34,6 +35,7 @@ from registration_persistence.database.pool import BoundedPool, UnpooledConnecti
 from registration_persistence.database.reader_login import ReaderLogin
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.database.waits import BLOCKING, Waits
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     ConnectionLost,
@@ -49,7 +51,7 @@ _UNUSABLE_AFTER = (CommitOutcomeUnknown, ConnectionLost, WriterMoved)
 
 
 def create_database_engine(
-    settings: DatabaseSettings, credentials: CredentialSource, events: Events | None = None
+    settings: DatabaseSettings, credentials: CredentialSource, events: Events | None = None, waits: Waits = BLOCKING
 ) -> Engine:
     """Return an engine for the database of *settings*; it opens no connection yet.
 
@@ -61,14 +63,15 @@ def create_database_engine(
         settings: The settings of the database.
         credentials: The source of user name and password.
         events: Receives the events of the connections. Defaults to a new `Events`.
+        waits: The waits of the connections. Defaults to those that block the thread.
     """
     known_events = events or Events()
-    engine = _new_engine(settings)
-    listen_to(engine, Connector(settings, credentials, known_events))
+    engine = _new_engine(settings, waits)
+    listen_to(engine, Connector(settings, credentials, known_events, waits=waits))
 
     def resolving_engine() -> Engine:
-        unpooled = _new_engine(settings, poolclass=UnpooledConnections)
-        listen_to(unpooled, Connector(settings, credentials, known_events))
+        unpooled = _new_engine(settings, waits, poolclass=UnpooledConnections)
+        listen_to(unpooled, Connector(settings, credentials, known_events, waits=waits))
         return unpooled.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
 
     assert isinstance(engine.dialect, AuroraDialect)
@@ -76,11 +79,14 @@ def create_database_engine(
         None if settings.pool == "proxy" else resolving_engine,
         lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds)),
         limit=settings.connect_timeout,
+        sleep=waits.sleep,
     )
     return engine
 
 
-def create_reader_engine(settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> Engine | None:
+def create_reader_engine(
+    settings: DatabaseSettings, credentials: CredentialSource, events: Events, waits: Waits = BLOCKING
+) -> Engine | None:
     """Return an engine whose connections lead to a reader, or to the writer if no reader answers.
 
     It has a pool of its own, so that no session that writes gets a connection to a reader.
@@ -89,6 +95,7 @@ def create_reader_engine(settings: DatabaseSettings, credentials: CredentialSour
         settings: The settings of the database. Without a reader endpoint, the result is `None`.
         credentials: The source of user name and password.
         events: Receives the events of the connections.
+        waits: The waits of the connections. Defaults to those that block the thread.
     """
     readers = settings.of_readers()
     if readers is None:
@@ -97,23 +104,23 @@ def create_reader_engine(settings: DatabaseSettings, credentials: CredentialSour
 
     reader_credentials = credentials.for_host(readers.host)
     login = ReaderLogin(
-        login_at(readers, reader_credentials, events),
-        login_at(settings, credentials, events),
+        login_at(readers, reader_credentials, events, waits),
+        login_at(settings, credentials, events, waits),
         # If there are no readers, Aurora's endpoint leads to the writer. `prefer-standby` would connect twice then.
         {**connection_parameters(readers), "host": readers.host, "target_session_attrs": "any"},
         reader_credentials,
         events,
     )
-    engine = _new_engine(settings)
-    listen_to(engine, Connector(settings, credentials, events, login), may_return_to_reader=login.may_return)
+    engine = _new_engine(settings, waits)
+    listen_to(engine, Connector(settings, credentials, events, login, waits), may_return_to_reader=login.may_return)
     event.listen(engine, "engine_disposed", login.forget_pause)
     return engine
 
 
-def _new_engine(settings: DatabaseSettings, **pool: Any) -> Engine:
+def _new_engine(settings: DatabaseSettings, waits: Waits, **pool: Any) -> Engine:
     redact_logs()
-    url = URL.create(DRIVER_NAME, host=settings.host, port=settings.port, database=settings.name)
-    return create_engine(url, **engine_arguments(settings), **(pool or pool_arguments(settings)))
+    url = URL.create(waits.driver_name, host=settings.host, port=settings.port, database=settings.name)
+    return create_engine(url, **engine_arguments(settings), **(pool or pool_arguments(settings, waits)))
 
 
 def engine_arguments(settings: DatabaseSettings) -> dict[str, Any]:
@@ -145,19 +152,19 @@ def listen_to(engine: Engine, connector: Connector, *, may_return_to_reader: Cal
     event.listen(engine, "handle_error", _translate)
 
 
-def pool_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+def pool_arguments(settings: DatabaseSettings, waits: Waits = BLOCKING) -> dict[str, Any]:
     """Return the arguments of `create_engine` that select the pool."""
     match settings.pool:
         case "proxy":
             return {"poolclass": UnpooledConnections}
         case "lambda":
-            # If the one connection is checked out, no other thread can return it, so waiting is pointless.
-            size, timeout = 1, 0.0
+            # If only one request is handled at a time, nobody else can return the connection, so waiting is pointless.
+            size, timeout = 1, settings.connect_timeout if waits.others_run else 0.0
         case "service":
             size, timeout = settings.pool_size, settings.connect_timeout
         case _:
             assert_never(settings.pool)
-    return {"poolclass": BoundedPool, "pool_size": size, "pool_timeout": timeout}
+    return {"poolclass": BoundedPool, "pool_size": size, "pool_timeout": timeout, "waits": waits}
 
 
 # PostgreSQL names only the kind of the statement, and that is SELECT also if a part of it writes.
@@ -167,6 +174,9 @@ _READ_ONLY_NOTE = "The service made this transaction read-only: to write, open t
 def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None:
     """Return the error to raise instead of psycopg's; the handler of SQLAlchemy's event `handle_error`."""
     error, connection = context.original_exception, context.connection
+    if is_cancellation_exception(error) and connection is not None:
+        # The connection has settled the statement, or closed itself.
+        context.is_disconnect = driver_connection(connection).closed
     redact_raised_error(context.sqlalchemy_exception, error)
     if not isinstance(error, psycopg.Error) or connection is None:
         return None

@@ -20,6 +20,9 @@ EventName: TypeAlias = Literal[
     "reader_unavailable",
 ]
 
+CREDENTIAL_EVENTS: frozenset[EventName] = frozenset({"secret_read", "secret_stale"})
+"""The events of the source of the credentials, which databases may share."""
+
 OpeningCause: TypeAlias = Literal[
     "cold", "rotation", "thaw", "failover", "writer_moved", "lost", "recycled", "further", "reader", "reader_fallback"
 ]

@@ -15,6 +15,7 @@ from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause
 from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.database.waits import BLOCKING, Waits
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
@@ -79,10 +80,11 @@ class Login:
         where: Database, host and port, for error messages.
         credentials: The source of user name and password.
         events: Receives `login_rejected`.
+        waits: The waits of the engine. Defaults to those that block the thread.
     """
 
-    def __init__(self, where: str, credentials: CredentialSource, events: Events) -> None:
-        self._where, self._credentials, self._events = where, credentials, events
+    def __init__(self, where: str, credentials: CredentialSource, events: Events, waits: Waits = BLOCKING) -> None:
+        self._where, self._credentials, self._events, self._waits = where, credentials, events, waits
         # The address that answered the last login. It is tried first, so that a silent one does not delay each attempt.
         self._last_address = ""
 
@@ -139,12 +141,12 @@ class Login:
     def _log_in(self, parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | LoginFailed:
         """Connect with *credentials* to one address of the host after the other, each with a share of the time."""
         started, address = monotonic(), ""
-        addresses, failures = _addresses_of(parameters["host"], first=self._last_address)
+        addresses, failures = _addresses_of(parameters["host"], first=self._last_address, waits=self._waits)
         # No certificate has the dot at the end of an absolute name.
         parameters = {**parameters, "host": parameters["host"].removesuffix(".")}
         for number, address in enumerate(addresses):
             with deadline(_seconds_at(number, len(addresses)), reserve=0):
-                outcome = _log_in_at({**parameters, "hostaddr": address}, credentials)
+                outcome = _log_in_at({**parameters, "hostaddr": address}, credentials, self._waits)
             if isinstance(outcome, LoggedIn):
                 self._last_address = address
                 return self._checked(replace(outcome, address=address, addresses=tuple(addresses)))
@@ -154,7 +156,7 @@ class Login:
         # Imported here, because a cold start does not need its modules.
         from registration_persistence.database.server_refusal import explained
 
-        failure = explained(connect_failure(failures, where=self._where), parameters, address)
+        failure = explained(connect_failure(failures, where=self._where), parameters, address, self._waits)
         if isinstance(failure, CredentialsRejected):
             self._events.emit(DatabaseEvent("login_rejected", "password", monotonic() - started))
         return LoginFailed(failure)
@@ -175,9 +177,11 @@ class Login:
         return login
 
 
-def login_at(settings: DatabaseSettings, credentials: CredentialSource, events: Events) -> Login:
+def login_at(
+    settings: DatabaseSettings, credentials: CredentialSource, events: Events, waits: Waits = BLOCKING
+) -> Login:
     """Return the login at the host of *settings*."""
-    return Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events)
+    return Login(f"{settings.name} at {settings.host}:{settings.port}", credentials, events, waits)
 
 
 def _seconds_at(number: int, addresses: int) -> float:
@@ -186,17 +190,20 @@ def _seconds_at(number: int, addresses: int) -> float:
     return share if number == addresses - 1 else min(share, _MAX_SECONDS_AT_ADDRESS)
 
 
-def _addresses_of(host: str, *, first: str) -> tuple[list[str], list[psycopg.Error | UnicodeError]]:
+def _addresses_of(host: str, *, first: str, waits: Waits) -> tuple[list[str], list[psycopg.Error | UnicodeError]]:
     """Return the IP addresses of *host* and no failure, or no address and the failure of the look-up.
 
     Args:
         host: The name, which may be an address or the folder of a socket.
         first: The address that comes first if the name has it.
+        waits: The waits of the look-up.
     """
     if host.startswith(("/", "@")):
         return [""], []  # a Unix socket has none
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = waits.call(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        return [], [psycopg.OperationalError(f"failed to resolve host {host!r}: no answer until the deadline")]
     except OSError as error:
         return [], [psycopg.OperationalError(f"failed to resolve host {host!r}: {error}")]
     except UnicodeError as error:
@@ -205,13 +212,11 @@ def _addresses_of(host: str, *, first: str) -> tuple[list[str], list[psycopg.Err
     return sorted(addresses, key=lambda address: address != first), []
 
 
-def _log_in_at(parameters: dict[str, Any], credentials: Credentials) -> LoggedIn | _DriverError:
+def _log_in_at(parameters: dict[str, Any], credentials: Credentials, waits: Waits) -> LoggedIn | _DriverError:
     """Connect once, or twice to learn the SQLSTATE of an unrecognised failure."""
-    outcome = _connect(BoundedConnection, parameters, credentials)
+    outcome = _connect(waits.connection_class(traced=False), parameters, credentials)
     if isinstance(outcome, _DriverError) and needs_sqlstate(outcome.error) and sys.platform == "linux":
-        from registration_persistence.database.traced_connection import TracedConnection
-
-        outcome = _connect(TracedConnection, parameters, credentials)
+        outcome = _connect(waits.connection_class(traced=True), parameters, credentials)
     return outcome
 
 

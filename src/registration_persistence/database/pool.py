@@ -1,14 +1,14 @@
 """`BoundedPool`: a connection pool whose checkout ends at the deadline; `UnpooledConnections` keeps none."""
 
 from collections import deque
-from threading import Condition, RLock, get_ident
+from threading import RLock
 from typing import Any
 
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
 
-from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.lifecycle import detect_fork
+from registration_persistence.database.waits import BLOCKING, Turn, Waits
 from registration_persistence.errors import PoolExhausted
 
 
@@ -21,30 +21,56 @@ class UnpooledConnections(NullPool):
         return super().connect()
 
 
+class _Place:
+    """A place of the pool, for which a caller waits.
+
+    Args:
+        turn: Ends the wait.
+
+    Attributes:
+        turn: Ends the wait.
+        is_given: Whether the caller has the place.
+        record: The idle connection in the place; `None` if the caller has to open one.
+    """
+
+    __slots__ = ("is_given", "record", "turn")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn: Turn = turn
+        self.is_given: bool = False
+        self.record: ConnectionPoolEntry | None = None
+
+
 class BoundedPool(Pool):
     """A pool with a maximum number of connections, whose checkout waits no longer than the deadline.
 
-    It differs from SQLAlchemy's `QueuePool` in this: a failed attempt to connect wakes a thread that waits, a
-    connection that returns to a pool that was disposed of is closed, and a fork is noticed at the next checkout.
+    It differs from SQLAlchemy's `QueuePool` in this: those who wait get a connection in the order in which they came, a
+    failed attempt to connect gives its place to the next one, a connection that returns to a pool that was disposed of
+    is closed, and a fork is noticed at the next checkout.
 
     Args:
         creator: Opens a connection; SQLAlchemy passes it.
         pool_size: Maximum number of connections.
         timeout: Maximum wait for a connection in seconds, in addition to the deadline; 0 means no wait.
+        waits: How a checkout waits. Defaults to waits that block the thread.
         options: The other arguments of SQLAlchemy's `Pool`.
     """
 
-    def __init__(self, creator: Any, pool_size: int = 5, timeout: float = 30.0, **options: Any) -> None:
+    def __init__(
+        self, creator: Any, pool_size: int = 5, timeout: float = 30.0, waits: Waits = BLOCKING, **options: Any
+    ) -> None:
         super().__init__(creator, **options)
-        self._size, self._max_wait_seconds = pool_size, timeout
+        self._size, self._max_wait_seconds, self._waits = pool_size, timeout, waits
         self._idle: deque[ConnectionPoolEntry] = deque()
         # The number of connections that are idle, checked out or being opened.
         self._places_taken = 0
-        # Notified when a connection is idle or a place is free. Its lock is reentrant, because garbage collection can
-        # return a connection at any moment, also in a thread that holds the lock.
-        self._changed = Condition(RLock())
-        # The thread that checked out the last connection.
-        self._holder: int | None = None
+        # Those who wait, in the order in which they came; empty unless all places are taken and none is idle.
+        self._line: deque[_Place] = deque()
+        # It is reentrant, because garbage collection can return a connection at any moment, also in a thread that
+        # holds the lock.
+        self._lock = RLock()
+        # The thread or task that checked out the last connection.
+        self._holder: object = None
         # The pool that took the place of this one. `None`: this one is in use.
         self._successor: BoundedPool | None = None
 
@@ -63,6 +89,7 @@ class BoundedPool(Pool):
             self._creator,
             pool_size=self._size,
             timeout=self._max_wait_seconds,
+            waits=self._waits,
             pre_ping=self._pre_ping,
             recycle=self._recycle,
             echo=self.echo,
@@ -77,11 +104,11 @@ class BoundedPool(Pool):
         """Close the idle connections."""
         detect_fork()  # these connections may be those of the parent process
         while True:
-            with self._changed:
+            with self._lock:
                 if not self._idle:
                     return
                 record = self._idle.popleft()
-                self._free_place()
+                self._give(None)
             record.close()
 
     def size(self) -> int:
@@ -106,43 +133,73 @@ class BoundedPool(Pool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         """Return an idle connection, or a new one if there is a free place; wait for either."""
-        with self._changed:
-            if not self._idle and self._places_taken >= self._size:
-                self._wait_for_place()
-            self._holder = get_ident()
-            if self._idle:
-                return self._idle.popleft()
-            self._places_taken += 1
+        record = self._take_place()
+        self._holder = self._waits.caller()
+        if record is not None:
+            return record
         try:
             return self._create_connection()
         except BaseException:
-            self._free_place()
+            self._give(None)
             raise
 
-    def _wait_for_place(self) -> None:
+    def _take_place(self) -> ConnectionPoolEntry | None:
+        """Take a place, and return its idle connection; `None` if it has none."""
+        with self._lock:
+            if self._idle:
+                return self._idle.popleft()
+            if self._places_taken < self._size:
+                self._places_taken += 1
+                return None
+            if self._is_nested():
+                raise self._exhausted(0)
+            place = _Place(self._waits.turn())
+            self._line.append(place)
+        return self._wait_for(place)
+
+    def _wait_for(self, place: _Place) -> ConnectionPoolEntry | None:
         wait = max(min(self._max_wait_seconds, remaining()), 0.0)
-        end = monotonic() + wait
-        while not self._idle and self._places_taken >= self._size:
-            if not self._changed.wait(end - monotonic()):
-                raise self._exhausted(wait)
+        is_interrupted = True
+        try:
+            if wait:
+                place.turn.wait(wait)
+            is_interrupted = False
+        finally:
+            with self._lock:
+                if not place.is_given:
+                    self._line.remove(place)
+                elif is_interrupted:
+                    self._give(place.record)
+        if not place.is_given:
+            raise self._exhausted(wait)
+        return place.record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        with self._changed:
-            if self._successor is None:
-                self._idle.append(record)
-                self._changed.notify()
-                return
-            self._free_place()
-        record.close()
+        with self._lock:
+            is_in_use = self._successor is None
+            self._give(record if is_in_use else None)
+        if not is_in_use:
+            record.close()
 
-    def _free_place(self) -> None:
-        with self._changed:
-            self._places_taken -= 1
-            self._changed.notify()
+    def _give(self, record: ConnectionPoolEntry | None) -> None:
+        """Give a place that was taken, with its idle connection if it has one, to the first who waits."""
+        with self._lock:
+            if self._line:
+                place = self._line.popleft()
+                place.is_given, place.record = True, record
+                place.turn.come()
+            elif record is not None:
+                self._idle.append(record)
+            else:
+                self._places_taken -= 1
+
+    def _is_nested(self) -> bool:
+        """Return whether the caller holds the only connection, so that nobody can return it while it waits."""
+        return self._size == 1 and self._holder == self._waits.caller()
 
     def _exhausted(self, waited: float) -> PoolExhausted:
         """Return an error that names the fix, and is retryable unless the connection is held by this thread itself."""
-        nested = self._size == 1 and self._holder == get_ident()
+        nested = self._is_nested()
         if nested:
             message = (
                 "this process's one connection is already checked out: use the session that is open instead of "

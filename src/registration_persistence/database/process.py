@@ -1,7 +1,7 @@
-"""The one `Database` of this process: `get_db`, `session_scope` and `get_engine`."""
+"""The one `Database` and the one `AsyncDatabase` of this process: `get_db`, `get_async_db` and their shortcuts."""
 
-from contextlib import AbstractContextManager
-from threading import Lock
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
@@ -17,15 +17,20 @@ from registration_persistence.database.lifecycle import (
 from registration_persistence.database.settings import DatabaseSettings
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
+
+    from registration_persistence.database.async_database import AsyncDatabase
 
 
 class _ThisProcess:
-    """Holds the one `Database` that `get_db` returns."""
+    """Holds the one `Database` that `get_db` returns, and the one `AsyncDatabase` of `get_async_db`."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        # It is reentrant, because the asynchronous database takes its credentials from the other one.
+        self._lock = RLock()
         self._database: Database | None = None
+        self._async_database: AsyncDatabase | None = None
         reset_in_forked_children(self)
 
     def database(self) -> Database:
@@ -39,15 +44,31 @@ class _ThisProcess:
                         on_sigterm(self._database.abort_connections)
         return self._database
 
+    def async_database(self) -> "AsyncDatabase":
+        detect_fork()
+        if self._async_database is None:
+            with self._lock:
+                if self._async_database is None:
+                    from registration_persistence.database.async_database import async_database_beside
+
+                    created = async_database_beside(self.database())
+                    if in_lambda():
+                        around_snapshots(before=created.close_idle, after=created.close_idle)
+                        on_sigterm(created.abort_connections)
+                    self._async_database = created
+        return self._async_database
+
     def forget(self) -> None:
-        """Dispose of the database; the next use creates a new one from the environment at that time."""
+        """Dispose of the databases; the next use creates new ones from the environment at that time."""
         with self._lock:
+            if self._async_database is not None:
+                self._async_database.close_idle()
             if self._database is not None:
                 self._database.dispose()
-            self._database = None
+            self._database = self._async_database = None
 
     def after_fork_in_child(self) -> None:
-        self._lock = Lock()  # another thread of the parent may have held it during the fork
+        self._lock = RLock()  # another thread of the parent may have held it during the fork
 
 
 _this_process = _ThisProcess()
@@ -65,8 +86,39 @@ def get_db() -> Database:
     return _this_process.database()
 
 
+def get_async_db() -> "AsyncDatabase":
+    """Return the asynchronous database of this process, always the same object.
+
+    It shares the settings and the secret with `get_db()`, which reads the environment; its connections are others. It
+    may be called from any thread, and after a fork. On AWS Lambda, the first call also registers hooks for SnapStart
+    and SIGTERM. It needs the extra `async`.
+
+    Raises:
+        ConfigurationError: The environment is wrong; the next call reads it again.
+        ImportError: The package greenlet is not installed.
+    """
+    return _this_process.async_database()
+
+
+def async_session_scope(
+    *, autocommit: bool = False, read_only: bool = False
+) -> AbstractAsyncContextManager["AsyncSession"]:
+    """Return a session of `get_async_db()` for one `async with` block; see `AsyncDatabase.session`.
+
+    Args:
+        autocommit: Whether each statement commits in its own transaction. Defaults to false.
+        read_only: Whether the server rejects writes; a reader is used as by `session_scope`. Defaults to false.
+
+    Raises:
+        ConfigurationError: The environment is wrong.
+        ImportError: The package greenlet is not installed.
+        RegistrationPersistenceError: One of the errors of `Database.session`, when the block begins or ends.
+    """
+    return get_async_db().session(autocommit=autocommit, read_only=read_only)
+
+
 def forget_db() -> None:
-    """Dispose of the database, so that the next `get_db()` reads the environment again; for tests."""
+    """Dispose of the databases, so that the next `get_db()` reads the environment again; for tests."""
     _this_process.forget()
 
 

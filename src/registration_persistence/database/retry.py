@@ -1,7 +1,6 @@
 """The retry rule of `Database.run`: which failures are repeated, how often, and after which wait."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from itertools import count
@@ -86,6 +85,7 @@ def run_with_retries(
     seconds_without_deadline: float,
     idempotent: bool,
     on_retry: Callable[[RetryCause, float], None],
+    sleep: Callable[[float], None],
 ) -> T:
     """Call *work* with a new session or connection until it succeeds, and return its result.
 
@@ -96,6 +96,7 @@ def run_with_retries(
         seconds_without_deadline: Time for repetitions after the first failure if there is no deadline.
         idempotent: Whether a repetition changes nothing if an earlier attempt was kept.
         on_retry: Called with the cause and the seconds of each wait before it begins.
+        sleep: Waits for a number of seconds.
 
     Raises:
         CommitOutcomeUnknown: An attempt has an unknown outcome, and no later one succeeded.
@@ -106,7 +107,7 @@ def run_with_retries(
     earlier: RegistrationPersistenceError | None = None
     kept = False
     tries: list[dict[Any, Any]] = []
-    pause = _Pause(seconds_without_deadline, on_retry)
+    pause = _Pause(seconds_without_deadline, on_retry, sleep)
     for attempt in count(1):
         began = monotonic()
         try:
@@ -144,10 +145,16 @@ class _Pause:
         seconds_without_deadline: Time for repetitions if there is no deadline. It begins with the first failure, or if
             that is a failure to connect, with its attempt, because connecting has waited already.
         on_retry: Called with the cause and the seconds of each wait before it begins.
+        sleep: Waits for a number of seconds.
     """
 
-    def __init__(self, seconds_without_deadline: float, on_retry: Callable[[RetryCause, float], None]) -> None:
-        self._seconds, self._on_retry = seconds_without_deadline, on_retry
+    def __init__(
+        self,
+        seconds_without_deadline: float,
+        on_retry: Callable[[RetryCause, float], None],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._seconds, self._on_retry, self._sleep = seconds_without_deadline, on_retry, sleep
         # `monotonic()` at which repetitions end without a deadline. `None`: no attempt has failed.
         self._end: float | None = None
 
@@ -168,5 +175,5 @@ class _Pause:
         if wait is None:
             return False
         self._on_retry(cause, wait)
-        time.sleep(wait)
+        self._sleep(wait)
         return True

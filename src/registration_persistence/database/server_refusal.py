@@ -1,12 +1,14 @@
 """`explained`: the error of a server that this client refused, with the file, the authority and the fix."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.presented_certificate import PresentedCertificate, presented_certificate
 from registration_persistence.database.tls_rules import VERIFYING
+from registration_persistence.database.waits import Waits
 from registration_persistence.errors import ConnectionRejected, DatabaseUnavailable, RegistrationPersistenceError
 from registration_persistence.lazy_pattern import lazy_pattern
 
@@ -37,7 +39,7 @@ _CLEAR_TEXT, _MD5 = "cleartext password", "hashed password"
 
 
 def explained(
-    failure: RegistrationPersistenceError, parameters: Mapping[str, Any], address: str
+    failure: RegistrationPersistenceError, parameters: Mapping[str, Any], address: str, waits: Waits
 ) -> RegistrationPersistenceError:
     """Return *failure*; if this client refused the server, with the reason and the fix in its message.
 
@@ -45,6 +47,7 @@ def explained(
         failure: The error of an attempt to connect.
         parameters: libpq's parameters of the attempt.
         address: The IP address of the server.
+        waits: The waits of the engine.
     """
     if isinstance(failure, DatabaseUnavailable) and parameters.get("sslnegotiation") == "direct":
         return _with_message(failure, f"{failure}; {_DIRECT_FIX}") if _CLOSED.search(str(failure)) else failure
@@ -52,7 +55,7 @@ def explained(
         return failure
     text = _ADVICE_OF_LIBPQ.sub("", str(failure))
     if parameters["sslmode"] in VERIFYING and _CERTIFICATE.search(text):
-        return _with_message(failure, f"{text}; {_certificate_explanation(text, parameters, address)}")
+        return _with_message(failure, f"{text}; {_certificate_explanation(text, parameters, address, waits)}")
     if login := _LOGIN.search(text):
         return _with_message(failure, f"{text}; {_login_fix(login['reason'], parameters['require_auth'])}")
     return failure
@@ -64,9 +67,12 @@ def _with_message(failure: RegistrationPersistenceError, message: str) -> Regist
     return error
 
 
-def _certificate_explanation(text: str, parameters: Mapping[str, Any], address: str) -> str:
+def _certificate_explanation(text: str, parameters: Mapping[str, Any], address: str, waits: Waits) -> str:
     seconds = min(remaining(), _MAX_HANDSHAKE_SECONDS)
-    found = presented_certificate(parameters["host"], address, int(parameters["port"]), seconds=seconds)
+    host, port = parameters["host"], int(parameters["port"])
+    found = None
+    with suppress(TimeoutError):  # the deadline came first
+        found = waits.call(presented_certificate, host, address, port, seconds=seconds)
     presented = (
         f"the server presents the certificate of {found.subject!r}, issued by the authority {found.issuer!r} and valid "
         f"from {found.valid_from:%Y-%m-%d} to {found.expires:%Y-%m-%d}"

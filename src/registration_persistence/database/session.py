@@ -97,6 +97,10 @@ class SessionBlock(AbstractContextManager[Session]):
         finally:
             self._session.close()
 
+    def invalidate(self) -> None:
+        """End the block without waiting for the server: the connection is closed, and the server rolls back."""
+        self._session.invalidate()
+
     def _commit(self) -> None:
         try:
             self._session.commit()

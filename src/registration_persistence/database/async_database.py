@@ -1,0 +1,267 @@
+"""`AsyncDatabase`: sessions and units of work of an event loop, and the connections of this process for them."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from weakref import WeakSet
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.dialects import registry
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.concurrency import greenlet_spawn
+
+from registration_persistence.database.awaited_credentials import AwaitedCredentials
+from registration_persistence.database.awaited_dialect import AwaitedAuroraDialect
+from registration_persistence.database.awaited_waits import AWAITED, AWAITED_DRIVER_NAME
+from registration_persistence.database.credentials.source import CredentialSource
+from registration_persistence.database.database import Database
+from registration_persistence.database.events import CREDENTIAL_EVENTS, Events
+from registration_persistence.database.health import Health
+from registration_persistence.database.settings import DatabaseSettings
+from registration_persistence.database.waits import Waits
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from registration_persistence.database.session import SessionBlock
+
+T = TypeVar("T")
+
+registry.register(AWAITED_DRIVER_NAME.replace("+", "."), AwaitedAuroraDialect.__module__, AwaitedAuroraDialect.__name__)
+
+
+class AwaitedDatabase(Database):
+    """The part of `AsyncDatabase` that runs in SQLAlchemy's greenlet: a `Database` whose waits are awaited."""
+
+    _waits: Waits = AWAITED
+
+    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
+        super().__init__(settings, credentials)
+        self._records: WeakSet[ConnectionPoolEntry] = WeakSet()
+
+    def abandon_connections_in_use(self) -> None:
+        """Close the connections that tasks of an ended event loop hold, if there are any, and use new pools."""
+        held = [record for record in self._records if record.in_use]
+        for record in held:
+            record.invalidate()
+        if held:
+            self.dispose()
+
+    def _track(self, connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
+        super()._track(connection, record)
+        self._records.add(record)
+
+    def _credentials_in_use(self) -> CredentialSource:
+        return AwaitedCredentials(self.credentials, AWAITED)
+
+
+class AsyncDatabase:
+    """A database for the tasks of an event loop, and the connections of this process to it.
+
+    It is a `Database` whose waits let other tasks run: the same repositories, retries, deadlines and checks, with the
+    same number of round trips. An event loop that has ended leaves its connections to the next one; two loops that run
+    at once, in two threads, need an object each. It needs the extra `async`.
+
+    Args:
+        settings: Address, time limits and pool. With the pool `lambda`, tasks that run at once take turns with the one
+            connection.
+        credentials: Source of user name and password, whose methods are called in threads. Defaults to that of
+            *settings*: the secret, tokens of IAM, or their user and password.
+
+    Attributes:
+        settings: The settings.
+        credentials: The source of user name and password.
+        events: Counters of the events between this process and the database; see `Events.subscribe`.
+        engine: The SQLAlchemy engine of the writer, for code that uses SQLAlchemy's asyncio API directly.
+
+    Raises:
+        ImportError: The package greenlet is not installed.
+    """
+
+    def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
+        _require_greenlet()
+        self._awaited = AwaitedDatabase(settings, credentials)
+        self.settings: DatabaseSettings = settings
+        self.credentials: CredentialSource = self._awaited.credentials
+        self.events: Events = self._awaited.events
+        self.engine: AsyncEngine = AsyncEngine(self._awaited.engine)
+        # The event loop that used the database last.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"<AsyncDatabase {self.settings.name} at {self.settings.host}:{self.settings.port}>"
+
+    def session(
+        self, *, autocommit: bool = False, read_only: bool = False
+    ) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a session for one `async with` block: commit when the block ends, roll back if it raises.
+
+        A repository is called with `await session.run_sync(lambda s: RegistrationRepository(s).get(id))`. Only one task
+        at a time can use the session.
+
+        Args:
+            autocommit: Whether each statement commits in its own transaction, as with `Database.session`. Defaults to
+                false.
+            read_only: Whether the server rejects writes, as with `Database.session`. Defaults to false.
+
+        Raises:
+            RegistrationPersistenceError: One of the errors of `Database.session`.
+            asyncio.CancelledError: The task was cancelled. The statement was cancelled on the server, and the
+                transaction was rolled back. If the task was cancelled in COMMIT, the work may have been kept; a note of
+                the error and the event `commit_resolved` say whether it was.
+            ValueError: *autocommit* and *read_only* are both true.
+            RuntimeError: Another event loop, which is running in another thread, uses the database; or two tasks used
+                the session at once.
+        """
+        block = cast("SessionBlock", self._awaited.session(autocommit=autocommit, read_only=read_only))
+        return _AsyncSessionBlock(self._enter_loop, block)
+
+    @overload
+    async def run(
+        self,
+        work: Callable[["Session"], T],
+        *,
+        attempts: int | None = None,
+        idempotent: bool = False,
+        autocommit: bool = False,
+        read_only: bool = False,
+        single: Literal[False] = False,
+    ) -> T: ...
+    @overload
+    async def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        attempts: int | None = None,
+        idempotent: bool = False,
+        single: Literal[True],
+    ) -> T: ...
+    async def run(
+        self,
+        work: Callable[[Any], T],
+        *,
+        attempts: int | None = None,
+        idempotent: bool = False,
+        autocommit: bool = False,
+        read_only: bool = False,
+        single: bool = False,
+    ) -> T:
+        """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
+
+        *work* is the plain function that the synchronous service uses, too: each statement in it lets other tasks run.
+        Whatever else it waits for blocks the event loop.
+
+        Args:
+            work: The unit of work, a plain function, called in each attempt with a new session, or a connection if
+                *single*.
+            attempts: Maximum number of attempts, as with `Database.run`. Defaults to `None`.
+            idempotent: Whether a repetition changes nothing if an earlier attempt was kept. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction. Defaults to false.
+            read_only: Whether the server rejects writes. Defaults to false.
+            single: Whether *work* is one repository call, which then takes one round trip. Defaults to false.
+
+        Raises:
+            RegistrationPersistenceError: The last attempt failed, with one of the errors of `Database.run`.
+            asyncio.CancelledError: The task was cancelled, as with `session`; the work is not repeated.
+            TypeError, ValueError, RuntimeError: An argument is wrong, as with `Database.run`; or another event loop,
+                which is running in another thread, uses the database.
+        """
+        self._enter_loop()
+        options: dict[str, Any] = {"autocommit": autocommit, "read_only": read_only, "single": single}
+        return cast(
+            T, await greenlet_spawn(self._awaited.run, work, attempts=attempts, idempotent=idempotent, **options)
+        )
+
+    async def ping(self) -> Health:
+        """Return the state of the writer; one round trip on an open connection.
+
+        Raises:
+            RegistrationPersistenceError: Connecting or the statement failed, with one of the errors of `session`.
+        """
+        self._enter_loop()
+        return await greenlet_spawn(self._awaited.ping)
+
+    async def warm_up(self) -> bool:
+        """Read the secret and open the connection before the first request; see `Database.warm_up`.
+
+        Returns:
+            Whether the database answered; a failure is logged.
+        """
+        self._enter_loop()
+        return await greenlet_spawn(self._awaited.warm_up)
+
+    async def dispose(self) -> None:
+        """Close the connections that are not checked out; the next use opens a new one."""
+        self._awaited.dispose()
+
+    def close_idle(self) -> None:
+        """Do what `dispose` does, outside of an event loop; `get_async_db` calls it before a SnapStart snapshot."""
+        self._awaited.dispose()
+
+    def abort_connections(self) -> None:
+        """Close every connection at once, including those in use, because the process ends."""
+        self._awaited.abort_connections()
+
+    def _enter_loop(self) -> None:
+        """Let the running event loop use the connections.
+
+        Raises:
+            RuntimeError: Another event loop uses them in another thread.
+        """
+        loop, before = asyncio.get_running_loop(), self._loop
+        if loop is before:
+            return
+        if before is not None and before.is_running():
+            raise RuntimeError(
+                "this AsyncDatabase is used by another event loop, which is running in another thread: create an "
+                "AsyncDatabase for each event loop, or send the work there with asyncio.run_coroutine_threadsafe"
+            )
+        if before is not None and before.is_closed():
+            self._awaited.abandon_connections_in_use()
+        self._loop = loop
+
+
+def async_database_beside(database: Database) -> AsyncDatabase:
+    """Return an asynchronous database that shares the settings and the credentials of *database*.
+
+    Args:
+        database: The source of the credentials; both databases count the events of the credentials.
+    """
+    beside = AsyncDatabase(database.settings, database.credentials)
+    database.events.subscribe(lambda event: beside.events.emit(event) if event.name in CREDENTIAL_EVENTS else None)
+    return beside
+
+
+def _require_greenlet() -> None:
+    if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, at the first use
+        raise ImportError("AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'")
+
+
+class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):
+    """The block of `AsyncDatabase.session`.
+
+    Args:
+        enter_loop: Called when the block begins.
+        block: The block of the session that does the work.
+    """
+
+    def __init__(self, enter_loop: Callable[[], None], block: "SessionBlock") -> None:
+        self._enter_loop, self._block = enter_loop, block
+
+    async def __aenter__(self) -> AsyncSession:
+        self._enter_loop()
+        session = self._block.__enter__()  # opens no connection
+        return AsyncSession(sync_session_class=cast(Any, lambda **_options: session))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, GeneratorExit):  # the event loop has ended, so nothing can wait for a ROLLBACK
+            self._block.invalidate()
+        else:
+            await greenlet_spawn(self._block.__exit__, kind, error, traceback)

@@ -1,0 +1,114 @@
+"""`AWAITED`: the waits of `AsyncDatabase`, each of which lets the other tasks of the event loop run."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
+from weakref import ref
+
+from sqlalchemy.util.concurrency import await_
+
+from registration_persistence.database.awaited_connection import AwaitedConnection, AwaitedTracedConnection
+from registration_persistence.database.connection import BoundedConnection
+from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.waits import Turn, Waits
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AWAITED_DRIVER_NAME = "postgresql+psycopg_aurora_awaited"
+"""The name of `AwaitedAuroraDialect` in a URL."""
+
+
+class _WaitingTask:
+    """A turn of a task."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._has_come = self._loop.create_future()
+
+    def wait(self, seconds: float) -> None:
+        await_(self._wait(seconds))
+
+    async def _wait(self, seconds: float) -> None:
+        timer = self._loop.call_later(seconds, self._end)
+        try:
+            await self._has_come
+        finally:
+            timer.cancel()
+
+    def come(self) -> None:
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 the public function raises if there is none
+            self._end()
+            return
+        # If the loop was closed, its task does not wait any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self._has_come.done():
+            self._has_come.set_result(None)
+
+
+class AwaitedWaits:
+    """Waits inside SQLAlchemy's greenlet, which the task of the greenlet awaits."""
+
+    driver_name: str = AWAITED_DRIVER_NAME
+    others_run: bool = True
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for *seconds*."""
+        await_(asyncio.sleep(seconds))
+
+    def call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Return the result of *function*, which is called in a thread of its own, until the deadline."""
+        return await_(_call_in_thread(lambda: function(*arguments, **named), remaining()))
+
+    def turn(self) -> Turn:
+        """Return a new turn of this task."""
+        return _WaitingTask()
+
+    def caller(self) -> object:
+        """Return a reference to this task."""
+        task = asyncio.current_task()
+        assert task is not None
+        return ref(task)
+
+    def connection_class(self, *, traced: bool) -> type[BoundedConnection[Any]]:
+        """Return the class of the connections."""
+        return AwaitedTracedConnection if traced else AwaitedConnection
+
+
+AWAITED: Waits = AwaitedWaits()
+"""The waits of `AsyncDatabase`."""
+
+
+async def _call_in_thread(function: Callable[[], T], seconds: float) -> T:
+    """Return the result of *function*; its thread is a daemon, so that the end of the loop does not wait for it.
+
+    The end of a loop waits for the threads of its executor, which `asyncio.to_thread` would use.
+
+    Raises:
+        TimeoutError: It took longer than *seconds*.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def settle(settle_with: Callable[[Any], None], value: object) -> None:
+        if not outcome.done():
+            settle_with(value)
+
+    def call() -> None:
+        try:
+            settled_with: tuple[Callable[[Any], None], object] = (outcome.set_result, function())
+        except BaseException as error:  # noqa: BLE001 the task raises it
+            settled_with = (outcome.set_exception, error)
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, *settled_with)
+
+    Thread(target=copy_context().run, args=(call,), daemon=True, name="registration_persistence").start()
+    async with asyncio.timeout(None if seconds == math.inf else max(seconds, 0.0)):
+        return await outcome
