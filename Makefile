@@ -42,14 +42,14 @@ define make-venv
 @"$(PYTHON)" -I -m venv $(1) || { rm -rf $(1); exit 2; }
 endef
 
-# $(call install,FOLDER,LIST)
+# $(call install,FOLDER,LIST,OPTIONS)
 # A folder without pip, or in which an installation was killed, is created again.
 define install
 @if [ -e $(1)/.installing ] || ! $(1)/bin/python -I -m pip --version >/dev/null 2>&1; then \
   rm -rf $(1) && $(MAKE) --no-print-directory $(1)/bin/python; fi
 @echo "Installing $(2) into $(1)" >&2
 @touch $(1)/.installing
-@$(1)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $(2) \
+@$(1)/bin/python -I -m $(PIP) install $(3) --require-hashes --only-binary :all: -r $(2) \
   && $(1)/bin/python -I -m $(PIP) install --no-deps --no-build-isolation --no-index -e . \
   || { rm -f $(1)/.installing; exit 1; }
 @touch $@ && rm -f $(1)/.installing
@@ -64,8 +64,9 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(BIN)/python
 $(INFRA_BIN)/python:
 	$(call make-venv,$(INFRA_VENV))
 
+# The CDK is 400 MiB of Python, of which a tenth is imported; that part is compiled when it is.
 $(INFRA_VENV)/.installed: infra/requirements.txt pyproject.toml $(INFRA_BIN)/python
-	$(call install,$(INFRA_VENV),$<)
+	$(call install,$(INFRA_VENV),$<,--no-compile)
 
 infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 	@$(INFRA) npm ci --silent --no-audit --no-fund --ignore-scripts
