@@ -385,7 +385,7 @@ def test_rejected_rows_are_not_written_through_a_link(desk: Desk) -> None:
         ("initialising", signal.SIGTERM),
         ("starting", signal.SIGINT),
         ("waiting", signal.SIGINT),
-        ("waiting", signal.SIGTERM),
+        pytest.param("waiting", signal.SIGTERM, marks=pytest.mark.nightly),
     ],
 )
 def test_a_signal_leaves_nothing_behind(desk: Desk, moment: str, number: signal.Signals) -> None:
