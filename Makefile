@@ -10,7 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --quiet --disable-pip-version-check --no-input
 
-# Variables of the shell that would make Python load other modules, or pip install other packages or elsewhere.
+# Variables of the shell that would make Python load other modules, compile them again in each process, or make pip
+# install other packages or elsewhere.
+unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTHONSTARTUP PYTHONINSPECT PYTHONUSERBASE CDPATH
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_SRC PIP_DRY_RUN PIP_REQUIRE_HASHES PIP_CONSTRAINT \
   PIP_REQUIREMENT PIP_EDITABLE PIP_NO_DEPS PIP_NO_BINARY PIP_PLATFORM PIP_PYTHON_VERSION PIP_ABI PIP_IMPLEMENTATION
