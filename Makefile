@@ -10,7 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --quiet --disable-pip-version-check --no-input
 
-# Variables of the shell that would make Python load other modules, or pip install other packages or elsewhere.
+# Variables of the shell that would make Python load other modules, compile them again in each process, or make pip
+# install other packages or elsewhere.
+unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTHONSTARTUP PYTHONINSPECT PYTHONUSERBASE CDPATH
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_PYTHON PIP_SRC PIP_DRY_RUN PIP_REQUIRE_HASHES PIP_CONSTRAINT \
   PIP_REQUIREMENT PIP_EDITABLE PIP_NO_DEPS PIP_NO_BINARY PIP_PLATFORM PIP_PYTHON_VERSION PIP_ABI PIP_IMPLEMENTATION
@@ -42,14 +44,14 @@ define make-venv
 @"$(PYTHON)" -I -m venv $(1) || { rm -rf $(1); exit 2; }
 endef
 
-# $(call install,FOLDER,LIST)
+# $(call install,FOLDER,LIST,OPTIONS)
 # A folder without pip, or in which an installation was killed, is created again.
 define install
 @if [ -e $(1)/.installing ] || ! $(1)/bin/python -I -m pip --version >/dev/null 2>&1; then \
   rm -rf $(1) && $(MAKE) --no-print-directory $(1)/bin/python; fi
 @echo "Installing $(2) into $(1)" >&2
 @touch $(1)/.installing
-@$(1)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $(2) \
+@$(1)/bin/python -I -m $(PIP) install $(3) --require-hashes --only-binary :all: -r $(2) \
   && $(1)/bin/python -I -m $(PIP) install --no-deps --no-build-isolation --no-index -e . \
   || { rm -f $(1)/.installing; exit 1; }
 @touch $@ && rm -f $(1)/.installing
@@ -64,8 +66,9 @@ $(VENV)/.installed-%: requirements/%.txt pyproject.toml $(BIN)/python
 $(INFRA_BIN)/python:
 	$(call make-venv,$(INFRA_VENV))
 
+# The CDK is 400 MiB of Python, of which a tenth is imported; that part is compiled when it is.
 $(INFRA_VENV)/.installed: infra/requirements.txt pyproject.toml $(INFRA_BIN)/python
-	$(call install,$(INFRA_VENV),$<)
+	$(call install,$(INFRA_VENV),$<,--no-compile)
 
 infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 	@$(INFRA) npm ci --silent --no-audit --no-fund --ignore-scripts

@@ -45,8 +45,9 @@ def problems_in_markdown(source: str) -> list[tuple[int, str]]:
 
 def _strings(tree: ast.AST) -> tuple[list[ast.Constant], list[ast.Constant]]:
     """Return the strings that stand alone, which document something, and all other strings."""
-    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    nodes = [*ast.walk(tree)]
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     return [node for node in texts if id(node) in alone], [node for node in texts if id(node) not in alone]
 
 

@@ -130,6 +130,7 @@ def test_a_killed_installation_starts_from_the_beginning(checkout: Checkout) -> 
 def test_the_shell_does_not_change_the_installation(checkout: Checkout) -> None:
     """Variables that lead pip or Python elsewhere are not passed on; those that name the index are."""
     foreign = {"PIP_TARGET": "/nowhere", "PIP_USER": "1", "PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}
+    foreign |= {"PYTHONDONTWRITEBYTECODE": "1"}
 
     checkout.make("demo", **foreign, PIP_INDEX_URL="https://example.com")
 

@@ -13,6 +13,7 @@ from typing import Any
 from app import build_app
 from registration_infra import EnvironmentConfig, parse
 
+_TEMPLATE = ".template.json"
 ENVIRONMENTS = Path(__file__).parents[1] / "environments"
 SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:registration-AbCdEf"
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0e1e2b3c-0000-4000-8000-000000000000"
@@ -144,9 +145,27 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The templates of one environment, by stack name."""
+    """The templates of one environment.
 
+    Attributes:
+        files: The content of each file of the synth, by file name.
+        stacks: The templates, by stack name.
+    """
+
+    files: Mapping[str, str]
     stacks: Mapping[str, Template]
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The manifest, which the command line of the CDK reads."""
+        manifest = json.loads(self.files["manifest.json"])
+        assert isinstance(manifest, dict)
+        return manifest
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The templates as they were written, by file name."""
+        return {name: text for name, text in self.files.items() if name.endswith(_TEMPLATE)}
 
     @property
     def database(self) -> Template:
@@ -174,12 +193,11 @@ def _synthesised(name: str, changes: str) -> Templates:
         build_app(
             config_of(name, json.loads(changes)), require_layer=False, run_checks=False, outdir=Path(folder)
         ).synth()
-        return Templates(
-            {
-                path.name.removesuffix(".template.json"): Template(json.loads(path.read_text(encoding="utf-8")))
-                for path in Path(folder).glob("*.template.json")
-            }
-        )
+        files = {path.name: path.read_text(encoding="utf-8") for path in Path(folder).glob("*.json")}
+    return Templates(
+        files,
+        {name.removesuffix(_TEMPLATE): Template(json.loads(text)) for name, text in files.items() if _TEMPLATE in name},
+    )
 
 
 def text_of(value: Any) -> str:

@@ -131,7 +131,7 @@ def test_a_run_loses_and_duplicates_nothing(scratch: Path) -> None:
     assert max(outages) == result["total"]["longest_outage"] > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_a_signal_leaves_nothing_behind(scratch: Path, number: signal.Signals) -> None:
     """A signal in the middle of a fault ends every process, removes every file and causes no traceback."""
     with start(scratch, "--seconds=4", "--processes=2", "--faults=frozen") as process:

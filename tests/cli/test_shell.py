@@ -249,7 +249,11 @@ def test_the_fixtures_ignore_the_shell(shell: dict[str, str], tmp_path: Path) ->
     (tmp_path / "test_service.py").write_text(TESTS)
     environ = {**shell, "DOCKER_HOST": "unix:///nowhere"}
 
-    done = run(["-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_service.py"], environ, tmp_path)
+    done = run(
+        ["-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "test_service.py"],
+        environ,
+        tmp_path,
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 passed" in done.stdout

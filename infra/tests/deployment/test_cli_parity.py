@@ -141,6 +141,7 @@ def test_finding_fails_the_synth(tmp_path: Path, infra_copy: Path) -> None:
     assert "Traceback" not in run.printed
 
 
+@pytest.mark.nightly
 def test_finding_fails_the_app(tmp_path: Path, infra_copy: Path) -> None:
     """The app itself, started with the command of cdk.json, also fails without a traceback."""
     unacknowledge(infra_copy, "RDS6")

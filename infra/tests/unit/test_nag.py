@@ -10,7 +10,7 @@ from app import build_app
 from aws_cdk import App
 from aws_cdk import aws_rds as rds
 from registration_infra.nag import accepted_findings
-from templates import VARIANTS, config_of
+from templates import VARIANTS, config_of, templates_of
 
 INFRA = Path(__file__).parents[2]
 LINTED = ("dev", "everything", "proxy", "iam proxy", "express")
@@ -84,12 +84,10 @@ def findings(outdir: Path) -> list[str]:
 
 def test_cfn_lint_has_no_findings(tmp_path: Path) -> None:
     """cfn-lint reports nothing; .cfnlintrc lists the ignored checks with their reasons."""
-    for number, variant in enumerate(LINTED):
-        name, changes = VARIANTS[variant]
-        build_app(
-            config_of(name, changes), require_layer=False, run_checks=False, outdir=tmp_path / str(number)
-        ).synth()
-    templates = sorted(map(str, tmp_path.glob("*/*.template.json")))
+    for variant in LINTED:
+        for name, text in templates_of(*VARIANTS[variant]).texts.items():
+            (tmp_path / f"{variant}-{name}").write_text(text, encoding="utf-8")
+    templates = sorted(map(str, tmp_path.glob("*.template.json")))
 
     run = subprocess.run(
         [Path(sys.executable).with_name("cfn-lint"), *templates], cwd=INFRA, capture_output=True, text=True, check=False

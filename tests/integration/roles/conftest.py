@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from clusters import GROUPS, Cluster, NewCluster, service
@@ -13,9 +14,24 @@ from registration_persistence import Credentials, Database, DatabaseSettings, St
 from registration_persistence.sandbox import PostgresServer
 from registration_persistence.testing import ServerMissing, open_server, skip_or_fail
 
+FOLDER = Path(__file__).parent
+
+# The privileges of these tests are the same on every version of PostgreSQL, once `bootstrap` has granted them.
+SAME_ON_EVERY_VERSION = {"test_disclosure", "test_forgery", "test_statistics"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the second version of PostgreSQL to the nightly workflow if its result is known from the first one."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.parent == FOLDER and item.path.stem in SAME_ON_EVERY_VERSION:
+            kind = item.callspec.params.get("postgres_server")
+            if kind == "system" != local_kind():
+                item.add_marker(pytest.mark.nightly)
+
 
 @pytest.fixture(
-    scope="module",
+    scope="session",
     params=[*dict.fromkeys([local_kind(), "system"]), pytest.param("container", marks=pytest.mark.container)],
     name="postgres_server",
 )
