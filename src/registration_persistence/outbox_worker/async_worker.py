@@ -123,7 +123,7 @@ class AsyncOutboxWorker:
                 "messages, because the messages of one batch are delivered at a time"
             )
         self.counts: Counter[str] = self._loop.settlement.counts
-        self._is_running = False
+        self._loop_in_use: asyncio.AbstractEventLoop | None = None
 
     async def run_once(self, stop: asyncio.Event | None = None) -> int:
         """Claim one batch and deliver it.
@@ -164,18 +164,28 @@ class AsyncOutboxWorker:
 
     async def _in_greenlet(self, stop: "_AwaitedStop", function: Callable[[], T]) -> T:
         """Call *function* in SQLAlchemy's greenlet, and notice when *stop* is set during a delivery."""
-        if self._is_running:
+        loop = asyncio.get_running_loop()
+        # If a loop was closed without cancelling its tasks, they will never run again.
+        if self._loop_in_use is not None and not self._loop_in_use.is_closed():
             raise RuntimeError("another task runs this AsyncOutboxWorker: create a worker for each task")
         self._enter_loop()
-        self._is_running = True
+        self._loop_in_use = loop
         watcher = asyncio.create_task(stop.event.wait())
         watcher.add_done_callback(lambda _ended: self._delivery.wake_up())
         try:
-            return await greenlet_spawn(function)
-        finally:
-            self._is_running = False
-            with suppress(RuntimeError):  # the event loop was closed, and did not cancel this task
-                watcher.cancel()
+            result = await greenlet_spawn(function)
+        except GeneratorExit:  # the loop was closed
+            raise
+        except BaseException:
+            await self._leave(watcher)
+            raise
+        await self._leave(watcher)
+        return result
+
+    async def _leave(self, watcher: asyncio.Task[object]) -> None:
+        self._loop_in_use = None
+        watcher.cancel()
+        await asyncio.wait([watcher])
 
 
 class _AwaitedStop:

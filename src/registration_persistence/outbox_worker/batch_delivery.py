@@ -54,6 +54,8 @@ class BatchDelivery:
                 self._settlement.acknowledge()
                 group, last = last, []
                 self._deliver_groups([group], window)
+        except GeneratorExit:  # the event loop has ended, so nothing can wait for the server
+            raise
         except BaseException as error:
             self._settlement.acknowledge_at_the_end(error, [*self._taken(), *self._uncounted, *last])
             raise

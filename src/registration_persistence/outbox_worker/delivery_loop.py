@@ -107,17 +107,20 @@ class DeliveryLoop:
             stop: Ends the loop.
             poll: How long to wait if fewer messages than a full batch are due.
         """
-        error: BaseException | None = None
         try:
             self._run(stop, poll.total_seconds())
-        except BaseException as raised:
-            error = raised
+        except GeneratorExit:  # the event loop has ended, so nothing can wait for the server
             raise
-        finally:
-            self.settlement.acknowledge_at_the_end(error)
-            if self.settlement.delivered:
-                number = len(self.settlement.delivered)
-                logger.error("%d messages were delivered, cannot be deleted, and will be delivered again", number)
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        self.settlement.acknowledge_at_the_end(error)
+        if self.settlement.delivered:
+            number = len(self.settlement.delivered)
+            logger.error("%d messages were delivered, cannot be deleted, and will be delivered again", number)
 
     def _run(self, stop: Stop, wait: float) -> None:
         failures = 0

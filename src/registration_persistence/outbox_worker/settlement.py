@@ -103,8 +103,6 @@ class Settlement:
                 none.
             untried: Messages that are released if a task was cancelled.
         """
-        if isinstance(error, GeneratorExit):  # the event loop has ended, so nothing can wait for the server
-            return
         is_cancelled = isinstance(error, CancelledError)
         limit = deadline(_SECONDS_AFTER_CANCELLATION, reserve=0) if is_cancelled else nullcontext()
         with limit, suppress(RegistrationPersistenceError, SQLAlchemyError):

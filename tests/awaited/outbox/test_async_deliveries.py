@@ -197,8 +197,8 @@ def test_an_outage_of_the_mail_server_uses_up_few_attempts(one_connection: Async
     worker = AsyncOutboxWorker(one_connection, deliver, concurrency=4, batch=30, longest_pause=0.4)
 
     async def after_the_pause() -> int:
-        while not (claimed := await worker.run_once()):
-            await asyncio.sleep(0.005)  # noqa: ASYNC110 a pause has no event
+        while not (claimed := await worker.run_once()):  # noqa: ASYNC110 a pause has no event
+            await asyncio.sleep(0.005)
         return claimed
 
     async def main() -> None:
