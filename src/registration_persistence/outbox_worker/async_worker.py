@@ -159,7 +159,7 @@ class AsyncOutboxWorker:
             RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.
             RuntimeError: Another task runs this worker, or another event loop uses the database.
         """
-        stopping, wait = _AwaitedStop(stop), checked_duration("poll", poll, zero_is_allowed=True)
+        wait, stopping = checked_duration("poll", poll, zero_is_allowed=True), _AwaitedStop(stop)
         await self._in_greenlet(stopping, lambda: self._loop.run(stopping, wait))
 
     async def _in_greenlet(self, stop: "_AwaitedStop", function: Callable[[], T]) -> T:
