@@ -180,6 +180,8 @@ class AsyncOutboxWorker:
             await self._leave(watcher)
             raise
         await self._leave(watcher)
+        if not watcher.cancelled():
+            watcher.result()  # raises if the event belongs to another event loop
         return result
 
     async def _leave(self, watcher: asyncio.Task[object]) -> None:

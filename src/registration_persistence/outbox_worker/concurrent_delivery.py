@@ -176,12 +176,12 @@ def _cancel(tasks: _Tasks) -> None:
 
 
 def _note_delivered(ended: _Tasks, batch: Batch) -> None:
-    """Settle the messages that were delivered; the others wait for the end of their lease."""
+    """Settle the messages that were delivered, and put back those that were not tried; the others stay leased."""
     for task, group in ended.items():
-        if (
-            task.done()
-            and not task.cancelled()
-            and task.exception() is None
-            and (failures := task.result()) is not None
-        ):
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            continue
+        failures = task.result()
+        if failures is None:
+            batch.waiting.append(group)
+        else:
             batch.settle([message for message in group if message.event_id not in failures], {})

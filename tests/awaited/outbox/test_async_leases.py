@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue
 from processes import python_environment
 from support import variables_of
@@ -66,17 +67,29 @@ def test_a_delivery_that_ends_despite_its_cancellation_counts(one_connection: As
     assert [] == queue.rows()
 
 
-def test_a_blocked_event_loop_starts_no_delivery_after_the_lease(one_connection: AsyncDatabase, queue: Queue) -> None:
-    """The calls that had been about to begin are not made, and their messages are released."""
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_blocked_event_loop_starts_no_delivery_after_the_lease(
+    one_connection: AsyncDatabase, queue: Queue, *, is_cancelled: bool
+) -> None:
+    """The calls that had been about to begin are not made, and their messages are released, also in a cancellation."""
     event_ids, lease = queue.put(5), 0.5
     begun: list[UUID] = []
+    tasks: list[asyncio.Task[int]] = []
 
     async def deliver(message: OutboxMessage) -> None:
         begun.append(message.event_id)
         time.sleep(lease)  # noqa: ASYNC251 the loop stands still
+        if is_cancelled:
+            tasks[0].cancel()
 
     worker = AsyncOutboxWorker(one_connection, deliver, concurrency=3, lease=lease)
-    asyncio.run(worker.run_once())
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(worker.run_once()))
+        await asyncio.wait(tasks)
+        assert tasks[0].cancelled() == is_cancelled
+
+    asyncio.run(main())
 
     assert begun == event_ids[: len(begun)]
     assert len(begun) <= 1, "none, if the claim alone took longer"
