@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 import uvloop
-from outbox_queue import TIMEOUT_SECONDS, Queue
+from outbox_queue import Queue
+from outbox_tasks import run_in_time, until
 from support import sent_statements
 
 from registration_persistence import AsyncDatabase, AsyncOutboxWorker, Database
@@ -35,14 +37,6 @@ class Calls:
         self.running -= 1
 
 
-async def until(condition: Any, what: str) -> None:
-    """Let the other tasks run until *condition* returns a true value."""
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"not in time: {what}"
-        await asyncio.sleep(0.005)
-
-
 def drain(worker: AsyncOutboxWorker, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> list[int]:
     """Call `run_once` in one event loop until no message is due, and return its results."""
 
@@ -52,8 +46,7 @@ def drain(worker: AsyncOutboxWorker, new_loop: Callable[[], asyncio.AbstractEven
             claimed.append(number)
         return claimed
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(main())
+    return run_in_time(main(), new_loop)
 
 
 def test_the_deliveries_run_at_a_time_and_never_more_than_allowed(one_connection: AsyncDatabase, queue: Queue) -> None:
@@ -68,7 +61,7 @@ def test_the_deliveries_run_at_a_time_and_never_more_than_allowed(one_connection
 
     worker = AsyncOutboxWorker(one_connection, deliver, concurrency=3, batch=5)
 
-    assert 5 == asyncio.run(worker.run_once())
+    assert 5 == run_in_time(worker.run_once())
     assert [5, 2] == drain(worker)
     assert (event_ids[:3], event_ids) == (begun[:3], sorted(begun))
     assert (3, {"delivered": 12}) == (calls.most, worker.counts)
@@ -76,14 +69,14 @@ def test_the_deliveries_run_at_a_time_and_never_more_than_allowed(one_connection
 
     queue.put(3)
     ten = Calls(0.02)
-    asyncio.run(AsyncOutboxWorker(one_connection, ten).run_once())
+    run_in_time(AsyncOutboxWorker(one_connection, ten).run_once())
     assert ten.most == 3
     queue.put(25)
-    asyncio.run(AsyncOutboxWorker(one_connection, ten).run_once())
+    run_in_time(AsyncOutboxWorker(one_connection, ten).run_once())
     assert (10, []) == (ten.most, queue.rows())
     one_by_one = Calls(0.0)
     event_ids = queue.put(4)
-    asyncio.run(AsyncOutboxWorker(one_connection, one_by_one, concurrency=1, batch=1000).run_once())
+    run_in_time(AsyncOutboxWorker(one_connection, one_by_one, concurrency=1, batch=1000).run_once())
     assert (1, event_ids) == (one_by_one.most, one_by_one.begun)
 
 
@@ -121,17 +114,17 @@ def test_a_message_is_deleted_while_an_earlier_one_is_still_being_delivered(
 
     worker = AsyncOutboxWorker(one_connection, deliver, acknowledge=acknowledge)
 
-    def left() -> list[UUID]:
-        return [row["event_id"] for row in queue.rows()]
+    def are_left(others: list[UUID]) -> bool:
+        return others == [row["event_id"] for row in queue.rows()]
 
     async def main() -> None:
         running = asyncio.create_task(worker.run_once())
         for ended, others in ((third, [first, second]), (second, [first]), (first, [])):
             gates[ended].set()
-            await until(lambda others=others: left() == others, "the message is deleted")
+            await until(partial(are_left, others), "the message is deleted")
         assert await running == 3
 
-    asyncio.run(main())
+    run_in_time(main())
     assert {"delivered": 3} == worker.counts
 
 
@@ -216,7 +209,7 @@ def test_an_outage_of_the_mail_server_uses_up_few_attempts(one_connection: Async
         assert await after_the_pause() == 5
         assert await worker.run_once() == 20
 
-    asyncio.run(main())
+    run_in_time(main())
     assert [("builtins.ConnectionRefusedError", 1, None)] * 5 == [
         (row["last_error"], row["attempts"], row["dead_at"]) for row in queue.rows()
     ]
@@ -260,7 +253,7 @@ def test_a_wrong_result_is_one_error(one_connection: AsyncDatabase, queue: Queue
 
     problem = "something else than None or a mapping" if takes_batch else "returned a coroutine or a generator"
     with pytest.raises(InvalidInput, match=problem):
-        asyncio.run(worker.run_once())
+        run_in_time(worker.run_once())
 
     left = event_ids if takes_batch else [event_ids[0], event_ids[3]]
     assert left == [row["event_id"] for row in queue.rows()]
@@ -279,6 +272,6 @@ def test_one_task_at_a_time_runs_a_worker(database: Database, one_connection: As
         assert "create a worker for each task" in str(second)
         assert await worker.run_once() == 0
 
-    asyncio.run(main())
+    run_in_time(main())
     assert [] == queue.rows()
     assert database.ping().writable

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue
+from outbox_tasks import run_in_time
 from processes import python_environment
 from support import variables_of
 
@@ -39,7 +40,7 @@ def test_a_lease_that_ends_is_noticed(one_connection: AsyncDatabase, queue: Queu
     async def main() -> None:
         assert await worker.run_once() == 6
 
-    asyncio.run(main())
+    run_in_time(main())
     assert lease - 0.1 < time.monotonic() - started < lease + 2
     assert event_ids[:4] == begun
     assert [2, 2] == due_at_the_end, "the rest is released before the running calls end"
@@ -61,7 +62,7 @@ def test_a_delivery_that_ends_despite_its_cancellation_counts(one_connection: As
             await asyncio.sleep(0.01)
 
     worker = AsyncOutboxWorker(one_connection, deliver, lease=0.3)
-    asyncio.run(worker.run_once())
+    run_in_time(worker.run_once())
 
     assert {"delivered": 2} == worker.counts
     assert [] == queue.rows()
@@ -89,7 +90,7 @@ def test_a_blocked_event_loop_starts_no_delivery_after_the_lease(
         await asyncio.wait(tasks)
         assert tasks[0].cancelled() == is_cancelled
 
-    asyncio.run(main())
+    run_in_time(main())
 
     assert begun == event_ids[: len(begun)]
     assert len(begun) <= 1, "none, if the claim alone took longer"

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue
+from outbox_tasks import run_in_time
 from processes import python_environment
 from support import variables_of
 
@@ -76,7 +77,7 @@ def test_an_outage_of_the_database_ends_no_delivery(
     with TcpProxy(database_settings.host, database_settings.port) as proxy:
         here = replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable", connect_timeout=2)
         database = AsyncDatabase(replace(here, pool="lambda"))
-        asyncio.run(main(proxy, database))
+        run_in_time(main(proxy, database))
         database.close_idle()
 
     assert event_ids == sorted(delivered)
@@ -110,7 +111,7 @@ def test_two_workers_share_the_messages(database_settings: DatabaseSettings, que
         for database in databases:
             await database.dispose()
 
-    asyncio.run(asyncio.wait_for(main(), TIMEOUT_SECONDS))
+    run_in_time(main())
     assert all(delivered.values())
     assert event_ids == sorted([*delivered["one"], *delivered["other"]])
     assert [] == queue.rows()

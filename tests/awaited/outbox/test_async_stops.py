@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue
+from outbox_tasks import run_in_time, until
 from sqlalchemy import text
 
 from registration_persistence import AsyncDatabase, AsyncOutboxWorker, Database, DatabaseSettings
@@ -20,14 +21,6 @@ from registration_persistence.errors import SchemaOutdated
 from registration_persistence.outcomes import OutboxMessage
 
 HOUR = 3600.0
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Let the other tasks run until *condition* returns a true value."""
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"not in time: {what}"
-        await asyncio.sleep(0.005)
 
 
 def test_a_stop_lets_the_deliveries_finish(one_connection: AsyncDatabase, queue: Queue) -> None:
@@ -55,7 +48,7 @@ def test_a_stop_lets_the_deliveries_finish(one_connection: AsyncDatabase, queue:
         assert await worker.run_once(stop) == 7
         assert {"delivered": 3, "released": 14} == worker.counts
 
-    asyncio.run(main())
+    run_in_time(main())
     assert event_ids[:3] == begun
     assert [(event_id, 0, True) for event_id in event_ids[3:]] == [
         (row["event_id"], row["attempts"], row["due"]) for row in queue.rows()
@@ -86,7 +79,7 @@ def test_runs_until_it_is_stopped(one_connection: AsyncDatabase, queue: Queue) -
         stop.set()
         await asyncio.wait_for(quick, TIMEOUT_SECONDS)
 
-    asyncio.run(main())
+    run_in_time(main())
     assert [] == queue.rows()
 
 
@@ -111,7 +104,7 @@ def test_a_permanent_error_is_raised_when_the_deliveries_have_ended(
             await worker.run(asyncio.Event())
         assert len(ended) == 5
 
-    asyncio.run(main())
+    run_in_time(main())
 
 
 async def by_cancellation(running: Awaitable[None], begun: asyncio.Event) -> None:
@@ -165,7 +158,7 @@ def test_a_cancellation_ends_the_deliveries_first(
     ended: list[UUID] = []
 
     async def main() -> None:
-        begun = asyncio.Event()
+        begun, before = asyncio.Event(), asyncio.all_tasks()
 
         async def deliver(message: OutboxMessage) -> None:
             try:
@@ -182,9 +175,9 @@ def test_a_cancellation_ends_the_deliveries_first(
         await end(worker.run(asyncio.Event()), begun)
         assert {finishing, cancelled} == set(ended)
         assert {"delivered": 1, "released": 4} == worker.counts
-        assert {asyncio.current_task()} == asyncio.all_tasks()
+        assert before == asyncio.all_tasks()
 
-    asyncio.run(main())
+    run_in_time(main())
     assert [(cancelled, 1, None, False), *((event_id, 0, None, True) for event_id in others)] == [
         (row["event_id"], row["attempts"], row["last_error"], row["due"]) for row in queue.rows()
     ]
@@ -219,7 +212,7 @@ def test_a_cancelled_worker_does_not_wait_for_the_database(
         assert await worker.run_once() == 0
         assert {"delivered": 1} == worker.counts
 
-    asyncio.run(main())
+    run_in_time(main())
     patient.close_idle()
     assert [] == queue.rows()
 
@@ -234,6 +227,7 @@ def test_random_cancellations_lose_no_message(one_connection: AsyncDatabase, que
         delivered[message.event_id] += 1
 
     async def main() -> None:
+        before = asyncio.all_tasks()
         worker = AsyncOutboxWorker(one_connection, deliver, concurrency=4, batch=12, max_attempts=10_000, lease=HOUR)
         await one_connection.ping()
         for _ in range(60):
@@ -250,9 +244,9 @@ def test_random_cancellations_lose_no_message(one_connection: AsyncDatabase, que
             pass
         pool: Any = one_connection.engine.pool
         assert pool.checkedout() == 0
-        assert {asyncio.current_task()} == asyncio.all_tasks()
+        assert before == asyncio.all_tasks()
 
-    asyncio.run(main())
+    run_in_time(main())
     assert set(event_ids) == set(delivered)
     assert [] == queue.rows()
 
@@ -280,7 +274,7 @@ def test_an_event_loop_that_is_closed_meanwhile_leaves_the_messages(
 
     hangs = False
     queue.end_leases()
-    asyncio.run(worker.run_once())
+    run_in_time(worker.run_once())
     assert event_ids == begun[3:]
     assert {"delivered": 3} == worker.counts
     assert [] == queue.rows()
