@@ -69,7 +69,7 @@ class BoundedPool(Pool):
         # It is reentrant, because garbage collection can return a connection at any moment, also in a thread that
         # holds the lock.
         self._lock = RLock()
-        # The thread or task that checked out the last connection; `None` if a connection was returned since then.
+        # The thread or task that checked out the last connection.
         self._holder: object = None
         # The pool that took the place of this one. `None`: this one is in use.
         self._successor: BoundedPool | None = None
@@ -184,7 +184,6 @@ class BoundedPool(Pool):
     def _give(self, record: ConnectionPoolEntry | None) -> None:
         """Give a place that was taken, with its idle connection if it has one, to the first who waits."""
         with self._lock:
-            self._holder = None  # the next one enters itself when its wait has ended
             if self._line:
                 place = self._line.popleft()
                 place.is_given, place.record = True, record

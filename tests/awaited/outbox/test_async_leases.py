@@ -57,7 +57,7 @@ def test_a_delivery_that_ends_despite_its_cancellation_counts(one_connection: As
 
     async def deliver(_message: OutboxMessage) -> None:
         try:
-            await asyncio.sleep(TIMEOUT_SECONDS)
+            await asyncio.sleep(2 * TIMEOUT_SECONDS)
         except asyncio.CancelledError:
             await asyncio.sleep(0.01)
 
