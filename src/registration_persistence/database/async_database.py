@@ -237,11 +237,6 @@ def async_database_beside(database: Database) -> AsyncDatabase:
     return beside
 
 
-def awaited_part(database: AsyncDatabase) -> tuple[Database, Callable[[], None]]:
-    """Return the part of *database* that runs in SQLAlchemy's greenlet, and the check of the event loop before it."""
-    return database._awaited, database._enter_loop  # noqa: SLF001 both belong to this module
-
-
 def _require_greenlet() -> None:
     if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, at the first use
         raise ImportError("AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'")
@@ -270,3 +265,8 @@ class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):
             self._block.invalidate()
         else:
             await greenlet_spawn(self._block.__exit__, kind, error, traceback)
+
+
+def awaited_part(database: AsyncDatabase) -> tuple[Database, Callable[[], None]]:
+    """Return the part of *database* that runs in SQLAlchemy's greenlet, and the check of the event loop before it."""
+    return database._awaited, database._enter_loop  # noqa: SLF001 both belong to this module
