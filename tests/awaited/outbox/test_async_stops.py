@@ -219,7 +219,7 @@ def test_a_cancelled_worker_does_not_wait_for_the_database(
 
 def test_random_cancellations_lose_no_message(one_connection: AsyncDatabase, queue: Queue) -> None:
     """Workers are cancelled at random moments, some twice; each message is delivered, and no connection is lost."""
-    event_ids, chance = queue.put(150), random.SystemRandom()
+    event_ids, chance = queue.put(120), random.SystemRandom()
     delivered: Counter[UUID] = Counter()
 
     async def deliver(message: OutboxMessage) -> None:
@@ -230,7 +230,7 @@ def test_random_cancellations_lose_no_message(one_connection: AsyncDatabase, que
         before = asyncio.all_tasks()
         worker = AsyncOutboxWorker(one_connection, deliver, concurrency=4, batch=12, max_attempts=10_000, lease=HOUR)
         await one_connection.ping()
-        for _ in range(60):
+        for _ in range(40):
             running = asyncio.create_task(worker.run(asyncio.Event(), poll=0.01))
             await asyncio.sleep(chance.uniform(0, 0.05))
             running.cancel()
