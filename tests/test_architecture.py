@@ -107,6 +107,7 @@ def test_the_root_is_a_list_of_imports() -> None:
 
 ROOT_NAMES = {
     "AsyncDatabase",
+    "AsyncOutboxWorker",
     "Consent",
     "ConsentRepository",
     "CredentialSource",

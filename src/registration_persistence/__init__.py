@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from registration_persistence.domain.records import Consent, ImportRow, Registration
     from registration_persistence.domain.status import Status
     from registration_persistence.outbox_worker import OutboxWorker
+    from registration_persistence.outbox_worker.async_worker import AsyncOutboxWorker
     from registration_persistence.repositories.bulk_import import bulk_import
     from registration_persistence.repositories.consents import ConsentRepository
     from registration_persistence.repositories.events import EventRepository
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 else:
     _MODULES = {
         "AsyncDatabase": "database.async_database",
+        "AsyncOutboxWorker": "outbox_worker.async_worker",
         "Consent": "domain.records",
         "ConsentRepository": "repositories.consents",
         "EventRepository": "repositories.events",
@@ -80,6 +82,7 @@ else:
 
 __all__ = [
     "AsyncDatabase",
+    "AsyncOutboxWorker",
     "Consent",
     "ConsentRepository",
     "CredentialSource",

@@ -1,8 +1,11 @@
 """The Python code of the how-tos is executed, and has the described effect."""
 
+import asyncio
 import base64
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -186,6 +189,32 @@ def test_deliver_the_outbox(rows: Rows) -> None:
     guide.namespace["send_all"] = lambda messages: [(messages[0], "rejected"), (messages[1], "sent")]
     guide.namespace["batch_worker"].run_once()
     assert {"retried": 1, "delivered": 1} == guide.namespace["batch_worker"].counts
+
+
+def test_deliver_the_outbox_with_asyncio(rows: Rows) -> None:
+    """The asynchronous worker mails valid links at a time, and SIGTERM ends it after the running calls."""
+    guide = Guide("sign-up-flow.md", "deliver-the-outbox.md")
+    tokens = [guide.sign_up_form(f"{name}@example.com") for name in ("ada", "eve", "kim", "joe")]
+    mails: dict[str, str] = {}
+    at_a_time = asyncio.Barrier(3)
+
+    async def send_link_async(address: str, secret: str, *, known: bool) -> None:
+        if address == "joe@example.com":
+            raise MailboxUnknown
+        async with asyncio.timeout(10), at_a_time:
+            mails[address] = secret
+            assert not known
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    guide.namespace["send_link_async"] = send_link_async
+    asyncio.run(guide.main())
+
+    assert {"ada@example.com", "eve@example.com", "kim@example.com"} == set(mails)
+    assert not set(tokens) & set(mails.values())
+    assert [200, 200, 200] == [guide.open_link(secret)[0] for secret in mails.values()]
+    assert [("registration.registered", "smtp:550")] == [
+        (row["type"], row["last_error"]) for row in rows("SELECT * FROM outbox WHERE type = 'registration.registered'")
+    ]
 
 
 def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from support import variables_of
 
 from registration_persistence import Database, DatabaseSettings, OutboxWorker
 from registration_persistence.errors import SchemaOutdated
-from registration_persistence.outbox_worker.worker import Acknowledge
+from registration_persistence.outbox_worker.delivery_loop import Acknowledge
 from registration_persistence.outcomes import OutboxMessage
 from registration_persistence.sandbox import wait_until
 

@@ -198,6 +198,10 @@ def awaited(call: Callable[..., Coroutine[Any, Any, object]]) -> Callable[..., o
     return lambda **arguments: asyncio.run(call(**arguments))
 
 
+async def deliver_nothing(_message: OutboxMessage) -> None:
+    """Deliver nothing."""
+
+
 _VERSION = {"expected_version": "expected_version"}
 _ISSUE = {"min_gap": "min_gap", "max_issued": "max_issued", "ttl": "ttl"}
 _CLAIM = {"limit": "limit", "lease": "lease"}
@@ -373,6 +377,21 @@ CASES: dict[str, Case] = {
         rp.OutboxWorker(DATABASE, print).run, {"stop": None}, {"poll": "poll"}, {"stop": _OBJECT}, sends=False
     ),
     "OutboxWorker.run_once": Case(len, {}, {}, {"stop": _OBJECT}, sends=False),
+    "AsyncOutboxWorker": Case(
+        rp.AsyncOutboxWorker,
+        {"database": ASYNC_DATABASE, "deliver": deliver_nothing},
+        {name: name for name in arguments_of(rp.AsyncOutboxWorker) if name != "database"},
+        {"database": _OBJECT},
+        sends=False,
+    ),
+    "AsyncOutboxWorker.run": Case(
+        awaited(rp.AsyncOutboxWorker(ASYNC_DATABASE, deliver_nothing).run),
+        {"stop": None},
+        {"poll": "poll"},
+        {"stop": _OBJECT},
+        sends=False,
+    ),
+    "AsyncOutboxWorker.run_once": Case(len, {}, {}, {"stop": _OBJECT}, sends=False),
     "schema.upgrade": Case(
         schema.upgrade,
         {"database": DATABASE},

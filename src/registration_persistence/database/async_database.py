@@ -265,3 +265,8 @@ class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):
             self._block.invalidate()
         else:
             await greenlet_spawn(self._block.__exit__, kind, error, traceback)
+
+
+def awaited_part(database: AsyncDatabase) -> tuple[Database, Callable[[], None]]:
+    """Return the part of *database* that runs in SQLAlchemy's greenlet, and the check of the event loop before it."""
+    return database._awaited, database._enter_loop  # noqa: SLF001 both belong to this module

@@ -1,15 +1,17 @@
 """`Settlement`: what becomes of a claimed message in the outbox: deleted, retried, buried or released."""
 
 import logging
+import math
+from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from registration_persistence.clock import monotonic
-from registration_persistence.database import Database
+from registration_persistence.database import Database, deadline
 from registration_persistence.database.backoff import backoff
 from registration_persistence.domain.records import OutboxMessage
 from registration_persistence.domain.validation import checked_duration, checked_number
@@ -23,6 +25,9 @@ _DELAY_JITTER = (0.5, 1.5)
 
 # A deletion takes a few milliseconds, so more of them than one in this time would slow the deliveries down.
 _SECONDS_BETWEEN_DELETIONS = 0.1
+
+# The time for the last statements of a task that was cancelled; each of the two ends of the work may use it.
+_SECONDS_AFTER_CANCELLATION = 1.0
 
 _MAX_ATTEMPTS, _MAX_DELAY = 10_000, timedelta(days=365)
 
@@ -83,10 +88,27 @@ class Settlement:
             OutboxRepository(session).ack(self.delivered)
         self.on_acknowledged()
 
-    def acknowledge_before_an_error(self) -> None:
-        """Try to delete the delivered messages before another error is raised, which is the one to report."""
-        with suppress(RegistrationPersistenceError, SQLAlchemyError):
+    @property
+    def seconds_until_deletion(self) -> float:
+        """The seconds after which delivered messages wait no longer for others; infinite if there are none."""
+        return max(self._next_deletion - monotonic(), 0.0) if self.delivered else math.inf
+
+    def acknowledge_at_the_end(self, error: BaseException | None, untried: Sequence[OutboxMessage] = ()) -> None:
+        """Try to delete the delivered messages at the end of the work, or before *error* is raised.
+
+        If a task was cancelled, somebody waits for its end, so the time is limited.
+
+        Args:
+            error: The error that ends the work, which is reported instead of a failure to delete; `None` if there is
+                none.
+            untried: Messages that are released if a task was cancelled.
+        """
+        is_cancelled = isinstance(error, CancelledError)
+        limit = deadline(_SECONDS_AFTER_CANCELLATION, reserve=0) if is_cancelled else nullcontext()
+        with limit, suppress(RegistrationPersistenceError, SQLAlchemyError):
             self.acknowledge()
+            if is_cancelled:
+                self.release(untried)
 
     def on_acknowledged(self) -> None:
         """Count the delivered messages, which are deleted now."""
@@ -95,7 +117,7 @@ class Settlement:
             self.delivered.clear()
         self._next_deletion = monotonic() + _SECONDS_BETWEEN_DELETIONS
 
-    def retry_or_bury(self, message: OutboxMessage, error: Exception) -> None:
+    def retry_or_bury(self, message: OutboxMessage, error: BaseException) -> None:
         """Schedule the next attempt of a message that failed, or bury it if this was its last one."""
         reason = reason_of(error)
         if message.attempts >= self.max_attempts:

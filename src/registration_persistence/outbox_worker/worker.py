@@ -1,39 +1,15 @@
 """`OutboxWorker`: delivers the messages of the outbox, each at least once."""
 
-import logging
 from collections import Counter
 from datetime import timedelta
 from threading import Event
-from typing import Literal, TypeAlias, get_args
 
-from registration_persistence.clock import monotonic
 from registration_persistence.database import Database
-from registration_persistence.database.backoff import backoff
-from registration_persistence.domain.validation import checked_duration, checked_number, checked_word
+from registration_persistence.domain.validation import checked_duration
 from registration_persistence.durations import Duration
-from registration_persistence.errors import (
-    CommitOutcomeUnknown,
-    RegistrationPersistenceError,
-    StatementTimeout,
-)
-from registration_persistence.outbox_worker.batch_delivery import BatchDelivery
-from registration_persistence.outbox_worker.circuit_breaker import CircuitBreaker
-from registration_persistence.outbox_worker.claims import Claims
+from registration_persistence.errors import InvalidInput
 from registration_persistence.outbox_worker.delivery import Deliver, DeliverBatch, Delivery
-from registration_persistence.outbox_worker.settlement import Settlement
-
-Acknowledge: TypeAlias = Literal["message", "batch"]
-"""When delivered messages are deleted: each `message` at once, or many of a `batch` together."""
-
-logger: logging.Logger = logging.getLogger(__package__)
-
-# The back-off while the database cannot be reached.
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
-
-# The share of the lease in which a delivery may start.
-_DELIVERY_SHARE_OF_LEASE = 0.9
-
-_MAX_BATCH_MESSAGES, _MAX_PAUSE_AFTER = 1000, 10_000
+from registration_persistence.outbox_worker.delivery_loop import Acknowledge, DeliveryLoop
 
 
 class OutboxWorker:
@@ -101,24 +77,24 @@ class OutboxWorker:
         pause_after: int = 5,
         longest_pause: Duration = timedelta(minutes=1),
     ) -> None:
-        delivery = Delivery(deliver, takes_batch=takes_batch)
-        when = checked_word(acknowledge, get_args(Acknowledge), "acknowledge is unknown")
-        self._batch = checked_number("batch", batch, 1, _MAX_BATCH_MESSAGES)
-        self._lease = checked_duration("lease", lease)
-        self._claims = Claims(database, self._lease)
-        self._settlement = Settlement(
+        if not isinstance(database, Database):
+            kind = type(database).__name__
+            raise InvalidInput(
+                f"database is of type {kind[:100]}: expected a Database; AsyncDatabase needs AsyncOutboxWorker"
+            )
+        self._loop = DeliveryLoop(
             database,
-            deletes_batches=takes_batch or when == "batch",
+            Delivery(deliver, takes_batch=takes_batch),
+            acknowledge=acknowledge,
+            batch=batch,
+            lease=lease,
             max_attempts=max_attempts,
             first_delay=first_delay,
             longest_delay=longest_delay,
+            pause_after=pause_after,
+            longest_pause=longest_pause,
         )
-        self.counts: Counter[str] = self._settlement.counts
-        self._breaker = CircuitBreaker(
-            checked_number("pause_after", pause_after, 1, _MAX_PAUSE_AFTER),
-            checked_duration("longest_pause", longest_pause).total_seconds(),
-        )
-        self._batches = BatchDelivery(delivery, self._settlement, self._breaker)
+        self.counts: Counter[str] = self._loop.settlement.counts
 
     def run_once(self, stop: Event | None = None) -> int:
         """Claim one batch and deliver it.
@@ -135,9 +111,7 @@ class OutboxWorker:
                 a mapping from event ids of the batch to exceptions.
             RegistrationPersistenceError: The database failed; no message is lost.
         """
-        claimed = self._deliver_batch(stop)
-        self._settlement.acknowledge()
-        return claimed
+        return self._loop.run_once(stop)
 
     def run(self, stop: Event, *, poll: Duration = 1.0) -> None:
         """Deliver until *stop* is set, and finish the current message. Waits while the database cannot be reached.
@@ -152,52 +126,4 @@ class OutboxWorker:
             InvalidInput: *poll* is out of its range; nothing was sent.
             RegistrationPersistenceError: The database failed, and the error is not one that a retry can resolve.
         """
-        wait = checked_duration("poll", poll, zero_is_allowed=True).total_seconds()
-        try:
-            self._run(stop, wait)
-        finally:
-            self._settlement.acknowledge_before_an_error()
-            if self._settlement.delivered:
-                number = len(self._settlement.delivered)
-                logger.error("%d messages were delivered, cannot be deleted, and will be delivered again", number)
-
-    def _run(self, stop: Event, wait: float) -> None:
-        failures = 0
-        while not stop.is_set():
-            try:
-                is_full = self._deliver_batch(stop) == self._batch
-                if not is_full or stop.is_set():
-                    self._settlement.acknowledge()
-                if not is_full:
-                    stop.wait(max(wait, self._breaker.seconds_until_trial))
-                failures = 0
-            except RegistrationPersistenceError as error:
-                # The last statement may be repeated even if it was committed: a lease ends, a message is sent twice.
-                if not (error.retryable or isinstance(error, CommitOutcomeUnknown | StatementTimeout)):
-                    raise
-                failures += 1
-                pause = backoff(failures, _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
-                logger.warning("the outbox cannot be read, trying again in %.1f s: %s", pause, type(error).__name__)
-                stop.wait(pause)
-
-    def _deliver_batch(self, stop: Event | None) -> int:
-        """Claim a batch, delete what was delivered before, deliver, and return the number of claimed messages.
-
-        With `acknowledge="batch"`, the last messages that were delivered are left to the next deletion.
-        """
-        if self._breaker.seconds_until_trial > 0:
-            return 0
-        is_trial = self._breaker.is_open
-        last_start = monotonic() + _DELIVERY_SHARE_OF_LEASE * self._lease.total_seconds()
-        limit = min(self._batch, self._breaker.threshold) if is_trial else self._batch
-        claimed = self._claims.take(limit, self._settlement.delivered)
-        self._settlement.on_acknowledged()
-
-        def must_end() -> bool:
-            is_stopped = stop is not None and stop.is_set()
-            return is_stopped or monotonic() > last_start or (self._breaker.is_open and not is_trial)
-
-        self._batches.deliver(claimed, must_end)
-        if is_trial and claimed and self._breaker.is_open:
-            logger.warning("the deliveries still fail, trying again in %.1f s", self._breaker.pause())
-        return len(claimed)
+        self._loop.run(stop, checked_duration("poll", poll, zero_is_allowed=True))
