@@ -37,7 +37,7 @@ class Service:
         process: Its process.
 
     Attributes:
-        lines: What it has printed.
+        lines: The lines that it has printed.
     """
 
     process: subprocess.Popen[str]
