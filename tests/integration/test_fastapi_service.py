@@ -2,20 +2,19 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi_service import FOLDER, FastApiService, running_service, sign_up
 from processes import python_environment
 from support import Change, Rows, variables_of
 
@@ -23,48 +22,8 @@ from registration_persistence import Database, DatabaseSettings, schema
 from registration_persistence.sandbox import PostgresServer, TcpProxy, wait_until
 from registration_persistence.testing.template import copy_template
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "examples/fastapi_service"
 # The first revision of the schema.
 OLDER = "2dcca3bc26eb"
-
-
-@dataclass
-class Service:
-    """The running service.
-
-    Args:
-        process: Its process.
-
-    Attributes:
-        lines: The lines that it has printed.
-    """
-
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-
-    def read(self) -> None:
-        """Keep each line that it prints, until it ends."""
-        assert self.process.stdout
-        with self.process.stdout as output:
-            for line in output:
-                self.lines.append(line)
-
-    def found(self, pattern: str) -> list[str]:
-        """Return what was printed and matches *pattern*."""
-        return re.findall(pattern, "".join(self.lines))
-
-    def token_for(self, address: str, *, number: int = 1) -> str:
-        """Return the token of the mail with this *number* to *address*."""
-        pattern = rf"mail to {address}: \S+token=(\S+)"
-        wait_until(lambda: len(self.found(pattern)) >= number, "the mail is printed")
-        return self.found(pattern)[number - 1]
-
-    def url(self) -> str:
-        """Return its address, once it is known."""
-        wait_until(lambda: self.found(r"running on (\S+)") or self.process.poll(), "the service runs", timeout=60)
-        assert self.found(r"running on (\S+)"), "".join(self.lines)
-        return self.found(r"running on (\S+)")[0]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +42,7 @@ def proxy(settings: DatabaseSettings) -> Iterator[TcpProxy]:
 
 
 @pytest.fixture(scope="module")
-def service(settings: DatabaseSettings, proxy: TcpProxy) -> Iterator[Service]:
+def service(settings: DatabaseSettings, proxy: TcpProxy) -> Iterator[FastApiService]:
     """The service, with two connections for its requests; it ends without an error."""
     variables = variables_of(settings) | {
         "APP_DATABASE_HOST": "127.0.0.1",
@@ -91,27 +50,8 @@ def service(settings: DatabaseSettings, proxy: TcpProxy) -> Iterator[Service]:
         "APP_DATABASE_SSLMODE": "disable",
         "APP_DATABASE_POOL_SIZE": "2",
     }
-    command = [sys.executable, "-m", "uvicorn", "signup_api.app:app", "--app-dir", str(FOLDER), "--port", "0"]
-    service = Service(
-        subprocess.Popen(
-            command,
-            env=python_environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    )
-    reader = Thread(target=service.read)
-    reader.start()
-    try:
-        service.url()
+    with running_service(variables) as service:
         yield service
-    finally:
-        service.process.send_signal(signal.SIGTERM)
-        service.process.wait(20)
-        reader.join()
-    assert service.found("Application shutdown complete"), "".join(service.lines)
-    assert not service.found("Traceback|Warning"), "".join(service.lines)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +63,7 @@ def database(settings: DatabaseSettings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def client(service: Service) -> Iterator[httpx.Client]:
+def client(service: FastApiService) -> Iterator[httpx.Client]:
     """A client of the service."""
     with httpx.Client(base_url=service.url(), timeout=20) as client:
         yield client
@@ -160,7 +100,7 @@ def count(rows: Rows, domain: str) -> int:
     return number
 
 
-def test_the_commands_of_the_readme(service: Service, rows: Rows) -> None:
+def test_the_commands_of_the_readme(service: FastApiService, rows: Rows) -> None:
     """A newcomer who types them signs up, verifies the mailbox and activates the registration."""
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
@@ -180,14 +120,8 @@ def test_the_commands_of_the_readme(service: Service, rows: Rows) -> None:
     assert next(commands, None) is None
 
 
-def sign_up(client: httpx.Client, email: str, key: str, **changes: object) -> httpx.Response:
-    """Post the form."""
-    form = {"email": email, "display_name": "Ada", "terms_version": "2026-01", "newsletter": True, **changes}
-    return client.post("/registrations", json=form, headers={"Idempotency-Key": f"{email} {key}".replace(" ", "-")})
-
-
 def test_the_life_of_a_registration(
-    client: httpx.Client, service: Service, rows: Rows, change: Change, terminate_sessions: Terminate
+    client: httpx.Client, service: FastApiService, rows: Rows, change: Change, terminate_sessions: Terminate
 ) -> None:
     """Each step succeeds although all sessions were terminated before it; a known mailbox gets the same response."""
     eve = "eve@life.example"
@@ -298,7 +232,7 @@ def test_readiness(client: httpx.Client, change: Change, proxy: TcpProxy, termin
     assert sign_up(client, "ada@ready.example", "1").status_code == 202
 
 
-def test_schemathesis(service: Service, rows: Rows, tmp_path: Path) -> None:
+def test_schemathesis(service: FastApiService, rows: Rows, tmp_path: Path) -> None:
     """Generated requests, valid and invalid, get only responses that the OpenAPI document describes, and no 500."""
     before = rows("SELECT count(*) AS n FROM registrations")[0]["n"]
     program = Path(sys.executable).with_name("schemathesis")
