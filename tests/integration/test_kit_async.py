@@ -181,11 +181,7 @@ def test_synchronous(database, isolated_session):
     assert database.ping().writable
 
 
-def test_session(async_isolated_session):
-    pass
-
-
-def test_database(async_database):
+def test_asynchronous(async_isolated_session):
     pass
 """
 
@@ -198,5 +194,5 @@ def test_a_synchronous_suite_needs_no_package_for_asynchronous_code(
 
     output = run_suite(tmp_path, postgres_server, hidden="pytest_asyncio anyio uvloop greenlet")
 
-    assert "1 passed, 2 errors" in output, output
-    assert len(re.findall(EXTRA, output)) == 2, output
+    assert "1 passed, 1 error" in output, output
+    assert re.search(EXTRA, output), output

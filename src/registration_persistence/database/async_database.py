@@ -11,6 +11,7 @@ from weakref import WeakSet
 import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.dialects import registry
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
@@ -23,13 +24,6 @@ from registration_persistence.database.events import CREDENTIAL_EVENTS, Events
 from registration_persistence.database.health import Health
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.waits import Waits
-
-_NEEDS_GREENLET = "AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'"
-
-try:
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-except ImportError as _error:  # SQLAlchemy names an extra of its own
-    raise ImportError(_NEEDS_GREENLET) from _error
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -244,8 +238,8 @@ def async_database_beside(database: Database) -> AsyncDatabase:
 
 
 def _require_greenlet() -> None:
-    if find_spec("greenlet") is None:  # a second import of SQLAlchemy's extension does not fail
-        raise ImportError(_NEEDS_GREENLET)
+    if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, at the first use
+        raise ImportError("AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'")
 
 
 class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):
