@@ -156,8 +156,8 @@ def test_the_life_of_a_registration(
     assert client.post(path).status_code == 202
 
 
-def test_errors(client: httpx.Client) -> None:
-    """Each is a problem document: invalid, unknown, in conflict, and unknown routes; none quotes the input."""
+def test_errors(client: httpx.Client, change: Change) -> None:
+    """Each is a problem document: invalid, unknown, in conflict, unknown routes, internal; none quotes the input."""
     kim = "kim@errors.example"
     assert sign_up(client, kim, "1").status_code == 202
     expected = [
@@ -176,6 +176,10 @@ def test_errors(client: httpx.Client) -> None:
         (404, client.get("/nowhere")),
         (405, client.get("/registrations")),
     ]
+
+    change("ALTER TABLE outbox RENAME TO missing")
+    expected.append((500, sign_up(client, kim, "2")))
+    change("ALTER TABLE missing RENAME TO outbox")
 
     for status, response in expected:
         problem = problem_of(response)

@@ -41,7 +41,8 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
 
-EXAMPLES = {
+# The `detail` of a problem by its status; 400, 422 and 429 have one of their own, and this is an example.
+DETAILS = {
     400: "There was an error parsing the body",
     404: "there is no such registration",
     409: "the mailbox is not verified, or the verification has expired",
@@ -73,7 +74,7 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 
 
 def _described(status: int) -> dict[str, Any]:
-    example = {"title": HTTPStatus(status).phrase, "status": status, "detail": EXAMPLES[status]}
+    example = {"title": HTTPStatus(status).phrase, "status": status, "detail": DETAILS[status]}
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "example": example}}
     seconds = {"description": "When to send the request again.", "schema": {"type": "string"}}
     headers = {"headers": {"Retry-After": seconds}} if status in (429, 503) else {}
@@ -101,16 +102,16 @@ async def _failed(_: Request, error: Exception) -> ProblemResponse:
         case IdempotencyConflict():
             return problem(409, "this idempotency key was used for another form")
         case RegistrationNotFound():
-            return problem(404, EXAMPLES[404])
+            return problem(404, DETAILS[404])
         case IllegalTransition():
-            return problem(409, EXAMPLES[409])
+            return problem(409, DETAILS[409])
     logger.error("the database failed: %s: %s", type(error).__name__, error)
     # A statement that reached the deadline of the request was undone. After an unknown commit the client sends the same
     # idempotency key, or opens the same link, again.
     if error.retryable or isinstance(error, StatementTimeout | CommitOutcomeUnknown):
-        return problem(503, EXAMPLES[503], {"Retry-After": str(RETRY_AFTER_SECONDS)})
-    return problem(500, EXAMPLES[500])
+        return problem(503, DETAILS[503], {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return problem(500, DETAILS[500])
 
 
 async def _bug(_: Request, error: Exception) -> ProblemResponse:  # noqa: ARG001 the server logs it
-    return problem(500, EXAMPLES[500])
+    return problem(500, DETAILS[500])

@@ -21,7 +21,7 @@ from registration_persistence import (
 )
 from signup_api.forms import KnownRegistration, Notice, SignUpForm, VerificationForm
 from signup_api.mail import send_mail
-from signup_api.problems import EXAMPLES, described
+from signup_api.problems import DETAILS, described
 
 REQUEST_SECONDS = 5
 
@@ -81,7 +81,7 @@ async def verify(form: VerificationForm, database: Database) -> KnownRegistratio
         case outcomes.AlreadyVerified():
             return Notice(status="verified before: please sign in")
         case _:
-            raise HTTPException(410, EXAMPLES[410])
+            raise HTTPException(410, DETAILS[410])
 
 
 @router.post("/registrations/{registration_id}/mails", status_code=202, responses=described(404, 409, 429))
