@@ -8,12 +8,12 @@ LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)")
 
 
 def pages() -> list[Path]:
-    """Return the Markdown files at the root and in docs/."""
-    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    """Return the Markdown files at the root, in docs/ and in examples/."""
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 
 
 def test_every_link_has_a_target() -> None:
-    """No link of the README, of the other pages at the root or of docs/ is broken."""
+    """No link of the README, of the other pages at the root, of docs/ or of examples/ is broken."""
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages()

@@ -28,7 +28,7 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "7 passed" in run.stdout
+    assert "9 passed" in run.stdout
 
 
 def test_the_page_names_every_fixture() -> None:

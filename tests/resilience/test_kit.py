@@ -1,5 +1,6 @@
 """The fixtures of the test kit: each fault has the described effect, and ends with its block."""
 
+import asyncio
 import os
 import secrets
 import signal
@@ -16,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 from sqlalchemy.orm import Session
 
-from registration_persistence import Database, DatabaseSettings, RegistrationRepository
+from registration_persistence import Database, DatabaseSettings, RegistrationRepository, get_async_db, get_db
 from registration_persistence.sandbox import (
     InvocationFailed,
     LambdaProcess,
@@ -474,3 +475,13 @@ def test_the_environment_is_complete(registration_environment: RegistrationEnvir
 
     with registration_environment.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("_", range(2))
+def test_each_test_has_databases_of_its_own(registration_environment: RegistrationEnvironment, _: int) -> None:
+    """`get_db()` and `get_async_db()` are new for each test, and read its environment."""
+    for database in (get_db(), get_async_db()):
+        assert database.settings.name == registration_environment.name
+        assert database.events.count("connection_opened") == 0
+    assert asyncio.run(get_async_db().ping()).writable
+    assert get_db().ping().writable

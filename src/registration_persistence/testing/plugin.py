@@ -10,6 +10,11 @@ from sqlalchemy.orm import Session
 from registration_persistence.database import Database, DatabaseSettings
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.sandbox.isolation import restore_exit_codes
+from registration_persistence.testing.async_databases import (
+    async_database,
+    async_isolated_session,
+    async_rolled_back_database,
+)
 from registration_persistence.testing.faults import (
     cluster,
     drop_packets,
@@ -34,6 +39,9 @@ from registration_persistence.testing.template import LOGIN, TEMPLATE, MigrateSe
 
 __all__ = [
     "LOGIN",
+    "async_database",
+    "async_isolated_session",
+    "async_rolled_back_database",
     "cluster",
     "database",
     "database_settings",

@@ -1,0 +1,1 @@
+"""A registration service with FastAPI and the asynchronous database: `uvicorn signup_api.app:app`."""
