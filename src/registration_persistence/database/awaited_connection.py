@@ -47,12 +47,13 @@ class AwaitedWait(psycopg.Connection[Row]):
                 "the asynchronous database was used without await, so nothing was sent: use it in the function that "
                 "AsyncDatabase.run() calls, or in that of `await session.run_sync(...)`"
             )
+        socket = self.pgconn.socket  # raises if the connection is closed, before the command begins
         # A command that needs no reply must not let other tasks run, because the task could be cancelled there.
         try:
             state = next(gen)
         except StopIteration as done:
             return cast(T, done.value)
-        return await_(wait_async(_resumed(gen, state), self.pgconn.socket, interval, timeout))
+        return await_(wait_async(_resumed(gen, state), socket, interval, timeout))
 
 
 class AwaitedConnection(BoundedConnection[Row], AwaitedWait[Row]):
@@ -96,7 +97,7 @@ class AwaitedConnection(BoundedConnection[Row], AwaitedWait[Row]):
         except psycopg.Error:
             raise
         except BaseException:
-            self.close()
+            self._abandon(gen)
             raise
 
     def _after_interrupt(self, gen: PQGen[Any], error: BaseException) -> None:
@@ -106,12 +107,12 @@ class AwaitedConnection(BoundedConnection[Row], AwaitedWait[Row]):
             return
         self.cancelled_outcome = "unknown"
         if not isinstance(error, asyncio.CancelledError):  # GeneratorExit: the loop was closed, and nobody can wait
-            self.close()
+            self._abandon(gen)
             return
         try:
             self.cancelled_outcome = self._reply_to_commit(gen) if self.is_committing else self._cancelled_outcome(gen)
         except BaseException as second:
-            self.close()
+            self._abandon(gen)
             if not isinstance(second, asyncio.CancelledError):
                 raise
         super()._after_interrupt(gen, error)
@@ -138,7 +139,7 @@ class AwaitedConnection(BoundedConnection[Row], AwaitedWait[Row]):
         try:
             AwaitedWait.wait(self, self._limited(gen, seconds))
         except WaitEnded:
-            self.close()
+            self._abandon(gen)
             return "unknown"
         except psycopg.Error as error:
             return "unknown" if is_lost(error, self) else "not_kept"
