@@ -87,10 +87,8 @@ def test_no_task_waits_longer_than_its_deadline(make: MakeAsyncDatabase) -> None
     results = asyncio.run(main())
     assert max(late for late, _ in results) < 0.5
     errors = {re.sub(r"[\d.]+ s", "n s", str(error)) for _, error in results}
-    assert {
-        "all 2 connections of this process stayed checked out for n s: close sessions sooner, or raise "
-        "APP_DATABASE_POOL_SIZE"
-    } == errors
+    fix = "close sessions sooner, or raise APP_DATABASE_POOL_SIZE"
+    assert {f"all 2 connections of this process stayed checked out for n s: {fix}"} == errors
     assert all(error.retryable for _, error in results)
 
 

@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from importlib.util import find_spec
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.dialects import registry
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from registration_persistence.database.awaited_credentials import AwaitedCredentials
@@ -27,6 +25,13 @@ from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.pool import BoundedPool
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.waits import Waits
+
+try:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+except ImportError:  # its message names an extra of SQLAlchemy
+    raise ImportError(
+        "AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'"
+    ) from None
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -49,7 +54,13 @@ class AwaitedDatabase(Database):
         self._loop: asyncio.AbstractEventLoop | None = None
         # Held while `_loop` changes.
         self._loop_lock = Lock()
+        # The connections in use, by task, until the task is collected. If a loop is closed with pending tasks, they end
+        # their sessions when they are collected; otherwise SQLAlchemy would warn that the connections come first.
+        self._in_use: WeakKeyDictionary[asyncio.Task[Any], dict[ConnectionPoolEntry, PoolProxiedConnection]]
+        self._in_use = WeakKeyDictionary()
         super().__init__(settings, credentials)
+        for engine in self._engines:
+            event.listen(engine, "checkout", self._hold)
 
     def enter_loop(self) -> None:
         """Let the running event loop use the connections.
@@ -76,6 +87,7 @@ class AwaitedDatabase(Database):
         """Drop the parent's connections, locks and event loop without closing them; called in a forked child."""
         self._loop, self._loop_lock = None, Lock()
         self._records.clear()
+        self._in_use.clear()
         super().after_fork_in_child()
 
     def _abandon_connections_in_use(self) -> None:
@@ -90,6 +102,11 @@ class AwaitedDatabase(Database):
     def _track(self, connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
         super()._track(connection, record)
         self._records.add(record)
+
+    def _hold(self, _connection: object, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._in_use.setdefault(task, {})[record] = proxy
 
     def _credentials_in_use(self) -> CredentialSource:
         return AwaitedCredentials(self.credentials, AWAITED)
@@ -113,13 +130,9 @@ class AsyncDatabase:
         credentials: The source of user name and password.
         events: Counters of the events between this process and the database; see `Events.subscribe`.
         engine: The SQLAlchemy engine of the writer, for code that uses SQLAlchemy's asyncio API directly.
-
-    Raises:
-        ImportError: The package greenlet is not installed.
     """
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
-        _require_greenlet()
         self._awaited = AwaitedDatabase(settings, credentials)
         self.settings: DatabaseSettings = settings
         self.credentials: CredentialSource = self._awaited.credentials
@@ -250,11 +263,6 @@ def async_database_beside(database: Database) -> AsyncDatabase:
     beside = AsyncDatabase(database.settings, database.credentials)
     database.events.subscribe(lambda event: beside.events.emit(event) if event.name in CREDENTIAL_EVENTS else None)
     return beside
-
-
-def _require_greenlet() -> None:
-    if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, at the first use
-        raise ImportError("AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'")
 
 
 class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):

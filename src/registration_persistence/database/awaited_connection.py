@@ -32,6 +32,19 @@ _INTERVAL_SECONDS = 0.05
 _ACTIVE = pq.TransactionStatus.ACTIVE
 
 
+def require_await() -> None:
+    """Check that a wait can let the other tasks run.
+
+    Raises:
+        MissingGreenlet: It is not called in a unit of work of `AsyncDatabase`.
+    """
+    if not in_greenlet():
+        raise MissingGreenlet(
+            "the asynchronous database was used without await, so nothing was sent: use it in the function that "
+            "AsyncDatabase.run() calls, or in that of `await session.run_sync(...)`"
+        )
+
+
 class AwaitedWait(psycopg.Connection[Row]):
     """The wait of psycopg, awaited; it takes the place of psycopg's own at the end of the line of base classes."""
 
@@ -41,12 +54,7 @@ class AwaitedWait(psycopg.Connection[Row]):
         Raises:
             MissingGreenlet: It is not called in a unit of work of `AsyncDatabase`; nothing was sent.
         """
-        if not in_greenlet():
-            gen.close()
-            raise MissingGreenlet(
-                "the asynchronous database was used without await, so nothing was sent: use it in the function that "
-                "AsyncDatabase.run() calls, or in that of `await session.run_sync(...)`"
-            )
+        require_await()
         socket = self.pgconn.socket  # raises if the connection is closed, before the command begins
         # A command that needs no reply must not let other tasks run, because the task could be cancelled there.
         try:

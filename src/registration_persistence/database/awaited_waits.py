@@ -11,7 +11,11 @@ from weakref import ref
 
 from sqlalchemy.util.concurrency import await_
 
-from registration_persistence.database.awaited_connection import AwaitedConnection, AwaitedTracedConnection
+from registration_persistence.database.awaited_connection import (
+    AwaitedConnection,
+    AwaitedTracedConnection,
+    require_await,
+)
 from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.waits import CallUnfinished, Turn, Waits
@@ -47,10 +51,12 @@ class AwaitedWaits:
 
     def sleep(self, seconds: float) -> None:
         """Wait for *seconds*."""
+        require_await()
         await_(asyncio.sleep(seconds))
 
     def call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Return the result of *function*, which is called in a thread of its own, until the deadline."""
+        require_await()
         return await_(_call_in_thread(lambda: function(*arguments, **named), remaining()))
 
     def turn(self) -> Turn:
@@ -59,6 +65,7 @@ class AwaitedWaits:
 
     def caller(self) -> object:
         """Return a reference to this task."""
+        require_await()
         task = asyncio.current_task()
         assert task is not None
         return ref(task)

@@ -234,7 +234,7 @@ class BoundedPool(Pool):
         else:
             connections = "the one connection" if self._size == 1 else f"all {self._size} connections"
             message = (
-                f"{connections} of this process stayed checked out for {round(waited, 1):g} s: close sessions sooner, or "
-                f"{self._fix}"
+                f"{connections} of this process stayed checked out for {round(waited, 1):g} s: "
+                f"close sessions sooner, or {self._fix}"
             )
         return PoolExhausted(message, retryable=not is_nested)
