@@ -175,20 +175,21 @@ class _OneTask:
     """The lock of a connection, which refuses a second task instead of waiting for the first one."""
 
     def __init__(self) -> None:
+        self._is_held = False
         self._holder: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> None:
-        if self._holder is not None:
+        if self._is_held:
             raise RuntimeError(
                 "a session was used by two tasks at once, so the second statement was not sent: open a session in "
                 "each task"
             )
-        self._holder = asyncio.current_task()
+        self._is_held, self._holder = True, _running_task()
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self._holder = None
+        self._is_held, self._holder = False, None
 
     def is_held_by_another_task(self) -> bool:
         """Return whether a task of the running event loop waits for a reply, and it is not this one."""
