@@ -84,7 +84,7 @@ def test_psycopg_waits_in_the_functions_that_are_replaced(
     async def main() -> None:
         async with database.session() as session:
             connection: Any = await session.run_sync(lambda each: each.connection().connection.dbapi_connection)
-            assert type(connection.lock).__name__ == "_OneTask", "psycopg sets the lock anew"
+            assert type(connection.lock).__name__ == "_OneTask", "psycopg has replaced the lock"
             monkeypatch.setattr(type(connection.lock), "__enter__", _noting(type(connection.lock).__enter__, locked))
             await session.execute(text("CREATE TABLE marks (n int)"))
             await greenlet_spawn(_use, connection)

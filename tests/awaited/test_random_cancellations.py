@@ -121,10 +121,10 @@ async def _cancel_at_random(units: _Units, generator: random.Random, cancellatio
 def test_random_cancellations(
     make: MakeAsyncDatabase, observer: psycopg.Connection[tuple[Any, ...]], cancellations: int
 ) -> None:
-    """What is reported as kept is there once, what is not is missing, and all connections are free and in order."""
+    """Each row that is reported as kept is there once, the others are missing, and all connections are free."""
     observer.execute("CREATE TABLE marks (number int, part int); GRANT ALL ON marks TO public")
     seed = random.randrange(1_000_000)  # noqa: S311 not for cryptography
-    generator = random.Random(seed)  # noqa: S311
+    generator = random.Random(seed)  # noqa: S311 not for cryptography
     database = make(pool_size=_CONNECTIONS)
     units = _Units(database, generator)
     problems: list[dict[str, Any]] = []

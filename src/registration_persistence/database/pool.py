@@ -12,10 +12,10 @@ from registration_persistence.database.waits import BLOCKING, Turn, Waits
 from registration_persistence.errors import PoolExhausted
 
 MORE_CONNECTIONS = "raise APP_DATABASE_POOL_SIZE"
-"""What to change if the connections of a pool are too few."""
+"""The fix for a pool with too few connections."""
 
 ONE_PER_REQUEST = "set APP_DATABASE_POOL=service if requests run in parallel"
-"""What to change if the one connection of the pool `lambda` is too few."""
+"""The fix for the pool `lambda`, which has one connection."""
 
 
 class UnpooledConnections(NullPool):
@@ -62,7 +62,7 @@ class BoundedPool(Pool):
         pool_size: Maximum number of connections.
         timeout: Maximum wait for a connection in seconds, in addition to the deadline; 0 means no wait.
         waits: How a checkout waits. Defaults to waits that block the thread.
-        fix: What to change if there are too few connections, for the error message.
+        fix: The change that gives the pool more connections, for the error message. Defaults to a larger pool.
         options: The other arguments of SQLAlchemy's `Pool`.
     """
 
