@@ -16,7 +16,7 @@ UNIT_OF_WORK_ADVICE = (
     "; use def instead of async def, and no await: in `await AsyncDatabase.run(work)`, each statement of a plain "
     "function lets the other tasks of the event loop run"
 )
-"""What to do instead of an `async def` unit of work, for the error message; it is right for both databases."""
+"""The advice for an `async def` unit of work, which is right for `Database` and for `AsyncDatabase`."""
 
 
 def creates_deferred(function: object) -> bool:
