@@ -10,10 +10,13 @@ T = TypeVar("T")
 
 _DEFERRED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
-_FIX = (
-    "expected a plain function, because the body of a coroutine or of a generator would never be executed "
-    "(async code can call a plain function with asyncio.to_thread)"
+_FIX = "expected a plain function, because the body of a coroutine or of a generator would never be executed"
+
+UNIT_OF_WORK_ADVICE = (
+    "; use def instead of async def, and no await: in `await AsyncDatabase.run(work)`, each statement of a plain "
+    "function lets the other tasks of the event loop run"
 )
+"""The advice for an `async def` unit of work, which is right for `Database` and for `AsyncDatabase`."""
 
 
 def creates_deferred(function: object) -> bool:
@@ -34,32 +37,34 @@ def is_deferred(result: object) -> bool:
     return inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator)
 
 
-def require_plain_function(function: object, name: str) -> None:
+def require_plain_function(function: object, name: str, advice: str = "") -> None:
     """Check *function* before it is called.
 
     Args:
         function: The function of the caller.
         name: Subject of the error message.
+        advice: The end of the error message. Defaults to none.
 
     Raises:
         TypeError: *function* cannot be called, or a call would only create a coroutine or a generator.
     """
     if not callable(function):
-        raise TypeError(f"{name} is of type {type(function).__name__}: {_FIX}")
+        raise TypeError(f"{name} is of type {type(function).__name__}: {_FIX}{advice}")
     if creates_deferred(function):
-        raise TypeError(f"{name} is a coroutine function or a generator function: {_FIX}")
+        raise TypeError(f"{name} is a coroutine function or a generator function: {_FIX}{advice}")
 
 
-def plain_result(result: T, name: str) -> T:
+def plain_result(result: T, name: str, advice: str = "") -> T:
     """Return the *result* of a function, unless it is a coroutine or a generator, which is closed then.
 
     Args:
         result: The result.
         name: The function, as the subject of the error message.
+        advice: The end of the error message. Defaults to none.
 
     Raises:
         TypeError: *result* would have to be awaited or iterated.
     """
     if is_deferred(result):
-        raise TypeError(f"{name} returned a {type(result).__name__}: {_FIX}")
+        raise TypeError(f"{name} returned a {type(result).__name__}: {_FIX}{advice}")
     return result

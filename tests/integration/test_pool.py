@@ -123,7 +123,7 @@ def test_waiters_get_the_connections_that_return(make: MakeDatabase) -> None:
         ({"pool": "lambda"}, True, False, "use the session that is open"),
         ({"pool": "lambda"}, False, True, "in another thread: set APP_DATABASE_POOL=service"),
         ({"pool_size": 1, "connect_timeout": 2}, True, False, "use the session that is open"),
-        ({"pool_size": 1, "connect_timeout": 2}, False, True, "all 1 connections .* raise APP_DATABASE_POOL_SIZE"),
+        ({"pool_size": 1, "connect_timeout": 2}, False, True, "the one connection .* raise APP_DATABASE_POOL_SIZE"),
         ({"pool_size": 2, "connect_timeout": 2}, False, True, "all 2 connections .* raise APP_DATABASE_POOL_SIZE"),
     ],
 )

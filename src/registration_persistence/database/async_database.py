@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from importlib.util import find_spec
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.dialects import registry
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from registration_persistence.database.awaited_credentials import AwaitedCredentials
@@ -22,8 +21,17 @@ from registration_persistence.database.credentials.source import CredentialSourc
 from registration_persistence.database.database import Database
 from registration_persistence.database.events import CREDENTIAL_EVENTS, Events
 from registration_persistence.database.health import Health
+from registration_persistence.database.lifecycle import detect_fork
+from registration_persistence.database.pool import BoundedPool
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.waits import Waits
+
+try:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+except ImportError:  # its message names an extra of SQLAlchemy
+    raise ImportError(
+        "AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'"
+    ) from None
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -41,20 +49,64 @@ class AwaitedDatabase(Database):
     _waits: Waits = AWAITED
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
-        super().__init__(settings, credentials)
         self._records: WeakSet[ConnectionPoolEntry] = WeakSet()
+        # The event loop that used the database last.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Held while `_loop` changes.
+        self._loop_lock = Lock()
+        # The connections in use, by task, until the task is collected. If a loop is closed with pending tasks, they end
+        # their sessions when they are collected; otherwise SQLAlchemy would warn that the connections come first.
+        self._in_use: WeakKeyDictionary[asyncio.Task[Any], dict[ConnectionPoolEntry, PoolProxiedConnection]]
+        self._in_use = WeakKeyDictionary()
+        super().__init__(settings, credentials)
+        for engine in self._engines:
+            event.listen(engine, "checkout", self._hold)
 
-    def abandon_connections_in_use(self) -> None:
-        """Close the connections that tasks of an ended event loop hold, if there are any, and use new pools."""
-        held = [record for record in self._records if record.in_use]
-        for record in held:
-            record.invalidate()
-        if held:
+    def enter_loop(self) -> None:
+        """Let the running event loop use the connections.
+
+        Raises:
+            RuntimeError: Another event loop uses them in another thread.
+        """
+        detect_fork()  # the loop may be one of the parent process
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        with self._loop_lock:
+            before = self._loop
+            if before is not None and before.is_running():
+                raise RuntimeError(
+                    "this AsyncDatabase is used by another event loop, which is running in another thread: create an "
+                    "AsyncDatabase for each event loop, or send the work there with asyncio.run_coroutine_threadsafe"
+                )
+            if before is not None and before.is_closed():
+                self._abandon_connections_in_use()
+            self._loop = loop
+
+    def after_fork_in_child(self) -> None:
+        """Drop the parent's connections, locks and event loop without closing them; called in a forked child."""
+        self._loop, self._loop_lock = None, Lock()
+        self._records.clear()
+        self._in_use.clear()
+        super().after_fork_in_child()
+
+    def _abandon_connections_in_use(self) -> None:
+        """Close the connections that tasks of an ended event loop hold, and free the places for which they wait."""
+        for record in list(self._records):
+            if record.in_use:
+                record.invalidate()
+        pools = [engine.pool for engine in self._engines]
+        if any(isinstance(pool, BoundedPool) and pool.checkedout() for pool in pools):
             self.dispose()
 
     def _track(self, connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
         super()._track(connection, record)
         self._records.add(record)
+
+    def _hold(self, _connection: object, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._in_use.setdefault(task, {})[record] = proxy
 
     def _credentials_in_use(self) -> CredentialSource:
         return AwaitedCredentials(self.credentials, AWAITED)
@@ -78,20 +130,14 @@ class AsyncDatabase:
         credentials: The source of user name and password.
         events: Counters of the events between this process and the database; see `Events.subscribe`.
         engine: The SQLAlchemy engine of the writer, for code that uses SQLAlchemy's asyncio API directly.
-
-    Raises:
-        ImportError: The package greenlet is not installed.
     """
 
     def __init__(self, settings: DatabaseSettings, credentials: CredentialSource | None = None) -> None:
-        _require_greenlet()
         self._awaited = AwaitedDatabase(settings, credentials)
         self.settings: DatabaseSettings = settings
         self.credentials: CredentialSource = self._awaited.credentials
         self.events: Events = self._awaited.events
         self.engine: AsyncEngine = AsyncEngine(self._awaited.engine)
-        # The event loop that used the database last.
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncDatabase {self.settings.name} at {self.settings.host}:{self.settings.port}>"
@@ -119,7 +165,7 @@ class AsyncDatabase:
                 the session at once.
         """
         block = cast("SessionBlock", self._awaited.session(autocommit=autocommit, read_only=read_only))
-        return _AsyncSessionBlock(self._enter_loop, block)
+        return _AsyncSessionBlock(self._awaited.enter_loop, block)
 
     @overload
     async def run(
@@ -171,7 +217,7 @@ class AsyncDatabase:
             TypeError, ValueError, RuntimeError: An argument is wrong, as with `Database.run`; or another event loop,
                 which is running in another thread, uses the database.
         """
-        self._enter_loop()
+        self._awaited.enter_loop()
         options: dict[str, Any] = {"autocommit": autocommit, "read_only": read_only, "single": single}
         return cast(
             T, await greenlet_spawn(self._awaited.run, work, attempts=attempts, idempotent=idempotent, **options)
@@ -183,7 +229,7 @@ class AsyncDatabase:
         Raises:
             RegistrationPersistenceError: Connecting or the statement failed, with one of the errors of `session`.
         """
-        self._enter_loop()
+        self._awaited.enter_loop()
         return await greenlet_spawn(self._awaited.ping)
 
     async def warm_up(self) -> bool:
@@ -192,7 +238,7 @@ class AsyncDatabase:
         Returns:
             Whether the database answered; a failure is logged.
         """
-        self._enter_loop()
+        self._awaited.enter_loop()
         return await greenlet_spawn(self._awaited.warm_up)
 
     async def dispose(self) -> None:
@@ -207,24 +253,6 @@ class AsyncDatabase:
         """Close every connection at once, including those in use, because the process ends."""
         self._awaited.abort_connections()
 
-    def _enter_loop(self) -> None:
-        """Let the running event loop use the connections.
-
-        Raises:
-            RuntimeError: Another event loop uses them in another thread.
-        """
-        loop, before = asyncio.get_running_loop(), self._loop
-        if loop is before:
-            return
-        if before is not None and before.is_running():
-            raise RuntimeError(
-                "this AsyncDatabase is used by another event loop, which is running in another thread: create an "
-                "AsyncDatabase for each event loop, or send the work there with asyncio.run_coroutine_threadsafe"
-            )
-        if before is not None and before.is_closed():
-            self._awaited.abandon_connections_in_use()
-        self._loop = loop
-
 
 def async_database_beside(database: Database) -> AsyncDatabase:
     """Return an asynchronous database that shares the settings and the credentials of *database*.
@@ -235,11 +263,6 @@ def async_database_beside(database: Database) -> AsyncDatabase:
     beside = AsyncDatabase(database.settings, database.credentials)
     database.events.subscribe(lambda event: beside.events.emit(event) if event.name in CREDENTIAL_EVENTS else None)
     return beside
-
-
-def _require_greenlet() -> None:
-    if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, at the first use
-        raise ImportError("AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'")
 
 
 class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from registration_persistence.database.credentials.source import Credentials, CredentialSource
-from registration_persistence.database.waits import Waits
+from registration_persistence.database.waits import CallUnfinished, Waits
 from registration_persistence.errors import SecretUnavailable
 
 P = ParamSpec("P")
@@ -59,5 +59,5 @@ class AwaitedCredentials(CredentialSource):
     def _call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         try:
             return self._waits.call(function, *arguments, **named)
-        except TimeoutError:
+        except CallUnfinished:
             raise SecretUnavailable("the credentials were still being read at the deadline") from None

@@ -11,10 +11,14 @@ from weakref import ref
 
 from sqlalchemy.util.concurrency import await_
 
-from registration_persistence.database.awaited_connection import AwaitedConnection, AwaitedTracedConnection
+from registration_persistence.database.awaited_connection import (
+    AwaitedConnection,
+    AwaitedTracedConnection,
+    require_await,
+)
 from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.deadlines import remaining
-from registration_persistence.database.waits import Turn, Waits
+from registration_persistence.database.waits import CallUnfinished, Turn, Waits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,11 +50,7 @@ class _WaitingTask:
             return
         # If the loop was closed, its task does not wait any more.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        if not self._has_come.done():
-            self._has_come.set_result(None)
+            self._loop.call_soon_threadsafe(_end, self._has_come)
 
 
 class AwaitedWaits:
@@ -61,10 +61,12 @@ class AwaitedWaits:
 
     def sleep(self, seconds: float) -> None:
         """Wait for *seconds*."""
+        require_await()
         await_(asyncio.sleep(seconds))
 
     def call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Return the result of *function*, which is called in a thread of its own, until the deadline."""
+        require_await()
         return await_(_call_in_thread(lambda: function(*arguments, **named), remaining()))
 
     def turn(self) -> Turn:
@@ -73,6 +75,7 @@ class AwaitedWaits:
 
     def caller(self) -> object:
         """Return a reference to this task."""
+        require_await()
         task = asyncio.current_task()
         assert task is not None
         return ref(task)
@@ -92,23 +95,34 @@ async def _call_in_thread(function: Callable[[], T], seconds: float) -> T:
     The end of a loop waits for the threads of its executor, which `asyncio.to_thread` would use.
 
     Raises:
-        TimeoutError: It took longer than *seconds*.
+        CallUnfinished: It took longer than *seconds*.
+        BaseException: The error of *function*.
     """
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[T] = loop.create_future()
-
-    def settle(settle_with: Callable[[Any], None], value: object) -> None:
-        if not outcome.done():
-            settle_with(value)
+    has_ended: asyncio.Future[None] = loop.create_future()
+    results: list[T] = []
+    errors: list[BaseException] = []
 
     def call() -> None:
         try:
-            settled_with: tuple[Callable[[Any], None], object] = (outcome.set_result, function())
+            results.append(function())
         except BaseException as error:  # noqa: BLE001 the task raises it
-            settled_with = (outcome.set_exception, error)
+            errors.append(error)
         with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, *settled_with)
+            loop.call_soon_threadsafe(_end, has_ended)
 
     Thread(target=copy_context().run, args=(call,), daemon=True, name="registration_persistence").start()
-    async with asyncio.timeout(None if seconds == math.inf else max(seconds, 0.0)):
-        return await outcome
+    await asyncio.wait([has_ended], timeout=None if seconds == math.inf else max(seconds, 0.0))
+    if errors:
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # otherwise the traceback and this frame refer to each other
+    if not results:
+        raise CallUnfinished
+    return results[0]
+
+
+def _end(wait: "asyncio.Future[None]") -> None:
+    if not wait.done():
+        wait.set_result(None)

@@ -72,10 +72,19 @@ class CommitResolver:
         self._engine: Engine | None = None
 
     def find(self, lost: LostCommit) -> Finding:
-        """End the session of *lost*, and look for its evidence, until the deadline; never raises."""
+        """End the session of *lost*, and look for its evidence, until the deadline.
+
+        Raises:
+            BaseException: The thread was interrupted, or the task was cancelled; what became of it stays unknown.
+        """
         started = monotonic()
-        with deadline(self._limit if remaining() == math.inf else remaining(), reserve=0):
-            finding = self._find_in_time(lost)
+        try:
+            with deadline(self._limit if remaining() == math.inf else remaining(), reserve=0):
+                finding = self._find_in_time(lost)
+        except BaseException as error:
+            error.add_note("the reply to COMMIT was lost, and it is unknown whether that was kept")
+            self._on_event("commit_resolved", "unknown", monotonic() - started)
+            raise
         self._on_event("commit_resolved", _CAUSES[finding.kept], monotonic() - started)
         return finding
 

@@ -196,8 +196,14 @@ class BoundedConnection(EvidentConnection[Row]):
         except psycopg.errors.QueryCanceled:
             raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
         except (psycopg.Error, WaitEnded):
-            self.close()
+            self._abandon(gen)
             raise psycopg.OperationalError(f"{reason}; the connection was closed") from None
+
+    def _abandon(self, gen: PQGen[Any]) -> None:
+        """Close the connection, and end *gen*, which would warn if the garbage collector ended it."""
+        self.close()
+        with suppress(psycopg.Error):  # the end of a pipeline reads from the connection
+            gen.close()
 
     def _request_cancellation(self) -> None:
         """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
@@ -228,6 +234,11 @@ class BoundedServerCursor(psycopg.ServerCursor[Row]):
                 super().close()
         except psycopg.OperationalError:
             super().close()  # the connection is closed, so this sends nothing
+
+    def __del__(self, *arguments: Any) -> None:
+        """Warn as psycopg does, unless the cursor ended with its connection."""
+        if not self._conn.closed:
+            super().__del__(*arguments)
 
 
 def abort(connection: psycopg.Connection[Any]) -> None:

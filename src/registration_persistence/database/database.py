@@ -23,7 +23,7 @@ from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.single_call import SingleCalls
 from registration_persistence.database.waits import BLOCKING, Waits
 from registration_persistence.errors import RegistrationPersistenceError
-from registration_persistence.plain_function import require_plain_function
+from registration_persistence.plain_function import UNIT_OF_WORK_ADVICE, require_plain_function
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -175,7 +175,7 @@ class Database:
             RuntimeError: A *single* unit of work wanted to change something after a change that was kept, changed the
                 isolation level of its connection, or called `bulk_import`; that statement was not sent.
         """
-        require_plain_function(work, "the unit of work")
+        require_plain_function(work, "the unit of work", UNIT_OF_WORK_ADVICE)
         require_attempts(attempts)
         if single and (autocommit or read_only):
             raise ValueError("single is true with autocommit or read_only: expected one, because single=True commits")

@@ -87,7 +87,9 @@ class DeadlineBlock(AbstractContextManager[None]):
         Raises:
             TypeError: *function* is not a plain function, so the deadline would end before its body is executed.
         """
-        require_plain_function(function, "the function with the decorator deadline")
+        require_plain_function(
+            function, "the function with the decorator deadline", "; use `with deadline(...)` in its body instead"
+        )
 
         @wraps(function)
         def limited(*arguments: P.args, **named: P.kwargs) -> T:

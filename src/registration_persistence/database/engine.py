@@ -22,7 +22,7 @@ from registration_persistence.database.credentials.source import CredentialSourc
 from registration_persistence.database.dialect import AuroraDialect
 from registration_persistence.database.error_redaction import redact_raised_error
 from registration_persistence.database.error_translation import is_lost, statement_failure
-from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.events import CommitCause, DatabaseEvent, Events
 from registration_persistence.database.liveness import (
     MUST_PROBE,
     REOPEN_CAUSE,
@@ -31,7 +31,12 @@ from registration_persistence.database.liveness import (
 )
 from registration_persistence.database.log_redaction import ENGINE_LOGGING_NAME, redact_logs
 from registration_persistence.database.login import login_at
-from registration_persistence.database.pool import BoundedPool, UnpooledConnections
+from registration_persistence.database.pool import (
+    MORE_CONNECTIONS,
+    ONE_PER_REQUEST,
+    BoundedPool,
+    UnpooledConnections,
+)
 from registration_persistence.database.reader_login import ReaderLogin
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.settings import DatabaseSettings
@@ -159,13 +164,19 @@ def pool_arguments(settings: DatabaseSettings, waits: Waits = BLOCKING) -> dict[
             return {"poolclass": UnpooledConnections}
         case "lambda":
             # If only one request is handled at a time, nobody else can return the connection, so waiting is pointless.
-            size, timeout = 1, settings.connect_timeout if waits.others_run else 0.0
+            size, timeout, fix = 1, settings.connect_timeout if waits.others_run else 0.0, ONE_PER_REQUEST
         case "service":
-            size, timeout = settings.pool_size, settings.connect_timeout
+            size, timeout, fix = settings.pool_size, settings.connect_timeout, MORE_CONNECTIONS
         case _:
             assert_never(settings.pool)
-    return {"poolclass": BoundedPool, "pool_size": size, "pool_timeout": timeout, "waits": waits}
+    return {"poolclass": BoundedPool, "pool_size": size, "pool_timeout": timeout, "waits": waits, "fix": fix}
 
+
+_MEANING: dict[CommitCause, str] = {
+    "kept": "which was kept",
+    "not_kept": "which was not kept",
+    "unknown": "and it is unknown whether that was kept",
+}
 
 # PostgreSQL names only the kind of the statement, and that is SELECT also if a part of it writes.
 _READ_ONLY_NOTE = "The service made this transaction read-only: to write, open the session without read_only=True."
@@ -175,16 +186,13 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     """Return the error to raise instead of psycopg's; the handler of SQLAlchemy's event `handle_error`."""
     error, connection = context.original_exception, context.connection
     if is_cancellation_exception(error) and connection is not None:
-        # The connection has settled the statement, or closed itself.
-        context.is_disconnect = driver_connection(connection).closed
+        _report_cancellation(context, error, connection)
     redact_raised_error(context.sqlalchemy_exception, error)
     if not isinstance(error, psycopg.Error) or connection is None:
         return None
     driver = driver_connection(connection)
-    read_only = bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
-    # In autocommit the server commits before it replies, so a lost reply leaves the outcome unknown too.
-    in_autocommit = driver.autocommit and not only_reads(context.statement or "")
-    committing = not read_only and (in_autocommit or is_committing(connection) or context.statement == COMMIT)
+    read_only = _reads_only(connection, driver)
+    committing = not read_only and _may_commit(connection, driver, context.statement)
     lost = context.is_disconnect or is_lost(error, driver)
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         set_record_info(connection, MUST_PROBE, value=True)
@@ -200,6 +208,36 @@ def _translate(context: ExceptionContext) -> RegistrationPersistenceError | None
     if isinstance(meaning, CommitOutcomeUnknown) and isinstance(connection.dialect, AuroraDialect):
         return with_evidence(meaning, driver, connection.dialect.commit_resolver)
     return meaning
+
+
+def _reads_only(connection: Connection, driver: psycopg.Connection[Any]) -> bool:
+    return bool(driver.read_only) or READS_ONLY in connection.get_execution_options()
+
+
+def _may_commit(connection: Connection, driver: psycopg.Connection[Any], statement: str | None) -> bool:
+    # In autocommit the server commits before it replies, so a lost reply leaves the outcome unknown too.
+    in_autocommit = driver.autocommit and not only_reads(statement or "")
+    return in_autocommit or is_committing(connection) or statement == COMMIT
+
+
+def _report_cancellation(context: ExceptionContext, error: BaseException, connection: Connection) -> None:
+    """Keep the connection if it has settled the command; report the outcome of one that commits.
+
+    Args:
+        context: SQLAlchemy's context of the error.
+        error: The `CancelledError` of the task; it gets a note.
+        connection: The connection.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    context.is_disconnect = driver is None or is_lost(psycopg.OperationalError(), driver)
+    outcome: CommitCause | None = getattr(driver, "cancelled_outcome", None)
+    if outcome is None or _reads_only(connection, driver) or not _may_commit(connection, driver, context.statement):
+        return
+    driver.cancelled_outcome = None
+    what = "a statement in autocommit" if driver.autocommit else "COMMIT"
+    error.add_note(f"the task was cancelled in {what}, {_MEANING[outcome]}")
+    if isinstance(connection.dialect, AuroraDialect) and connection.dialect.commit_resolver is not None:
+        connection.dialect.commit_resolver.report(outcome)
 
 
 def _made_read_only_by_service(connection: Connection) -> bool:

@@ -15,7 +15,7 @@ from registration_persistence.database.deadlines import deadline, remaining
 from registration_persistence.database.error_translation import connect_failure, needs_sqlstate
 from registration_persistence.database.events import DatabaseEvent, Events, OpeningCause
 from registration_persistence.database.settings import DatabaseSettings
-from registration_persistence.database.waits import BLOCKING, Waits
+from registration_persistence.database.waits import BLOCKING, CallUnfinished, Waits
 from registration_persistence.errors import (
     ConnectionRejected,
     CredentialsRejected,
@@ -202,7 +202,7 @@ def _addresses_of(host: str, *, first: str, waits: Waits) -> tuple[list[str], li
         return [""], []  # a Unix socket has none
     try:
         found = waits.call(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-    except TimeoutError:
+    except CallUnfinished:
         return [], [psycopg.OperationalError(f"failed to resolve host {host!r}: no answer until the deadline")]
     except OSError as error:
         return [], [psycopg.OperationalError(f"failed to resolve host {host!r}: {error}")]

@@ -11,6 +11,12 @@ from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.waits import BLOCKING, Turn, Waits
 from registration_persistence.errors import PoolExhausted
 
+MORE_CONNECTIONS = "raise APP_DATABASE_POOL_SIZE"
+"""The fix for a pool with too few connections."""
+
+ONE_PER_REQUEST = "set APP_DATABASE_POOL=service if requests run in parallel"
+"""The fix for the pool `lambda`, which has one connection."""
+
 
 class UnpooledConnections(NullPool):
     """A pool that opens a connection for each checkout, and closes it afterwards."""
@@ -26,17 +32,20 @@ class _Place:
 
     Args:
         turn: Ends the wait.
+        caller: The thread or task that waits.
 
     Attributes:
         turn: Ends the wait.
+        caller: The thread or task that waits.
         is_given: Whether the caller has the place.
         record: The idle connection in the place; `None` if the caller has to open one.
     """
 
-    __slots__ = ("is_given", "record", "turn")
+    __slots__ = ("caller", "is_given", "record", "turn")
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, caller: object) -> None:
         self.turn: Turn = turn
+        self.caller: object = caller
         self.is_given: bool = False
         self.record: ConnectionPoolEntry | None = None
 
@@ -53,14 +62,21 @@ class BoundedPool(Pool):
         pool_size: Maximum number of connections.
         timeout: Maximum wait for a connection in seconds, in addition to the deadline; 0 means no wait.
         waits: How a checkout waits. Defaults to waits that block the thread.
+        fix: The change that gives the pool more connections, for the error message. Defaults to a larger pool.
         options: The other arguments of SQLAlchemy's `Pool`.
     """
 
     def __init__(
-        self, creator: Any, pool_size: int = 5, timeout: float = 30.0, waits: Waits = BLOCKING, **options: Any
+        self,
+        creator: Any,
+        pool_size: int = 5,
+        timeout: float = 30.0,
+        waits: Waits = BLOCKING,
+        fix: str = MORE_CONNECTIONS,
+        **options: Any,
     ) -> None:
         super().__init__(creator, **options)
-        self._size, self._max_wait_seconds, self._waits = pool_size, timeout, waits
+        self._size, self._max_wait_seconds, self._waits, self._fix = pool_size, timeout, waits, fix
         self._idle: deque[ConnectionPoolEntry] = deque()
         # The number of connections that are idle, checked out or being opened.
         self._places_taken = 0
@@ -69,8 +85,10 @@ class BoundedPool(Pool):
         # It is reentrant, because garbage collection can return a connection at any moment, also in a thread that
         # holds the lock.
         self._lock = RLock()
-        # The thread or task that checked out the last connection.
+        # The thread or task that was the last to get a place.
         self._holder: object = None
+        # Whether the pool was disposed of, so that it closes each connection that returns.
+        self._is_disposed = False
         # The pool that took the place of this one. `None`: this one is in use.
         self._successor: BoundedPool | None = None
 
@@ -90,6 +108,7 @@ class BoundedPool(Pool):
             pool_size=self._size,
             timeout=self._max_wait_seconds,
             waits=self._waits,
+            fix=self._fix,
             pre_ping=self._pre_ping,
             recycle=self._recycle,
             echo=self.echo,
@@ -105,6 +124,7 @@ class BoundedPool(Pool):
         detect_fork()  # these connections may be those of the parent process
         while True:
             with self._lock:
+                self._is_disposed = True
                 if not self._idle:
                     return
                 record = self._idle.popleft()
@@ -134,7 +154,6 @@ class BoundedPool(Pool):
     def _do_get(self) -> ConnectionPoolEntry:
         """Return an idle connection, or a new one if there is a free place; wait for either."""
         record = self._take_place()
-        self._holder = self._waits.caller()
         if record is not None:
             return record
         try:
@@ -145,15 +164,18 @@ class BoundedPool(Pool):
 
     def _take_place(self) -> ConnectionPoolEntry | None:
         """Take a place, and return its idle connection; `None` if it has none."""
+        caller = self._waits.caller()
         with self._lock:
             if self._idle:
+                self._holder = caller
                 return self._idle.popleft()
             if self._places_taken < self._size:
+                self._holder = caller
                 self._places_taken += 1
                 return None
-            if self._is_nested():
-                raise self._exhausted(0)
-            place = _Place(self._waits.turn())
+            if self._is_nested(caller):
+                raise self._exhausted(0, is_nested=True)
+            place = _Place(self._waits.turn(), caller)
             self._line.append(place)
         return self._wait_for(place)
 
@@ -168,15 +190,17 @@ class BoundedPool(Pool):
             with self._lock:
                 if not place.is_given:
                     self._line.remove(place)
+                elif is_interrupted and place.record is not None:
+                    self._do_return_conn(place.record)
                 elif is_interrupted:
-                    self._give(place.record)
+                    self._give(None)
         if not place.is_given:
-            raise self._exhausted(wait)
+            raise self._exhausted(wait, is_nested=False)
         return place.record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         with self._lock:
-            is_in_use = self._successor is None
+            is_in_use = self._successor is None and not self._is_disposed
             self._give(record if is_in_use else None)
         if not is_in_use:
             record.close()
@@ -186,6 +210,7 @@ class BoundedPool(Pool):
         with self._lock:
             if self._line:
                 place = self._line.popleft()
+                self._holder = place.caller
                 place.is_given, place.record = True, record
                 place.turn.come()
             elif record is not None:
@@ -193,26 +218,23 @@ class BoundedPool(Pool):
             else:
                 self._places_taken -= 1
 
-    def _is_nested(self) -> bool:
-        """Return whether the caller holds the only connection, so that nobody can return it while it waits."""
-        return self._size == 1 and self._holder == self._waits.caller()
+    def _is_nested(self, caller: object) -> bool:
+        """Return whether *caller* holds the only connection, so that nobody can return it while it waits."""
+        return self._size == 1 and self._holder == caller
 
-    def _exhausted(self, waited: float) -> PoolExhausted:
-        """Return an error that names the fix, and is retryable unless the connection is held by this thread itself."""
-        nested = self._is_nested()
-        if nested:
+    def _exhausted(self, waited: float, *, is_nested: bool) -> PoolExhausted:
+        """Return an error that names the fix, and is retryable unless the caller holds the connection itself."""
+        if is_nested:
             message = (
                 "this process's one connection is already checked out: use the session that is open instead of "
-                "opening another inside it, or set APP_DATABASE_POOL=service if requests run in parallel"
+                f"opening another inside it, or {self._fix}"
             )
         elif not self._max_wait_seconds:
-            message = (
-                "this process's one connection is checked out in another thread: set APP_DATABASE_POOL=service if "
-                "requests run in parallel"
-            )
+            message = f"this process's one connection is checked out in another thread: {self._fix}"
         else:
+            connections = "the one connection" if self._size == 1 else f"all {self._size} connections"
             message = (
-                f"all {self._size} connections of this process stayed checked out for {waited:g} s: "
-                "close sessions sooner, or raise APP_DATABASE_POOL_SIZE"
+                f"{connections} of this process stayed checked out for {round(waited, 1):g} s: "
+                f"close sessions sooner, or {self._fix}"
             )
-        return PoolExhausted(message, retryable=not nested)
+        return PoolExhausted(message, retryable=not is_nested)

@@ -24,7 +24,7 @@ from registration_persistence.errors import (
     TransactionConflict,
     WriterMoved,
 )
-from registration_persistence.plain_function import plain_result
+from registration_persistence.plain_function import UNIT_OF_WORK_ADVICE, plain_result
 from registration_persistence.unit_of_work import EARLIER_TRIES, KEPT, SessionOrConnection, unit_info
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def run_with_retries(
                 info = unit_info(target)
                 info[EARLIER_TRIES] = tuple(tries)
                 tries.append(info)
-                return plain_result(work(target), "the unit of work")
+                return plain_result(work(target), "the unit of work", UNIT_OF_WORK_ADVICE)
         except RegistrationPersistenceError as error:
             # Also by the last flush of the session, which comes after the work.
             kept = kept or any(KEPT in info for info in tries)

@@ -8,7 +8,7 @@ from typing import Any
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.presented_certificate import PresentedCertificate, presented_certificate
 from registration_persistence.database.tls_rules import VERIFYING
-from registration_persistence.database.waits import Waits
+from registration_persistence.database.waits import CallUnfinished, Waits
 from registration_persistence.errors import ConnectionRejected, DatabaseUnavailable, RegistrationPersistenceError
 from registration_persistence.lazy_pattern import lazy_pattern
 
@@ -71,7 +71,7 @@ def _certificate_explanation(text: str, parameters: Mapping[str, Any], address: 
     seconds = min(remaining(), _MAX_HANDSHAKE_SECONDS)
     host, port = parameters["host"], int(parameters["port"])
     found = None
-    with suppress(TimeoutError):  # the deadline came first
+    with suppress(CallUnfinished):  # the deadline came first
         found = waits.call(presented_certificate, host, address, port, seconds=seconds)
     presented = (
         f"the server presents the certificate of {found.subject!r}, issued by the authority {found.issuer!r} and valid "

@@ -14,6 +14,10 @@ DRIVER_NAME = "postgresql+psycopg_aurora"
 """The name of `AuroraDialect` in a URL."""
 
 
+class CallUnfinished(Exception):
+    """The deadline came before the end of a call, which goes on in another thread."""
+
+
 class Turn(Protocol):
     """The turn of one caller who waits."""
 
@@ -42,7 +46,7 @@ class Waits(Protocol):
         """Return the result of *function*, which may block its thread.
 
         Raises:
-            TimeoutError: The deadline came first, and the call goes on in another thread.
+            CallUnfinished: The deadline came first, and the call goes on in another thread.
             BaseException: The error of *function*.
         """
 

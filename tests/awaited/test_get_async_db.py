@@ -1,0 +1,94 @@
+"""`get_async_db` and `get_db` in one process: one secret, and one refresh of it at a time."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from support import LambdaEnvironment
+
+from registration_persistence import (
+    AsyncDatabase,
+    Database,
+    DatabaseSettings,
+    RegistrationRepository,
+    async_session_scope,
+    get_async_db,
+    get_db,
+)
+from registration_persistence.database import process
+from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.testing.plugin import LOGIN
+
+
+@pytest.fixture(name="environment")
+def service_environment(
+    postgres_server: PostgresServer,
+    database_settings: DatabaseSettings,
+    secrets_manager: LocalSecretsManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LambdaEnvironment]:
+    """The environment of a service whose login is in Secrets Manager, in the state of a new process."""
+    username, password = f"service_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
+    postgres_server.create_login(username, password)
+    with postgres_server.connect() as connection:
+        connection.execute(f"GRANT {LOGIN} TO {username}")
+    arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
+    for name, value in {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": database_settings.host,
+        "APP_DATABASE_PORT": str(database_settings.port),
+        "APP_DATABASE_NAME": database_settings.name,
+        "APP_DATABASE_SECRET_ARN": arn,
+        "APP_DATABASE_SSLMODE": "prefer",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process, "_this_process", process._ThisProcess())
+    yield LambdaEnvironment(secrets_manager, postgres_server, arn, username)
+    process.forget_db()
+
+
+def test_threads_and_tasks_share_the_secret(environment: LambdaEnvironment) -> None:
+    """A cold start in ten threads and ten tasks reads it once; after a rotation, they read it once more."""
+
+    def use(_number: int) -> tuple[Database, AsyncDatabase]:
+        assert get_db().ping().writable
+        return get_db(), get_async_db()
+
+    async def use_all() -> set[AsyncDatabase]:
+        await asyncio.gather(*(get_async_db().ping() for _ in range(10)))
+        return {get_async_db()}
+
+    for reads in (1, 2):
+        with ThreadPoolExecutor(10) as threads:
+            used = [threads.submit(use, number) for number in range(10)]
+            databases = asyncio.run(use_all())
+            both = {each.result() for each in used}
+        assert {(get_db(), get_async_db())} == both
+        assert {get_async_db()} == databases
+        assert {"GetSecretValue": reads} == environment.secrets_manager.calls
+        assert reads == get_db().events.count("secret_read") == get_async_db().events.count("secret_read")
+        environment.rotate()
+        get_db().dispose()
+        asyncio.run(get_async_db().dispose())
+
+
+def test_a_sign_up_with_nothing_but_the_environment(environment: LambdaEnvironment) -> None:
+    """`async_session_scope` is a session of `get_async_db`; both databases have connections of their own."""
+
+    async def sign_up() -> int:
+        async with async_session_scope() as session:
+            outcome = await session.run_sync(lambda each: RegistrationRepository(each).register("ada@example.com"))
+            assert outcome.registration.email == "ada@example.com"
+        async with async_session_scope(autocommit=True) as session:
+            assert await session.scalar(text("SELECT current_user")) == environment.username
+        async with async_session_scope(read_only=True) as session:
+            return int(await session.scalar(text("SELECT count(*) FROM registrations")) or 0)
+
+    assert asyncio.run(sign_up()) == 1
+    assert get_async_db().settings is get_db().settings
+    assert get_async_db().credentials is get_db().credentials
+    assert get_async_db().events.count("connection_opened") == 1
+    assert get_db().events.count("connection_opened") == 0
