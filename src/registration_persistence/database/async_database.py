@@ -292,4 +292,4 @@ class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):
 
 def awaited_part(database: AsyncDatabase) -> tuple[Database, Callable[[], None]]:
     """Return the part of *database* that runs in SQLAlchemy's greenlet, and the check of the event loop before it."""
-    return database._awaited, database._enter_loop  # noqa: SLF001 both belong to this module
+    return database._awaited, database._awaited.enter_loop  # noqa: SLF001 it belongs to this module

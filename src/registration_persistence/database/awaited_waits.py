@@ -38,7 +38,7 @@ class _WaitingTask:
         await_(self._wait(seconds))
 
     async def _wait(self, seconds: float) -> None:
-        timer = self._loop.call_later(seconds, self._end)
+        timer = self._loop.call_later(seconds, _end, self._has_come)
         try:
             await self._has_come
         finally:
@@ -46,7 +46,7 @@ class _WaitingTask:
 
     def come(self) -> None:
         if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 the public function raises if there is none
-            self._end()
+            _end(self._has_come)
             return
         # If the loop was closed, its task does not wait any more.
         with suppress(RuntimeError):
