@@ -10,7 +10,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.deadlines import remaining
-from registration_persistence.database.error_translation import is_lost, statement_failure, transaction_is_aborted
+from registration_persistence.database.error_translation import is_lost, statement_failure
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import REOPEN_CAUSE, has_pending_input, is_alive
 from registration_persistence.database.lost_commit import LostCommit, lost_statement, lost_transaction
@@ -22,7 +22,7 @@ from registration_persistence.errors import (
     TransactionAborted,
 )
 
-_IDLE = psycopg.pq.TransactionStatus.IDLE
+_IDLE, _ABORTED = psycopg.pq.TransactionStatus.IDLE, psycopg.pq.TransactionStatus.INERROR
 
 COMMIT = "COMMIT"
 """The statement with which a repository commits its own transaction."""
@@ -53,10 +53,7 @@ def is_committing(connection: Connection) -> bool:
 
 
 def prepare_commit(connection: PoolProxiedConnection) -> None:
-    """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
-
-    If the server has no transaction, as in autocommit or after a statement COMMIT, psycopg sends nothing.
-    """
+    """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits a transaction."""
     driver: Any = connection.dbapi_connection
     if driver.pgconn.transaction_status != _IDLE:
         detect_fork()  # a child loses the parent's connection here; a lost COMMIT would end the session of the parent
@@ -130,16 +127,18 @@ def _refuse_useless_commit(connection: PoolProxiedConnection, invalidate: Callab
     If the server ended the session before COMMIT was sent, the socket has pending input, and nothing was kept.
     """
     driver: Any = connection.dbapi_connection
-    if transaction_is_aborted(driver):
+    if driver.pgconn.transaction_status == _ABORTED:
         _roll_back(driver, invalidate)
         raise TransactionAborted(
             "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
             "let the error out of the session, or repeat the work without that statement"
         )
-    if not driver.autocommit and remaining() <= 0:
+    if driver.autocommit:
+        return
+    if remaining() <= 0:
         _roll_back(driver, invalidate)
         raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
-    if not driver.autocommit and has_pending_input(driver) and not is_alive(driver):
+    if has_pending_input(driver) and not is_alive(driver):
         if connection.record_info is not None:
             connection.record_info[REOPEN_CAUSE] = "lost"
         invalidate()

@@ -183,7 +183,10 @@ def _remaining_of(own: Deadline | None) -> float:
 
 def current_deadline() -> Deadline | None:
     """Return the innermost deadline whose block has not ended."""
-    return next((own for own in _deadlines_here() if not own.is_over), None)
+    own = _innermost.get()
+    while own is not None and own.is_over:
+        own = own.outer
+    return own
 
 
 def applies_here(own: Deadline | None) -> bool:
