@@ -1,15 +1,22 @@
 """`BoundedPool`: a connection pool whose checkout ends at the deadline; `UnpooledConnections` keeps none."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.waits import BLOCKING, Turn, Waits
 from registration_persistence.errors import PoolExhausted
+
+# Key of a pool record's `info`: `time.time()` and `monotonic()` at which the connection was returned to the pool.
+_RETURNED_AT = "registration_persistence.returned_at"
 
 
 class UnpooledConnections(NullPool):
@@ -54,7 +61,14 @@ class BoundedPool(Pool):
         timeout: Maximum wait for a connection in seconds, in addition to the deadline; 0 means no wait.
         waits: How a checkout waits. Defaults to waits that block the thread.
         options: The other arguments of SQLAlchemy's `Pool`.
+
+    Attributes:
+        check: Called before each checkout of an idle connection, with its record, and the `time.time()` and the
+            `monotonic()` at which it was returned. If it raises `DisconnectionError`, a new connection is opened in its
+            place. Defaults to `None`. Listeners of SQLAlchemy's events would take more instructions.
     """
+
+    check: Callable[[ConnectionPoolEntry, float, float], None] | None = None
 
     def __init__(
         self, creator: Any, pool_size: int = 5, timeout: float = 30.0, waits: Waits = BLOCKING, **options: Any
@@ -98,6 +112,7 @@ class BoundedPool(Pool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+        self._successor.check = self.check
         return self._successor
 
     def dispose(self) -> None:
@@ -136,11 +151,27 @@ class BoundedPool(Pool):
         record = self._take_place()
         self._holder = self._waits.caller()
         if record is not None:
+            self._check(record)
             return record
         try:
             return self._create_connection()
         except BaseException:
             self._give(None)
+            raise
+
+    def _check(self, record: Any) -> None:
+        """Close the connection of *record* if it cannot be used; SQLAlchemy opens another."""
+        if self.check is None or record.dbapi_connection is None:
+            return
+        try:
+            self.check(record, *record.info[_RETURNED_AT])
+        except DisconnectionError as error:
+            record.invalidate(error)
+            if error.invalidate_pool and self._invalidate_time < record.starttime:
+                self._invalidate_time = time.time()
+        except BaseException as error:
+            record.invalidate(error)
+            self._give(record)
             raise
 
     def _take_place(self) -> ConnectionPoolEntry | None:
@@ -175,8 +206,12 @@ class BoundedPool(Pool):
         return place.record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED_AT] = (time.time(), monotonic())
         with self._lock:
             is_in_use = self._successor is None
+            if is_in_use and not self._line:
+                self._idle.append(record)
+                return
             self._give(record if is_in_use else None)
         if not is_in_use:
             record.close()
