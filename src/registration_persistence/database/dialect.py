@@ -18,6 +18,7 @@ from registration_persistence.database.commit_guard import (
     forget_commit,
     prepare_commit,
     prepare_second_phase,
+    refuse_second_change,
     settle_failed_commit,
 )
 from registration_persistence.database.commit_resolver import CommitResolver
@@ -25,7 +26,7 @@ from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.waits import DRIVER_NAME
-from registration_persistence.unit_of_work import KEPT, unit_info
+from registration_persistence.unit_of_work import KEPT, UNIT_INFO, unit_info
 
 _IDLE = psycopg.pq.TransactionStatus.IDLE
 
@@ -105,7 +106,7 @@ class AuroraDialect(PGDialect_psycopg):
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
     ) -> None:
         """Execute *statement*, unless it would be too late or keep nothing."""
-        if remaining() <= 0 or statement == COMMIT:
+        if remaining() <= 0 or statement == COMMIT or (context and UNIT_INFO in context.execution_options):
             _check(statement, context)
         cursor.execute(statement, parameters)
         _record(cursor, statement, context)
@@ -185,8 +186,11 @@ _leave_autocommit = methodcaller("set_autocommit", False)  # noqa: FBT003 psycop
 
 
 def _check(statement: str, context: ExecutionContext | None) -> None:
-    if context is not None:
-        check_statement(context.root_connection, statement)
+    if context is None:
+        return
+    if UNIT_INFO in context.execution_options:
+        refuse_second_change(context.root_connection, statement)
+    check_statement(context.root_connection, statement)
 
 
 def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | None) -> None:
