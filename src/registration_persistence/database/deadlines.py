@@ -20,6 +20,8 @@ T = TypeVar("T")
 # Cancelling a statement and reading the server's confirmation takes up to 0.45 s of it.
 _DEFAULT_RESERVE_SECONDS = 0.5
 
+_NEVER = math.inf
+
 _logger = logging.getLogger("registration_persistence.database")
 
 
@@ -167,7 +169,7 @@ def remaining() -> float:
     The result is negative if the deadline has passed, and infinite if there is none.
     """
     own = _innermost.get()
-    return math.inf if own is None else _remaining_of(own)
+    return _NEVER if own is None else _remaining_of(own)
 
 
 def _remaining_of(own: Deadline | None) -> float:

@@ -26,7 +26,7 @@ from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.waits import DRIVER_NAME
-from registration_persistence.unit_of_work import KEPT, UNIT_INFO, unit_info
+from registration_persistence.unit_of_work import KEPT, SESSION, UNIT_INFO, unit_info
 
 _IDLE = psycopg.pq.TransactionStatus.IDLE
 
@@ -201,7 +201,8 @@ def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | Non
     driver: Any = cursor.connection
     if not driver.autocommit or context is None or not isinstance(driver, EvidentConnection):
         return
-    if driver.expected_evidence is None and not only_reads(statement):
+    belongs_to_unit = UNIT_INFO in context.execution_options or hasattr(driver, SESSION)
+    if belongs_to_unit and driver.expected_evidence is None and not only_reads(statement):
         unit_info(context.root_connection)[KEPT] = True
 
 
