@@ -7,7 +7,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg import Pipeline, Transaction, Xid, pq
@@ -33,11 +33,8 @@ _CANCEL_TIMEOUT_SECONDS = 0.2
 # The option SO_LINGER: on, with 0 s.
 _DISCARD_AT_CLOSE = struct.pack("ii", 1, 0)
 
-_ACTIVE, _IN_TRANSACTION, _ABORTED = (
-    pq.TransactionStatus.ACTIVE,
-    pq.TransactionStatus.INTRANS,
-    pq.TransactionStatus.INERROR,
-)
+_ACTIVE, _IN_TRANSACTION = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS
+_ABORTED = pq.TransactionStatus.INERROR
 
 
 class WaitEnded(Exception):
@@ -171,8 +168,7 @@ class BoundedConnection(EvidentConnection[Row]):
         try:
             state = next(gen)
             while True:
-                ready = yield state
-                state = gen.send(ready)
+                state = gen.send(ready := (yield state))
                 if ready and end == math.inf:
                     silent_since = None
                     continue
@@ -181,15 +177,14 @@ class BoundedConnection(EvidentConnection[Row]):
                     raise WaitEnded("the deadline came before the answer")
                 if ready or silent_since is None:
                     silent_since = now
-                elif now - silent_since >= self.max_silence_seconds and self._awaits_reply():
+                elif (
+                    now - silent_since >= self.max_silence_seconds
+                    and self.pgconn.transaction_status == _ACTIVE
+                    and self._pipeline is None  # its replies come together
+                ):
                     raise WaitEnded(f"the server has been silent for {self.max_silence_seconds:g} s")
         except StopIteration as done:
-            result: T = done.value
-            return result
-
-    def _awaits_reply(self) -> bool:
-        """Return whether a single statement is running; the replies of a pipeline (`executemany`) come together."""
-        return self._pipeline is None and self.pgconn.transaction_status == _ACTIVE
+            return cast("T", done.value)
 
     def _cancel(self, gen: PQGen[T], reason: str) -> T:
         """Cancel the running statement; close the connection if the server does not confirm it."""

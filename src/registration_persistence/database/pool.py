@@ -15,8 +15,7 @@ from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.waits import BLOCKING, Turn, Waits
 from registration_persistence.errors import PoolExhausted
 
-# Key of a pool record's `info`: `time.time()` and `monotonic()` at which the connection was returned to the pool.
-_RETURNED_AT = "registration_persistence.returned_at"
+_RETURNED_AT = "registration_persistence.returned_at"  # key of the `info` of a record: both clocks at its return
 
 
 class UnpooledConnections(NullPool):
@@ -63,9 +62,8 @@ class BoundedPool(Pool):
         options: The other arguments of SQLAlchemy's `Pool`.
 
     Attributes:
-        check: Called before each checkout of an idle connection, with its record, and the `time.time()` and the
-            `monotonic()` at which it was returned. If it raises `DisconnectionError`, a new connection is opened in its
-            place. Defaults to `None`. Listeners of SQLAlchemy's events would take more instructions.
+        check: Called at each checkout of an idle connection with its record, and the `time.time()` and `monotonic()`
+            of its return; if it raises `DisconnectionError`, another is opened. Fewer calls than SQLAlchemy's events.
     """
 
     check: Callable[[ConnectionPoolEntry, float, float], None] | None = None
@@ -80,8 +78,7 @@ class BoundedPool(Pool):
         self._places_taken = 0
         # Those who wait, in the order in which they came; empty unless all places are taken and none is idle.
         self._line: deque[_Place] = deque()
-        # It is reentrant, because garbage collection can return a connection at any moment, also in a thread that
-        # holds the lock.
+        # Reentrant, because garbage collection can return a connection at any moment, also in a thread that holds it.
         self._lock = RLock()
         # The thread or task that checked out the last connection.
         self._holder: object = None
