@@ -313,7 +313,7 @@ def test_a_wait_of_another_kind_is_cancelled(
 
         proxy.held = b"pg_is_in_recovery"
         record: Any = next(iter(database._awaited._records))
-        record.info["registration_persistence.checked_in_at"] = (0.0, 0.0)
+        record.info["registration_persistence.returned_at"] = (0.0, 0.0)
         error = await cancelled_after(0.2, database.run(later_statement, autocommit=True))
         assert not hasattr(error, "__notes__")
         proxy.held = b"nothing is held"

@@ -406,6 +406,8 @@ def test_psycopg_has_the_names_that_are_used(driver: Driver, monkeypatch: pytest
     prepared = type(driver._prepared)
     assert {
         cursor._execute_gen: "self query params prepare binary",
+        cursor._start_query: "self query",
+        cursor._convert_query: "self query params",
         cursor._maybe_prepare_gen: "self pgq prepare binary",
         cursor._execute_send: "self query force_extended binary",
         cursor._send_prepare: "self name query",
@@ -417,6 +419,7 @@ def test_psycopg_has_the_names_that_are_used(driver: Driver, monkeypatch: pytest
         connection._exec_command: "self command result_format",
         connection._pipeline_nolock: "self",
         connection._check_connection_ok: "self",
+        prepared.maintain_gen: "conn",
         prepared.get: "query prepare",
         prepared.maybe_add_to_cache: "query prep name",
         prepared.validate: "key prep name results",
@@ -425,16 +428,18 @@ def test_psycopg_has_the_names_that_are_used(driver: Driver, monkeypatch: pytest
         if each.__qualname__.startswith("PrepareManager")
         else parameters(each)
         for each in (
-            *(cursor._execute_gen, cursor._maybe_prepare_gen, cursor._execute_send, cursor._send_prepare),
+            *(cursor._execute_gen, cursor._start_query, cursor._convert_query),
+            *(cursor._maybe_prepare_gen, cursor._execute_send, cursor._send_prepare),
             *(cursor._send_query_prepared, cursor._check_results, cursor._set_results),
             *(connection._start_query, connection._get_tx_start_command, connection._exec_command),
             *(connection._pipeline_nolock, connection._check_connection_ok),
-            *(prepared.get, prepared.maybe_add_to_cache, prepared.validate),
+            *(prepared.maintain_gen, prepared.get, prepared.maybe_add_to_cache, prepared.validate),
         )
     }
     for owner, name in [
         (LazyBeginCursor, "_execute_gen"),
         (BoundedConnection, "_start_query"),
+        (LazyBeginCursor, "_convert_query"),
         (LazyBeginCursor, "_maybe_prepare_gen"),
         (BoundedConnection, "_pipeline_nolock"),
     ]:
@@ -443,8 +448,8 @@ def test_psycopg_has_the_names_that_are_used(driver: Driver, monkeypatch: pytest
     driver.rollback()
     driver.cursor().executemany(_INSERT, [["one"]])
     assert calls == [
-        *("_execute_gen", "_start_query", "_maybe_prepare_gen"),
-        *("_pipeline_nolock", "_start_query", "_maybe_prepare_gen"),
+        *("_execute_gen", "_start_query", "_convert_query"),
+        *("_pipeline_nolock", "_start_query", "_convert_query", "_maybe_prepare_gen"),
     ]
     assert (driver._autocommit, driver._pipeline, driver._begin_statement) == (False, None, b"BEGIN")
 

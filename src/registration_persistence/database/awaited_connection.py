@@ -125,10 +125,10 @@ class AwaitedConnection(BoundedConnection[Row], AwaitedWait[Row]):
                 raise
         super()._after_interrupt(gen, error)
 
-    def _drop_stale_statements(self) -> None:
+    def drop_stale_statements(self) -> None:
         """Drop all prepared statements; if the task is cancelled meanwhile, the next statement was not sent."""
         try:
-            super()._drop_stale_statements()
+            super().drop_stale_statements()
         except asyncio.CancelledError:
             self.cancelled_outcome = "not_kept"
             raise

@@ -1,4 +1,4 @@
-"""Refuses a COMMIT that would keep nothing, before it is sent."""
+"""Refuses a COMMIT that would keep nothing, and a change that would be kept by itself, before it is sent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,12 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.connection import BoundedConnection
-from registration_persistence.database.deadlines import remaining
-from registration_persistence.database.error_translation import is_lost, statement_failure, transaction_is_aborted
+from registration_persistence.database.deadlines import Deadline, applies_here, remaining
+from registration_persistence.database.error_translation import is_lost, statement_failure
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.liveness import REOPEN_CAUSE, has_pending_input, is_alive
 from registration_persistence.database.lost_commit import LostCommit, lost_statement, lost_transaction
+from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     ConnectionLost,
@@ -21,11 +22,15 @@ from registration_persistence.errors import (
     StatementTimeout,
     TransactionAborted,
 )
+from registration_persistence.unit_of_work import KEPT, UNIT_INFO
 
-_IDLE = psycopg.pq.TransactionStatus.IDLE
+_IDLE, _ABORTED = psycopg.pq.TransactionStatus.IDLE, psycopg.pq.TransactionStatus.INERROR
 
 COMMIT = "COMMIT"
 """The statement with which a repository commits its own transaction."""
+
+OWN_DEADLINE = "registration_persistence.deadline"
+"""Key of the `unit_info` of a connection without a session: the deadline in which it was opened."""
 
 
 def check_statement(connection: Connection, statement: str) -> None:
@@ -41,6 +46,32 @@ def check_statement(connection: Connection, statement: str) -> None:
         _refuse_useless_commit(connection.connection, connection.invalidate)
 
 
+def refuse_second_change(connection: Connection, statement: str) -> None:
+    """Refuse a change after one that was kept, and a statement that would not commit, in `Database.run(single=True)`.
+
+    Raises:
+        RuntimeError: Something was kept already, the connection has left autocommit, or the deadline of the unit of
+            work does not apply here.
+    """
+    if not driver_connection(connection).autocommit:
+        raise RuntimeError(
+            "the isolation level of this connection was changed, so the statement would be rolled back at the end, and "
+            "was not sent: use run() without single=True, or the engine, for another isolation level"
+        )
+    info: dict[str, Any] = connection.get_execution_options()[UNIT_INFO]
+    if KEPT in info and not only_reads(statement):
+        raise RuntimeError(
+            "a change of this unit of work was kept already, so this statement was not sent: single=True is for one "
+            "repository call; use run() without single=True for several, which share a transaction"
+        )
+    own: Deadline | None = info[OWN_DEADLINE]
+    if own is not None and not applies_here(own):
+        raise RuntimeError(
+            "the deadline of this unit of work is that of another thread or context, and does not apply here, so the "
+            "statement was not sent: use the connection in the function that run() calls, in the same thread"
+        )
+
+
 def forget_commit(connection: PoolProxiedConnection) -> None:
     """Mark *connection* as not committing; called at BEGIN and ROLLBACK."""
     driver: Any = connection.dbapi_connection
@@ -53,10 +84,7 @@ def is_committing(connection: Connection) -> bool:
 
 
 def prepare_commit(connection: PoolProxiedConnection) -> None:
-    """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits.
-
-    If the server has no transaction, as in autocommit or after a statement COMMIT, psycopg sends nothing.
-    """
+    """Refuse a COMMIT that would keep nothing; called before SQLAlchemy commits a transaction."""
     driver: Any = connection.dbapi_connection
     if driver.pgconn.transaction_status != _IDLE:
         detect_fork()  # a child loses the parent's connection here; a lost COMMIT would end the session of the parent
@@ -130,16 +158,18 @@ def _refuse_useless_commit(connection: PoolProxiedConnection, invalidate: Callab
     If the server ended the session before COMMIT was sent, the socket has pending input, and nothing was kept.
     """
     driver: Any = connection.dbapi_connection
-    if transaction_is_aborted(driver):
+    if driver.pgconn.transaction_status == _ABORTED:
         _roll_back(driver, invalidate)
         raise TransactionAborted(
             "a statement failed earlier in this transaction, so it cannot be committed and nothing was kept: "
             "let the error out of the session, or repeat the work without that statement"
         )
-    if not driver.autocommit and remaining() <= 0:
+    if driver.autocommit:
+        return
+    if remaining() <= 0:
         _roll_back(driver, invalidate)
         raise StatementTimeout("the deadline had passed, so COMMIT was not sent and nothing was kept")
-    if not driver.autocommit and has_pending_input(driver) and not is_alive(driver):
+    if has_pending_input(driver) and not is_alive(driver):
         if connection.record_info is not None:
             connection.record_info[REOPEN_CAUSE] = "lost"
         invalidate()

@@ -7,7 +7,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg import Pipeline, Transaction, Xid, pq
@@ -33,11 +33,8 @@ _CANCEL_TIMEOUT_SECONDS = 0.2
 # The option SO_LINGER: on, with 0 s.
 _DISCARD_AT_CLOSE = struct.pack("ii", 1, 0)
 
-_ACTIVE, _IN_TRANSACTION, _ABORTED = (
-    pq.TransactionStatus.ACTIVE,
-    pq.TransactionStatus.INTRANS,
-    pq.TransactionStatus.INERROR,
-)
+_ACTIVE, _IN_TRANSACTION = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS
+_ABORTED = pq.TransactionStatus.INERROR
 
 
 class WaitEnded(Exception):
@@ -123,7 +120,7 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def _start_query(self) -> PQGen[None]:
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
-        if self.pgconn.transaction_status != _ABORTED:
+        if remaining() <= 0 and self.pgconn.transaction_status != _ABORTED:
             _refuse_after_deadline()
         return super()._start_query()
 
@@ -135,16 +132,17 @@ class BoundedConnection(EvidentConnection[Row]):
             psycopg.OperationalError: The server confirmed nothing; the connection is closed.
         """
         detect_fork()  # a server-side cursor fetches without an event of SQLAlchemy
-        left, status = remaining(), self.pgconn.transaction_status
+        left = remaining()
         if timeout is not None:  # `notifies` waits for the server to send something by itself
             return super().wait(gen, interval, max(min(timeout, left), 0.0))
-        if left <= 0 and status == _ACTIVE:  # the rest of a result, of a pipeline or of a COPY
-            return self._cancel(gen, "the deadline has passed")
-        if left <= 0 and status == _IN_TRANSACTION:
-            gen.close()
-            _refuse_after_deadline()
-        # The minimum is for commands that only configure the next transaction.
-        left = max(left, _CANCEL_TIMEOUT_SECONDS)
+        if left < math.inf:
+            status = self.pgconn.transaction_status
+            if left <= 0 and status == _ACTIVE:  # the rest of a result, of a pipeline or of a COPY
+                return self._cancel(gen, "the deadline has passed")
+            if left <= 0 and status == _IN_TRANSACTION:
+                gen.close()
+                _refuse_after_deadline()
+            left = max(left, _CANCEL_TIMEOUT_SECONDS)  # for commands that only configure the next transaction
         try:
             return super().wait(self._limited(gen, left), interval)
         except WaitEnded as ended:
@@ -153,6 +151,8 @@ class BoundedConnection(EvidentConnection[Row]):
             gen.close()  # `notifies`: the server executes nothing
             raise psycopg.errors.QueryCanceled(str(ended)) from None
         except BaseException as error:
+            if isinstance(error, psycopg.Error):
+                self.note_failure(error)
             self._after_interrupt(gen, error)
             raise
 
@@ -163,27 +163,28 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def _limited(self, gen: PQGen[T], seconds: float) -> PQGen[T]:
         """Advance *gen* for *seconds*, or until the server has been silent for too long."""
-        last_reply = monotonic()
-        end = last_reply + seconds
+        end = monotonic() + seconds if seconds < math.inf else math.inf
+        silent_since: float | None = None  # a clock is read only if the server lets us wait
         try:
             state = next(gen)
             while True:
-                ready = yield state
-                state = gen.send(ready)
+                state = gen.send(ready := (yield state))
+                if ready and end == math.inf:
+                    silent_since = None
+                    continue
                 now = monotonic()
                 if now >= end:
                     raise WaitEnded("the deadline came before the answer")
-                if ready:
-                    last_reply = now
-                elif now - last_reply >= self.max_silence_seconds and self._awaits_reply():
+                if ready or silent_since is None:
+                    silent_since = now
+                elif (
+                    now - silent_since >= self.max_silence_seconds
+                    and self.pgconn.transaction_status == _ACTIVE
+                    and self._pipeline is None  # its replies come together
+                ):
                     raise WaitEnded(f"the server has been silent for {self.max_silence_seconds:g} s")
         except StopIteration as done:
-            result: T = done.value
-            return result
-
-    def _awaits_reply(self) -> bool:
-        """Return whether a single statement is running; the replies of a pipeline (`executemany`) come together."""
-        return self._pipeline is None and self.pgconn.transaction_status == _ACTIVE
+            return cast("T", done.value)
 
     def _cancel(self, gen: PQGen[T], reason: str) -> T:
         """Cancel the running statement; close the connection if the server does not confirm it."""

@@ -20,6 +20,8 @@ T = TypeVar("T")
 # Cancelling a statement and reading the server's confirmation takes up to 0.45 s of it.
 _DEFAULT_RESERVE_SECONDS = 0.5
 
+_NEVER = math.inf
+
 _logger = logging.getLogger("registration_persistence.database")
 
 
@@ -169,7 +171,7 @@ def remaining() -> float:
     The result is negative if the deadline has passed, and infinite if there is none.
     """
     own = _innermost.get()
-    return math.inf if own is None else _remaining_of(own)
+    return _NEVER if own is None else _remaining_of(own)
 
 
 def _remaining_of(own: Deadline | None) -> float:
@@ -185,7 +187,10 @@ def _remaining_of(own: Deadline | None) -> float:
 
 def current_deadline() -> Deadline | None:
     """Return the innermost deadline whose block has not ended."""
-    return next((own for own in _deadlines_here() if not own.is_over), None)
+    own = _innermost.get()
+    while own is not None and own.is_over:
+        own = own.outer
+    return own
 
 
 def applies_here(own: Deadline | None) -> bool:

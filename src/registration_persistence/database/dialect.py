@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from operator import methodcaller
 from typing import Any, cast
 
 import psycopg
@@ -12,17 +13,22 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext, Isolatio
 from sqlalchemy.pool import PoolProxiedConnection
 
 from registration_persistence.database.commit_guard import (
+    COMMIT,
     check_statement,
     forget_commit,
     prepare_commit,
     prepare_second_phase,
+    refuse_second_change,
     settle_failed_commit,
 )
 from registration_persistence.database.commit_resolver import CommitResolver
+from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.waits import DRIVER_NAME
-from registration_persistence.unit_of_work import KEPT, unit_info
+from registration_persistence.unit_of_work import KEPT, SESSION, UNIT_INFO, unit_info
+
+_IDLE = psycopg.pq.TransactionStatus.IDLE
 
 
 class AuroraDialect(PGDialect_psycopg):
@@ -47,7 +53,7 @@ class AuroraDialect(PGDialect_psycopg):
         """
         all_options = {**engine.get_execution_options(), **opts}
         modes = {name: all_options[name] for name in self._MODES & all_options.keys()}
-        if modes == {"isolation_level": "AUTOCOMMIT"}:
+        if modes == {"isolation_level": "AUTOCOMMIT"} and self._on_connect_isolation_level is None:
             vars(engine)["raw_connection"] = partial(self._connect_in_autocommit, engine)
         elif modes:
             vars(engine)["raw_connection"] = partial(self._connect_in_mode, engine, modes)
@@ -69,7 +75,7 @@ class AuroraDialect(PGDialect_psycopg):
     def _connect_in_autocommit(self, engine: Engine) -> PoolProxiedConnection:
         """Check out a connection of *engine*, which is in autocommit until it is returned; fewer calls than a mode."""
         connection: Any = type(engine).raw_connection(engine)
-        connection._connection_record.finalize_callback.append(self.reset_isolation_level)  # noqa: SLF001 as SQLAlchemy does it
+        connection._connection_record.finalize_callback.append(_leave_autocommit)  # noqa: SLF001 as SQLAlchemy does it
         try:
             connection.dbapi_connection.set_autocommit(True)
         except BaseException:
@@ -86,20 +92,22 @@ class AuroraDialect(PGDialect_psycopg):
 
     def do_begin(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Note that a transaction begins; psycopg sends BEGIN."""
-        forget_commit(dbapi_connection)
+        driver: Any = dbapi_connection.dbapi_connection  # a call on the proxy looks the method up by name
+        driver.is_committing = False
 
     def do_rollback(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Roll back."""
-        driver: Any = dbapi_connection.dbapi_connection  # a call on the proxy looks the method up by name
+        driver: Any = dbapi_connection.dbapi_connection
         driver.is_committing = False
-        if not (self.skip_autocommit_rollback and driver.autocommit):
+        if not (_is_idle(driver) or (self.skip_autocommit_rollback and driver.autocommit)):
             driver.rollback()
 
     def do_execute(
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
     ) -> None:
         """Execute *statement*, unless it would be too late or keep nothing."""
-        _check(statement, context)
+        if remaining() <= 0 or statement == COMMIT or (context and UNIT_INFO in context.execution_options):
+            _check(statement, context)
         cursor.execute(statement, parameters)
         _record(cursor, statement, context)
 
@@ -136,9 +144,12 @@ class AuroraDialect(PGDialect_psycopg):
 
     def do_commit(self, dbapi_connection: PoolProxiedConnection) -> None:
         """Commit; if the reply is lost, find out whether the transaction was kept."""
+        driver: Any = dbapi_connection.dbapi_connection
+        if _is_idle(driver):  # as in autocommit, or after a statement COMMIT
+            return
         prepare_commit(dbapi_connection)
         try:
-            cast(Any, dbapi_connection.dbapi_connection).commit()
+            driver.commit()
         except psycopg.Error as error:
             settle_failed_commit(dbapi_connection, error, self.commit_resolver)
 
@@ -171,9 +182,15 @@ class AuroraDialect(PGDialect_psycopg):
         self._backslash_escapes = status == "off"
 
 
+_leave_autocommit = methodcaller("set_autocommit", False)  # noqa: FBT003 psycopg's signature
+
+
 def _check(statement: str, context: ExecutionContext | None) -> None:
-    if context is not None:
-        check_statement(context.root_connection, statement)
+    if context is None:
+        return
+    if UNIT_INFO in context.execution_options:
+        refuse_second_change(context.root_connection, statement)
+    check_statement(context.root_connection, statement)
 
 
 def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | None) -> None:
@@ -181,11 +198,18 @@ def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | Non
 
     A repository records its own changes, and knows whether a statement changed anything.
     """
-    driver = cast(Any, cursor).connection
-    if context is None or not isinstance(driver, EvidentConnection) or not driver.autocommit:
+    driver: Any = cursor.connection
+    if not driver.autocommit or context is None or not isinstance(driver, EvidentConnection):
         return
-    if driver.expected_evidence is None and not only_reads(statement):
+    belongs_to_unit = UNIT_INFO in context.execution_options or hasattr(driver, SESSION)
+    if belongs_to_unit and driver.expected_evidence is None and not only_reads(statement):
         unit_info(context.root_connection)[KEPT] = True
+
+
+def _is_idle(driver: Any) -> bool:
+    """Return whether there is nothing to commit or to roll back, and no reply to read."""
+    pgconn = driver.pgconn
+    return bool(pgconn.transaction_status == _IDLE and not pgconn.pipeline_status)
 
 
 def _driver(connection: Connection) -> psycopg.Connection[Any]:

@@ -26,7 +26,7 @@ from registration_persistence.database.events import CommitCause, DatabaseEvent,
 from registration_persistence.database.liveness import (
     MUST_PROBE,
     REOPEN_CAUSE,
-    check_on_checkout,
+    checkout_check,
     is_reported_writable,
 )
 from registration_persistence.database.log_redaction import ENGINE_LOGGING_NAME, redact_logs
@@ -149,11 +149,12 @@ def listen_to(engine: Engine, connector: Connector, *, may_return_to_reader: Cal
     Args:
         engine: The engine.
         connector: Opens its connections.
-        may_return_to_reader: The argument of `check_on_checkout`, for an engine of readers.
+        may_return_to_reader: The argument of `checkout_check`, for an engine of readers.
     """
     event.listen(engine, "do_connect", connector)
     connector.serve(engine)
-    check_on_checkout(engine, may_return_to_reader=may_return_to_reader)
+    if isinstance(engine.pool, BoundedPool):  # another one keeps no idle connection
+        engine.pool.check = checkout_check(may_return_to_reader=may_return_to_reader)
     event.listen(engine, "handle_error", _translate)
 
 

@@ -215,8 +215,3 @@ def is_stale_statement(error: psycopg.Error) -> bool:
     if error.sqlstate == _FEATURE_NOT_SUPPORTED:
         return error.diag.source_function == _RESULT_TYPE_CHECK
     return error.sqlstate in _STATEMENT_NAME_ERRORS and _NAME_PREFIX in str(error)
-
-
-def transaction_is_aborted(connection: Any) -> bool:
-    """Return whether a failed statement has aborted the transaction of *connection*; no round trip."""
-    return bool(connection.info.transaction_status == pq.TransactionStatus.INERROR)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Self
 
 import psycopg
@@ -18,6 +19,7 @@ from registration_persistence.evidence import Evidence
 from registration_persistence.lazy_pattern import lazy_pattern
 
 _IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
+_ROWS, _FAILED = pq.ExecStatus.TUPLES_OK, pq.ExecStatus.FATAL_ERROR
 
 # Empty if the transaction has written nothing yet.
 _TRANSACTION_ID = b"SELECT coalesce(CAST(pg_current_xact_id_if_assigned() AS text), '')"
@@ -61,17 +63,19 @@ class EvidentConnection(RecoverableConnection[Row]):
         self.evidence, self.undid_changes, self.transaction_id = None, False, None
         self._may_act_without_id = False
 
-    def note_statement(self, statement: object) -> None:
-        """Note whether *statement* may do something for which the server gives no id before COMMIT, as NOTIFY does."""
+    def note_execution(self, statement: object, results: Sequence[PGresult]) -> None:
+        """Note what *statement* and its *results* say about the open transaction.
+
+        A text can end it, return to a savepoint, or do something for which the server gives no id before COMMIT, as
+        NOTIFY does.
+        """
         if self.expected_evidence is None and not (isinstance(statement, str) and _needs_id(statement)):
             self._may_act_without_id = True
-
-    def note_results(self, results: Sequence[PGresult]) -> None:
-        """Note what the *results* of a cursor say about the transaction: text can end it, or return to a savepoint."""
         for result in results:
-            if result.command_status == b"ROLLBACK":
+            status = result.command_status
+            if status == b"ROLLBACK":
                 self.undid_changes = True
-            elif result.command_status == b"COMMIT":
+            elif status == b"COMMIT":
                 self.forget_evidence()
 
     @contextmanager
@@ -94,36 +98,34 @@ class EvidentConnection(RecoverableConnection[Row]):
     def _commit_gen(self) -> PQGen[None]:
         """Commit; ask for the id of the transaction as well if it has no evidence."""
         has_evidence = self.evidence is not None and not self.undid_changes
-        plain = has_evidence or not self.asks_for_id or self._pipeline is not None or self.read_only
+        plain = has_evidence or not self.asks_for_id or self._pipeline is not None or self._read_only
         if plain or self.pgconn.transaction_status != _IN_TRANSACTION or self._num_transactions or self._tpc:
-            yield from super()._commit_gen()
-            return
-        yield from self._commit_with_id_gen()
+            return super()._commit_gen()
+        return self._commit_with_id_gen()
 
     def _commit_with_id_gen(self) -> PQGen[None]:
         """Send the query of the id and COMMIT together; the server sends the id before it commits."""
         pgconn = self.pgconn
-        self._check_connection_ok()
         try:
             pgconn.enter_pipeline_mode()
             pgconn.send_query_params(_TRANSACTION_ID, None)
             pgconn.send_flush_request()
             pgconn.send_query_params(b"COMMIT", None)
             pgconn.pipeline_sync()
-            yield from generators.send(pgconn)
-            (found,) = yield from generators.fetch_many(pgconn)
-            if found.status == pq.ExecStatus.TUPLES_OK:
-                found_id = (found.get_value(0, 0) or b"").decode()
+            results = yield from generators.execute(pgconn)
+            if results[0].status == _ROWS:
+                found_id = (results[0].get_value(0, 0) or b"").decode()
                 self.transaction_id = found_id if found_id or not self._may_act_without_id else None
-            results = [found, *(yield from generators.fetch_many(pgconn))]
+            results += yield from generators.fetch_many(pgconn)
             yield from generators.fetch_many(pgconn)  # of Sync
         finally:
-            self._leave_pipeline_mode()
+            self.leave_pipeline_mode()
         for result in results:
-            if result.status == pq.ExecStatus.FATAL_ERROR:
+            if result.status == _FAILED:
                 raise psycopg.errors.error_from_result(result, encoding=pgconn._encoding)  # noqa: SLF001 psycopg has no other
 
 
+@lru_cache(maxsize=512)
 def _needs_id(statement: str) -> bool:
     """Return whether *statement* does nothing unless the server gives its transaction an id."""
     return not _ACTS.match(statement) or only_reads(statement)
@@ -139,7 +141,7 @@ class EvidentCursor(RecoveringCursor[Row]):
         statement: Any = query  # the overload for templates does the same
         super().execute(statement, params, prepare=prepare, binary=binary)
         # Outside of a transaction there is nothing to commit later.
-        if self._pgconn.transaction_status != _IDLE and isinstance(connection := self._conn, EvidentConnection):
-            connection.note_statement(query)
-            connection.note_results(self._results)
+        if self._pgconn.transaction_status != _IDLE:
+            connection: Any = self._conn
+            connection.note_execution(query, self._results)
         return self

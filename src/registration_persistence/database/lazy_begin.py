@@ -1,8 +1,9 @@
 """`LazyBeginConnection`: a psycopg connection that sends BEGIN together with the first statement of a transaction."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import psycopg
 from psycopg import Pipeline, generators, pq
@@ -13,8 +14,8 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row
 
 _IDLE = pq.TransactionStatus.IDLE
-_NO_PIPELINE = pq.PipelineStatus.OFF
-_FAILED, _SYNC = pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_SYNC
+_CONNECTED = pq.ConnStatus.OK
+_FAILED, _SKIPPED, _SYNC = pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.PIPELINE_SYNC
 
 # psycopg caches the conversion of texts up to this length too.
 _MAX_CACHED_LENGTH = 4096
@@ -35,11 +36,11 @@ class LazyBeginConnection(psycopg.Connection[Row]):
     joins_begin: bool = True
 
     # Whether the running command of a cursor sends a missing BEGIN by itself. It changes only while `lock` is held.
-    _begins_with_statement = False
+    begins_with_statement: bool = False
 
     def _start_query(self) -> PQGen[None]:
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
-        begins_with_statement, self._begins_with_statement = self._begins_with_statement, False
+        begins_with_statement, self.begins_with_statement = self.begins_with_statement, False
         return self._queue_begin_gen() if begins_with_statement else super()._start_query()
 
     def _queue_begin_gen(self) -> PQGen[None]:
@@ -74,44 +75,13 @@ class LazyBeginConnection(psycopg.Connection[Row]):
             return None
         return self._get_tx_start_command()
 
-    def execute_gen(self, executing: PQGen[None]) -> PQGen[None]:
-        """Advance *executing*, the `execute` of a `LazyBeginCursor`, which sends a missing BEGIN."""
-        try:
-            self._begins_with_statement = self.joins_begin and self._pipeline is None
-            yield from executing
-        finally:
-            self._begins_with_statement = False
-
     def begin_gen(self) -> PQGen[None]:
         """Send the missing BEGIN by itself."""
         return super()._start_query()
 
-    def exchange_gen(self, send: Callable[[], None]) -> PQGen[list[list[PGresult]]]:
-        """Call *send*, which sends commands, and return the replies to them, after one round trip.
-
-        Raises:
-            psycopg.Error: A command could not be sent, or the connection was lost.
-        """
-        self._check_connection_ok()
-        failure: psycopg.Error | None = None
-        try:
-            self.pgconn.enter_pipeline_mode()
-            try:
-                send()
-            except psycopg.Error as error:  # for example, libpq refuses 65,536 parameters
-                failure = error
-            self.pgconn.pipeline_sync()
-            yield from generators.send(self.pgconn)
-            replies = yield from _replies_gen(self.pgconn)
-        finally:
-            self._leave_pipeline_mode()
-        if failure is not None:
-            raise failure
-        return replies
-
-    def _leave_pipeline_mode(self) -> None:
+    def leave_pipeline_mode(self) -> None:
         """Leave libpq's pipeline mode; close the connection if there is more to read."""
-        if self.pgconn.status == pq.ConnStatus.OK:
+        if self.pgconn.status == _CONNECTED:
             try:
                 self.pgconn.exit_pipeline_mode()
             except psycopg.OperationalError:
@@ -124,13 +94,13 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
         try:
             self._pipeline = BoundedPipeline(self, _no_lock=True)
-            self._begins_with_statement = self.joins_begin
+            self.begins_with_statement = self.joins_begin
             with self._pipeline as pipeline:
                 yield pipeline
         finally:
-            self._begins_with_statement = False
+            self.begins_with_statement = False
             self._pipeline = None
-            self._leave_pipeline_mode()
+            self.leave_pipeline_mode()
 
 
 class LazyBeginCursor(psycopg.Cursor[Row]):
@@ -139,79 +109,85 @@ class LazyBeginCursor(psycopg.Cursor[Row]):
     def _execute_gen(
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> PQGen[None]:
-        executing = super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        if self._conn._autocommit:  # noqa: SLF001 the property takes a call
-            return executing
-        return self._lazy_connection().execute_gen(executing)
-
-    def _maybe_prepare_gen(
-        self, pgq: PostgresQuery, *, prepare: bool | None = None, binary: bool | None = None
-    ) -> PQGen[None]:
-        """Send the statement *pgq*, after BEGIN if that is missing; psycopg calls it after `_start_query`."""
-        if self._conn._autocommit or self._pgconn.pipeline_status != _NO_PIPELINE:  # noqa: SLF001 the property takes a call
-            return super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
-        connection = self._lazy_connection()
-        begin = connection.missing_begin()
-        if begin is None:
-            return super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
-        if _is_one_command(pgq):
-            return self._begin_and_execute_gen(begin, pgq, prepare=prepare, binary=binary)
-        return _in_turn_gen(connection.begin_gen(), super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary))
+        connection: Any = self._conn
+        # The property `autocommit` takes a call.
+        if not connection._autocommit and connection.joins_begin and connection._pipeline is None:  # noqa: SLF001 see above
+            begin = connection.missing_begin()
+            if begin is not None:
+                return self._begin_and_execute_gen(begin, query, params, prepare=prepare, binary=binary)
+        return super()._execute_gen(query, params, prepare=prepare, binary=binary)
 
     def _begin_and_execute_gen(
-        self, begin: bytes, pgq: PostgresQuery, *, prepare: bool | None, binary: bool | None
+        self, begin: bytes, query: Query, params: Params | None, *, prepare: bool | None, binary: bool | None
     ) -> PQGen[None]:
-        """Do what psycopg's `_maybe_prepare_gen` does, but send *begin*, the preparation and the statement together."""
-        prepared = self.connection._prepared  # noqa: SLF001 psycopg has no other
-        kind, name = prepared.get(pgq, prepare)
+        """Do what psycopg's `_execute_gen` does, but send *begin*, the preparation and the statement together."""
+        connection: Any = self._conn
+        prepared = connection._prepared  # noqa: SLF001 psycopg has no other
+        try:
+            connection.begins_with_statement = True
+            yield from self._start_query(query)
+        finally:
+            connection.begins_with_statement = False
+        statement = self._convert_query(query, params)
+        if _is_one_command(statement):
+            kind, name = prepared.get(statement, prepare)
+            try:
+                failure = self._queue(begin, kind, name, statement, binary=binary)
+                replies = yield from _replies_gen(self._pgconn)
+            finally:
+                connection.leave_pipeline_mode()
+            if failure is not None:
+                raise failure
+            results = replies[-1]
+            if results[0].status == _SKIPPED:
+                for reply in replies:
+                    self._check_results(reply)
+            key = prepared.maybe_add_to_cache(statement, kind, name)
+            if key is not None:
+                prepared.validate(key, kind, name, results)
+            self._check_results(results)
+            self._set_results(results)
+        else:
+            yield from connection.begin_gen()
+            yield from self._maybe_prepare_gen(statement, prepare=prepare, binary=binary)
+        self._last_query = query
+        yield from prepared.maintain_gen(connection)
 
-        def send() -> None:
-            self._pgconn.send_query_params(begin, None)
+    def _queue(
+        self, begin: bytes, kind: Prepare, name: bytes, statement: PostgresQuery, *, binary: bool | None
+    ) -> psycopg.Error | None:
+        """Enter pipeline mode, and queue *begin*, *statement* and Sync; return the error of libpq if it refuses one."""
+        pgconn, failure = self._pgconn, None
+        pgconn.enter_pipeline_mode()
+        try:
+            pgconn.send_query_params(begin, None)
             if kind is Prepare.NO:
-                self._execute_send(pgq, force_extended=True, binary=binary)
-                return
-            if kind is Prepare.SHOULD:
-                self._send_prepare(name, pgq)
-            self._send_query_prepared(name, pgq, binary=binary)
-
-        *earlier, results = yield from self._lazy_connection().exchange_gen(send)
-        for (result,) in earlier:
-            if result.status == _FAILED:
-                raise psycopg.errors.error_from_result(result, encoding=self._encoding)
-        key = prepared.maybe_add_to_cache(pgq, kind, name)
-        if key is not None:
-            prepared.validate(key, kind, name, results)
-        self._check_results(results)
-        self._set_results(results)
-
-    def _lazy_connection(self) -> LazyBeginConnection[Row]:
-        connection = self._conn
-        assert isinstance(connection, LazyBeginConnection)
-        return connection
-
-
-def _in_turn_gen(first: PQGen[None], second: PQGen[None]) -> PQGen[None]:
-    yield from first
-    yield from second
+                self._execute_send(statement, force_extended=True, binary=binary)
+            else:
+                if kind is Prepare.SHOULD:
+                    self._send_prepare(name, statement)
+                self._send_query_prepared(name, statement, binary=binary)
+        except psycopg.Error as error:  # for example, libpq refuses 65,536 parameters
+            failure = error
+        pgconn.pipeline_sync()
+        return failure
 
 
 def _replies_gen(pgconn: PGconn) -> PQGen[list[list[PGresult]]]:
     """Read the replies to the commands before Sync; if the connection is lost, those up to the one that says why."""
     replies: list[list[PGresult]] = []
-    while True:
-        try:
+    try:
+        results = yield from generators.execute(pgconn)  # it flushes too
+        while results and results[0].status != _SYNC:
+            replies.append(results)
             results = yield from generators.fetch_many(pgconn)
-        except psycopg.OperationalError:
-            if _ends_with_failure(replies):
-                return replies
+    except psycopg.OperationalError:
+        if not _ends_with_failure(replies):
             raise
-        if _ends_with_failure(replies) and not results:
-            return replies
-        if not results:
+    else:
+        if not results and not _ends_with_failure(replies):
             raise psycopg.OperationalError(f"the connection is lost: {pgconn.get_error_message()}")
-        if results[0].status == _SYNC:
-            return replies
-        replies.append(results)
+    return replies
 
 
 def _ends_with_failure(replies: list[list[PGresult]]) -> bool:

@@ -9,7 +9,6 @@ from types import BuiltinFunctionType
 from typing import Any, Literal, TypeAlias, assert_never
 
 import psycopg
-from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -32,31 +31,33 @@ _CHECKED_IN_AT = "registration_persistence.checked_in_at"
 _MAX_UNPROBED_IDLE_SECONDS = 30.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 
+_CONNECTED = psycopg.pq.ConnStatus.OK
+
 _IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
 _ServerState: TypeAlias = Literal["writable", "read_only", "unreachable"]
 
 
-def check_on_checkout(engine: Engine, *, may_return_to_reader: Callable[[], bool] | None = None) -> None:
-    """Replace a pooled connection of *engine* at checkout if it is dead or its server became read-only.
+def checkout_check(
+    *, may_return_to_reader: Callable[[], bool] | None = None
+) -> Callable[[ConnectionPoolEntry, float, float], None]:
+    """Return the `check` of a pool, which finds a connection that is dead or whose server became read-only.
 
     Each checkout looks at the socket, without a round trip: it is readable if the server sent something or closed it.
     The server is asked only if the socket is readable, if a write was refused, or after 30 s without use.
 
     Args:
-        engine: The engine of the writer, or that of the readers.
-        may_return_to_reader: If the engine is that of the readers: returns whether a connection to a server that
-            accepts writes is replaced, because there may be a reader again. A read-only server is accepted then.
+        may_return_to_reader: If the pool is that of the readers: returns whether a connection to a server that accepts
+            writes is replaced, because there may be a reader again. A read-only server is accepted then.
     """
-    event.listen(engine, "checkin", _record_checkin)
-    event.listen(engine, "checkout", partial(_check, may_return_to_reader))
+    return partial(_check, may_return_to_reader)
 
 
 def has_pending_input(connection: psycopg.Connection[Any]) -> bool:
     """Return whether an idle *connection* has unread input, for example why the server closed it; no round trip."""
     driver: Any = connection
     poller = getattr(driver, "input_poller", None)
-    if poller is not None and not connection.closed:  # a connection keeps its socket
+    if poller is not None and connection.pgconn.status == _CONNECTED:  # a connection keeps its socket
         return bool(poller.poll(0))
     try:
         socket = connection.fileno()
@@ -99,26 +100,29 @@ def _now() -> tuple[float, float]:
     return time.time(), monotonic()
 
 
-def _record_checkin(connection: Any, record: ConnectionPoolEntry) -> None:
-    if connection is not None:
-        record.info[_CHECKED_IN_AT] = _now()
+def _check(may_return_to_reader: Callable[[], bool] | None, record: Any, wall: float, before: float) -> None:
+    """Raise an error if the idle connection of *record* is unusable; called at each checkout of one.
 
+    Args:
+        may_return_to_reader: The argument of `checkout_check`.
+        record: The pool record.
+        wall: The `time.time()` at which the connection was returned to the pool.
+        before: The `monotonic()` at which it was returned.
 
-def _check(
-    may_return_to_reader: Callable[[], bool] | None, connection: Any, record: ConnectionPoolEntry, _proxy: Any
-) -> None:
-    """Let SQLAlchemy replace *connection* if it is unusable; called at each checkout."""
-    checked_in_at = record.info.pop(_CHECKED_IN_AT, None)
-    if checked_in_at is None:
-        return  # it was opened for this checkout
-    history = record.record_info
-    assert history is not None
+    Raises:
+        DisconnectionError: It is replaced.
+        InvalidatePoolError: It is replaced, and so are the other connections that are as old.
+    """
+    connection, history = record.dbapi_connection, record.record_info
     if remaining() <= 0:
         history[MUST_PROBE] = True  # nothing is sent now, so the next checkout asks the server
         return
-    (wall, now), (wall_before, before) = _now(), checked_in_at
-    was_idle_long = wall - wall_before > _MAX_UNPROBED_IDLE_SECONDS or now - before > _MAX_UNPROBED_IDLE_SECONDS
-    must_probe = history.pop(MUST_PROBE, False) or was_idle_long
+    wall_now, now = _now()
+    was_idle_long = wall_now - wall > _MAX_UNPROBED_IDLE_SECONDS or now - before > _MAX_UNPROBED_IDLE_SECONDS
+    must_probe = was_idle_long or MUST_PROBE in history
+    if not (must_probe or may_return_to_reader or has_pending_input(connection) or is_demoted(connection)):
+        return  # as nearly always
+    history.pop(MUST_PROBE, None)
     state = _state(connection, must_probe=must_probe, must_write=may_return_to_reader is None)
     match state:
         case "writable":

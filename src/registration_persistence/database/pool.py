@@ -1,11 +1,15 @@
 """`BoundedPool`: a connection pool whose checkout ends at the deadline; `UnpooledConnections` keeps none."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
 
+from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.waits import BLOCKING, Turn, Waits
@@ -16,6 +20,8 @@ MORE_CONNECTIONS = "raise APP_DATABASE_POOL_SIZE"
 
 ONE_PER_REQUEST = "set APP_DATABASE_POOL=service if requests run in parallel"
 """The fix for the pool `lambda`, which has one connection."""
+
+_RETURNED_AT = "registration_persistence.returned_at"  # key of the `info` of a record: both clocks at its return
 
 
 class UnpooledConnections(NullPool):
@@ -64,7 +70,13 @@ class BoundedPool(Pool):
         waits: How a checkout waits. Defaults to waits that block the thread.
         fix: The change that gives the pool more connections, for the error message. Defaults to a larger pool.
         options: The other arguments of SQLAlchemy's `Pool`.
+
+    Attributes:
+        check: Called at each checkout of an idle connection with its record, and the `time.time()` and `monotonic()`
+            of its return; if it raises `DisconnectionError`, another is opened. Fewer calls than SQLAlchemy's events.
     """
+
+    check: Callable[[ConnectionPoolEntry, float, float], None] | None = None
 
     def __init__(
         self,
@@ -82,8 +94,7 @@ class BoundedPool(Pool):
         self._places_taken = 0
         # Those who wait, in the order in which they came; empty unless all places are taken and none is idle.
         self._line: deque[_Place] = deque()
-        # It is reentrant, because garbage collection can return a connection at any moment, also in a thread that
-        # holds the lock.
+        # Reentrant, because garbage collection can return a connection at any moment, also in a thread that holds it.
         self._lock = RLock()
         # The thread or task that was the last to get a place.
         self._holder: object = None
@@ -117,6 +128,7 @@ class BoundedPool(Pool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+        self._successor.check = self.check
         return self._successor
 
     def dispose(self) -> None:
@@ -155,11 +167,27 @@ class BoundedPool(Pool):
         """Return an idle connection, or a new one if there is a free place; wait for either."""
         record = self._take_place()
         if record is not None:
+            self._check(record)
             return record
         try:
             return self._create_connection()
         except BaseException:
             self._give(None)
+            raise
+
+    def _check(self, record: Any) -> None:
+        """Close the connection of *record* if it cannot be used; SQLAlchemy opens another."""
+        if self.check is None or record.dbapi_connection is None:
+            return
+        try:
+            self.check(record, *record.info[_RETURNED_AT])
+        except DisconnectionError as error:
+            record.invalidate(error)
+            if error.invalidate_pool and self._invalidate_time < record.starttime:
+                self._invalidate_time = time.time()
+        except BaseException as error:
+            record.invalidate(error)
+            self._give(record)
             raise
 
     def _take_place(self) -> ConnectionPoolEntry | None:
@@ -199,8 +227,12 @@ class BoundedPool(Pool):
         return place.record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED_AT] = (time.time(), monotonic())
         with self._lock:
             is_in_use = self._successor is None and not self._is_disposed
+            if is_in_use and not self._line:
+                self._idle.append(record)
+                return
             self._give(record if is_in_use else None)
         if not is_in_use:
             record.close()

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
+from psycopg.abc import Params, Query, QueryNoTemplate
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
 
@@ -15,9 +15,8 @@ from registration_persistence.database.error_redaction import redact_error
 from registration_persistence.database.error_translation import is_stale_statement
 from registration_persistence.database.lazy_begin import LazyBeginConnection, LazyBeginCursor
 
-T = TypeVar("T")
-
 _IDLE, _IN_TRANSACTION = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
+_NO_PIPELINE = pq.PipelineStatus.OFF
 
 # The errors of a statement whose parameters have the types that the columns had when the statement was prepared.
 # XX000 is "cache lookup failed", if the type of a parameter was dropped.
@@ -36,62 +35,50 @@ class RecoverableConnection(LazyBeginConnection[Row]):
     `DISCARD ALL`, a failover behind a proxy or a pooler, because the session does not have it any more.
     """
 
-    _has_stale_statements = False
+    has_stale_statements: bool = False
 
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)
         self.cursor_factory: type[psycopg.Cursor[Row]] = RecoveringCursor
 
-    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for the reply to the command of *gen*, and remember if it says that a prepared statement is invalid.
+    def note_failure(self, error: psycopg.Error) -> None:
+        """Remember if *error* says that a prepared statement is invalid, and remove the values of rows from it.
 
-        An error that it raises contains no value of a row, also if the caller uses psycopg without SQLAlchemy.
+        It is called for each error of a command, so it protects callers of psycopg without SQLAlchemy too.
         """
-        try:
-            return super().wait(gen, interval, timeout)
-        except psycopg.Error as error:
-            self._has_stale_statements |= is_stale_statement(error)
-            redact_error(error)
-            raise
+        self.has_stale_statements |= is_stale_statement(error)
+        redact_error(error)
 
-    def prepare_sending(self) -> bool:
-        """Drop prepared statements if one is invalid; return whether the next statement begins a transaction."""
-        if self._has_stale_statements:
-            self._drop_stale_statements()
-        return self._status() == _IDLE
-
-    def recovers_from(self, error: psycopg.Error, *, was_prepared: bool) -> bool:
-        """Prepare to send the first statement of a transaction again, if it failed because it was invalid.
+    def recovers_from(self, error: psycopg.Error, status: int, *, was_prepared: bool) -> bool:
+        """Prepare to send a statement again, if it failed because it was invalid and began a transaction.
 
         Args:
-            error: The error of the statement; nothing of a transaction is lost.
+            error: The error of the statement.
+            status: The status of the transaction before the statement.
             was_prepared: Whether the statement was prepared.
 
         Returns:
-            Whether the statement was invalid.
+            Whether the statement was invalid, and nothing of a transaction is lost.
         """
-        self._has_stale_statements |= error.sqlstate in _OUTDATED_TYPES and was_prepared
-        if not self._has_stale_statements:
+        if status != _IDLE or self.pgconn.pipeline_status != _NO_PIPELINE:  # the replies of a pipeline come later
+            return False
+        self.has_stale_statements |= error.sqlstate in _OUTDATED_TYPES and was_prepared
+        if not self.has_stale_statements:
             return False
         if not self.autocommit:
             self.rollback()  # of BEGIN, which was sent with this statement, or before it
-        if self._has_stale_statements:
-            self._drop_stale_statements()
+        if self.has_stale_statements:
+            self.drop_stale_statements()
         return True
 
-    def _drop_stale_statements(self) -> None:
+    def drop_stale_statements(self) -> None:
         """Drop all prepared statements, on the server and in psycopg, because one of them is invalid."""
-        if self._status() in (_IDLE, _IN_TRANSACTION):
+        in_pipeline = self.pgconn.pipeline_status != _NO_PIPELINE
+        if not in_pipeline and self.pgconn.transaction_status in (_IDLE, _IN_TRANSACTION):
             deallocate = f"DEALLOCATE ALL -- {next(_serial_numbers)}"
             with outside_transaction(self):
                 psycopg.Cursor(self).execute(cast("QueryNoTemplate", deallocate), prepare=False)
-            self._has_stale_statements = False
-
-    def _status(self) -> int | None:
-        """Return the status of the transaction; `None` in a pipeline, whose replies come later."""
-        if self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
-            return None
-        return self.pgconn.transaction_status
+            self.has_stale_statements = False
 
 
 class RecoveringCursor(LazyBeginCursor[Row]):
@@ -106,31 +93,31 @@ class RecoveringCursor(LazyBeginCursor[Row]):
     ) -> Self:
         """Execute *query*; see `psycopg.Cursor.execute`."""
         statement: Any = query  # the overload for templates does the same
-        connection = self._connection()
-        is_first = connection.prepare_sending()
+        connection: Any = self._conn
+        if connection.has_stale_statements:
+            connection.drop_stale_statements()
+        status = self._pgconn.transaction_status
         try:
             return super().execute(statement, params, prepare=prepare, binary=binary)
         except psycopg.Error as error:
             was_prepared = self._query is None  # it refers to a statement that is not prepared
-            if not is_first or not connection.recovers_from(error, was_prepared=was_prepared):
+            if not connection.recovers_from(error, status, was_prepared=was_prepared):
                 raise
         return super().execute(statement, params, prepare=prepare, binary=binary)
 
     def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
         """Execute *query* with each of *params_seq*; see `psycopg.Cursor.executemany`."""
-        connection = self._connection()
-        may_repeat = connection.prepare_sending() and isinstance(params_seq, Sequence)  # an iterator is read only once
+        connection: Any = self._conn
+        if connection.has_stale_statements:
+            connection.drop_stale_statements()
+        status = self._pgconn.transaction_status
+        may_repeat = isinstance(params_seq, Sequence)  # an iterator is read only once
         try:
             return super().executemany(query, params_seq, returning=returning)
         except psycopg.Error as error:
-            if not may_repeat or not connection.recovers_from(error, was_prepared=True):
+            if not may_repeat or not connection.recovers_from(error, status, was_prepared=True):
                 raise
         return super().executemany(query, params_seq, returning=returning)
-
-    def _connection(self) -> RecoverableConnection[Any]:
-        connection = self._conn
-        assert isinstance(connection, RecoverableConnection)
-        return connection
 
 
 @contextmanager
