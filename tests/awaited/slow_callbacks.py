@@ -5,7 +5,8 @@ the test, so its reports are silenced, and `SlowCallbacks` looks at the same cal
 looks at the stack of the loop every few milliseconds, and adds the time to the code whose frame is the innermost one of
 the package or of the tests. `socket.recv` in `Login` counts as the package; `time.sleep` in a unit of work that a test
 passes to `Database.run` counts as the test. If the package had more than the limit in one callback, it is reported with
-the stack.
+the stack. An import of the package counts as the code that imports it, which is usually a service that starts; an
+import in a function of the package counts as the package. Time in which the loop waited for a processor does not count.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ SLOW_SECONDS = 0.05
 _SAMPLE_SECONDS = 0.004
 
 _MAX_FRAMES = 12
+
+# The body of a module, and the import of a public name at its first use.
+_IMPORTS = frozenset({"<module>", "__getattr__"})
 
 _TESTS = str(Path(__file__).parents[1])
 
@@ -56,6 +60,7 @@ class SlowCallbacks:
         self._loop.slow_callback_duration = SLOW_SECONDS
         logging.getLogger("asyncio").addFilter(_is_of_another_kind)
         self._thread_id, self._stopped = threading.get_ident(), threading.Event()
+        self._schedule = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._thread = threading.Thread(target=self._watch, name="slow callbacks", daemon=True)
         self._thread.start()
 
@@ -65,18 +70,23 @@ class SlowCallbacks:
         self._thread.join()
 
     def _watch(self) -> None:
-        callback, before, cpu_before = _Callback(None), time.monotonic(), time.process_time()
+        callback, before = _Callback(None), self._clocks()
         while not self._stopped.wait(_SAMPLE_SECONDS):
-            now, cpu = time.monotonic(), time.process_time()
-            # A process that was stopped, or that got no processor, made no progress in the meantime.
-            seconds = min(now - before, _SAMPLE_SECONDS + cpu - cpu_before)
-            before, cpu_before = now, cpu
+            now = self._clocks()
+            passed, cpu, queued = (late - early for late, early in zip(now, before, strict=True))
+            # A process that is stopped uses no processor.
+            seconds, before = min(passed - queued, _SAMPLE_SECONDS + cpu), now
             handle = getattr(self._loop, "_current_handle", None)  # asyncio sets it in debug mode
             if handle is not callback.handle:
                 callback = _Callback(handle)
             frame = sys._current_frames().get(self._thread_id)
             if handle is not None and frame is not None and _is_in_package(frame):
                 self._add(callback, seconds, frame)
+
+    def _clocks(self) -> tuple[float, float, float]:
+        """Return the time, the processor time of the process, and the time in which the loop waited for one."""
+        queued = self._schedule.read_text().split()[1] if self._schedule.exists() else 0
+        return time.monotonic(), time.process_time(), float(queued) / 1e9
 
     def _add(self, callback: _Callback, seconds: float, frame: FrameType) -> None:
         stack = _stack_of(frame)
@@ -94,17 +104,20 @@ def _stack_of(frame: FrameType) -> Stack:
     return tuple((each.f_code.co_filename, line, each.f_code.co_name) for each, line in frames)
 
 
-def _is_in_package(frame: FrameType) -> bool:
-    """Return whether the innermost frame of the package or of the tests is one of the package."""
-    innermost: FrameType | None = frame
-    while innermost is not None:
-        module = innermost.f_globals.get("__name__", "")
-        if is_service_code(module):
-            return True
-        if module.startswith("registration_persistence.") or innermost.f_code.co_filename.startswith(_TESTS):
-            return False
-        innermost = innermost.f_back
-    return False
+def _is_in_package(innermost: FrameType) -> bool:
+    """Return whether the innermost frame of the package or of the tests, without those of imports, is the package's."""
+    found: bool | None = None
+    for frame, _ in traceback.walk_stack(innermost):
+        module = frame.f_globals.get("__name__", "")
+        if is_service_code(module) and frame.f_code.co_name in _IMPORTS:
+            found = None
+        elif found is None and is_service_code(module):
+            found = True
+        elif found is None and (
+            module.startswith("registration_persistence.") or frame.f_code.co_filename.startswith(_TESTS)
+        ):
+            found = False
+    return bool(found)
 
 
 def _is_of_another_kind(record: logging.LogRecord) -> bool:
