@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from awaited.tasks import sleep
+from awaited.tasks import fork, sleep
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from registration_persistence import Database
@@ -26,6 +26,7 @@ def await_every_wait() -> None:
     for name in ("_waits", "_credentials_in_use"):
         setattr(Database, name, vars(AwaitedDatabase)[name])
     setattr(time, "sleep", sleep)  # noqa: B010 its type is that of a built-in function
+    os.fork = fork
 
 
 def run_in_loop(function: Callable[[], T], report: Path | None) -> T:

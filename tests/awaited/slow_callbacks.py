@@ -5,8 +5,11 @@ the test, so its reports are silenced, and `SlowCallbacks` looks at the same cal
 looks at the stack of the loop every few milliseconds, and adds the time to the code whose frame is the innermost one of
 the package or of the tests. `socket.recv` in `Login` counts as the package; `time.sleep` in a unit of work that a test
 passes to `Database.run` counts as the test. If the package had more than the limit in one callback, it is reported with
-the stack. An import of the package counts as the code that imports it, which is usually a service that starts; an
-import in a function of the package counts as the package. Time in which the loop waited for a processor does not count.
+the stack.
+
+These do not count: an import of the package by a service or a test, which happens when it starts; the parts that are no
+part of a service, such as migrations and the sandbox, with everything that they call; a source of credentials that a
+test calls by itself; the stacks that the debug mode records; and time in which the loop waited for a processor.
 """
 
 import asyncio
@@ -32,6 +35,9 @@ _MAX_FRAMES = 12
 
 # The body of a module, and the import of a public name at its first use.
 _IMPORTS = frozenset({"<module>", "__getattr__"})
+
+# Its sources block, so they must be called in threads.
+_CREDENTIALS = "registration_persistence.database.credentials."
 
 _TESTS = str(Path(__file__).parents[1])
 
@@ -105,19 +111,20 @@ def _stack_of(frame: FrameType) -> Stack:
 
 
 def _is_in_package(innermost: FrameType) -> bool:
-    """Return whether the innermost frame of the package or of the tests, without those of imports, is the package's."""
-    found: bool | None = None
+    """Return whether the time counts as the package's."""
+    found = False
     for frame, _ in traceback.walk_stack(innermost):
         module = frame.f_globals.get("__name__", "")
-        if is_service_code(module) and frame.f_code.co_name in _IMPORTS:
-            found = None
-        elif found is None and is_service_code(module):
-            found = True
-        elif found is None and (
-            module.startswith("registration_persistence.") or frame.f_code.co_filename.startswith(_TESTS)
-        ):
-            found = False
-    return bool(found)
+        if frame.f_code.co_name == "extract_stack" or frame.f_code.co_filename.startswith(_TESTS):
+            return found
+        if is_service_code(module):
+            if frame.f_code.co_name in _IMPORTS:
+                found = False
+            elif not module.startswith(_CREDENTIALS):
+                found = True
+        elif module.startswith("registration_persistence."):
+            return False
+    return found
 
 
 def _is_of_another_kind(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ A test whose threads use a `Database` runs unmodified: its `Thread` is a task, a
 
 import asyncio
 import math
+import os
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
+from importlib import import_module
 from time import monotonic
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
@@ -26,7 +28,9 @@ _POLL_INTERVAL_SECONDS = 0.002
 # The parts of the package that block their thread, because they are no part of a service.
 _MAY_BLOCK = frozenset({"cli", "sandbox", "schema", "testing"})
 
-_block_thread = time.sleep
+_greenlet: Any = import_module("greenlet")  # it has no types
+
+_block_thread, _fork = time.sleep, os.fork
 
 
 def start(function: Callable[[], T]) -> "asyncio.Task[T]":
@@ -183,6 +187,29 @@ def _wait_until(is_over: Callable[[], bool], timeout: float | None) -> None:
     end = math.inf if timeout is None else monotonic() + timeout
     while not is_over() and monotonic() < end:
         sleep(_POLL_INTERVAL_SECONDS)
+
+
+def fork() -> int:
+    """Fork as `os.fork` does; the child goes on in an event loop of its own, because it cannot use its parent's."""
+    process = _fork()
+    if process == 0 and in_greenlet():
+        here = _greenlet.getcurrent()
+        loop_of_child = _greenlet.greenlet(lambda: asyncio.run(_go_on(here)), here.parent)
+        here.parent = loop_of_child
+        loop_of_child.switch()
+    return process
+
+
+async def _go_on(here: Any) -> None:
+    """Await what the greenlet *here* awaits, until its end; `greenlet_spawn` does the same for a new one."""
+    awaited = here.switch()
+    while not here.dead:
+        try:
+            value = await awaited
+        except BaseException:  # noqa: BLE001 the greenlet handles it
+            awaited = here.throw(*sys.exc_info())
+        else:
+            awaited = here.switch(value)
 
 
 def is_service_code(module: str) -> bool:

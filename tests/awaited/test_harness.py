@@ -1,6 +1,8 @@
 """The run on the asynchronous side: its lists are right, its tasks act like threads, and it finds blocking calls."""
 
 import ast
+import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from awaited.exclusions import EXCLUDED, TASKS
 from awaited.side import run_in_loop
-from awaited.tasks import TaskBarrier, TaskEvent, TaskExecutor, TaskThread, sleep
+from awaited.tasks import TaskBarrier, TaskEvent, TaskExecutor, TaskThread, fork, sleep
 
 TESTS = Path(__file__).parents[1]
 
@@ -68,6 +70,29 @@ def test_a_task_does_what_a_thread_does() -> None:
         return numbers, was_alive, order
 
     assert ([0, 1, 2], True, ["met"] * 3 + ["after the event"]) == run_in_loop(use_tasks, None)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_goes_on_in_its_own_loop() -> None:
+    """The child and its parent both await, in two loops."""
+    reader, writer = os.pipe()
+
+    def fork_and_wait() -> int:
+        child = fork()
+        loop = id(asyncio.get_running_loop())
+        sleep(0.01)
+        if child == 0:
+            os.write(writer, str(loop).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        sleep(0.01)
+        return loop
+
+    loop = run_in_loop(fork_and_wait, None)
+
+    assert int(os.read(reader, 100)) != loop
+    for descriptor in (reader, writer):
+        os.close(descriptor)
 
 
 def named(module: str, file: str, function: Callable[..., object]) -> Callable[..., None]:
