@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from awaited.exclusions import EXCLUDED, TASKS
+from awaited.harness import is_named
 from awaited.side import run_in_loop
 from awaited.tasks import TaskBarrier, TaskEvent, TaskExecutor, TaskThread, fork, sleep
 
@@ -36,9 +37,19 @@ def test_the_lists_have_names_that_exist() -> None:
             if isinstance(node, ast.ImportFrom) and node.module in {"threading", "concurrent.futures"}:
                 imported |= {path.stem, *(f"{path.stem}.{each.name}" for each in node.names)}
 
-    assert set() == set(EXCLUDED) - tests
+    assert set() == {name.partition("[")[0] for name in EXCLUDED} - tests
     assert set() == TASKS - imported
     assert all(excluded.reason for excluded in EXCLUDED.values())
+
+
+def test_an_excluded_case_is_one_of_its_test() -> None:
+    """A name without a case means every case."""
+    assert is_named("test_pool", "test_it", "test_pool::test_it")
+    assert is_named("test_pool", "test_it[embedded-1-False]", "test_pool::test_it")
+    assert is_named("test_pool", "test_it[embedded-1-False]", "test_pool::test_it[1-False]")
+    assert not is_named("test_pool", "test_it[embedded-1-True]", "test_pool::test_it[1-False]")
+    assert not is_named("test_pool", "test_it_too", "test_pool::test_it")
+    assert not is_named("test_run", "test_it", "test_pool::test_it")
 
 
 def test_a_task_does_what_a_thread_does() -> None:
