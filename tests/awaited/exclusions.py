@@ -18,8 +18,8 @@ class Excluded:
 
 
 _FORK_WITHOUT_HOOKS = Excluded(
-    "the child inherits the running event loop of its parent, and Python does not know of the fork; servers that fork so "
-    "do it before a loop runs",
+    "the child inherits the running event loop of its parent, and Python does not know of the fork; servers that fork "
+    "without its hooks do so before a loop runs",
     ends=False,
 )
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -42,6 +43,8 @@ class Plugin:
         """Prepare the modules and the items."""
         for name, module in _modules_of(items).items():
             replace_threads(module, name, TASKS)
+            if hasattr(module, "freeze_time"):  # it would freeze the loop, too
+                setattr(module, "freeze_time", partial(module.freeze_time, real_asyncio=True))  # noqa: B010 a module has no such attribute for mypy
         for item in items:
             for name, excluded in EXCLUDED.items():
                 if is_named(item.path.stem, item.name, name):

@@ -14,11 +14,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
 from importlib import import_module
-from time import monotonic
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.util.concurrency import await_, greenlet_spawn, in_greenlet
+
+from registration_persistence.clock import monotonic
 
 P = ParamSpec("P")
 T = TypeVar("T")
