@@ -29,6 +29,12 @@ EXCLUDED: Mapping[str, Excluded] = {
     "test_get_db::test_a_fork_without_hooks_inside_a_session_does_not_end_it": _FORK_WITHOUT_HOOKS,
     "test_get_db::test_a_fork_without_hooks_while_another_thread_holds_locks_does_not_hang": _FORK_WITHOUT_HOOKS,
     "test_get_db::test_a_fork_without_pythons_hooks_shares_no_connection": _FORK_WITHOUT_HOOKS,
+    "test_wrong_attempts::test_a_wrong_code_counts_if_it_is_rolled_back[abandon]": Excluded(
+        "garbage collection cannot await, so SQLAlchemy warns of the abandoned session and ends its connection"
+    ),
+    "test_wrong_attempts::test_a_wrong_code_counts_if_it_is_rolled_back[end_the_thread]": Excluded(
+        "the session of a thread ends with the thread, and a task is no thread"
+    ),
     "test_pool::test_an_exhausted_pool_is_retryable_if_waiting_can_help[settings1-False]": Excluded(
         "with the pool `lambda`, tasks take turns with the one connection, so the message is that of a full pool"
     ),
