@@ -7,9 +7,10 @@ the package or of the tests. `socket.recv` in `Login` counts as the package; `ti
 passes to `Database.run` counts as the test. If the package had more than the limit in one callback, it is reported with
 the stack.
 
-These do not count: an import of the package by a service or a test, which happens when it starts; the parts that are no
-part of a service, such as migrations and the sandbox, with everything that they call; a source of credentials that a
-test calls by itself; the stacks that the debug mode records; and time in which the loop waited for a processor.
+These do not count: an import of the package by a service or a test, and what the body of its module does, because that
+happens when it starts; migrations, the sandbox and other parts that do not run in a service, with everything that they
+call; a source of credentials or a driver's connection that a test uses by itself; the stacks that the debug mode
+records; and time in which the loop waited for a processor.
 """
 
 import asyncio
@@ -115,8 +116,10 @@ def _is_in_package(innermost: FrameType) -> bool:
     found = False
     for frame, _ in traceback.walk_stack(innermost):
         module = frame.f_globals.get("__name__", "")
-        if frame.f_code.co_name == "extract_stack" or frame.f_code.co_filename.startswith(_TESTS):
-            return found
+        if frame.f_code.co_name == "extract_stack":
+            return False
+        if frame.f_code.co_filename.startswith(_TESTS):
+            return found and frame.f_code.co_name != "<module>"
         if is_service_code(module):
             if frame.f_code.co_name in _IMPORTS:
                 found = False
@@ -124,6 +127,8 @@ def _is_in_package(innermost: FrameType) -> bool:
                 found = True
         elif module.startswith("registration_persistence."):
             return False
+        elif module == "psycopg.waiting" and frame.f_code.co_name == "wait_conn":
+            found = False  # it blocks, so it counts as the code that calls it
     return found
 
 

@@ -108,6 +108,7 @@ def test_a_forked_child_goes_on_in_its_own_loop() -> None:
 
 def named(module: str, file: str, function: Callable[..., object]) -> Callable[..., None]:
     """Return a function of *module* that calls *function*."""
+    file = str(TESTS / file) if module.startswith("tests.") else file
     scope: dict[str, Any] = {"__name__": module, "function": function}
     exec(compile("def call(*arguments):\n    function(*arguments)", file, "exec"), scope)  # noqa: S102 a made-up module
     made: Callable[..., None] = scope["call"]
@@ -132,7 +133,7 @@ def call_and_wait(function: Callable[..., None], *arguments: object) -> None:
 def test_a_blocking_call_of_the_package_is_found(tmp_path: Path, module: str, is_found: bool) -> None:  # noqa: FBT001 parametrized
     """The package is reported if it blocks the loop for 0.1 s, and a test is not, even if the package calls it."""
     report = tmp_path / "slow callbacks"
-    blocks = named(module, str(TESTS / "made_up.py"), threading.Event().wait)
+    blocks = named(module, "made_up.py", threading.Event().wait)
     calls_it = named("registration_persistence.database.retry", "retry.py", blocks)
 
     run_in_loop(partial(call_and_wait, calls_it, 0.15), report)
@@ -148,7 +149,7 @@ def test_an_import_of_the_package_is_not_slow(tmp_path: Path) -> None:
     code = compile("wait(0.15)", "made_up.py", "exec")
     for module in ("tests.test_made_up", "registration_persistence.database.made_up"):
         report = tmp_path / module
-        imports = named(module, str(TESTS / "made_up.py"), exec)
+        imports = named(module, "made_up.py", exec)
         run_in_loop(partial(call_and_wait, imports, code, body), report)
 
     assert ["registration_persistence.database.made_up"] == [path.name for path in tmp_path.iterdir()]
