@@ -40,6 +40,13 @@ _IMPORTS = frozenset({"<module>", "__getattr__"})
 # Its sources block, so they must be called in threads.
 _CREDENTIALS = "registration_persistence.database.credentials."
 
+# psycopg's blocking waits, and the modules of the connection that call them.
+_BLOCKING_WAITS = frozenset({("psycopg.waiting", "wait_conn"), ("psycopg.connection", "wait")})
+_DRIVER = tuple(
+    f"registration_persistence.database.{name}"
+    for name in ("bounded_pipeline", "connection", "evident_connection", "lazy_begin", "limited_", "recoverable_")
+)
+
 _TESTS = str(Path(__file__).parents[1])
 
 Stack: TypeAlias = tuple[tuple[str, int, str], ...]
@@ -113,7 +120,7 @@ def _stack_of(frame: FrameType) -> Stack:
 
 def _is_in_package(innermost: FrameType) -> bool:
     """Return whether the time counts as the package's."""
-    found = False
+    found, neutral = False, tuple[str, ...]([_CREDENTIALS])
     for frame, _ in traceback.walk_stack(innermost):
         module = frame.f_globals.get("__name__", "")
         if frame.f_code.co_name == "extract_stack":
@@ -123,12 +130,12 @@ def _is_in_package(innermost: FrameType) -> bool:
         if is_service_code(module):
             if frame.f_code.co_name in _IMPORTS:
                 found = False
-            elif not module.startswith(_CREDENTIALS):
+            elif not module.startswith(neutral):
                 found = True
         elif module.startswith("registration_persistence."):
             return False
-        elif module == "psycopg.waiting" and frame.f_code.co_name == "wait_conn":
-            found = False  # it blocks, so it counts as the code that calls it
+        elif (module, frame.f_code.co_name) in _BLOCKING_WAITS:
+            found, neutral = False, (_CREDENTIALS, *_DRIVER)  # it counts as the code that uses the connection
     return found
 
 
