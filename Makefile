@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test compliance coverage lint types layers check lock dist bench record-counts outages diagrams clean \
+.PHONY: help demo chaos test test-awaited compliance coverage lint types layers check lock dist bench record-counts outages diagrams clean \
   infra-test infra-scan audit infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
@@ -82,6 +82,9 @@ chaos: $(VENV)/.installed-local ## Sign people up for 75 s while faults are inje
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-awaited: $(VENV)/.installed-dev ## Run the integration and resilience tests on the asynchronous side (ARGS='--debug tests/resilience')
+	@$(BIN)/python tests/awaited/run.py $(or $(ARGS),tests/integration tests/resilience)
 
 compliance: $(VENV)/.installed-dev ## Run SQLAlchemy's compliance suite on the dialect and on the engine (ARGS='-k isolation' selects)
 	@for engine in dialect ours; do $(BIN)/python -m pytest -q -c tests/compliance/setup.cfg tests/compliance --engine $$engine $(ARGS) || exit; done

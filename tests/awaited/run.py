@@ -1,33 +1,22 @@
 """Runs tests of the synchronous API on the asynchronous side: every `Database` of them waits like `AsyncDatabase`.
 
-    python tests/awaited/run.py tests/integration -m "not container"
+    python tests/awaited/run.py [--debug] tests/integration -m "not container"
 
-pytest runs in one greenlet of one event loop, so each wait of a test for the database lets the loop run, as a unit of
-work of `AsyncDatabase.run` does. A test that starts threads needs a twin with tasks, and is not selected: a thread has
-no event loop.
+The tests run unmodified. pytest runs in one greenlet of one event loop, so each wait of a test for the database lets
+the loop run, as a unit of work of `AsyncDatabase.run` does. Threads that use the database are tasks, and the handler of
+each `LambdaProcess` runs in a loop, too; other programs that a test starts use the synchronous side. `exclusions.py`
+lists the tests that fail, with the reason of each: they are expected failures, and one that passes fails the run.
+
+With --debug, the loops run in asyncio's debug mode, and a test fails if the package blocks its loop for 0.05 s or more;
+see `slow_callbacks.py`.
 """
 
-import asyncio
 import sys
-
-import pytest
-from sqlalchemy.util.concurrency import greenlet_spawn
-
-from registration_persistence import Database
-from registration_persistence.database.async_database import AwaitedDatabase
-
-
-def await_every_wait() -> None:
-    """Give each `Database` the waits of `AsyncDatabase`."""
-    for name in ("_waits", "_credentials_in_use"):
-        setattr(Database, name, vars(AwaitedDatabase)[name])
-
-
-async def run(arguments: list[str]) -> int:
-    """Run pytest with *arguments*, and return its exit code."""
-    return await greenlet_spawn(pytest.main, arguments)
-
+from pathlib import Path
 
 if __name__ == "__main__":
-    await_every_wait()
-    raise SystemExit(asyncio.run(run(sys.argv[1:])))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from awaited.harness import run
+
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    raise SystemExit(run(arguments, debug="--debug" in sys.argv))

@@ -1,0 +1,89 @@
+"""The tests that do not run on the asynchronous side, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Why a test fails on the asynchronous side.
+
+    Args:
+        reason: The reason.
+        ends: Whether the test ends; it is then run, to find out whether it still fails. Defaults to true.
+    """
+
+    reason: str
+    ends: bool = True
+
+
+_FORK_WITHOUT_HOOKS = Excluded(
+    "the child inherits the running event loop of its parent, and Python does not know of the fork; servers that fork "
+    "without its hooks do so before a loop runs",
+    ends=False,
+)
+
+EXCLUDED: Mapping[str, Excluded] = {
+    "test_get_db::test_a_fork_without_hooks_creates_other_ids": _FORK_WITHOUT_HOOKS,
+    "test_get_db::test_a_fork_without_hooks_does_not_advance_a_cursor": _FORK_WITHOUT_HOOKS,
+    "test_get_db::test_a_fork_without_hooks_inside_a_session_does_not_end_it": _FORK_WITHOUT_HOOKS,
+    "test_get_db::test_a_fork_without_hooks_while_another_thread_holds_locks_does_not_hang": _FORK_WITHOUT_HOOKS,
+    "test_get_db::test_a_fork_without_pythons_hooks_shares_no_connection": _FORK_WITHOUT_HOOKS,
+    "test_wrong_attempts::test_a_wrong_code_counts_if_it_is_rolled_back[abandon]": Excluded(
+        "garbage collection cannot await, so SQLAlchemy warns of the abandoned session and ends its connection"
+    ),
+    "test_wrong_attempts::test_a_wrong_code_counts_if_it_is_rolled_back[end_the_thread]": Excluded(
+        "the session of a thread ends with the thread, and a task is no thread"
+    ),
+    "test_iam::test_a_silent_sts_ends_at_the_deadline": Excluded(
+        "the wait for the thread that calls STS ends at the deadline, before the call itself times out, so the message "
+        "is another one"
+    ),
+    "test_pool::test_an_exhausted_pool_is_retryable_if_waiting_can_help[settings1-False]": Excluded(
+        "with the pool `lambda`, tasks take turns with the one connection, so the message is that of a full pool"
+    ),
+}
+"""By `module::test`, or `module::test[case]` with a part of the id of a case."""
+
+TASKS: frozenset[str] = frozenset(
+    {
+        "races",
+        "test_bulk_import",
+        "test_commit_resolution",
+        "test_deadlines",
+        "test_driver_deadlines",
+        "test_error_translation",
+        "test_failover",
+        "test_forgotten_statements",
+        "test_frozen_time",
+        "test_get_db.Barrier",
+        "test_get_db.ThreadPoolExecutor",
+        "test_iam",
+        "test_lost_connections",
+        "test_outbox_acknowledgements",
+        "test_outbox_batches",
+        "test_outbox_pauses",
+        "test_outbox_worker",
+        "test_outbox_worker_runs",
+        "test_own_tables",
+        "test_partitions",
+        "test_pool",
+        "test_pooler.ThreadPoolExecutor",
+        "test_prepared_statements",
+        "test_privacy_repository",
+        "test_readers",
+        "test_retention",
+        "test_rotation",
+        "test_run",
+        "test_secrets_manager",
+        "test_session",
+        "test_single_calls",
+        "test_terminated_sign_ups",
+        "test_verify_by_token",
+        "test_wrong_attempts",
+    }
+)
+"""The modules whose threads use a `Database`, so that they become tasks; `module.Class` for one class of threads.
+
+The threads of the other modules are servers and faults, and remain threads.
+"""
