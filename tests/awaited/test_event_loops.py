@@ -88,13 +88,18 @@ def test_a_loop_that_is_closed_with_pending_tasks(
         session.execute(insert)
         session.execute(text("SELECT pg_sleep(30)"))
 
+    def slow_in_driver(session: Session) -> None:
+        session.execute(insert)
+        with session.connection().connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(30)")
+
     async def block() -> None:
         async with database.session() as session:
             await session.execute(insert)
             await asyncio.sleep(30)
 
     async def start() -> list[asyncio.Task[Any]]:
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(database.run(slow)) for _ in range(2)]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(database.run(work)) for work in (slow, slow_in_driver)]
         tasks.append(asyncio.create_task(block()))
         await asyncio.sleep(0.5)
         tasks += [asyncio.create_task(database.run(process_of)) for _ in range(2)]
