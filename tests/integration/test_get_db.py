@@ -157,7 +157,7 @@ def locks_held_in_another_thread(database: Database) -> Iterator[None]:
     holding, done = Event(), Event()
 
     def hold() -> None:
-        with process._this_process._lock, credentials._lock, database.events._lock, pool._changed:
+        with process._this_process._lock, credentials._lock, database.events._lock, pool._lock:
             holding.set()
             done.wait(20)
 
