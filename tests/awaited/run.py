@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from registration_persistence import Database
-from registration_persistence.database.async_database import AwaitedDatabase
+from registration_persistence.database.awaited_database import AwaitedDatabase
 
 
 def await_every_wait() -> None:
