@@ -11,7 +11,7 @@ from awaited.tasks import fork, sleep
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from registration_persistence import Database
-from registration_persistence.database.async_database import AwaitedDatabase
+from registration_persistence.database.awaited_database import AwaitedDatabase
 from registration_persistence.sandbox import handler_process
 from registration_persistence.sandbox.handler_process import HandlerProcess
 

@@ -108,13 +108,14 @@ def test_the_block_of_a_session_ends_while_a_task_uses_it(make: MakeAsyncDatabas
             async with database.session() as session:
                 await session.execute(text("INSERT INTO marks VALUES (1)"))
                 other = asyncio.create_task(session.execute(slow))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.11)  # the other task has just begun a wait of 0.05 s
         others = [database.run(lambda each: each.execute(text("SELECT pg_sleep(0.1)")).close()) for _ in range(4)]
         await asyncio.gather(*others)
         with pytest.raises(Exception, match=r"lost|closed|This result object"):
             await other
 
     asyncio.run(main())
+    assert database.events.count("wait") == 0, "the socket of a new connection was disturbed"
     assert observer.execute("SELECT count(*) FROM marks").fetchone() == (0,)
     pool: Any = database.engine.pool
     assert pool.checkedout() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -77,7 +78,10 @@ def test_a_loop_for_each_invocation(make: MakeAsyncDatabase, new_loop: NewLoop) 
 
 @each_loop
 def test_a_loop_that_is_closed_with_pending_tasks(
-    make: MakeAsyncDatabase, observer: psycopg.Connection[tuple[Any, ...]], new_loop: NewLoop
+    make: MakeAsyncDatabase,
+    observer: psycopg.Connection[tuple[Any, ...]],
+    caplog: pytest.LogCaptureFixture,
+    new_loop: NewLoop,
 ) -> None:
     """Their connections are closed and their places free at the next use, without a warning."""
     observer.execute("CREATE TABLE marks (n int); GRANT ALL ON marks TO public")
@@ -88,13 +92,18 @@ def test_a_loop_that_is_closed_with_pending_tasks(
         session.execute(insert)
         session.execute(text("SELECT pg_sleep(30)"))
 
+    def slow_in_driver(session: Session) -> None:
+        session.execute(insert)
+        driver: Any = session.connection().connection.dbapi_connection
+        driver.execute("SELECT pg_sleep(30)")
+
     async def block() -> None:
         async with database.session() as session:
             await session.execute(insert)
             await asyncio.sleep(30)
 
     async def start() -> list[asyncio.Task[Any]]:
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(database.run(slow)) for _ in range(2)]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(database.run(work)) for work in (slow, slow_in_driver)]
         tasks.append(asyncio.create_task(block()))
         await asyncio.sleep(0.5)
         tasks += [asyncio.create_task(database.run(process_of)) for _ in range(2)]
@@ -120,6 +129,7 @@ def test_a_loop_that_is_closed_with_pending_tasks(
         wait_until(lambda: observer.execute(f"SELECT {_OTHERS} AND state <> 'idle'").fetchone() is None, "none is open")
         assert observer.execute(f"SELECT count(*) {_OTHERS}").fetchone() == (pool.checkedin(),)
     assert observer.execute("SELECT count(*) FROM marks").fetchone() == (0,)
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def _abandoned(new_loop: NewLoop, start: Coroutine[Any, Any, list[asyncio.Task[Any]]]) -> list[asyncio.Task[Any]]:

@@ -215,8 +215,5 @@ def _resumed(gen: Generator[Any, Any, T], state: Any) -> Generator[Any, Any, T]:
 
 def _without_steps(connecting: PQGenConn[T]) -> PQGenConn[T]:
     """Await *connecting*, and return its result as a generator that yields nothing, so that psycopg does not wait."""
-    try:
-        return await_(wait_conn_async(connecting, _INTERVAL_SECONDS))
-    finally:
-        connecting.close()  # closes the socket of an attempt that has not ended, although a traceback refers to it
+    return await_(wait_conn_async(connecting, _INTERVAL_SECONDS))
     yield
