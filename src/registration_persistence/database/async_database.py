@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -15,12 +16,10 @@ from registration_persistence.database.events import CREDENTIAL_EVENTS, Events
 from registration_persistence.database.health import Health
 from registration_persistence.database.settings import DatabaseSettings
 
-try:
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-except ImportError:  # its message names an extra of SQLAlchemy
-    raise ImportError(
-        "AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'"
-    ) from None
+if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, and only at the first import
+    raise ImportError("AsyncDatabase needs the package greenlet: pip install 'registration-persistence[async]'")
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -15,7 +15,8 @@ from psycopg.waiting import wait_async, wait_conn_async
 from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
-from registration_persistence.database.connection import BoundedConnection, BoundedServerCursor, WaitEnded, abort
+from registration_persistence.database.bounded_server_cursor import BoundedServerCursor
+from registration_persistence.database.connection import BoundedConnection, WaitEnded, abort
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.error_translation import is_lost
 from registration_persistence.database.events import CommitCause

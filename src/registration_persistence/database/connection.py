@@ -17,6 +17,7 @@ from psycopg.rows import Row, RowFactory
 from psycopg.waiting import wait_conn
 
 from registration_persistence.clock import monotonic
+from registration_persistence.database.bounded_server_cursor import CANCEL_TIMEOUT_SECONDS, BoundedServerCursor
 from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.lifecycle import detect_fork
@@ -26,9 +27,6 @@ T = TypeVar("T")
 
 # Interval at which a wait looks at the clock.
 _POLL_INTERVAL_SECONDS = 0.05
-
-# Time for the server to receive a cancellation, and again to confirm it; also for a ROLLBACK after the deadline.
-_CANCEL_TIMEOUT_SECONDS = 0.2
 
 # The option SO_LINGER: on, with 0 s.
 _DISCARD_AT_CLOSE = struct.pack("ii", 1, 0)
@@ -69,7 +67,7 @@ class BoundedConnection(EvidentConnection[Row]):
         """Roll back; after the deadline too, within the time of a cancellation."""
         if self._is_idle():
             return
-        with at_least(_CANCEL_TIMEOUT_SECONDS):
+        with at_least(CANCEL_TIMEOUT_SECONDS):
             super().rollback()
 
     def tpc_begin(self, xid: Xid | str) -> None:
@@ -79,7 +77,7 @@ class BoundedConnection(EvidentConnection[Row]):
 
     def tpc_rollback(self, xid: Xid | str | None = None) -> None:
         """Roll back a two-phase transaction; after the deadline too, within the time of a cancellation."""
-        with at_least(_CANCEL_TIMEOUT_SECONDS):
+        with at_least(CANCEL_TIMEOUT_SECONDS):
             super().tpc_rollback(xid)
 
     @contextmanager
@@ -90,7 +88,7 @@ class BoundedConnection(EvidentConnection[Row]):
         """
         _refuse_after_deadline()
         block = super().transaction(savepoint_name, force_rollback)
-        with at_least(_CANCEL_TIMEOUT_SECONDS):
+        with at_least(CANCEL_TIMEOUT_SECONDS):
             transaction = block.__enter__()
         try:
             yield transaction
@@ -98,12 +96,12 @@ class BoundedConnection(EvidentConnection[Row]):
                 _refuse_after_deadline()
         except BaseException:
             is_handled: bool | None = False
-            with at_least(_CANCEL_TIMEOUT_SECONDS), suppress(psycopg.OperationalError):  # the connection is closed then
+            with at_least(CANCEL_TIMEOUT_SECONDS), suppress(psycopg.OperationalError):  # the connection is closed then
                 is_handled = block.__exit__(*sys.exc_info())
             if not is_handled:
                 raise
         else:
-            with at_least(_CANCEL_TIMEOUT_SECONDS):
+            with at_least(CANCEL_TIMEOUT_SECONDS):
                 block.__exit__(None, None, None)
 
     @contextmanager
@@ -142,7 +140,7 @@ class BoundedConnection(EvidentConnection[Row]):
             if left <= 0 and status == _IN_TRANSACTION:
                 gen.close()
                 _refuse_after_deadline()
-            left = max(left, _CANCEL_TIMEOUT_SECONDS)  # for commands that only configure the next transaction
+            left = max(left, CANCEL_TIMEOUT_SECONDS)  # for commands that only configure the next transaction
         try:
             return super().wait(self._limited(gen, left), interval)
         except WaitEnded as ended:
@@ -190,7 +188,7 @@ class BoundedConnection(EvidentConnection[Row]):
         """Cancel the running statement; close the connection if the server does not confirm it."""
         try:
             self._request_cancellation()
-            answer = super().wait(self._limited(gen, _CANCEL_TIMEOUT_SECONDS), _POLL_INTERVAL_SECONDS)
+            answer = super().wait(self._limited(gen, CANCEL_TIMEOUT_SECONDS), _POLL_INTERVAL_SECONDS)
             if self.pgconn.transaction_status == _ACTIVE:
                 raise psycopg.OperationalError("there is more to come")
             return answer  # noqa: TRY300 the one before is caught below
@@ -209,7 +207,7 @@ class BoundedConnection(EvidentConnection[Row]):
     def _request_cancellation(self) -> None:
         """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
         if psycopg.capabilities.has_cancel_safe():
-            self._wait_for_cancellation(limited_connect(self._cancel_gen(), monotonic() + _CANCEL_TIMEOUT_SECONDS))
+            self._wait_for_cancellation(limited_connect(self._cancel_gen(), monotonic() + CANCEL_TIMEOUT_SECONDS))
         else:
             self.cancel()
 
@@ -223,23 +221,6 @@ class BoundedConnection(EvidentConnection[Row]):
     @classmethod
     def _connect_steps(cls, conninfo: str) -> PQGenConn[Self]:
         return super()._connect_gen(conninfo)
-
-
-class BoundedServerCursor(psycopg.ServerCursor[Row]):
-    """A server-side cursor that is closed even after the deadline, within the time of a cancellation."""
-
-    def close(self) -> None:
-        """Close the cursor on the server and here."""
-        try:
-            with at_least(_CANCEL_TIMEOUT_SECONDS):
-                super().close()
-        except psycopg.OperationalError:
-            super().close()  # the connection is closed, so this sends nothing
-
-    def __del__(self, *arguments: Any) -> None:
-        """Warn as psycopg does, unless the cursor ended with its connection."""
-        if not self._conn.closed:
-            super().__del__(*arguments)
 
 
 def abort(connection: psycopg.Connection[Any]) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConn
 from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.lifecycle import detect_fork
-from registration_persistence.database.waits import BLOCKING, Turn, Waits
+from registration_persistence.database.pool_place import Place
+from registration_persistence.database.waits import BLOCKING, Waits
 from registration_persistence.errors import PoolExhausted
 
 MORE_CONNECTIONS = "raise APP_DATABASE_POOL_SIZE"
@@ -31,29 +32,6 @@ class UnpooledConnections(NullPool):
         """Open a connection."""
         detect_fork()
         return super().connect()
-
-
-class _Place:
-    """A place of the pool, for which a caller waits.
-
-    Args:
-        turn: Ends the wait.
-        caller: The thread or task that waits.
-
-    Attributes:
-        turn: Ends the wait.
-        caller: The thread or task that waits.
-        is_given: Whether the caller has the place.
-        record: The idle connection in the place; `None` if the caller has to open one.
-    """
-
-    __slots__ = ("caller", "is_given", "record", "turn")
-
-    def __init__(self, turn: Turn, caller: object) -> None:
-        self.turn: Turn = turn
-        self.caller: object = caller
-        self.is_given: bool = False
-        self.record: ConnectionPoolEntry | None = None
 
 
 class BoundedPool(Pool):
@@ -93,7 +71,7 @@ class BoundedPool(Pool):
         # The number of connections that are idle, checked out or being opened.
         self._places_taken = 0
         # Those who wait, in the order in which they came; empty unless all places are taken and none is idle.
-        self._line: deque[_Place] = deque()
+        self._line: deque[Place] = deque()
         # Reentrant, because garbage collection can return a connection at any moment, also in a thread that holds it.
         self._lock = RLock()
         # The thread or task that was the last to get a place.
@@ -203,11 +181,11 @@ class BoundedPool(Pool):
                 return None
             if self._is_nested(caller):
                 raise self._exhausted(0, is_nested=True)
-            place = _Place(self._waits.turn(), caller)
+            place = Place(self._waits.turn(), caller)
             self._line.append(place)
         return self._wait_for(place)
 
-    def _wait_for(self, place: _Place) -> ConnectionPoolEntry | None:
+    def _wait_for(self, place: Place) -> ConnectionPoolEntry | None:
         wait = max(min(self._max_wait_seconds, remaining()), 0.0)
         is_interrupted = True
         try:

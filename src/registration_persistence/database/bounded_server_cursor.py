@@ -1,0 +1,28 @@
+"""`BoundedServerCursor`: a server-side cursor that is closed even after the deadline."""
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import Row
+
+from registration_persistence.database.deadlines import at_least
+
+CANCEL_TIMEOUT_SECONDS = 0.2
+"""Time for the server to receive a cancellation, and again to confirm it; also for a ROLLBACK after the deadline."""
+
+
+class BoundedServerCursor(psycopg.ServerCursor[Row]):
+    """A server-side cursor that is closed even after the deadline, within the time of a cancellation."""
+
+    def close(self) -> None:
+        """Close the cursor on the server and here."""
+        try:
+            with at_least(CANCEL_TIMEOUT_SECONDS):
+                super().close()
+        except psycopg.OperationalError:
+            super().close()  # the connection is closed, so this sends nothing
+
+    def __del__(self, *arguments: Any) -> None:
+        """Warn as psycopg does, unless the cursor ended with its connection."""
+        if not self._conn.closed:
+            super().__del__(*arguments)
