@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 _PACKAGES = (
     "sqlalchemy", "psycopg", "boto3", "aws-secretsmanager-caching", "aws-advanced-python-wrapper", "procrastinate",
-    "pgqueuer",
+    "pgqueuer", "psycopg-pool",
 )  # fmt: skip
 _MIN_VALUES_FOR_QUARTILES = 2
 
