@@ -99,8 +99,8 @@ class AuroraDialect(PGDialect_psycopg):
         """Roll back."""
         driver: Any = dbapi_connection.dbapi_connection
         driver.is_committing = False
-        if not (_is_idle(driver) or (self.skip_autocommit_rollback and driver.autocommit)):
-            driver.rollback()
+        if not (self.skip_autocommit_rollback and driver.autocommit):
+            dbapi_connection.rollback()
 
     def do_execute(
         self, cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext | None = None
@@ -207,7 +207,7 @@ def _record(cursor: DBAPICursor, statement: str, context: ExecutionContext | Non
 
 
 def _is_idle(driver: Any) -> bool:
-    """Return whether there is nothing to commit or to roll back, and no reply to read."""
+    """Return whether there is nothing to commit, and no reply to read."""
     pgconn = driver.pgconn
     return bool(pgconn.transaction_status == _IDLE and not pgconn.pipeline_status)
 

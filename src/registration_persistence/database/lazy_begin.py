@@ -51,7 +51,7 @@ class LazyBeginConnection(psycopg.Connection[Row]):
     def set_autocommit(self, value: bool) -> None:  # noqa: FBT001 psycopg's signature
         """Switch autocommit; without a wait if no transaction is open, because nothing is sent."""
         if self._is_idle():
-            self._autocommit = value
+            self._autocommit = bool(value)
         else:
             super().set_autocommit(value)
 
