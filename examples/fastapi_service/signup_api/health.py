@@ -18,7 +18,7 @@ async def health() -> Notice:
 
 @router.get("/ready", response_model=Notice, responses={503: described()[503]})
 async def ready(request: Request) -> Notice | Response:
-    """Tell whether the database answers and its schema is the one that this code needs."""
+    """Tell whether the database answers and its schema is new enough for this code."""
     readiness: Readiness = request.app.state.readiness
     try:
         await readiness.check()

@@ -68,18 +68,20 @@ class AsyncDatabase:
         at a time can use the session.
 
         Args:
-            autocommit: Whether each statement commits in its own transaction, as with `Database.session`. Defaults to
-                false.
-            read_only: Whether the server rejects writes, as with `Database.session`. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction. Use it for a block with a single
+                repository call; an ORM flush of several statements is not atomic then. Defaults to false.
+            read_only: Whether the server rejects writes. If the settings have a reader endpoint, the session uses it:
+                its reads may be stale, and it has a connection of its own. Defaults to false.
 
         Raises:
-            RegistrationPersistenceError: One of the errors of `Database.session`.
+            RegistrationPersistenceError: One of the errors that `Database.session` lists.
+            sqlalchemy.exc.SQLAlchemyError: Another error of a statement, for example a violated constraint.
             asyncio.CancelledError: The task was cancelled. The statement was cancelled on the server, and the
                 transaction was rolled back. If the task was cancelled in COMMIT, the work may have been kept; a note of
                 the error and the event `commit_resolved` say whether it was.
             ValueError: *autocommit* and *read_only* are both true.
-            RuntimeError: Another event loop, which is running in another thread, uses the database; or two tasks used
-                the session at once.
+            RuntimeError: Another event loop, which is running in another thread, uses the database; two tasks used the
+                session at once; or the session is used in a context in which the deadline around it does not apply.
         """
         block = cast("SessionBlock", self._awaited.session(autocommit=autocommit, read_only=read_only))
         return _AsyncSessionBlock(self._awaited.enter_loop, block)
@@ -116,23 +118,34 @@ class AsyncDatabase:
     ) -> T:
         """Call *work* with a session, commit, and return its result; repeat it after a failure if that is safe.
 
-        *work* is the plain function that the synchronous service uses, too: each statement in it lets other tasks run.
-        Whatever else it waits for blocks the event loop.
+        *work* is the plain function that a synchronous service uses, too: each statement in it lets other tasks run,
+        and everything else in it blocks the event loop. It is repeated after every `retryable` error until the
+        deadline, because nothing was kept, unless *work* committed something before. If *idempotent*, it is repeated
+        even then, and also after `CommitOutcomeUnknown`. Without a deadline, repetitions begin for the
+        `connect_timeout` of the settings, counted from the first failure.
 
         Args:
             work: The unit of work, a plain function, called in each attempt with a new session, or a connection if
                 *single*.
-            attempts: Maximum number of attempts, as with `Database.run`. Defaults to `None`.
-            idempotent: Whether a repetition changes nothing if an earlier attempt was kept. Defaults to false.
-            autocommit: Whether each statement commits in its own transaction. Defaults to false.
-            read_only: Whether the server rejects writes. Defaults to false.
-            single: Whether *work* is one repository call, which then takes one round trip. Defaults to false.
+            attempts: Maximum number of attempts, 1 to 1000. Defaults to `None`, for which only the time is limited.
+            idempotent: Whether a repetition changes nothing if an earlier attempt was kept, as with a `register` that
+                has an idempotency key. Defaults to false.
+            autocommit: Whether each statement commits in its own transaction, which saves one round trip. Defaults to
+                false.
+            read_only: Whether the server rejects writes; a reader is used as by `session`, and *work* is always
+                repeated, because it keeps nothing. Defaults to false.
+            single: Whether *work* is one repository call. It is called with a `sqlalchemy.Connection` in autocommit
+                instead of a session, which takes one round trip. Defaults to false.
 
         Raises:
-            RegistrationPersistenceError: The last attempt failed, with one of the errors of `Database.run`.
-            asyncio.CancelledError: The task was cancelled, as with `session`; the work is not repeated.
-            TypeError, ValueError, RuntimeError: An argument is wrong, as with `Database.run`; or another event loop,
-                which is running in another thread, uses the database.
+            RegistrationPersistenceError: The last attempt failed, with one of the errors of `session`.
+            asyncio.CancelledError: The task was cancelled, and the work is not repeated. If it was cancelled in COMMIT,
+                the work may have been kept, as with `session`.
+            TypeError: *work* is not a plain function, or *attempts* is not a whole number or `None`; or *work*
+                returned a coroutine or a generator, and was rolled back.
+            ValueError: *attempts* is not from 1 to 1000, or two of *autocommit*, *read_only* and *single* are true.
+            RuntimeError: Another event loop, which is running in another thread, uses the database; or a *single* unit
+                of work wanted to change something after a change that was kept.
         """
         self._awaited.enter_loop()
         options: dict[str, Any] = {"autocommit": autocommit, "read_only": read_only, "single": single}
@@ -150,10 +163,13 @@ class AsyncDatabase:
         return await greenlet_spawn(self._awaited.ping)
 
     async def warm_up(self) -> bool:
-        """Read the secret and open the connection before the first request; see `Database.warm_up`.
+        """Read the secret and open the connection before the first request, for example at the start of a server.
+
+        It takes at most 6 s of the 10 s that the initialisation of a Lambda may take. A failure is logged, and the
+        first request tries again.
 
         Returns:
-            Whether the database answered; a failure is logged.
+            Whether the database answered.
         """
         self._awaited.enter_loop()
         return await greenlet_spawn(self._awaited.warm_up)

@@ -102,16 +102,17 @@ class DeadlineBlock(AbstractContextManager[None]):
 
 
 def deadline(limit: Duration | LambdaContext, *, reserve: Duration = _DEFAULT_RESERVE_SECONDS) -> DeadlineBlock:
-    """End every wait inside the block in time: for a connection, a free slot in the pool, a reply or a secret.
+    """End every wait inside the block in time: for a connection, a free place in the pool, a reply or a secret.
 
-    A statement that is running when the time is over is cancelled, and no further statement is sent. If deadlines are
-    nested, the earliest applies. The deadline applies to the current thread or asyncio task, and to the tasks and
-    calls of `asyncio.to_thread` that it starts, until the block ends. A session that was opened inside the block
-    refuses to be used where the deadline does not apply, for example in the endpoint of a FastAPI dependency that is
-    not `async`.
+    It is a plain `with` block, also in an `async def` function. A statement that is running when the time is over is
+    cancelled, and no further statement is sent. If deadlines are nested, the earliest applies. The deadline applies to
+    the current thread or asyncio task, and to the tasks and calls of `asyncio.to_thread` that it starts, until the
+    block ends. A session that was opened inside the block refuses to be used where the deadline does not apply, for
+    example in the endpoint of a FastAPI dependency that is not `async`.
 
-    Three waits cannot be shortened: the look-up of the host's name, which the C library does, a response of Secrets
-    Manager that arrives byte by byte, and up to 8 s for a metadata service of a container that does not respond.
+    Three waits of `get_db()` cannot be shortened: the look-up of the host's name, which the C library does, a response
+    of Secrets Manager that arrives byte by byte, and up to 8 s for a metadata service of a container that does not
+    respond. `get_async_db()` does all three in threads, and waits for them until the deadline.
 
     Args:
         limit: The context that Lambda passes to the handler, or the time from now, as a `timedelta` or in seconds, any

@@ -89,9 +89,10 @@ def get_db() -> Database:
 def get_async_db() -> "AsyncDatabase":
     """Return the asynchronous database of this process, always the same object.
 
-    It shares the settings and the secret with `get_db()`, which reads the environment; its connections are others. It
-    may be called from any thread, and after a fork. On AWS Lambda, the first call also registers hooks for SnapStart
-    and SIGTERM. It needs the extra `async`.
+    It shares the settings and the secret with `get_db()`, which reads the environment, and has connections of its own.
+    It may be called from any thread, with or without an event loop, and after a fork; one event loop at a time can use
+    the database. On AWS Lambda, the first call also registers hooks for SnapStart and SIGTERM. It needs the extra
+    `async`.
 
     Raises:
         ConfigurationError: The environment is wrong; the next call reads it again.
@@ -103,16 +104,24 @@ def get_async_db() -> "AsyncDatabase":
 def async_session_scope(
     *, autocommit: bool = False, read_only: bool = False
 ) -> AbstractAsyncContextManager["AsyncSession"]:
-    """Return a session of `get_async_db()` for one `async with` block; see `AsyncDatabase.session`.
+    """Return a session of `get_async_db()`, which commits when its `async with` block ends, or rolls back if it raises.
+
+    A repository is called with `await session.run_sync(lambda s: RegistrationRepository(s).get(id))`. Only one task at
+    a time can use the session.
 
     Args:
         autocommit: Whether each statement commits in its own transaction. Defaults to false.
-        read_only: Whether the server rejects writes; a reader is used as by `session_scope`. Defaults to false.
+        read_only: Whether the server rejects writes. If APP_DATABASE_READER_HOST is set, the session uses the reader
+            endpoint: its reads may be stale, and it has a connection of its own. Defaults to false.
 
     Raises:
         ConfigurationError: The environment is wrong.
         ImportError: The package greenlet is not installed.
-        RegistrationPersistenceError: One of the errors of `Database.session`, when the block begins or ends.
+        ValueError: *autocommit* and *read_only* are both true.
+        RegistrationPersistenceError: One of the errors of `AsyncDatabase.session`, in the block or at its end.
+        asyncio.CancelledError: The task was cancelled. If it was cancelled in COMMIT, the work may have been kept.
+        RuntimeError: Another event loop, which is running in another thread, uses the database; or two tasks used the
+            session at once.
     """
     return get_async_db().session(autocommit=autocommit, read_only=read_only)
 

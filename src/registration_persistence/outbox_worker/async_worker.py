@@ -30,10 +30,13 @@ class AsyncOutboxWorker:
 
     It is an `OutboxWorker` whose waits let other tasks run: the same claims, retries, dead letters and pauses, and one
     connection of the database. A message stays in the outbox until its call has returned, so none is lost if the worker
-    is killed. A call starts only in the first 90 % of the lease, and the messages that have not been tried are released
-    then. A call that is still running when the lease ends is cancelled, and counts as failed with a `TimeoutError`:
-    another worker may deliver its message from then on, and a call that never ends would keep its place for good. It
-    is noticed even if the event loop or the process stood still in between.
+    is killed. If a call raises, its message waits with exponential back-off, and after *max_attempts* it becomes a dead
+    letter. A crash of the worker uses up an attempt, too. After three unreported attempts a message counts as a poison
+    message: each batch delivers at most one, alone and last. A call starts only in the first 90 % of the lease, and the
+    messages that have not been tried are released then. A call that is still running when the lease ends is cancelled,
+    and counts as failed with a `TimeoutError`: another worker may deliver its message from then on, and a call that
+    never ends would keep its place for good. The worker notices the end of a lease even if the event loop or the
+    process stood still in between.
 
     If the task of the worker is cancelled, the running calls are cancelled and awaited, the messages that were
     delivered are deleted and those that were not tried are released, in at most two seconds. The messages of the

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def async_database(database_settings: DatabaseSettings) -> "Iterator[AsyncDatabase]":
-    """An `AsyncDatabase` on `database_settings`; it needs the extra `async`."""
+    """An `AsyncDatabase` on a migrated, empty database, which only this test uses; it needs the extra `async`."""
     from registration_persistence.database.async_database import AsyncDatabase
 
     own_database = AsyncDatabase(database_settings)
@@ -48,7 +48,8 @@ def async_isolated_session(
 ) -> "Iterator[AsyncSession]":
     """An `AsyncSession` on a migrated, empty database that is rolled back; it needs the extra `async`.
 
-    The code may commit and roll back, as with `isolated_session`.
+    The code may commit and roll back. For the server, the test is one transaction: `now()` does not advance, and other
+    connections do not see its changes. A repository is called through `run_sync` of the session.
     """
     from sqlalchemy.ext.asyncio import AsyncSession
 
