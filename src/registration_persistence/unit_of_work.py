@@ -45,6 +45,28 @@ def unit_info(target: SessionOrConnection) -> dict[Any, Any]:
     return {} if session is None else session.info
 
 
+def require_target(target: SessionOrConnection) -> None:
+    """Check the argument of a repository, before anything is sent.
+
+    Args:
+        target: A session, or a connection.
+
+    Raises:
+        TypeError: *target* is neither; or it is the `AsyncSession` or the `AsyncConnection`, whose methods return
+            coroutines.
+    """
+    if hasattr(type(target), "run_sync"):
+        raise TypeError(
+            f"a repository got an object of type {type(target).__name__}: expected a session or a connection; use "
+            "`await session.run_sync(lambda s: ...)`, and give the repository the session s"
+        )
+    if not hasattr(target, "execute"):
+        raise TypeError(
+            f"a repository got an object of type {type(target).__name__[:100]}: expected a session or a connection, "
+            "for example that of `with session_scope() as session`"
+        )
+
+
 def refuse_single(target: SessionOrConnection, what: str) -> None:
     """Refuse work that consists of several changes in `Database.run(single=True)`, before anything is sent.
 

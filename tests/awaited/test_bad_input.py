@@ -15,7 +15,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sqlalchemy.schema import ForeignKey
 from support import untyped
 
-from registration_persistence import AsyncDatabase, Database, DatabaseSettings
+from registration_persistence import (
+    AsyncDatabase,
+    Database,
+    DatabaseSettings,
+    RegistrationRepository,
+    Retention,
+    bulk_import,
+)
 
 Observer = psycopg.Connection[tuple[Any, ...]]
 
@@ -209,6 +216,23 @@ def test_a_use_without_await(make: MakeAsyncDatabase, observer: Observer) -> Non
 
     asyncio.run(main())
     assert database.events.count("connection_opened") == 1
+
+
+def test_a_repository_needs_the_synchronous_session(make: MakeAsyncDatabase) -> None:
+    """The error names `run_sync`, which is the fix; a database instead of its session is an error, too."""
+    database = make()
+
+    async def main() -> None:
+        async with database.session() as session, database.engine.connect() as connection:
+            for target in (session, connection):
+                for use in (RegistrationRepository, Retention, lambda given: bulk_import(given, [])):
+                    with pytest.raises(TypeError, match=f"of type {type(target).__name__}: .*session.run_sync"):
+                        use(untyped(target))
+            assert [] == (await session.run_sync(lambda s: list(RegistrationRepository(s).list_page(limit=1).items)))
+
+    asyncio.run(main())
+    with pytest.raises(TypeError, match="of type AsyncDatabase: expected a session or a connection"):
+        RegistrationRepository(untyped(database))
 
 
 def test_a_wrong_argument(make: MakeAsyncDatabase) -> None:

@@ -20,7 +20,7 @@ from registration_persistence.errors import (
 )
 from registration_persistence.repositories.change import event_evidence, send_change
 from registration_persistence.repositories.traceback_redaction import redact_traceback
-from registration_persistence.unit_of_work import SessionOrConnection
+from registration_persistence.unit_of_work import SessionOrConnection, require_target
 
 T = TypeVar("T")
 
@@ -37,10 +37,14 @@ class Repository:
         session: A session of `Database.session`, or a `sqlalchemy.Connection` of `Database.run` or `Database.engine`.
         actor: The cause of the changes, for the event log: `user`, `system` or `admin:<id>`. Defaults to `user`.
         correlation_id: A trace id, no name or number of a person: 1 to 64 letters, digits or `_.:/-`. Defaults to none.
+
+    Raises:
+        TypeError: *session* is neither a session nor a connection, or one of SQLAlchemy's asyncio API.
     """
 
     @redact_traceback
     def __init__(self, session: SessionOrConnection, *, actor: str = "user", correlation_id: str | None = None) -> None:
+        require_target(session)
         self._session = session
         self._origin = {"actor": checked_actor(actor), "correlation_id": checked_correlation_id(correlation_id)}
 

@@ -23,7 +23,7 @@ from registration_persistence.repositories.binary_array import accept_binary_arr
 from registration_persistence.repositories.import_batch import CheckedRow, checked_row, columns_of
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
-from registration_persistence.unit_of_work import SessionOrConnection, connection_of, refuse_single
+from registration_persistence.unit_of_work import SessionOrConnection, connection_of, refuse_single, require_target
 
 DUPLICATE = "duplicate: the mailbox is verified already, or the idempotency key was used before"
 """The reason why a valid row was not stored."""
@@ -74,7 +74,9 @@ def bulk_import(
     Raises:
         InvalidInput: An argument is not valid. A row that is not valid is rejected and raises nothing.
         RuntimeError: *session* is the connection of `Database.run` with `single=True`; nothing was sent.
+        TypeError: *session* is neither a session nor a connection, or one of SQLAlchemy's asyncio API.
     """
+    require_target(session)
     refuse_single(session, "bulk_import")
     return _Import(session, checked_actor(actor), checked_correlation_id(correlation_id)).run(
         rows,
