@@ -51,10 +51,9 @@ class OurEngine(CreateEnginePlugin):
             sslmode="disable",
             pool="service",
         )
-        own_pool = {"pool", "poolclass"} & kwargs.keys()
-        for name, value in {**engine_arguments(self._settings), **pool_arguments(self._settings)}.items():
-            if not (own_pool and name.startswith("pool")):
-                kwargs.setdefault(name, value)
+        of_our_pool = {} if {"pool", "poolclass"} & kwargs.keys() else pool_arguments(self._settings)
+        for name, value in {**engine_arguments(self._settings), **of_our_pool}.items():
+            kwargs.setdefault(name, value)
 
     def update_url(self, url: URL) -> URL:
         """Return *url* unchanged, because the suite makes further engines of it."""
