@@ -403,6 +403,32 @@ def test_a_cancellation_in_the_end_of_a_cursor(make: MakeAsyncDatabase, observer
     asyncio.run(check())
 
 
+def test_a_cancellation_in_the_begin_of_a_two_phase_transaction(make: MakeAsyncDatabase, observer: Observer) -> None:
+    """The error is the cancellation, and not the refusal to roll back what did not begin."""
+    observer.execute(_TABLES)
+    observer.execute(PUBLIC)
+    database = make(pool="lambda")
+
+    def begin(connection: Connection) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("in BEGIN")
+        connection.begin_twophase()
+
+    async def use() -> None:
+        async with database.engine.connect() as connection:
+            await connection.run_sync(begin)
+
+    async def check() -> None:
+        await assert_free(database, observer)
+        error = await error_of(asyncio.ensure_future(use()))
+        assert ("in BEGIN",) == error.args
+        await assert_free(database, observer)
+        assert database.events.count("connection_opened") == 1
+
+    asyncio.run(check())
+
+
 def test_a_cancellation_while_the_deadline_ends_a_statement(
     make: MakeAsyncDatabase, database_settings: DatabaseSettings, observer: Observer
 ) -> None:

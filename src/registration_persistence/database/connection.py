@@ -73,7 +73,12 @@ class BoundedConnection(EvidentConnection[Row]):
     def tpc_begin(self, xid: Xid | str) -> None:
         """Begin a two-phase transaction."""
         _refuse_after_deadline()
-        super().tpc_begin(xid)
+        before = self._tpc
+        try:
+            super().tpc_begin(xid)
+        except BaseException:
+            self._tpc = before  # it did not begin, and psycopg would refuse to roll it back
+            raise
 
     def tpc_rollback(self, xid: Xid | str | None = None) -> None:
         """Roll back a two-phase transaction; after the deadline too, within the time of a cancellation."""
