@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from support import SLOW_COMMIT, OneLossProxy
 
 from registration_persistence import AsyncDatabase, DatabaseSettings, RegistrationRepository, deadline
+from registration_persistence.database import commit_guard
 from registration_persistence.errors import ConnectionLost
 from registration_persistence.sandbox import TcpProxy
 
@@ -345,6 +346,87 @@ def test_a_wait_of_another_kind_is_cancelled(
 
     with _SlowProxy(database_settings.host, database_settings.port) as proxy:
         asyncio.run(check(proxy))
+
+
+def test_a_cancellation_in_the_check_before_commit(
+    make: MakeAsyncDatabase,
+    database_settings: DatabaseSettings,
+    observer: Observer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server is asked because something has arrived meanwhile; COMMIT is not sent, and not reported as kept."""
+    observer.execute(_TABLES)
+    observer.execute(PUBLIC)
+
+    def commit(session: Session) -> None:
+        session.execute(_MARK)
+        monkeypatch.setattr(commit_guard, "has_pending_input", lambda _driver: True)
+        session.execute(text("COMMIT"))
+
+    async def check(proxy: _SlowProxy) -> None:
+        database = make(host="127.0.0.1", port=proxy.port, sslmode="disable", pool="lambda")
+        await assert_free(database, observer)
+        proxy.held = b"pg_is_in_recovery"
+        task = asyncio.ensure_future(database.run(commit))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        error = await error_of(task)
+        assert ["the task was cancelled in COMMIT, which was not kept"] == error.__notes__
+        monkeypatch.undo()
+        await assert_free(database, observer)
+
+    with _SlowProxy(database_settings.host, database_settings.port) as proxy:
+        asyncio.run(check(proxy))
+
+
+def test_a_cancellation_in_the_end_of_a_cursor(make: MakeAsyncDatabase, observer: Observer) -> None:
+    """A cursor on the server ends with its transaction; it is closed here too, or psycopg would warn."""
+    observer.execute(_TABLES)
+    observer.execute(PUBLIC)
+    database = make(pool="lambda")
+    cursors: list[Any] = []
+
+    def close(session: Session) -> None:
+        rows: Any = session.execute(text("SELECT generate_series(1, 9999)"), execution_options={"stream_results": True})
+        rows.fetchone()
+        cursors.append(rows.cursor)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        rows.close()
+
+    async def check() -> None:
+        await error_of(asyncio.ensure_future(database.run(close)))
+        assert [True] == [cursor.closed for cursor in cursors]
+        await assert_free(database, observer)
+
+    asyncio.run(check())
+
+
+def test_a_cancellation_in_the_begin_of_a_two_phase_transaction(make: MakeAsyncDatabase, observer: Observer) -> None:
+    """The error is the cancellation, and not the refusal to roll back what did not begin."""
+    observer.execute(_TABLES)
+    observer.execute(PUBLIC)
+    database = make(pool="lambda")
+
+    def begin(connection: Connection) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("in BEGIN")
+        connection.begin_twophase()
+
+    async def use() -> None:
+        async with database.engine.connect() as connection:
+            await connection.run_sync(begin)
+
+    async def check() -> None:
+        await assert_free(database, observer)
+        error = await error_of(asyncio.ensure_future(use()))
+        assert ("in BEGIN",) == error.args
+        await assert_free(database, observer)
+        assert database.events.count("connection_opened") == 1
+
+    asyncio.run(check())
 
 
 def test_a_cancellation_while_the_deadline_ends_a_statement(

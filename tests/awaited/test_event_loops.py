@@ -111,6 +111,8 @@ def test_a_loop_that_is_closed_with_pending_tasks(
         return tasks
 
     async def use() -> None:
+        async with database.engine.connect() as connection:  # SQLAlchemy's own API
+            await connection.execute(text("SELECT 1"))
         await asyncio.gather(*(database.run(nap, attempts=1) for _ in range(6)))
 
     pool: Any
@@ -157,7 +159,14 @@ def test_two_loops_at_once_are_refused(make: MakeAsyncDatabase, new_loop: NewLoo
         return await database.run(process_of)
 
     async def second() -> None:
-        for use in (database.run(process_of), database.ping(), database.warm_up(), database.session().__aenter__()):
+        uses = (
+            database.run(process_of),
+            database.ping(),
+            database.warm_up(),
+            database.session().__aenter__(),
+            database.engine.connect().__aenter__(),
+        )
+        for use in uses:
             with pytest.raises(RuntimeError, match="is used by another event loop, which is running in another thread"):
                 await use
 

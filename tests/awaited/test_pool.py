@@ -4,6 +4,7 @@ import asyncio
 import gc
 import re
 import time
+import weakref
 from threading import Event
 from typing import Any
 
@@ -233,5 +234,22 @@ def test_a_disposed_pool_closes_what_returns(make: MakeAsyncDatabase) -> None:
         assert await waiting != process
         assert await database.run(one) not in {await waiting, process}
         assert (old.checkedin(), old.checkedout()) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_a_task_that_goes_on_for_long_holds_no_connection(make: MakeAsyncDatabase) -> None:
+    """Without a pool each unit of work has a connection of its own; none is referred to after its end."""
+    database = make(pool="proxy")
+    found: list[weakref.ref[object]] = []
+
+    def work(session: Session) -> None:
+        found.append(weakref.ref(session.connection().connection))
+
+    async def main() -> None:
+        for _ in range(4):
+            await database.run(work)
+        gc.collect()
+        assert sum(reference() is not None for reference in found) <= 1
 
     asyncio.run(main())

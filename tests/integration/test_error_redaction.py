@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from support import untyped
 
-from registration_persistence import Database, RegistrationPersistenceError, RegistrationRepository
+from registration_persistence import Database, RegistrationPersistenceError, RegistrationRepository, deadline
 
 MAILBOX, NAME = "ada.lovelace@example.com", "Augusta Ada King"
 _ERRORS = (SQLAlchemyError, psycopg.Error, RegistrationPersistenceError, UnicodeError, TypeError)
@@ -41,6 +41,8 @@ CREATE TABLE members (email text PRIMARY KEY, name text NOT NULL CHECK (length(n
 CREATE FUNCTION complain() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'no mail to %% please', NEW.email USING DETAIL = NEW.name, HINT = 'ask ' || NEW.name; END $$;
 CREATE FUNCTION cast_name(name text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN name::int; END $$;
+CREATE FUNCTION wait_for(name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN EXECUTE format('SELECT pg_sleep(10), %%L', name); END $$;
 INSERT INTO members VALUES ('ada.lovelace@example.com', 'Augusta Ada King', 160);
 """
 INSERT = "INSERT INTO members (email, name, height, born) VALUES (:email, :name, :height, :born)"
@@ -73,6 +75,13 @@ def copy(session: Session) -> None:
         lines.write_row((MAILBOX, NAME, NAME))
 
 
+def after_deadline(session: Session) -> None:
+    """Let the deadline end a statement of psycopg, whose place the server quotes."""
+    driver = untyped(session.connection().connection.driver_connection)
+    with deadline(0.3, reserve=0):
+        driver.execute("SELECT wait_for(%s)", [NAME])
+
+
 def create_trigger(session: Session) -> None:
     """Fail in a trigger that quotes the row in its message, detail and hint."""
     session.execute(text("CREATE TRIGGER complain BEFORE INSERT ON members FOR EACH ROW EXECUTE FUNCTION complain()"))
@@ -101,6 +110,7 @@ KINDS: dict[str, Callable[[Session], object]] = {
     "missing parameter": lambda session: session.execute(text("SELECT :x, :y"), {"x": MAILBOX}),
     "pipeline": in_pipeline,
     "copy": copy,
+    "deadline": after_deadline,
 }
 
 

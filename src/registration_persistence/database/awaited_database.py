@@ -12,7 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from registration_persistence.database.awaited_credentials import AwaitedCredentials
 from registration_persistence.database.awaited_dialect import AwaitedAuroraDialect
-from registration_persistence.database.awaited_waits import AWAITED, AWAITED_DRIVER_NAME
+from registration_persistence.database.awaited_waits import AWAITED, AWAITED_DRIVER_NAME, AwaitedWaits
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.database import Database
 from registration_persistence.database.lifecycle import detect_fork
@@ -38,6 +38,7 @@ class AwaitedDatabase(Database):
         # their sessions when they are collected; otherwise SQLAlchemy would warn that the connections come first.
         self._in_use: WeakKeyDictionary[asyncio.Task[Any], dict[ConnectionPoolEntry, PoolProxiedConnection]]
         self._in_use = WeakKeyDictionary()
+        self._waits = AwaitedWaits(self.enter_loop)
         super().__init__(settings, credentials)
         for engine in self._engines:
             event.listen(engine, "checkout", self._hold)
@@ -86,7 +87,9 @@ class AwaitedDatabase(Database):
     def _hold(self, _connection: object, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
         task = asyncio.current_task()
         if task is not None:
-            self._in_use.setdefault(task, {})[record] = proxy
+            # A task may live as long as the process, and without a pool each checkout has a record of its own.
+            held = {other: its_proxy for other, its_proxy in self._in_use.get(task, {}).items() if other.in_use}
+            self._in_use[task] = {**held, record: proxy}
 
     def _credentials_in_use(self) -> CredentialSource:
         return AwaitedCredentials(self.credentials, AWAITED)

@@ -54,10 +54,23 @@ class _WaitingTask:
 
 
 class AwaitedWaits:
-    """Waits inside SQLAlchemy's greenlet, which the task of the greenlet awaits."""
+    """Waits inside SQLAlchemy's greenlet, which the task of the greenlet awaits.
+
+    Args:
+        enter_loop: Called in the event loop before each checkout of a connection. Defaults to a function without
+            effect.
+    """
 
     driver_name: str = AWAITED_DRIVER_NAME
     others_run: bool = True
+
+    def __init__(self, enter_loop: Callable[[], None] = lambda: None) -> None:
+        self._enter_loop = enter_loop
+
+    def enter(self) -> None:
+        """Let the running event loop use the connections, also through the engine of `AsyncDatabase`."""
+        require_await()
+        self._enter_loop()
 
     def sleep(self, seconds: float) -> None:
         """Wait for *seconds*."""

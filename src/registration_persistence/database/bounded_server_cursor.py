@@ -21,6 +21,9 @@ class BoundedServerCursor(psycopg.ServerCursor[Row]):
                 super().close()
         except psycopg.OperationalError:
             super().close()  # the connection is closed, so this sends nothing
+        except BaseException:
+            self._close()  # an interrupt; the cursor ends with the transaction, which is rolled back
+            raise
 
     def __del__(self, *arguments: Any) -> None:
         """Warn as psycopg does, unless the cursor ended with its connection."""

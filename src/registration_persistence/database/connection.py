@@ -73,7 +73,12 @@ class BoundedConnection(EvidentConnection[Row]):
     def tpc_begin(self, xid: Xid | str) -> None:
         """Begin a two-phase transaction."""
         _refuse_after_deadline()
-        super().tpc_begin(xid)
+        before = self._tpc
+        try:
+            super().tpc_begin(xid)
+        except BaseException:
+            self._tpc = before  # it did not begin, and psycopg would refuse to roll it back
+            raise
 
     def tpc_rollback(self, xid: Xid | str | None = None) -> None:
         """Roll back a two-phase transaction; after the deadline too, within the time of a cancellation."""
@@ -131,9 +136,7 @@ class BoundedConnection(EvidentConnection[Row]):
         """
         detect_fork()  # a server-side cursor fetches without an event of SQLAlchemy
         left = remaining()
-        if timeout is not None:  # `notifies` waits for the server to send something by itself
-            return super().wait(gen, interval, max(min(timeout, left), 0.0))
-        if left < math.inf:
+        if timeout is None and left < math.inf:
             status = self.pgconn.transaction_status
             if left <= 0 and status == _ACTIVE:  # the rest of a result, of a pipeline or of a COPY
                 return self._cancel(gen, "the deadline has passed")
@@ -142,6 +145,8 @@ class BoundedConnection(EvidentConnection[Row]):
                 _refuse_after_deadline()
             left = max(left, CANCEL_TIMEOUT_SECONDS)  # for commands that only configure the next transaction
         try:
+            if timeout is not None:  # `notifies` waits for the server to send something by itself
+                return super().wait(gen, interval, max(min(timeout, left), 0.0))
             return super().wait(self._limited(gen, left), interval)
         except WaitEnded as ended:
             if self.pgconn.transaction_status == _ACTIVE:
@@ -192,9 +197,11 @@ class BoundedConnection(EvidentConnection[Row]):
             if self.pgconn.transaction_status == _ACTIVE:
                 raise psycopg.OperationalError("there is more to come")
             return answer  # noqa: TRY300 the one before is caught below
-        except psycopg.errors.QueryCanceled:
-            raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
-        except (psycopg.Error, WaitEnded):
+        except (psycopg.Error, WaitEnded) as error:
+            if isinstance(error, psycopg.Error):
+                self.note_failure(error)  # it stays in the chain of the one that is raised
+            if isinstance(error, psycopg.errors.QueryCanceled):
+                raise psycopg.errors.QueryCanceled(f"{reason}; the statement was cancelled") from None
             self._abandon(gen)
             raise psycopg.OperationalError(f"{reason}; the connection was closed") from None
 

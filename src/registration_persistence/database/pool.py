@@ -74,8 +74,7 @@ class BoundedPool(Pool):
         self._line: deque[Place] = deque()
         # Reentrant, because garbage collection can return a connection at any moment, also in a thread that holds it.
         self._lock = RLock()
-        # The thread or task that was the last to get a place.
-        self._holder: object = None
+        self._holder: object = None  # the thread or task that was the last to get a place
         # Whether the pool was disposed of, so that it closes each connection that returns.
         self._is_disposed = False
         # The pool that took the place of this one. `None`: this one is in use.
@@ -88,6 +87,7 @@ class BoundedPool(Pool):
             PoolExhausted: All connections stayed checked out until the pool's timeout or the deadline.
         """
         detect_fork()
+        self._waits.enter()  # it may dispose of this pool
         return super().connect() if self._successor is None else self._successor.connect()
 
     def recreate(self) -> "BoundedPool":
@@ -139,7 +139,7 @@ class BoundedPool(Pool):
 
     def status(self) -> str:
         """Return a description of the pool's state."""
-        return f"Pool size: {self.size()}, idle: {self.checkedin()}, checked out: {self.checkedout()}"
+        return f"Pool size: {self._size}, idle: {self.checkedin()}, checked out: {self.checkedout()}"
 
     def _do_get(self) -> ConnectionPoolEntry:
         """Return an idle connection, or a new one if there is a free place; wait for either."""

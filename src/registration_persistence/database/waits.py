@@ -39,6 +39,9 @@ class Waits(Protocol):
     driver_name: str
     others_run: bool
 
+    def enter(self) -> None:
+        """Check that the caller can wait for a connection; called before each checkout."""
+
     def sleep(self, seconds: float) -> None:
         """Wait for *seconds*."""
 
@@ -79,6 +82,9 @@ class BlockingWaits:
     driver_name: str = DRIVER_NAME
     # A Lambda environment handles one request at a time.
     others_run: bool = False
+
+    def enter(self) -> None:
+        """Do nothing: each thread can wait."""
 
     def sleep(self, seconds: float) -> None:
         """Wait for *seconds*."""
