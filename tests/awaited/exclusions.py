@@ -10,17 +10,28 @@ class Excluded:
 
     Args:
         reason: The reason.
-        ends: Whether the test ends; it is then run, to find out whether it still fails. Defaults to true.
+        is_run: Whether the test is run, to find out whether it still fails; false if it would not end, or would disturb
+            the next test. Defaults to true.
     """
 
     reason: str
-    ends: bool = True
+    is_run: bool = True
 
 
 _FORK_WITHOUT_HOOKS = Excluded(
     "the child inherits the running event loop of its parent, and Python does not know of the fork; servers that fork "
     "without its hooks do so before a loop runs",
-    ends=False,
+    is_run=False,
+)
+
+_LOOP_OF_ITS_OWN = Excluded(
+    "the test runs an event loop of its own, as a service does, and two loops cannot run in one thread", is_run=False
+)
+
+_ENDPOINTS_IN_THREADS = Excluded(
+    "the framework calls the endpoints in threads of its own, in which nothing can be awaited; endpoints that use "
+    "`AsyncDatabase` are asynchronous",
+    is_run=False,
 )
 
 EXCLUDED: Mapping[str, Excluded] = {
@@ -29,6 +40,31 @@ EXCLUDED: Mapping[str, Excluded] = {
     "test_get_db::test_a_fork_without_hooks_inside_a_session_does_not_end_it": _FORK_WITHOUT_HOOKS,
     "test_get_db::test_a_fork_without_hooks_while_another_thread_holds_locks_does_not_hang": _FORK_WITHOUT_HOOKS,
     "test_get_db::test_a_fork_without_pythons_hooks_shares_no_connection": _FORK_WITHOUT_HOOKS,
+    **{
+        f"test_howto_asyncio::test_{name}": _LOOP_OF_ITS_OWN
+        for name in (
+            "a_cancellation_is_not_a_roll_back",
+            "a_limit",
+            "another_loop_has_a_database_of_its_own",
+            "mangum_and_powertools_keep_the_connection",
+            "the_fastapi_application",
+            "the_handlers_of_lambda_keep_the_connection",
+            "units_of_work_and_sessions",
+        )
+    },
+    "test_howtos::test_deliver_the_outbox_with_asyncio": _LOOP_OF_ITS_OWN,
+    "test_kit::test_each_test_has_databases_of_its_own": _LOOP_OF_ITS_OWN,
+    **{
+        f"test_web_frameworks::test_{name}": _ENDPOINTS_IN_THREADS
+        for name in (
+            "a_deadline_in_a_dependency_that_is_not_async_is_rejected",
+            "a_fastapi_deadline_for_several_endpoints",
+            "a_fastapi_dependency",
+            "a_fastapi_endpoint_with_run",
+            "the_scope_of_a_dependency_decides_about_lost_commits",
+        )
+    },
+    "test_web_frameworks::test_lambda[-handler]": _LOOP_OF_ITS_OWN,
     "test_wrong_attempts::test_a_wrong_code_counts_if_it_is_rolled_back[abandon]": Excluded(
         "garbage collection cannot await, so SQLAlchemy warns of the abandoned session and ends its connection"
     ),

@@ -48,7 +48,7 @@ class Plugin:
         for item in items:
             for name, excluded in EXCLUDED.items():
                 if is_named(item.path.stem, item.name, name):
-                    item.add_marker(pytest.mark.xfail(reason=excluded.reason, run=excluded.ends, strict=True))
+                    item.add_marker(pytest.mark.xfail(reason=excluded.reason, run=excluded.is_run, strict=True))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeAlias
 
-from awaited.tasks import is_service_code
+from awaited.tasks import CREDENTIALS, TESTS, is_service_code
 
 SLOW_SECONDS = 0.05
 
@@ -37,17 +37,12 @@ _MAX_FRAMES = 12
 # The body of a module, and the import of a public name at its first use.
 _IMPORTS = frozenset({"<module>", "__getattr__"})
 
-# Its sources block, so they must be called in threads.
-_CREDENTIALS = "registration_persistence.database.credentials."
-
 # psycopg's blocking waits, and the modules of the connection that call them.
 _BLOCKING_WAITS = frozenset({("psycopg.waiting", "wait_conn"), ("psycopg.connection", "wait")})
 _DRIVER = tuple(
     f"registration_persistence.database.{name}"
     for name in ("bounded_pipeline", "connection", "evident_connection", "lazy_begin", "limited_", "recoverable_")
 )
-
-_TESTS = str(Path(__file__).parents[1])
 
 Stack: TypeAlias = tuple[tuple[str, int, str], ...]
 """File, line and function of each frame, the innermost first."""
@@ -120,12 +115,12 @@ def _stack_of(frame: FrameType) -> Stack:
 
 def _is_in_package(innermost: FrameType) -> bool:
     """Return whether the time counts as the package's."""
-    found, neutral = False, tuple[str, ...]([_CREDENTIALS])
+    found, neutral = False, tuple[str, ...]([CREDENTIALS])
     for frame, _ in traceback.walk_stack(innermost):
         module = frame.f_globals.get("__name__", "")
         if frame.f_code.co_name == "extract_stack":
             return False
-        if frame.f_code.co_filename.startswith(_TESTS):
+        if frame.f_code.co_filename.startswith(TESTS):
             return found and frame.f_code.co_name != "<module>"
         if is_service_code(module):
             if frame.f_code.co_name in _IMPORTS:
@@ -135,7 +130,7 @@ def _is_in_package(innermost: FrameType) -> bool:
         elif module.startswith("registration_persistence."):
             return False
         elif (module, frame.f_code.co_name) in _BLOCKING_WAITS:
-            found, neutral = False, (_CREDENTIALS, *_DRIVER)  # it counts as the code that uses the connection
+            found, neutral = False, (CREDENTIALS, *_DRIVER)  # it counts as the code that uses the connection
     return found
 
 

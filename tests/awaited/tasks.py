@@ -9,12 +9,14 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
 from importlib import import_module
-from types import ModuleType
+from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.util.concurrency import await_, greenlet_spawn, in_greenlet
@@ -28,6 +30,11 @@ _POLL_INTERVAL_SECONDS = 0.002
 
 # The parts of the package that block their thread, because they are no part of a service.
 _MAY_BLOCK = frozenset({"cli", "sandbox", "schema", "testing"})
+
+# Its sources block, so a service calls them in threads; a test may call one by itself.
+CREDENTIALS = "registration_persistence.database.credentials."
+
+TESTS = str(Path(__file__).parents[1])
 
 _greenlet: Any = import_module("greenlet")  # it has no types
 
@@ -177,10 +184,25 @@ def sleep(seconds: float, /) -> None:
     if not in_greenlet():
         _block_thread(seconds)
         return
-    caller = sys._getframe(1).f_globals["__name__"]
-    if is_service_code(caller):
+    frame = sys._getframe(1)
+    if _is_in_service(frame):
+        caller = frame.f_globals["__name__"]
         raise AssertionError(f"{caller} called time.sleep in a task: it must wait with `Waits.sleep`")
     await_(asyncio.sleep(seconds))
+
+
+def _is_in_service(innermost: FrameType) -> bool:
+    """Return whether a service makes the call of *innermost*, and not a part that may block, or a test by itself."""
+    is_found = False
+    for frame, _ in traceback.walk_stack(innermost):
+        module = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_filename.startswith(TESTS):
+            return is_found
+        if is_service_code(module):
+            is_found = is_found or not module.startswith(CREDENTIALS)
+        elif module.startswith("registration_persistence."):
+            return False
+    return is_found
 
 
 def _wait_until(is_over: Callable[[], bool], timeout: float | None) -> None:

@@ -171,10 +171,21 @@ def test_short_waits_and_awaited_ones_are_not_slow(tmp_path: Path) -> None:
 
 
 def test_the_package_must_not_call_time_sleep() -> None:
-    """It would block the event loop, however short it is; the sandbox may."""
+    """It would block the event loop, however short it is; the sandbox may, and a source of credentials by itself."""
     blocks = named("registration_persistence.outbox_worker.worker", "worker.py", sleep)
     with pytest.raises(AssertionError, match=r"called time\.sleep"):
         run_in_loop(lambda: blocks(0), None)
+
+    waits = named("registration_persistence.database.waits", "waits.py", sleep)
+    with pytest.raises(AssertionError, match=r"waits called time\.sleep"):
+        run_in_loop(lambda: waits(0), None)
+    called_by_bootstrap = named("registration_persistence.schema.bootstrap", "bootstrap.py", waits)
+    run_in_loop(lambda: called_by_bootstrap(0), None)
+    source = named("registration_persistence.database.credentials.made_up", "made_up.py", sleep)
+    run_in_loop(lambda: source(0), None)
+    called_by_service = named("registration_persistence.database.connector", "connector.py", source)
+    with pytest.raises(AssertionError, match=r"credentials\.made_up called time\.sleep"):
+        run_in_loop(lambda: called_by_service(0), None)
 
     started = time.monotonic()
     run_in_loop(lambda: named("registration_persistence.sandbox.waiting", "waiting.py", sleep)(0.01), None)
