@@ -10,10 +10,12 @@ the stack.
 These do not count: an import of the package by a service or a test, and what the body of its module does, because that
 happens when it starts; migrations, the sandbox and other parts that do not run in a service, with everything that they
 call; a source of credentials or a driver's connection that a test uses by itself; the stacks that the debug mode
-records; and time in which the loop waited for a processor.
+records; garbage collections, which take longer the more objects the tests have; and time in which the loop waited for a
+processor.
 """
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
@@ -70,21 +72,26 @@ class SlowCallbacks:
         logging.getLogger("asyncio").addFilter(_is_of_another_kind)
         self._thread_id, self._stopped = threading.get_ident(), threading.Event()
         self._schedule = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        # The time of all garbage collections, and when the one that is running began.
+        self._collections_seconds = 0.0
+        self._collection_began: float | None = None
+        gc.callbacks.append(self._note_collection)
         self._thread = threading.Thread(target=self._watch, name="slow callbacks", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the watch."""
         self._stopped.set()
+        gc.callbacks.remove(self._note_collection)
         self._thread.join()
 
     def _watch(self) -> None:
         callback, before = _Callback(None), self._clocks()
         while not self._stopped.wait(_SAMPLE_SECONDS):
             now = self._clocks()
-            passed, cpu, queued = (late - early for late, early in zip(now, before, strict=True))
+            passed, cpu, lost = (late - early for late, early in zip(now, before, strict=True))
             # A process that is stopped uses no processor.
-            seconds, before = min(passed - queued, _SAMPLE_SECONDS + cpu), now
+            seconds, before = min(passed - lost, _SAMPLE_SECONDS + cpu), now
             handle = getattr(self._loop, "_current_handle", None)  # asyncio sets it in debug mode
             if handle is not callback.handle:
                 callback = _Callback(handle)
@@ -93,9 +100,18 @@ class SlowCallbacks:
                 self._add(callback, seconds, frame)
 
     def _clocks(self) -> tuple[float, float, float]:
-        """Return the time, the processor time of the process, and the time in which the loop waited for one."""
+        """Return the time, the processor time of the process, and the time of the loop that does not count."""
         queued = self._schedule.read_text().split()[1] if self._schedule.exists() else 0
-        return time.monotonic(), time.process_time(), float(queued) / 1e9
+        now, began = time.monotonic(), self._collection_began
+        collections = self._collections_seconds + (0.0 if began is None else now - began)
+        return now, time.process_time(), float(queued) / 1e9 + collections
+
+    def _note_collection(self, phase: str, _info: object) -> None:
+        if phase == "start":
+            self._collection_began = time.monotonic()
+        elif self._collection_began is not None:
+            self._collections_seconds += time.monotonic() - self._collection_began
+            self._collection_began = None
 
     def _add(self, callback: _Callback, seconds: float, frame: FrameType) -> None:
         stack = _stack_of(frame)

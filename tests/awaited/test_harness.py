@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -167,6 +168,24 @@ def test_short_waits_and_awaited_ones_are_not_slow(tmp_path: Path) -> None:
 
     run_in_loop(work, report)
 
+    assert not report.exists()
+
+
+def test_a_garbage_collection_is_not_slow(tmp_path: Path) -> None:
+    """It takes longer the more objects the tests have, whatever code is running when it begins."""
+    report = tmp_path / "slow callbacks"
+    collects = named("registration_persistence.database.made_up", "made_up.py", gc.collect)
+    objects: list[list[int]] = [[] for _ in range(500_000)]
+
+    def work() -> None:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            collects()
+        sleep(0.05)
+
+    run_in_loop(work, report)
+
+    assert objects
     assert not report.exists()
 
 
