@@ -116,7 +116,7 @@ $(BENCH_VENV)/bin/python:
 $(BENCH_VENV)/.installed: requirements/bench.txt pyproject.toml $(BENCH_VENV)/bin/python
 	$(call install,$(BENCH_VENV),$<)
 
-bench: $(BENCH_VENV)/.installed ## Measure this package beside its peers, and write docs/performance.md; takes 18 minutes (ONLY=cold selects a part)
+bench: $(BENCH_VENV)/.installed ## Measure this package beside its peers, and write docs/performance.md; takes 20 minutes (ONLY=cold selects a part)
 	@$(BENCH_VENV)/bin/python benchmarks/bench.py $(addprefix --only ,$(ONLY)) $(ARGS)
 
 record-counts: $(VENV)/.installed-dev ## Record the exact counts that the tests compare
