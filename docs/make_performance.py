@@ -46,7 +46,8 @@ Measured on:
 
 Nothing was measured on AWS: no Aurora, no Lambda with its share of a processor, no SnapStart, no RDS Proxy.
 Local servers stand in for Secrets Manager and for the Lambda extension.
-`benchmarks/large_tables.py` compares a million registrations with 10,000: the 99th percentile of look-up, sign-up and expiry was at most 1.12 times as long.
+`benchmarks/large_tables.py` compares a million registrations with 10,000.
+The 99th percentile of look-up, sign-up and expiry was at most 1.12 times as long.
 10 million registrations were not measured.
 
 {sections}"""

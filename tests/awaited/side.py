@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 from awaited.tasks import fork, sleep
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from registration_persistence import Database
+from registration_persistence import AsyncDatabase, Database
 from registration_persistence.database.awaited_database import AwaitedDatabase
 from registration_persistence.sandbox import handler_process
 from registration_persistence.sandbox.handler_process import HandlerProcess
 
 T = TypeVar("T")
+
+# A service with this class has imported all of its modules, the ORM too, before its event loop runs.
+assert AsyncDatabase.__name__
 
 REPORT_VARIABLE = "AWAITED_SLOW_CALLBACKS"
 """The variable with the file in which a handler's process reports slow callbacks."""

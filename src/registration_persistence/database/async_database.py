@@ -14,6 +14,7 @@ from registration_persistence.database.credentials.source import CredentialSourc
 from registration_persistence.database.database import Database
 from registration_persistence.database.events import CREDENTIAL_EVENTS, Events
 from registration_persistence.database.health import Health
+from registration_persistence.database.session import SessionBlock
 from registration_persistence.database.settings import DatabaseSettings
 
 if find_spec("greenlet") is None:  # SQLAlchemy would name an extra of its own, and only at the first import
@@ -23,8 +24,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-    from registration_persistence.database.session import SessionBlock
 
 T = TypeVar("T")
 
@@ -206,7 +205,7 @@ class _AsyncSessionBlock(AbstractAsyncContextManager[AsyncSession]):
         block: The block of the session that does the work.
     """
 
-    def __init__(self, enter_loop: Callable[[], None], block: "SessionBlock") -> None:
+    def __init__(self, enter_loop: Callable[[], None], block: SessionBlock) -> None:
         self._enter_loop, self._block = enter_loop, block
 
     async def __aenter__(self) -> AsyncSession:
