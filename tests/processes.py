@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -29,3 +31,14 @@ def command_lines() -> dict[int, str]:
     listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
     lines = (line.strip().partition(" ") for line in listed.stdout.splitlines())
     return {int(pid): arguments for pid, _, arguments in lines}
+
+
+@contextmanager
+def running(program: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a Python program with *arguments* and *variables*, and kill it at the end."""
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, env=python_environment(**variables)) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import psycopg
+import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from registration_persistence import Consent, Database, DatabaseSettings, Registration
 from registration_persistence.outcomes import Registered
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer, TcpProxy, wait_until
+from registration_persistence.testing.template import LOGIN
 
 TERMS = Consent("terms", "2026-01")
 
@@ -159,3 +161,27 @@ def terminate_backend_in_commit(connection: psycopg.Connection[Any]) -> None:
     info = connection.info
     with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
         wait_until(lambda: other.execute(terminate, [info.backend_pid]).fetchall(), "the backend executes COMMIT")
+
+
+def login_in_secrets_manager(
+    server: PostgresServer,
+    settings: DatabaseSettings,
+    secrets_manager: LocalSecretsManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> LambdaEnvironment:
+    """Create a login of its own, store it in a secret, and set the variables of a service that uses it."""
+    username, password = f"service_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
+    server.create_login(username, password)
+    with server.connect() as connection:
+        connection.execute(f"GRANT {LOGIN} TO {username}")
+    arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
+    for name, value in {
+        "APP_ENVIRONMENT": "test",
+        "APP_DATABASE_HOST": settings.host,
+        "APP_DATABASE_PORT": str(settings.port),
+        "APP_DATABASE_NAME": settings.name,
+        "APP_DATABASE_SECRET_ARN": arn,
+        "APP_DATABASE_SSLMODE": "prefer",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return LambdaEnvironment(secrets_manager, server, arn, username)

@@ -4,21 +4,19 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 from awaited.tasks import fork, sleep
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from registration_persistence import AsyncDatabase, Database
+from registration_persistence import Database
 from registration_persistence.database.awaited_database import AwaitedDatabase
 from registration_persistence.sandbox import handler_process
 from registration_persistence.sandbox.handler_process import HandlerProcess
 
 T = TypeVar("T")
-
-# A service with this class has imported all of its modules, the ORM too, before its event loop runs.
-assert AsyncDatabase.__name__
 
 REPORT_VARIABLE = "AWAITED_SLOW_CALLBACKS"
 """The variable with the file in which a handler's process reports slow callbacks."""
@@ -26,6 +24,8 @@ REPORT_VARIABLE = "AWAITED_SLOW_CALLBACKS"
 
 def await_every_wait() -> None:
     """Give each `Database` of this process the waits of `AsyncDatabase`, and let `time.sleep` run other tasks."""
+    # A service has imported this module, and the ORM with it, before its event loop runs.
+    import_module("registration_persistence.database.async_database")
     for name in ("_waits", "_credentials_in_use"):
         setattr(Database, name, vars(AwaitedDatabase)[name])
     setattr(time, "sleep", sleep)  # noqa: B010 its type is that of a built-in function

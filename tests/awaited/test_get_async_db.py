@@ -1,13 +1,12 @@
 """`get_async_db` and `get_db` in one process: one secret, and one refresh of it at a time."""
 
 import asyncio
-import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
-from support import LambdaEnvironment
+from support import LambdaEnvironment, login_in_secrets_manager
 
 from registration_persistence import (
     AsyncDatabase,
@@ -20,7 +19,6 @@ from registration_persistence import (
 )
 from registration_persistence.database import process
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
-from registration_persistence.testing.plugin import LOGIN
 
 
 @pytest.fixture(name="environment")
@@ -31,22 +29,9 @@ def service_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LambdaEnvironment]:
     """The environment of a service whose login is in Secrets Manager, in the state of a new process."""
-    username, password = f"service_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
-    postgres_server.create_login(username, password)
-    with postgres_server.connect() as connection:
-        connection.execute(f"GRANT {LOGIN} TO {username}")
-    arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
-    for name, value in {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": database_settings.host,
-        "APP_DATABASE_PORT": str(database_settings.port),
-        "APP_DATABASE_NAME": database_settings.name,
-        "APP_DATABASE_SECRET_ARN": arn,
-        "APP_DATABASE_SSLMODE": "prefer",
-    }.items():
-        monkeypatch.setenv(name, value)
+    environment = login_in_secrets_manager(postgres_server, database_settings, secrets_manager, monkeypatch)
     monkeypatch.setattr(process, "_this_process", process._ThisProcess())
-    yield LambdaEnvironment(secrets_manager, postgres_server, arn, username)
+    yield environment
     process.forget_db()
 
 

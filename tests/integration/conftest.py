@@ -1,7 +1,6 @@
 """Fixtures of the integration tests: repositories, rows, sign-ups and the environment of a Lambda."""
 
 import dataclasses
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ from outbox_queue import Queue
 from races import MAX_THREADS
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import TERMS, Change, LambdaEnvironment, Person, Rows, SignUp
+from support import TERMS, Change, LambdaEnvironment, Person, Rows, SignUp, login_in_secrets_manager
 
 from registration_persistence import (
     Database,
@@ -26,7 +25,6 @@ from registration_persistence.database import process
 from registration_persistence.outcomes import Registered, Verified
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
 from registration_persistence.testing import RoundTripCounter
-from registration_persistence.testing.plugin import LOGIN
 
 
 @pytest.fixture
@@ -161,23 +159,9 @@ def lambda_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> LambdaEnvironment:
     """The environment of version 7 of a Lambda function named `sign-up`, with a login of its own."""
-    username, password = f"lambda_{secrets.token_hex(4)}", secrets.token_urlsafe(16)
-    postgres_server.create_login(username, password)
-    with postgres_server.connect() as connection:
-        connection.execute(f"GRANT {LOGIN} TO {username}")
-    arn = secrets_manager.create(f"registration/{username}", {"username": username, "password": password})
-    for name, value in {
-        "APP_ENVIRONMENT": "test",
-        "APP_DATABASE_HOST": database_settings.host,
-        "APP_DATABASE_PORT": str(database_settings.port),
-        "APP_DATABASE_NAME": database_settings.name,
-        "APP_DATABASE_SECRET_ARN": arn,
-        "APP_DATABASE_SSLMODE": "prefer",
-        "AWS_LAMBDA_FUNCTION_NAME": "sign-up",
-        "AWS_LAMBDA_FUNCTION_VERSION": "7",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return LambdaEnvironment(secrets_manager, postgres_server, arn, username)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "sign-up")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
+    return login_in_secrets_manager(postgres_server, database_settings, secrets_manager, monkeypatch)
 
 
 @pytest.fixture

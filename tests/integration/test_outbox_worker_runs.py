@@ -2,13 +2,10 @@
 
 import dataclasses
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +14,7 @@ from uuid import UUID
 
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue, failing
-from processes import python_environment
+from processes import running
 from sqlalchemy import text
 from support import variables_of
 
@@ -226,17 +223,6 @@ OutboxWorker(get_db(), deliver, batch=5, acknowledge=sys.argv[2]).run(threading.
 """
 
 
-@contextmanager
-def working(settings: DatabaseSettings, journal: Path, acknowledge: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a worker process that writes the delivered event ids to *journal*, and kill it at the end."""
-    arguments = [sys.executable, "-c", PROGRAM, str(journal), acknowledge]
-    with subprocess.Popen(arguments, env=python_environment(**variables_of(settings))) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize(("acknowledge", "most_again"), [("message", 1), ("batch", 5)])
 def test_a_killed_worker_loses_no_message(
     database: Database, queue: Queue, tmp_path: Path, acknowledge: str, most_again: int
@@ -255,7 +241,7 @@ def test_a_killed_worker_loses_no_message(
     moments = (0.0, 0.06, 0.08)
     for moment in moments:
         enough = len(delivered()) + 3
-        with working(database.settings, journal, acknowledge) as process:
+        with running(PROGRAM, str(journal), acknowledge, **variables_of(database.settings)) as process:
             wait_until(partial(has_delivered, enough), "messages are delivered", timeout=TIMEOUT_SECONDS)
             time.sleep(moment)
         assert -signal.SIGKILL == process.returncode

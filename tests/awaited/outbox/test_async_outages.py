@@ -2,12 +2,8 @@
 
 import asyncio
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +12,7 @@ from uuid import UUID
 import pytest
 from outbox_queue import TIMEOUT_SECONDS, Queue
 from outbox_tasks import run_in_time
-from processes import python_environment
+from processes import running
 from support import variables_of
 
 from registration_persistence import AsyncDatabase, AsyncOutboxWorker, Database, DatabaseSettings, OutboxWorker
@@ -133,17 +129,6 @@ asyncio.run(worker.run(asyncio.Event(), poll=0.01))
 """
 
 
-@contextmanager
-def working(settings: DatabaseSettings, journal: Path, acknowledge: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a worker process that writes the delivered event ids to *journal*, and kill it at the end."""
-    arguments = [sys.executable, "-c", PROGRAM, str(journal), acknowledge]
-    with subprocess.Popen(arguments, env=python_environment(**variables_of(settings))) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def test_a_killed_worker_loses_no_message(database: Database, queue: Queue, tmp_path: Path) -> None:
     """After SIGKILL, others deliver the rest, and at most *concurrency* messages, or a batch, are delivered again."""
     event_ids, journal = queue.put(60), tmp_path / "journal"
@@ -158,7 +143,7 @@ def test_a_killed_worker_loses_no_message(database: Database, queue: Queue, tmp_
     kills: tuple[tuple[Acknowledge, int, float], ...] = (("message", 4, 0.03), ("batch", 20, 0.0))
     for acknowledge, most_again, moment in kills:
         enough = len(delivered()) + 6
-        with working(database.settings, journal, acknowledge) as process:
+        with running(PROGRAM, str(journal), acknowledge, **variables_of(database.settings)) as process:
             wait_until(partial(has_delivered, enough), "messages are delivered", timeout=TIMEOUT_SECONDS)
             time.sleep(moment)
         assert -signal.SIGKILL == process.returncode
