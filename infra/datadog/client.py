@@ -100,6 +100,11 @@ class DatadogClient:
             case _:
                 assert_never(resource.kind)
 
+    def replace(self, existing: Existing, resource: Resource) -> None:
+        """Delete *existing*, which loses its history, and create *resource*."""
+        self.delete(resource.kind, resource.name, existing)
+        self.create(resource)
+
     def delete(self, kind: Kind, name: str, existing: Existing) -> None:
         """Delete *existing*, whose file *name* was removed."""
         self.request = f"to delete {kind} {name}"

@@ -1,5 +1,6 @@
 """Comparison of a payload with the state in Datadog."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -17,6 +18,11 @@ def covers(sent: Any, found: Any) -> bool:
     if isinstance(sent, str) and isinstance(found, str):
         return sent.strip() == found.strip()
     return bool(sent == found)
+
+
+def same_type(sent: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Return whether the type of *found* is that of *sent*. Datadog cannot change the type of a monitor."""
+    return _covers_key("type", sent.get("type"), found.get("type"))
 
 
 def _covers_key(key: str, sent: Any, found: Any) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
+from datadog.event_queries import counting_metrics
 from datadog.kinds import KINDS, Kind
 from datadog.marks import marked_dashboard, marked_monitor
 from datadog.monitor_rules import monitor_rule_problems
@@ -73,6 +74,8 @@ def _read_resource(kind: Kind, path: Path, values: PlaceholderValues, problems: 
         found.append(f"it cannot be read as JSON: {error}")
     else:
         body = render(body, values, "", found)
+        if values["event_metrics"]:
+            body = counting_metrics(body)
         # A placeholder that is left in the place of a number would be reported twice.
         found = found or _body_problems(kind, body)
     problems += (f"{kind}s/{path.name}: {problem}" for problem in found)

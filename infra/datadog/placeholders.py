@@ -42,6 +42,7 @@ def placeholder_values(config: EnvironmentConfig) -> dict[str, str | float]:
         "memory_warning": int(aurora.max_capacity * _BYTES_PER_ACU * _MEMORY_WARNING_SHARE),
         "memory_critical": int(aurora.max_capacity * _BYTES_PER_ACU * _MEMORY_CRITICAL_SHARE),
         "readers": aurora.readers,
+        "event_metrics": bool(config.datadog and config.datadog.event_metrics),
     }
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from datadog.api_errors import API_ERRORS
 from datadog.client import DatadogClient, Existing
-from datadog.comparison import covers
+from datadog.comparison import covers, same_type
 from datadog.files import Resource
 from datadog.kinds import KINDS, Kind
 from datadog.marks import OWNER
@@ -65,6 +65,8 @@ def _changes(client: DatadogClient, resources: Sequence[Resource], owned: Owned)
         existing = owned[resource.kind].get(resource.name)
         if not existing:
             yield Change(partial(client.create, resource), f"created {resource.kind} {resource.name}")
+        elif not same_type(resource.body, existing[0].body):
+            yield Change(partial(client.replace, existing[0], resource), f"replaced {resource.kind} {resource.name}")
         elif not covers(resource.body, existing[0].body):
             yield Change(partial(client.update, existing[0], resource), f"updated {resource.kind} {resource.name}")
     for kind, by_name in owned.items():

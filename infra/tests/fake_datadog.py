@@ -85,8 +85,11 @@ class FakeDatadog:
         if method == "DELETE":
             del self.monitors[number]
             return 200, {"deleted_monitor_id": number}
-        self.monitors[number] = self._monitor(number, body)
-        return 200, self.monitors[number]
+        changed = self._monitor(number, body)
+        if changed["type"] != self.monitors[number]["type"]:
+            return 400, {"errors": ["The type of a monitor cannot be changed"]}
+        self.monitors[number] = changed
+        return 200, changed
 
     def _answer_dashboard(self, method: str, name: str, query: Mapping[str, str], body: Any) -> tuple[int, Any]:
         if method == "POST":

@@ -402,6 +402,7 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
         ["1", "10000"],
         ["0", "10001", "90.0", '"90"'],
     ),
+    "datadog.event_metrics": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
     "datadog.database_monitoring": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
     "provision_aurora": (FLAG_WORDS, ["true"], ['"yes"', "1", "[]"]),
 }

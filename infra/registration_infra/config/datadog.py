@@ -37,6 +37,11 @@ class DatadogConfig(Table):
     extension_layer_version: _ExtensionLayer = Field(
         default=90, ge=1, le=10_000, description="The layer Datadog-Extension."
     )
+    event_metrics: bool = Field(
+        default=False,
+        description="Whether the services send the events of the package to Datadog as metrics; "
+        "the monitors count log lines otherwise.",
+    )
     database_monitoring: bool = Field(
         default=True, description="Whether a database login for Datadog's agent is created."
     )

@@ -86,6 +86,7 @@ def test_defaults_of_datadog() -> None:
         api_key_secret_arn=SECRET,
         python_layer_version=120,
         extension_layer_version=90,
+        event_metrics=False,
         database_monitoring=True,
     )
 

@@ -41,6 +41,7 @@ DEFAULTS = {
     "application.snap_start": "false",
     "datadog.python_layer_version": "120",
     "datadog.extension_layer_version": "90",
+    "datadog.event_metrics": "false",
     "datadog.database_monitoring": "true",
 }
 REQUIRED = {
