@@ -31,7 +31,7 @@ _MAX_REPLICA_LAG_MS = 1000
 _PERIOD = Duration.minutes(5)
 # As long as a migration can run.
 _MIGRATION_PERIOD = Duration.minutes(15)
-_CLUSTER_EVENTS = ["failover", "failure", "maintenance", "notification"]
+_CLUSTER_EVENTS = ["deletion", "failover", "failure", "maintenance", "notification"]
 _INSTANCE_EVENTS = [
     *("availability", "configuration change", "failure", "low storage"),
     *("maintenance", "notification", "recovery"),
@@ -47,6 +47,7 @@ class _Alarm:
         metric: The metric.
         threshold: The alarm is raised if the metric is above it, or below it if *below* is set.
         description: The end of a sentence that begins with "The database NAME".
+        runbook: The page to read, in `docs/runbooks` and without `.md`.
         periods: The number of consecutive periods that must breach the threshold.
         below: Whether the threshold is a minimum.
     """
@@ -55,6 +56,7 @@ class _Alarm:
     metric: cloudwatch.Metric
     threshold: float
     description: str
+    runbook: str
     periods: int = 1
     below: bool = False
 
@@ -82,7 +84,8 @@ class Alarms(Construct):
         self.topic = self._topic(context)
         self.publisher = self._role_of_rule(context)
         for alarm in _alarms(context.aurora, cluster, migrate):
-            self._add(alarm, f"The database {context.config.prefix} {alarm.description}")
+            what = f"The database {context.config.prefix} {alarm.description}"
+            self._add(alarm, f"{what}: read docs/runbooks/{alarm.runbook}.md")
         self._add_rds_events("db-cluster", [cluster.cluster_identifier], _CLUSTER_EVENTS)
         self._add_rds_events("db-instance", cluster.instance_identifiers, _INSTANCE_EVENTS)
         self._add_failed_rotations(secrets)
@@ -128,7 +131,7 @@ class Alarms(Construct):
         rule = events.Rule(
             self,
             "FailedRotation",
-            description="The rotation of a database secret failed; needs a CloudTrail trail",
+            description="A rotation failed, as CloudTrail reports: read docs/runbooks/rotate-at-once.md",
             event_pattern=events.EventPattern(
                 source=["aws.secretsmanager"],
                 detail_type=["AWS Service Event via CloudTrail"],
@@ -158,6 +161,7 @@ def _alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster, migrate: lambda_
             metric=cluster.metric_acu_utilization(period=_PERIOD, statistic="Maximum"),
             threshold=_BUSY_PERCENT,
             description="is near its maximum capacity",
+            runbook="raise-capacity",
             periods=3,
         )
     yield from _load_alarms(aurora, cluster)
@@ -167,6 +171,7 @@ def _alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster, migrate: lambda_
         metric=migrate.metric_errors(period=_MIGRATION_PERIOD, statistic="Sum"),
         threshold=0,
         description="was not migrated: the migration function failed",
+        runbook="repair-a-failed-migration",
     )
 
 
@@ -176,6 +181,7 @@ def _load_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterator
         metric=cluster.metric_cpu_utilization(period=_PERIOD, statistic="Maximum"),
         threshold=_BUSY_PERCENT,
         description=f"uses more than {_BUSY_PERCENT} % of its CPU",
+        runbook="find-an-expensive-statement",
         periods=3,
     )
     connections = int(aurora.max_connections * _MAX_SHARE_OF_CONNECTIONS)
@@ -184,12 +190,14 @@ def _load_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterator
         metric=cluster.metric_database_connections(period=_PERIOD, statistic="Maximum"),
         threshold=connections,
         description=f"has more than {connections} of {aurora.max_connections} connections",
+        runbook="raise-capacity",
     )
     yield _Alarm(
         name="Memory",
         metric=cluster.metric_freeable_memory(period=_PERIOD, statistic="Minimum"),
         threshold=_MIN_FREE_MEMORY_MIB * 1024 * 1024,
         description=f"has less than {_MIN_FREE_MEMORY_MIB} MiB of memory left",
+        runbook="raise-capacity",
         periods=3,
         below=True,
     )
@@ -201,12 +209,14 @@ def _health_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterat
         metric=cluster.metric_deadlocks(period=_PERIOD, statistic="Sum"),
         threshold=0,
         description="had a deadlock",
+        runbook="resolve-deadlocks",
     )
     yield _Alarm(
         name="TransactionIds",
         metric=cluster.metric("MaximumUsedTransactionIDs", period=_PERIOD, statistic="Maximum"),
         threshold=_MAX_TRANSACTION_ID_AGE,
         description="does not vacuum fast enough",
+        runbook="freeze-transaction-ids",
     )
     if aurora.readers:
         yield _Alarm(
@@ -214,5 +224,6 @@ def _health_alarms(aurora: AuroraConfig, cluster: rds.DatabaseCluster) -> Iterat
             metric=cluster.metric("AuroraReplicaLagMaximum", period=_PERIOD, statistic="Maximum"),
             threshold=_MAX_REPLICA_LAG_MS,
             description="has a reader that lags behind",
+            runbook="raise-capacity",
             periods=3,
         )

@@ -24,7 +24,7 @@ class SupportEvents(Construct):
         rule = events.Rule(
             self,
             "Rule",
-            description="AWS plans a change of RDS, such as the end of support of a version",
+            description="AWS plans a change of RDS, or ends a support: read docs/runbooks/upgrade-postgresql.md",
             event_pattern=events.EventPattern(
                 source=["aws.health"],
                 detail_type=["AWS Health Event"],

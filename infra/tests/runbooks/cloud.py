@@ -125,6 +125,7 @@ class Cloud:
                 Code={"ZipFile": code.getvalue()},
             )
             self.client("logs").create_log_group(logGroupName=f"/aws/lambda/{self.name}-{name}")
+        self.client("logs").create_log_group(logGroupName=f"/aws/rds/cluster/{self.name}/postgresql")
         self.client("lambda").put_function_concurrency(
             FunctionName=f"{self.name}-service", ReservedConcurrentExecutions=50
         )

@@ -10,13 +10,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from botocore import xform_name
 from botocore.session import Session
@@ -41,6 +44,13 @@ CENTRAL = "restore-from-the-central-backup.md"
 ROTATE = "rotate-at-once.md"
 CAPACITY = "raise-capacity.md"
 UPGRADE = "upgrade-postgresql.md"
+EXPENSIVE = "find-an-expensive-statement.md"
+DEADLOCKS = "resolve-deadlocks.md"
+SNAPSHOT = "end-an-old-snapshot.md"
+FREEZE = "freeze-transaction-ids.md"
+MIGRATION = "repair-a-failed-migration.md"
+CONNECTIONS = "find-lost-connections.md"
+SECRETS = "work-without-secrets-manager.md"
 PAGES = sorted(RUNBOOKS.glob("*.md"))
 
 
@@ -267,6 +277,14 @@ def copied(database: Database, postgres_server: PostgresServer) -> Iterator[Call
     for each in copies:
         each.dispose()
         postgres_server.drop_database(each.settings.name)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds, for at most 10 s."""
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
 
 
 def sign_up(database: Database, email: str) -> UUID:
@@ -497,6 +515,158 @@ def test_upgrade_postgresql(operator: Operator, cloud: Cloud, database: Database
     )
 
 
+def with_pid(steps: Sequence[Block], pid: int) -> list[Block]:
+    """Return *steps* with the process id that the operator has replaced."""
+    marked = re.compile(r"^PID=0 .*$", re.MULTILINE)
+    replaced = [replace(step, script=marked.sub(f"PID={pid}", step.script)) for step in steps]
+    assert replaced != list(steps)
+    return replaced
+
+
+@pytest.fixture
+def idle_transaction(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A session of another program, which has changed a registration and holds its lock and a snapshot."""
+    sign_up(database, "held@example.com")
+    login = database.settings
+    with psycopg.connect(
+        host=login.host, port=login.port, dbname=login.name, user=login.user, password=login.password
+    ) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("UPDATE registrations SET updated_at = updated_at")
+        yield connection
+        connection.close()
+
+
+def ended(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the server has ended the session of *connection*."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+def test_find_an_expensive_statement(
+    operator: Operator, cloud: Cloud, database: Database, idle_transaction: psycopg.Connection[Any]
+) -> None:
+    """The session is listed without its values, its statement is cancelled, and the statistics are new."""
+    cloud.databases = {"deployed": database}
+    pid = idle_transaction.info.backend_pid
+
+    screen = operator.follow(*with_pid(blocks(EXPENSIVE), pid))
+
+    (listed,) = [each for each in json.loads(screen.splitlines()[1]) if each["pid"] == pid]
+    assert "idle in transaction" == listed["state"]
+    assert '[{"cancelled": true}]' in screen
+    assert not ended(idle_transaction)  # nothing ran that could be cancelled
+    assert rows(database, "SELECT 1 FROM pg_stat_user_tables WHERE relname = 'outbox' AND last_analyze IS NOT NULL")
+    assert ["enable-http-endpoint", "disable-http-endpoint"] == [
+        each[1] for each in operator.called() if each[1].endswith("http-endpoint")
+    ]
+
+
+def test_resolve_deadlocks(
+    operator: Operator, cloud: Cloud, database: Database, idle_transaction: psycopg.Connection[Any]
+) -> None:
+    """The session that blocks another one is found; after its end, the other one goes on."""
+    cloud.databases = {"deployed": database}
+    blocking = idle_transaction.info.backend_pid
+
+    def wait_for_the_lock() -> None:
+        with database.session() as session:
+            session.execute(text("SET LOCAL lock_timeout = '60s'"))
+            session.execute(text("SET LOCAL statement_timeout = '60s'"))
+            session.execute(text("UPDATE registrations SET updated_at = updated_at"))
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait_for_the_lock)
+        wait_until(
+            lambda: rows(database, "SELECT 1 FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0")
+        )
+        screen = operator.follow(*with_pid(blocks(DEADLOCKS), blocking))
+        waiting.result(timeout=10)
+
+    (listed,) = next(json.loads(line) for line in screen.splitlines() if '"holds"' in line)
+    assert (blocking, "idle in transaction") == (listed["holds"], listed["state"])
+    assert '[{"ended": true}]' in screen
+    assert ended(idle_transaction)
+
+
+def test_end_an_old_snapshot(
+    operator: Operator, cloud: Cloud, database: Database, idle_transaction: psycopg.Connection[Any]
+) -> None:
+    """The session with the oldest snapshot is the first of the list, and is ended."""
+    cloud.databases = {"deployed": database}
+    pid = idle_transaction.info.backend_pid
+
+    screen = operator.follow(*with_pid(blocks(SNAPSHOT), pid))
+
+    assert pid in [each["pid"] for each in json.loads(screen.splitlines()[1])]
+    assert ended(idle_transaction)
+
+
+def test_freeze_transaction_ids(operator: Operator, cloud: Cloud, database: Database) -> None:
+    """The table has no old transaction ids afterwards."""
+    cloud.databases = {"deployed": database}
+    steps = [replace(each, script=each.script.replace("registration_events ", "outbox ")) for each in blocks(FREEZE)]
+    sign_up(database, "old@example.com")
+
+    screen = operator.follow(*steps)
+
+    ages = [json.loads(line) for line in screen.splitlines() if line.startswith('[{"transactions"')]
+    assert ages[-1][0]["transactions"] < 50
+    assert rows(database, "SELECT 1 FROM pg_stat_user_tables WHERE relname = 'outbox' AND last_vacuum IS NOT NULL")
+
+
+def test_repair_a_failed_migration(operator: Operator, cloud: Cloud) -> None:
+    """The state is read before and after, and the migration runs once."""
+    operator.follow(*blocks(MIGRATION))
+
+    assert ["current", "check"] == [event["action"] for event in cloud.invoked]
+    assert [["migrate", "ENVIRONMENT=prod"]] == operator.called("make")
+
+
+def test_messages_of_failed_migrations() -> None:
+    """The messages that the runbook lists are in the package, but for those of PostgreSQL and Lambda."""
+    of_others = {
+        "lock timeout",
+        "Task timed out",
+        "permission denied",
+        "must be owner",
+        "must be member of role",
+        "could not create unique index",
+        "is violated by some row",
+    }
+    table = (RUNBOOKS / MIGRATION).read_text(encoding="utf-8").partition("## 2.")[0]
+    first_cells = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    messages = {message for cell in first_cells for message in re.findall(r"`([^`]+)`", cell)}
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+
+    assert of_others <= messages
+    assert [] == [message for message in messages - of_others if message not in source]
+
+
+def test_find_lost_connections(operator: Operator, cloud: Cloud) -> None:
+    """The state of the cluster and of each instance is shown, and the rules of the network are found."""
+    screen = operator.follow(*blocks(CONNECTIONS))
+
+    assert cloud.cluster(cloud.name)["Endpoint"] in screen
+    assert "registration-prod-writer\tavailable" in screen
+    assert "registration-prod-reader-1\tavailable" in screen
+    patterns = [each[each.index("--filter-pattern") + 1] for each in operator.called() if "--filter-pattern" in each]
+    assert '{ $.event = "connection_opened" }' in patterns
+
+
+def test_work_without_secrets_manager(operator: Operator, cloud: Cloud) -> None:
+    """The state of the secret and of its key is shown."""
+    version = cloud.client("secretsmanager").describe_secret(SecretId="registration/prod/application")
+
+    screen = operator.follow(*blocks(SECRETS))
+
+    (current,) = [name for name, labels in version["VersionIdsToStages"].items() if "AWSCURRENT" in labels]
+    assert ["None\tTrue", current, "Enabled"] == screen.splitlines()[:3]
+
+
 def spans(page: Path, pattern: str) -> Sequence[str]:
     """Return the code spans outside code blocks that match *pattern*, on one line each."""
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -516,7 +686,7 @@ def test_operations_exist() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_the_text(page: Path, operator: Operator) -> None:
     """The commands in the text and in the tables are valid too."""
-    known = "ENVIRONMENT=prod; CLUSTER=registration-prod; IDS=; DATABASE=registrations"
+    known = "ENVIRONMENT=prod; CLUSTER=registration-prod; IDS=; DATABASE=registrations; SECRET=registration/prod/cluster"
     commands = [each for each in spans(page, r"aws (?!configure)[a-z]") if len(each.split()) > 2]
     checks = [Block(page.name, "", f"{each} > /dev/null") for each in commands]
 
