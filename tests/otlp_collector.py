@@ -90,7 +90,7 @@ class Collector:
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 time.sleep(collector.delay)
-                collector._receive(self.path, body)  # noqa: SLF001 the same module
+                collector._receive(self.path, body)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -23,12 +23,13 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 def sdk(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sdk]:
     """The SDK, which is the global one until the end of the test; OpenTelemetry itself can set it only once."""
-    traces, meters = TracerProvider(), MeterProvider(
-        [PeriodicExportingMetricReader(OTLPMetricExporter(f"{collector.url}/v1/metrics"), 3_600_000)]
+    traces, meters = (
+        TracerProvider(),
+        MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter(f"{collector.url}/v1/metrics"), 3_600_000)]),
     )
     traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{collector.url}/v1/traces")))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", traces)
-    monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", meters)  # noqa: SLF001 there is no public way
+    monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", meters)
     yield Sdk(collector, traces, meters)
     traces.shutdown()
     meters.shutdown()

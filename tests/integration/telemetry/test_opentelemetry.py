@@ -21,6 +21,7 @@ def fresh(database_settings: DatabaseSettings, sdk: Sdk) -> Iterator[Database]:
     database = Database(dataclasses.replace(database_settings, pool="lambda"))
     opentelemetry.instrument(database)
     yield database
+    sdk.flush()
     database.dispose()
 
 

@@ -48,6 +48,7 @@ def sqlalchemy_spans() -> Iterator[SQLAlchemyInstrumentor]:
 
 @pytest.mark.parametrize("kind", ["Database", "AsyncDatabase"])
 def test_the_spans_of_other_instrumentation_are_children_of_ours(
+    *,
     kind: str,
     settings: DatabaseSettings,
     sdk: Sdk,
