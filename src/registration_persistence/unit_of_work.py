@@ -1,6 +1,7 @@
 """Keys, types and functions of a unit of work that the database and the repositories share."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import ReferenceType
 
 from sqlalchemy import Connection
@@ -22,6 +23,33 @@ UNIT_INFO = "registration_persistence_unit_info"
 
 SESSION = "registration_persistence_session"
 """Attribute of a connection of the driver: a weak reference to the session that used it last."""
+
+
+class Hooks:
+    """Functions that are installed when a database is observed for the first time in this process.
+
+    Attributes:
+        round_trip: Called at the beginning of each round trip. `None`: no database is observed.
+        observe_repository: Called with each class of `repositories` that is added later, and its name.
+        repositories: The classes whose public methods are repository calls, and the name of such a call; `None` for
+            the names of class and method.
+    """
+
+    round_trip: ClassVar[Callable[[], None] | None] = None
+    observe_repository: ClassVar[Callable[[type, str | None], None] | None] = None
+    repositories: ClassVar[dict[type, str | None]] = {}
+
+    @classmethod
+    def add_repository(cls, repository: type, name: str | None = None) -> None:
+        """Let the public methods of *repository* be observed.
+
+        Args:
+            repository: A class whose instances have a session or a connection in `_session`.
+            name: The name of a call. Defaults to the names of class and method.
+        """
+        cls.repositories[repository] = name
+        if cls.observe_repository is not None:
+            cls.observe_repository(repository, name)
 
 
 def connection_of(target: SessionOrConnection) -> Connection:

@@ -58,6 +58,11 @@ class EvidentConnection(RecoverableConnection[Row]):
         self._may_act_without_id: bool = False
         self.cursor_factory: type[psycopg.Cursor[Row]] = EvidentCursor
 
+    @classmethod
+    def own_cursor_class(cls) -> type[psycopg.Cursor[Any]]:
+        """Return the class of the cursors, for `connect`, because instrumentation derives its own class from it."""
+        return EvidentCursor
+
     def forget_evidence(self) -> None:
         """Forget the evidence of a transaction that has ended."""
         self.evidence, self.undid_changes, self.transaction_id = None, False, None
@@ -107,6 +112,7 @@ class EvidentConnection(RecoverableConnection[Row]):
         """Send the query of the id and COMMIT together; the server sends the id before it commits."""
         pgconn = self.pgconn
         try:
+            self.has_sent = True
             pgconn.enter_pipeline_mode()
             pgconn.send_query_params(_TRANSACTION_ID, None)
             pgconn.send_flush_request()
