@@ -12,7 +12,8 @@ from typing import get_args
 
 from sqlalchemy.orm import Session
 
-from registration_persistence.cli.arguments import Subcommands, file_name, number
+from registration_persistence.cli.arguments import file_name, number
+from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode
 from registration_persistence.cli.import_formats import FORMAT_OF_SUFFIX, ImportFormat, Line, read_lines
 from registration_persistence.cli.import_report import Counts, Report, open_report, summary
@@ -31,7 +32,22 @@ _MAX_BATCH_LENGTH = 1_000_000
 def add_commands(commands: Subcommands) -> None:
     """Add `import`."""
     parser = commands.add(
-        "import", _import, "import people from CSV or JSON Lines", epilog="The exit code is 1 if a row was rejected."
+        "import",
+        _import,
+        "import people from CSV or JSON Lines",
+        examples=["import people.csv --dry-run", "import people.csv"],
+        json_fields={
+            "imported": "number of stored rows",
+            "duplicates": "number of rows that are stored already",
+            "rejected": "number of rejected rows",
+            "reasons": "number of rejected rows by reason",
+            "seconds": "duration",
+            "dry_run": "whether everything was rolled back",
+            "finished": "false if the import stopped before the end of the file",
+            "last_line": "line of the last row that has a result",
+            "report": "file with line and reason of each row that was not stored, or null",
+        },
+        epilog="The exit code is 1 if a row was rejected.",
     )
     parser.add_argument("file", type=file_name, help="see docs/howto/import.md")
     parser.add_argument("--format", choices=get_args(ImportFormat), help="the format (default: by the file's name)")
@@ -63,8 +79,8 @@ def _import(options: argparse.Namespace) -> int:
         first = next(batches, [])  # a wrong header is an error before the report is overwritten
         report = stack.enter_context(open_report(file, source.fileno(), options.rejected))
         # Printed after the bar has ended, because the bar redirects standard output.
-        stack.enter_context(summary(file, counts, report, dry_run=options.dry_run))
-        show = stack.enter_context(percentage_bar("Importing", size(source)))
+        stack.enter_context(summary(options, counts, report))
+        show = stack.enter_context(percentage_bar("Importing", size(source), hidden=options.json))
         session = stack.enter_context(_rolled_back_session()) if options.dry_run else None
         importer = _Importer(counts, report, session, options.announce, timedelta(options.open_days))
         for batch in chain([first], batches):
