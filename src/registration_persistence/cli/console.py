@@ -85,6 +85,18 @@ def report(options: argparse.Namespace, text: str, data: Mapping[str, Any], *, v
     print(json_text(data) if options.json else shown, flush=True)
 
 
+def note(options: argparse.Namespace, text: str, *, shown: bool = True) -> None:
+    """Print a remark about a result to standard error, for people.
+
+    Args:
+        options: The options of the command; with `--json` there are no remarks.
+        text: The remark.
+        shown: Whether it applies. Defaults to true.
+    """
+    if shown and not options.json:
+        print(text, file=sys.stderr)
+
+
 def json_text(data: Any, *, indent: int | None = None) -> str:
     """Return *data* as JSON, in which control characters and marks of the direction of text are escaped.
 
@@ -95,6 +107,11 @@ def json_text(data: Any, *, indent: int | None = None) -> str:
     is_utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
     text = json.dumps(data, ensure_ascii=not is_utf8, indent=indent, default=_json_value, sort_keys=indent is not None)
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char).strip('"') for char in text)
+
+
+def quoted_value(value: Any) -> str:
+    """Return a value of a person for one line of text: as JSON, in which a text has quotes and no line feed."""
+    return json.dumps(value, ensure_ascii=False, default=_json_value)
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,19 @@ from typing import NoReturn
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from registration_persistence.cli import completion, imports, outbox, ping, privacy, retention, sandbox, schema, streams
+from registration_persistence.cli import (
+    completion,
+    events,
+    imports,
+    outbox,
+    people,
+    ping,
+    privacy,
+    retention,
+    sandbox,
+    schema,
+    streams,
+)
 from registration_persistence.cli.command_parser import CommandParser, wants_json
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse, json_text, printable
@@ -61,7 +73,7 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=version("registration-persistence"))
     commands = Subcommands(parser)
-    for group in (schema, ping, retention, privacy, imports, outbox, sandbox, completion):
+    for group in (schema, ping, retention, people, events, privacy, imports, outbox, sandbox, completion):
         group.add_commands(commands)
     return parser
 

@@ -12,10 +12,7 @@ from uuid import UUID
 from registration_persistence.cli.arguments import check_chosen, number, seconds, uuid
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, report
-from registration_persistence.cli.deliver_function import load_function
 from registration_persistence.database import get_db, session_scope
-from registration_persistence.outbox_worker import OutboxWorker
-from registration_persistence.repositories.outbox import OutboxRepository
 
 # The most that `OutboxRepository.dead` returns, and `OutboxRepository.revive` takes, at once.
 _MAX_DEAD_MESSAGES = 1000
@@ -67,6 +64,9 @@ def _add_run(commands: Subcommands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from registration_persistence.cli.deliver_function import load_function
+    from registration_persistence.outbox_worker import OutboxWorker
+
     deliver = load_function(options.deliver)
     worker = OutboxWorker(
         get_db(),
@@ -127,6 +127,8 @@ def _add_dead(commands: Subcommands) -> None:
 
 
 def _dead(options: argparse.Namespace) -> int:
+    from registration_persistence.repositories.outbox import OutboxRepository
+
     with session_scope(autocommit=True) as session:
         messages = OutboxRepository(session).dead(options.limit)
     for message in messages:
@@ -157,6 +159,8 @@ def _add_revive(commands: Subcommands) -> None:
 
 
 def _revive(options: argparse.Namespace) -> int:
+    from registration_persistence.repositories.outbox import OutboxRepository
+
     check_chosen(options.ids, others=options.all, option="--all")
     if options.all:
         revived = _revive_all()
@@ -172,6 +176,8 @@ def _revive(options: argparse.Namespace) -> int:
 
 
 def _revive_all() -> int:
+    from registration_persistence.repositories.outbox import OutboxRepository
+
     revived, found = 0, _MAX_DEAD_MESSAGES
     while found >= _MAX_DEAD_MESSAGES:
         with session_scope(autocommit=True) as session:

@@ -9,9 +9,7 @@ from registration_persistence.cli.arguments import check_chosen, uuid
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse, json_text, prompt, report, shortened
 from registration_persistence.database import session_scope
-from registration_persistence.domain.validation import checked_actor
 from registration_persistence.errors import InvalidInput, RegistrationNotFound
-from registration_persistence.repositories.privacy import PrivacyRepository
 
 
 def add_commands(commands: Subcommands) -> None:
@@ -67,6 +65,8 @@ def _chosen_ids(options: argparse.Namespace) -> list[UUID]:
     check_chosen(options.ids, others=options.email, option="--email")
     if not options.email:
         return list(dict.fromkeys(options.ids))
+    from registration_persistence.repositories.privacy import PrivacyRepository
+
     address = prompt("e-mail address: ")
     with session_scope(read_only=True) as session:
         return list(dict.fromkeys([*options.ids, *PrivacyRepository(session).ids_by_email(address)]))
@@ -90,6 +90,8 @@ def _erase(options: argparse.Namespace) -> int:
 
 
 def _check_actor(actor: str) -> None:
+    from registration_persistence.domain.validation import checked_actor
+
     try:
         checked_actor(actor)
     except InvalidInput:
@@ -109,6 +111,8 @@ def _is_confirmed(ids: Sequence[UUID]) -> bool:
 
 def _erase_one(options: argparse.Namespace, registration_id: UUID) -> bool:
     """Erase a registration; return whether it exists. An unknown or purged one does not stop the others."""
+    from registration_persistence.repositories.privacy import PrivacyRepository
+
     try:
         with session_scope(autocommit=True) as session:
             outcome = PrivacyRepository(session, actor=options.actor).erase(registration_id)
@@ -125,6 +129,8 @@ def _erase_one(options: argparse.Namespace, registration_id: UUID) -> bool:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from registration_persistence.repositories.privacy import PrivacyRepository
+
     ids = _chosen_ids(options)
     with session_scope(read_only=True) as session:
         exported = [PrivacyRepository(session).export_subject(registration_id) for registration_id in ids]

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import starmap
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING
 
 from registration_persistence.cli.arguments import month, number
 from registration_persistence.cli.commands import Subcommands
@@ -14,7 +13,11 @@ from registration_persistence.cli.console import ExitCode, WrongUse, report
 from registration_persistence.cli.progress import counting_bar
 from registration_persistence.database import session_scope
 from registration_persistence.quantities import counted
-from registration_persistence.repositories.retention import Retention
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from registration_persistence.repositories.retention import Retention
 
 _DDL_ATTEMPTS = 10
 
@@ -88,9 +91,11 @@ def _purge(options: argparse.Namespace) -> int:
 
 
 def _sweep(
-    options: argparse.Namespace, doing: str, done: str, noun: str, sweep_batch: Callable[[Retention], int]
+    options: argparse.Namespace, doing: str, done: str, noun: str, sweep_batch: "Callable[[Retention], int]"
 ) -> None:
     """Call *sweep_batch* until it finds less than a batch, with a progress bar, and print the total."""
+    from registration_persistence.repositories.retention import Retention
+
     started, total, finished = time.monotonic(), 0, False
     try:
         with counting_bar(f"{doing} {noun}s", hidden=options.json) as show:
@@ -141,7 +146,7 @@ def _partitions(options: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _run_ddl(ddl: Callable[[Session], tuple[str, ...]]) -> tuple[str, ...]:
+def _run_ddl(ddl: "Callable[[Session], tuple[str, ...]]") -> tuple[str, ...]:
     """Run *ddl* as the owner role; try again while the table is locked."""
     from registration_persistence.schema import set_role_statement
     from registration_persistence.schema.composed_sql import execute_verbatim
