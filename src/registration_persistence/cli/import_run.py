@@ -16,7 +16,7 @@ from registration_persistence.cli.import_formats import FORMAT_OF_SUFFIX, Import
 from registration_persistence.cli.import_report import Counts, Report, open_report, summary
 from registration_persistence.cli.import_source import open_source, size
 from registration_persistence.cli.progress import percentage_bar
-from registration_persistence.database import session_scope
+from registration_persistence.database import get_db, session_scope
 from registration_persistence.errors import UnreadableFile
 from registration_persistence.repositories.bulk_import import bulk_import, count_reasons
 
@@ -38,6 +38,7 @@ def import_people(options: argparse.Namespace) -> int:
     Raises:
         UnreadableFile: The file or the report cannot be used.
     """
+    get_db()  # a wrong environment is an error before a file is created
     file, counts = options.file, Counts()
     with ExitStack() as stack:
         source = stack.enter_context(open_source(file))

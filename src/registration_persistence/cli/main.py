@@ -107,11 +107,17 @@ def _report(error: Exception, *, as_json: bool) -> int:
         message = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
     elif not isinstance(error, RegistrationPersistenceError):
         message = _unexpected(error)
-    kind = type(error).__name__ if isinstance(error, RegistrationPersistenceError) else "Unexpected"
-    described = {"kind": kind, "message": message, "retryable": getattr(error, "retryable", False)}
+    described = {"kind": _kind(error), "message": message, "retryable": getattr(error, "retryable", False)}
     shown = json_text({"error": described}) if as_json else f"registration-persistence: {printable(message)}"
     print(shown, file=sys.stderr)
     return int(code)
+
+
+def _kind(error: Exception) -> str:
+    """Return the name of the error for programs."""
+    if isinstance(error, RegistrationPersistenceError):
+        return type(error).__name__
+    return "DatabaseError" if isinstance(error, SQLAlchemyError) else "Unexpected"
 
 
 def _unexpected(error: Exception) -> str:

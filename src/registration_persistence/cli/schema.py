@@ -76,7 +76,7 @@ def _add_bootstrap(commands: Subcommands) -> None:
         "bootstrap",
         _bootstrap,
         "create the roles and logins of a cluster, with the cluster's own secret",
-        examples=["bootstrap --application-user registration_iam"],
+        examples=["bootstrap"],
         json_fields={"changes": "one sentence for each change"},
         epilog="It can be repeated at any time; see docs/howto/roles.md.",
     )
