@@ -125,8 +125,9 @@ record-counts: $(VENV)/.installed-dev ## Record the exact counts that the tests 
 outages: $(BENCH_VENV)/.installed ## Measure the longest outages beside AWS's wrapper; takes 3 minutes (ARGS=failover selects)
 	@$(BENCH_VENV)/bin/python benchmarks/outages.py $(ARGS)
 
-diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md from the code and docs/chaos.svg from docs/chaos.json (ARGS=--record measures again)
+diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md and docs/cli.md from the code and docs/chaos.svg from docs/chaos.json (ARGS=--record measures again)
 	@$(BIN)/python docs/make_diagrams.py
+	@$(BIN)/python docs/make_cli.py
 	@$(BIN)/python docs/make_timeline.py $(ARGS)
 
 $(AUDIT_VENV)/.installed: requirements/audit.txt

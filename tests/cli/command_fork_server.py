@@ -7,10 +7,24 @@ import json
 import os
 import signal
 import sys
+from importlib import import_module
+from threading import Timer
 from typing import Any, NoReturn
 
 from registration_persistence.cli import main
-from registration_persistence.schema import alembic_commands  # noqa: F401 every `migrate` and `check` imports Alembic
+
+# Imported by commands when they run.
+PRELOADED = (
+    "cli.import_run",
+    "cli.masking",
+    "outbox_worker",
+    "repositories.events",
+    "repositories.outbox",
+    "repositories.privacy",
+    "repositories.registrations",
+    "repositories.retention",
+    "schema.alembic_commands",
+)
 
 
 def _run(command: dict[str, Any]) -> NoReturn:
@@ -19,15 +33,30 @@ def _run(command: dict[str, Any]) -> NoReturn:
     os.environ.update(command["environ"])
     os.chdir(command["folder"])
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        file = os.open(command[name], os.O_RDWR)
+        file = os.open(command[name], os.O_RDWR) if command[name] else _pipe_without_reader()
         os.dup2(file, number)
         os.close(file)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 they last as long as the process
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # the command replaces its own streams, but not others
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(command["timeout"])
+    if command["interrupted_after"] is not None:
+        timer = Timer(command["interrupted_after"], os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
     sys.exit(main(command["arguments"]))
 
 
+def _pipe_without_reader() -> int:
+    """Return the end for writing of a pipe whose other end is closed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
 def _serve() -> None:
+    for name in PRELOADED:
+        import_module(f"registration_persistence.{name}")
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

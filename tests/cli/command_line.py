@@ -114,8 +114,14 @@ def run(
     code: int = 0,
     folder: Path | None = None,
     stdin: str = "",
+    stdout: str | None = None,
+    interrupted_after: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in an environment of *environ* alone; it must end with *code* and print no password."""
+    """Run the command in an environment of *environ* alone; it must end with *code* and print no password.
+
+    *stdout* is a file for standard output, or "" for a pipe that nobody reads. *interrupted_after* is the number of
+    seconds until the command receives SIGINT, as Ctrl-C sends it.
+    """
     with tempfile.TemporaryDirectory() as streams:
         paths = {name: Path(streams, name) for name in ("stdin", "stdout", "stderr")}
         for path in paths.values():
@@ -125,7 +131,9 @@ def run(
             "environ": environment({"COLUMNS": "120", **(environ or {})}),
             "folder": str(folder or Path.cwd()),
             "timeout": TIMEOUT_SECONDS,
+            "interrupted_after": interrupted_after,
             **{name: str(path) for name, path in paths.items()},
+            **({} if stdout is None else {"stdout": stdout}),
         }
         returncode = _fork_server().run(command)
         done = subprocess.CompletedProcess(

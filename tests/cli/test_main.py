@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from command_line import COMMAND, TIMEOUT_SECONDS, environment, one_line, run, variables
+from command_line import COMMAND, TIMEOUT_SECONDS, environment, one_line, run, run_each, variables
 from workspace import Workspace
 
 PROGRAM_WITHOUT_RICH = """
@@ -31,14 +31,34 @@ def test_version_is_that_of_the_package() -> None:
     assert f"{version('registration-persistence')}\n" == run("--version").stdout
 
 
-@pytest.mark.parametrize("arguments", [(), ("frobnicate",)])
-def test_unknown_arguments_are_rejected(arguments: tuple[str, ...]) -> None:
-    """Unknown or missing commands end with 2 and the usage."""
-    assert run(*arguments, code=2).stderr.startswith("usage: registration-persistence")
+WRONG_NAMES = {
+    (): "the command is missing: expected one of migrate, ",
+    ("frobnicate",): "there is no command 'frobnicate'; see registration-persistence --help",
+    ("mgrate",): "there is no command 'mgrate': did you mean migrate?; see registration-persistence --help",
+    (
+        "outbox",
+    ): "the command is missing: expected one of run, dead, revive; see registration-persistence outbox --help",
+    ("outbox", "ded"): "there is no command 'ded': did you mean dead?; see registration-persistence outbox --help",
+    ("--verzion",): "there is no option '--verzion': did you mean --version?; see registration-persistence --help",
+    ("outbox", "run", "--delivr=x"): "there is no option '--delivr': did you mean --deliver?; see ",
+    ("expire", "--bat", "3"): "there is no option '--bat': did you mean --batch?; see registration-persistence expire ",
+    ("expire", "-b"): "there is no option '-b'",
+    ("ping", "now"): "unexpected argument 'now'; see registration-persistence ping --help",
+    ("ada@example.com",): "there is no command an e-mail address; see ",
+    ("ping", "ada@example.com"): "unexpected argument an e-mail address: every user of this machine can see arguments",
+}
+
+
+def test_wrong_names_are_rejected_with_the_nearest() -> None:
+    """Unknown or missing commands, options and arguments end with 2 and one line, which never shows an address."""
+    for (command, problem), answer in zip(WRONG_NAMES.items(), run_each(*WRONG_NAMES)[0], strict=True):
+        assert (2, "") == (answer.code, answer.stdout), command
+        assert one_line(answer.stderr).startswith(f"registration-persistence: {problem}"), command
+        assert "ada@" not in answer.stderr
 
 
 def test_values_outside_their_range_are_rejected(workspace: Workspace) -> None:
-    """Each wrong number, month and id ends with 2 and the usage of its command; standard output is empty."""
+    """Each wrong number, month and id ends with 2 and one line that names its command; standard output is empty."""
     wrong = [
         ("expire", "--batch", "0"),
         ("expire", "--batch", "10001"),
@@ -67,10 +87,10 @@ def test_values_outside_their_range_are_rejected(workspace: Workspace) -> None:
 
     for command, answer in zip(wrong, workspace.run_each(*wrong, environ={}), strict=True):
         assert (2, "") == (answer.code, answer.stdout), command
-        assert answer.stderr.startswith(f"usage: registration-persistence {command[0]}"), command
-        assert re.match(rf"registration-persistence {command[0]}[a-z ]*: error: ", answer.stderr.splitlines()[-1]), (
-            command
-        )
+        assert re.fullmatch(
+            rf"registration-persistence: .*; see registration-persistence {command[0]}[a-z ]* --help",
+            one_line(answer.stderr),
+        ), command
 
 
 @pytest.mark.parametrize("command", ["migrate", "ping"])

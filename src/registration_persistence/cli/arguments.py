@@ -1,51 +1,15 @@
-"""The subcommands of a parser, and the types of their arguments."""
+"""The types of the arguments of commands."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-from registration_persistence.cli.console import WrongUse, shortened
+from registration_persistence.cli.console import WrongUse, quoted, shortened
 
 N = TypeVar("N", int, float)
-
-Run: TypeAlias = Callable[[argparse.Namespace], int]
-"""Runs a command with its arguments, and returns the exit code."""
-
-
-class Subcommands:
-    """The commands of a parser.
-
-    Args:
-        parser: The parser to add the commands to.
-    """
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self._subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(self, name: str, run: Run, summary: str, *, epilog: str | None = None) -> argparse.ArgumentParser:
-        """Add a command and return its parser, to declare its arguments.
-
-        Args:
-            name: The name of the command.
-            run: The function that runs the command.
-            summary: One line for the list of commands in `--help`.
-            epilog: A note below the arguments in the command's own `--help`.
-        """
-        parser = self._subparsers.add_parser(name, help=summary, description=summary, epilog=epilog)
-        parser.set_defaults(run=run)
-        return parser
-
-    def add_group(self, name: str, summary: str) -> "Subcommands":
-        """Add a command that has commands of its own, and return those.
-
-        Args:
-            name: The name of the command.
-            summary: One line for the list of commands in `--help`.
-        """
-        return Subcommands(self._subparsers.add_parser(name, help=summary, description=summary))
 
 
 def number(kind: type[N], minimum: N, maximum: N) -> Callable[[str], N]:
@@ -94,9 +58,8 @@ def uuid(given: str) -> UUID:
     try:
         return UUID(given)
     except ValueError:
-        shown = "an e-mail address" if "@" in given else shortened(repr(given))
         raise argparse.ArgumentTypeError(
-            f"{shown} is not an id: expected a UUID like 01890a5d-ac96-774b-bcce-b302099a8057"
+            f"{quoted(given)} is not an id: expected a UUID like 01890a5d-ac96-774b-bcce-b302099a8057"
         ) from None
 
 

@@ -1,5 +1,6 @@
 """The results of an import: counts for the summary, and a file with the rows that were not stored."""
 
+import argparse
 import csv
 import itertools
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from registration_persistence import private_file
+from registration_persistence.cli import console
 from registration_persistence.errors import UnreadableFile
 from registration_persistence.quantities import counted
 from registration_persistence.spreadsheet_cell import escaped
@@ -95,41 +97,52 @@ def open_report(people: Path, source: int, chosen: Path | None) -> Iterator[Repo
 
 
 @contextmanager
-def summary(people: Path, counts: Counts, report: Report, *, dry_run: bool) -> Iterator[None]:
+def summary(options: argparse.Namespace, counts: Counts, report: Report) -> Iterator[None]:
     """Print the number of rows by result when the block ends, and whether it ended before the end of the file."""
-    started = time.monotonic()
+    started, finished = time.monotonic(), False
     try:
         yield
-    except BaseException:
-        _print_stopped(people, counts, dry_run=dry_run)
-        _print_counts(counts, time.monotonic() - started, report, dry_run=dry_run)
-        raise
-    _print_counts(counts, time.monotonic() - started, report, dry_run=dry_run)
+        finished = True
+    finally:
+        seconds = time.monotonic() - started
+        stopped = [] if finished else _stopped_lines(options.file, counts, dry_run=options.dry_run)
+        lines = [*stopped, *_count_lines(counts, seconds, report, dry_run=options.dry_run)]
+        data = {
+            "imported": counts.inserted,
+            "duplicates": counts.duplicates,
+            "rejected": counts.rejected.total(),
+            "reasons": dict(counts.rejected.most_common()),
+            "seconds": round(seconds, 3),
+            "dry_run": options.dry_run,
+            "finished": finished,
+            "last_line": counts.last_line,
+            "report": None if report.is_empty else str(report.file),
+        }
+        console.report(options, "\n".join(lines), data)
 
 
-def _print_stopped(people: Path, counts: Counts, *, dry_run: bool) -> None:
+def _stopped_lines(people: Path, counts: Counts, *, dry_run: bool) -> list[str]:
     at = f"after line {counts.last_line}" if counts.last_line else "at the beginning"
     if dry_run:
-        print(f"the dry run stopped {at} of {people}; nothing is stored")
-        return
-    print(f"the import stopped {at} of {people}; some rows after that may be stored, too")
-    print("to continue, import the same file again: the rows that are stored count as duplicates")
+        return [f"the dry run stopped {at} of {people}; nothing is stored"]
+    return [
+        f"the import stopped {at} of {people}; some rows after that may be stored, too",
+        "to continue, import the same file again: the rows that are stored count as duplicates",
+    ]
 
 
-def _print_counts(counts: Counts, seconds: float, report: Report, *, dry_run: bool) -> None:
+def _count_lines(counts: Counts, seconds: float, report: Report, *, dry_run: bool) -> Iterator[str]:
     rejected = counts.rejected.total()
     total = counts.inserted + counts.duplicates + rejected
     duplicates = "duplicate" if counts.duplicates == 1 else "duplicates"
-    print(
-        f"{counted(total, 'row')} in {seconds:.1f} s" + (", none of them kept: this was a dry run" if dry_run else "")
-    )
-    print(f"{counts.inserted:>10,}  imported")
-    print(f"{counts.duplicates:>10,}  {duplicates}: the mailbox is verified already, or the row was imported before")
-    print(f"{rejected:>10,}  rejected")
+    yield f"{counted(total, 'row')} in {seconds:.1f} s" + (", none of them kept: this was a dry run" if dry_run else "")
+    yield f"{counts.inserted:>10,}  imported"
+    yield f"{counts.duplicates:>10,}  {duplicates}: the mailbox is verified already, or the row was imported before"
+    yield f"{rejected:>10,}  rejected"
     for reason, number in counts.rejected.most_common(_MAX_REASONS_SHOWN):
-        print(f"{number:>14,}  {reason}")
+        yield f"{number:>14,}  {reason}"
     if not report.is_empty:
-        print(f"line and reason of each row that was not stored are in {report.file}")
+        yield f"line and reason of each row that was not stored are in {report.file}"
 
 
 def _create_unused(stem: str) -> tuple[Path, TextIO]:

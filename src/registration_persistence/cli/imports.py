@@ -1,40 +1,33 @@
-"""`import`: store people who registered elsewhere, in batches, with a progress bar, a summary and a report."""
+"""`import`: store people who registered elsewhere."""
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from itertools import chain, islice
-from pathlib import Path
-from typing import get_args
 
-from sqlalchemy.orm import Session
-
-from registration_persistence.cli.arguments import Subcommands, file_name, number
-from registration_persistence.cli.console import ExitCode
-from registration_persistence.cli.import_formats import FORMAT_OF_SUFFIX, ImportFormat, Line, read_lines
-from registration_persistence.cli.import_report import Counts, Report, open_report, summary
-from registration_persistence.cli.import_source import open_source, size
-from registration_persistence.cli.progress import percentage_bar
-from registration_persistence.database import session_scope
-from registration_persistence.errors import UnreadableFile
-from registration_persistence.repositories.bulk_import import bulk_import, count_reasons
-
-_BATCH = 1000
-
-# Long rows that cannot be stored, such as those with a large profile, make a batch smaller.
-_MAX_BATCH_LENGTH = 1_000_000
+from registration_persistence.cli.arguments import file_name, number
+from registration_persistence.cli.commands import Subcommands
 
 
 def add_commands(commands: Subcommands) -> None:
     """Add `import`."""
     parser = commands.add(
-        "import", _import, "import people from CSV or JSON Lines", epilog="The exit code is 1 if a row was rejected."
+        "import",
+        _import,
+        "import people from CSV or JSON Lines",
+        examples=["import people.csv --dry-run", "import people.csv"],
+        json_fields={
+            "imported": "number of stored rows",
+            "duplicates": "number of rows that are stored already",
+            "rejected": "number of rejected rows",
+            "reasons": "number of rejected rows by reason",
+            "seconds": "duration",
+            "dry_run": "whether everything was rolled back",
+            "finished": "false if the import stopped before the end of the file",
+            "last_line": "line of the last row that has a result",
+            "report": "file with line and reason of each row that was not stored, or null",
+        },
+        epilog="The exit code is 1 if a row was rejected.",
     )
     parser.add_argument("file", type=file_name, help="see docs/howto/import.md")
-    parser.add_argument("--format", choices=get_args(ImportFormat), help="the format (default: by the file's name)")
+    parser.add_argument("--format", choices=("csv", "jsonl"), help="the format (default: by the file's name)")
     parser.add_argument("--dry-run", action="store_true", help="do everything in one transaction, and roll it back")
     parser.add_argument("--announce", action="store_true", help="put a message for each row into the outbox")
     parser.add_argument(
@@ -54,99 +47,6 @@ def add_commands(commands: Subcommands) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    """Import a file. Every batch is committed in its own transaction; rows of an earlier import are duplicates."""
-    file, counts = options.file, Counts()
-    with ExitStack() as stack:
-        source = stack.enter_context(open_source(file))
-        lines = read_lines(file, source, options.format or _format_of(file))
-        batches = _batches(stack.enter_context(closing(lines)))
-        first = next(batches, [])  # a wrong header is an error before the report is overwritten
-        report = stack.enter_context(open_report(file, source.fileno(), options.rejected))
-        # Printed after the bar has ended, because the bar redirects standard output.
-        stack.enter_context(summary(file, counts, report, dry_run=options.dry_run))
-        show = stack.enter_context(percentage_bar("Importing", size(source)))
-        session = stack.enter_context(_rolled_back_session()) if options.dry_run else None
-        importer = _Importer(counts, report, session, options.announce, timedelta(options.open_days))
-        for batch in chain([first], batches):
-            importer.store(batch)
-            if source.seekable():  # a pipe has no position
-                show(source.tell())
-    return ExitCode.FAILED if counts.rejected else ExitCode.DONE
+    from registration_persistence.cli.import_run import import_people
 
-
-def _format_of(file: Path) -> ImportFormat:
-    try:
-        return FORMAT_OF_SUFFIX[file.suffix.lower()]
-    except KeyError:
-        raise UnreadableFile(f"{file}: neither .csv nor .jsonl: name the format with --format") from None
-
-
-def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    """Group *lines*. If the file becomes unreadable, yield the lines before that first, then raise the error."""
-    problem = None
-    while problem is None:
-        batch: list[Line] = []
-        length = 0
-        try:
-            for line in islice(lines, _BATCH):
-                batch.append(line)
-                length += line.length
-                if length >= _MAX_BATCH_LENGTH:
-                    break
-        except UnreadableFile as error:
-            problem = error
-        if batch:
-            yield batch
-        elif problem is None:
-            return
-    raise problem
-
-
-@contextmanager
-def _rolled_back_session() -> Iterator[Session]:
-    with session_scope() as session:
-        try:
-            yield session
-        finally:
-            session.rollback()
-
-
-@dataclass(frozen=True, slots=True)
-class _Importer:
-    """Stores batches of rows.
-
-    Args:
-        counts: Updated with the results.
-        report: The file for the rows that were not stored.
-        session: The session of a dry run; by default each batch has its own.
-        announce: Whether each row puts a message into the outbox.
-        ttl: The time until pending and verified rows expire.
-    """
-
-    counts: Counts
-    report: Report
-    session: Session | None
-    announce: bool
-    ttl: timedelta
-
-    def store(self, batch: list[Line]) -> None:
-        """Store the readable lines of *batch*, and report the others together with the rows that were not stored."""
-        rows = [(line.number, line.row) for line in batch if line.row is not None]
-        skipped = {line.number: line.problem for line in batch if line.row is None}
-        unreadable = list(skipped.values())
-        with ExitStack() as stack:
-            done = bulk_import(
-                self.session or stack.enter_context(session_scope(autocommit=True)),
-                (row for _, row in rows),
-                announce=self.announce,
-                ttl=self.ttl,
-                on_skipped=lambda number, reason: skipped.__setitem__(rows[number - 1][0], reason),
-                batch=_BATCH,
-            )
-        self.counts.inserted += done.inserted
-        self.counts.duplicates += done.duplicates
-        count_reasons(self.counts.rejected, done.reasons)
-        count_reasons(self.counts.rejected, Counter(unreadable))
-        self.counts.last_line = batch[-1].number if batch else 0
-        for line_number in sorted(skipped):
-            self.report.add(line_number, skipped[line_number])
+    return import_people(options)

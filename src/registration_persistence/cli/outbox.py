@@ -9,12 +9,10 @@ from threading import Event, Thread
 from types import FrameType
 from uuid import UUID
 
-from registration_persistence.cli.arguments import Subcommands, check_chosen, number, seconds, uuid
-from registration_persistence.cli.console import ExitCode
-from registration_persistence.cli.deliver_function import load_function
+from registration_persistence.cli.arguments import check_chosen, number, seconds, uuid
+from registration_persistence.cli.commands import Subcommands
+from registration_persistence.cli.console import ExitCode, report
 from registration_persistence.database import get_db, session_scope
-from registration_persistence.outbox_worker import OutboxWorker
-from registration_persistence.repositories.outbox import OutboxRepository
 
 # The most that `OutboxRepository.dead` returns, and `OutboxRepository.revive` takes, at once.
 _MAX_DEAD_MESSAGES = 1000
@@ -31,7 +29,18 @@ def add_commands(commands: Subcommands) -> None:
 
 
 def _add_run(commands: Subcommands) -> None:
-    parser = commands.add("run", _run, "deliver messages until SIGTERM")
+    parser = commands.add(
+        "run",
+        _run,
+        "deliver messages until SIGTERM",
+        examples=["outbox run --deliver myservice.mail:deliver --once"],
+        json_fields={
+            "delivered": "number of delivered messages",
+            "retried": "number of failed attempts",
+            "buried": "number of messages that became dead letters",
+            "released": "number of messages that were returned before their delivery",
+        },
+    )
     parser.add_argument(
         "--deliver", required=True, metavar="MODULE:FUNCTION", help="the function to call with each message"
     )
@@ -55,6 +64,9 @@ def _add_run(commands: Subcommands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from registration_persistence.cli.deliver_function import load_function
+    from registration_persistence.outbox_worker import OutboxWorker
+
     deliver = load_function(options.deliver)
     worker = OutboxWorker(
         get_db(),
@@ -76,7 +88,8 @@ def _run(options: argparse.Namespace) -> int:
             worker.run(stop, poll=options.poll)
     finally:
         get_db().dispose()
-        print(", ".join(f"{worker.counts[name]} {name}" for name in ("delivered", "retried", "buried", "released")))
+        counts = {name: worker.counts[name] for name in ("delivered", "retried", "buried", "released")}
+        report(options, ", ".join(f"{number} {name}" for name, number in counts.items()), counts)
     return ExitCode.DONE
 
 
@@ -94,45 +107,77 @@ def _stop_on_signals() -> Event:
 
 
 def _add_dead(commands: Subcommands) -> None:
-    parser = commands.add("dead", _dead, "print the dead letters")
+    parser = commands.add(
+        "dead",
+        _dead,
+        "print the dead letters",
+        examples=["outbox dead --limit 20"],
+        json_fields={
+            "event_id": "id of the event, and of the message",
+            "dead_at": "time at which the message became a dead letter",
+            "type": "type of the message",
+            "registration_id": "id of the registration",
+            "last_error": "reason of the last failed attempt",
+        },
+        json_lines=True,
+    )
     parser.add_argument(
         "--limit", type=_up_to_1000, default=100, metavar="MESSAGES", help="1 to 1000 messages (default: 100)"
     )
 
 
 def _dead(options: argparse.Namespace) -> int:
+    from registration_persistence.repositories.outbox import OutboxRepository
+
     with session_scope(autocommit=True) as session:
         messages = OutboxRepository(session).dead(options.limit)
     for message in messages:
         assert message.dead_at is not None
-        died_at = message.dead_at.isoformat(timespec="seconds")
-        print(message.event_id, died_at, message.type, message.registration_id, message.last_error)
-    if not messages:
+        data = {
+            "event_id": message.event_id,
+            "dead_at": message.dead_at.isoformat(timespec="seconds"),
+            "type": message.type,
+            "registration_id": message.registration_id,
+            "last_error": message.last_error,
+        }
+        report(options, " ".join(map(str, data.values())), data)
+    if not messages and not options.json:
         print("there are no dead letters", file=sys.stderr)
     return ExitCode.DONE
 
 
 def _add_revive(commands: Subcommands) -> None:
-    parser = commands.add("revive", _revive, "make dead letters due again")
+    parser = commands.add(
+        "revive",
+        _revive,
+        "make dead letters due again",
+        examples=["outbox revive --all"],
+        json_fields={"revived": "number of revived messages", "chosen": "number of ids; null with `--all`"},
+    )
     parser.add_argument("ids", nargs="*", type=uuid, metavar="EVENT_ID", help="event ids of messages")
     parser.add_argument("--all", action="store_true", help="all dead letters")
 
 
 def _revive(options: argparse.Namespace) -> int:
+    from registration_persistence.repositories.outbox import OutboxRepository
+
     check_chosen(options.ids, others=options.all, option="--all")
     if options.all:
-        print(f"revived {_revive_all()}")
+        revived = _revive_all()
+        report(options, f"revived {revived}", {"revived": revived, "chosen": None})
         return ExitCode.DONE
     wanted: Sequence[UUID] = list(dict.fromkeys(options.ids))
     revived = 0
     for start in range(0, len(wanted), _MAX_DEAD_MESSAGES):
         with session_scope(autocommit=True) as session:
             revived += OutboxRepository(session).revive(wanted[start : start + _MAX_DEAD_MESSAGES])
-    print(f"revived {revived} of {len(wanted)}")
+    report(options, f"revived {revived} of {len(wanted)}", {"revived": revived, "chosen": len(wanted)})
     return ExitCode.DONE if revived == len(wanted) else ExitCode.FAILED
 
 
 def _revive_all() -> int:
+    from registration_persistence.repositories.outbox import OutboxRepository
+
     revived, found = 0, _MAX_DEAD_MESSAGES
     while found >= _MAX_DEAD_MESSAGES:
         with session_scope(autocommit=True) as session:

@@ -4,15 +4,20 @@ import argparse
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import starmap
+from typing import TYPE_CHECKING
 
-from sqlalchemy.orm import Session
-
-from registration_persistence.cli.arguments import Subcommands, month, number
-from registration_persistence.cli.console import ExitCode, WrongUse
+from registration_persistence.cli.arguments import month, number
+from registration_persistence.cli.commands import Subcommands
+from registration_persistence.cli.console import ExitCode, WrongUse, report
 from registration_persistence.cli.progress import counting_bar
 from registration_persistence.database import session_scope
 from registration_persistence.quantities import counted
-from registration_persistence.repositories.retention import Retention
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from registration_persistence.repositories.retention import Retention
 
 _DDL_ATTEMPTS = 10
 
@@ -20,6 +25,14 @@ _DDL_ATTEMPTS = 10
 _DDL_PAUSE_SECONDS = 1.0
 
 _batch = number(int, 1, 10_000)
+
+_SWEEP_FIELDS = {
+    "done": "`expired` or `deleted`",
+    "rows": "`registration`, `closed registration` or `token`",
+    "number": "number of rows",
+    "seconds": "duration",
+    "finished": "false if the command stopped before the end",
+}
 
 _days = number(int, 0, 36_500)
 
@@ -32,17 +45,30 @@ def add_commands(commands: Subcommands) -> None:
 
 
 def _add_expire(commands: Subcommands) -> None:
-    parser = commands.add("expire", _expire, "expire registrations that are past their time")
+    parser = commands.add(
+        "expire",
+        _expire,
+        "expire registrations that are past their time",
+        examples=["expire", "expire --batch 500"],
+        json_fields=_SWEEP_FIELDS,
+    )
     _add_batch(parser, "registrations")
 
 
 def _expire(options: argparse.Namespace) -> int:
-    _sweep("Expiring", "expired", "registration", options.batch, lambda retention: retention.expire_due(options.batch))
+    _sweep(options, "Expiring", "expired", "registration", lambda retention: retention.expire_due(options.batch))
     return ExitCode.DONE
 
 
 def _add_purge(commands: Subcommands) -> None:
-    parser = commands.add("purge", _purge, "delete expired and cancelled registrations, and old tokens")
+    parser = commands.add(
+        "purge",
+        _purge,
+        "delete expired and cancelled registrations, and old tokens",
+        examples=["purge --closed-days 30 --token-days 30"],
+        json_fields=_SWEEP_FIELDS,
+        json_lines=True,
+    )
     for option, event in (("--closed-days", "a registration ended"), ("--token-days", "a token expired")):
         parser.add_argument(
             option, type=_days, default=30, metavar="DAYS", help=f"days since {event}, 0 to 36500 (default: 30)"
@@ -59,32 +85,40 @@ def _add_batch(parser: argparse.ArgumentParser, noun: str) -> None:
 def _purge(options: argparse.Namespace) -> int:
     now, limit = datetime.now(UTC), options.batch
     closed_before, expired_before = now - timedelta(options.closed_days), now - timedelta(options.token_days)
-    _sweep("Purging", "deleted", "closed registration", limit, lambda each: each.purge_closed(closed_before, limit))
-    _sweep("Purging", "deleted", "token", limit, lambda each: each.purge_tokens(expired_before, limit))
+    _sweep(options, "Purging", "deleted", "closed registration", lambda each: each.purge_closed(closed_before, limit))
+    _sweep(options, "Purging", "deleted", "token", lambda each: each.purge_tokens(expired_before, limit))
     return ExitCode.DONE
 
 
-def _sweep(doing: str, done: str, noun: str, limit: int, sweep_batch: Callable[[Retention], int]) -> None:
-    """Call *sweep_batch* until it finds fewer rows than *limit*, with a progress bar, and print the total."""
-    started, total = time.monotonic(), 0
+def _sweep(
+    options: argparse.Namespace, doing: str, done: str, noun: str, sweep_batch: "Callable[[Retention], int]"
+) -> None:
+    """Call *sweep_batch* until it finds less than a batch, with a progress bar, and print the total."""
+    from registration_persistence.repositories.retention import Retention
+
+    started, total, finished = time.monotonic(), 0, False
     try:
-        with counting_bar(f"{doing} {noun}s") as show:
-            found = limit
-            while found >= limit:
+        with counting_bar(f"{doing} {noun}s", hidden=options.json) as show:
+            while not finished:
                 with session_scope(autocommit=True) as session:
                     found = sweep_batch(Retention(session))
-                total += found
+                total, finished = total + found, found < options.batch
                 show(total)
-    except BaseException:
-        if total:
-            print(f"stopped: {done} {counted(total, noun)} in {time.monotonic() - started:.1f} s")
-        raise
-    print(f"{done} {counted(total, noun)} in {time.monotonic() - started:.1f} s")
+    finally:
+        if finished or total:
+            seconds = time.monotonic() - started
+            text = f"{'' if finished else 'stopped: '}{done} {counted(total, noun)} in {seconds:.1f} s"
+            data = {"done": done, "rows": noun, "number": total, "seconds": round(seconds, 3), "finished": finished}
+            report(options, text, data)
 
 
 def _add_partitions(commands: Subcommands) -> None:
     parser = commands.add(
-        "partitions", _partitions, "create the partitions of the event log, with a login that owns it"
+        "partitions",
+        _partitions,
+        "create the partitions of the event log, with a login that owns it",
+        examples=["partitions --months 12", "partitions --drop-before 2024-01"],
+        json_fields={"created": "names of the new partitions", "dropped": "names of the dropped partitions"},
     )
     parser.add_argument(
         "--months",
@@ -103,13 +137,16 @@ def _partitions(options: argparse.Namespace) -> int:
     if before is not None and before > datetime.now(UTC):
         raise WrongUse("--drop-before is in the future: the events of this month are still being written")
     # This order moves old events out of the default partition into partitions of their own, which are dropped then.
-    _print_partitions("created", _run_ddl(lambda session: ensure_event_partitions(session, options.months)))
-    if before is not None:
-        _print_partitions("dropped", _run_ddl(lambda session: drop_event_partitions(session, before)))
+    done = {"created": _run_ddl(lambda session: ensure_event_partitions(session, options.months))}
+    try:
+        if before is not None:
+            done["dropped"] = _run_ddl(lambda session: drop_event_partitions(session, before))
+    finally:
+        report(options, "\n".join(starmap(_partitions_text, done.items())), {"dropped": ()} | done)
     return ExitCode.DONE
 
 
-def _run_ddl(ddl: Callable[[Session], tuple[str, ...]]) -> tuple[str, ...]:
+def _run_ddl(ddl: "Callable[[Session], tuple[str, ...]]") -> tuple[str, ...]:
     """Run *ddl* as the owner role; try again while the table is locked."""
     from registration_persistence.schema import set_role_statement
     from registration_persistence.schema.composed_sql import execute_verbatim
@@ -124,5 +161,5 @@ def _run_ddl(ddl: Callable[[Session], tuple[str, ...]]) -> tuple[str, ...]:
     return retry_on_lock_timeout(run, _DDL_ATTEMPTS, pause=lambda _failures: _DDL_PAUSE_SECONDS)
 
 
-def _print_partitions(done: str, partitions: tuple[str, ...]) -> None:
-    print(f"partitions {done}: {len(partitions)}" + "".join(f"\n  {name}" for name in partitions))
+def _partitions_text(done: str, partitions: tuple[str, ...]) -> str:
+    return f"partitions {done}: {len(partitions)}" + "".join(f"\n  {name}" for name in partitions)

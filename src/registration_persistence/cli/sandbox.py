@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from registration_persistence.cli.arguments import Subcommands, file_name, names, number
+from registration_persistence.cli.arguments import file_name, names, number
+from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse, needs_extra
 
 
@@ -14,7 +15,21 @@ def add_commands(commands: Subcommands) -> None:
 
 
 def _add_demo(commands: Subcommands) -> None:
-    parser = commands.add("demo", _demo, "register the people of a CSV file in a PostgreSQL on this machine")
+    parser = commands.add(
+        "demo",
+        _demo,
+        "register the people of a CSV file in a PostgreSQL on this machine",
+        examples=["demo examples/signups.csv"],
+        json_fields={
+            "rows": "number of sign-ups in the file",
+            "seconds": "duration of the sign-ups",
+            "counts": "number of people by outcome",
+            "rejected": "number of rejected rows by reason",
+            "failed": "number of failed sign-ups by class of error",
+            "report": "file with the rows that were not registered, or null",
+        },
+        needs_database=False,
+    )
     parser.add_argument("signups", type=file_name, help="a CSV file with the header of examples/signups.csv")
     parser.add_argument("--keep", action="store_true", help="leave the database running until Enter is pressed")
     parser.add_argument(
@@ -29,7 +44,9 @@ def _demo(options: argparse.Namespace) -> int:
     with needs_extra("local"):
         from registration_persistence.sandbox.demo.run import run_demo
     rejected = options.rejected or Path(f"{options.signups.stem}.rejected.csv")
-    failed_signups = run_demo(options.signups, rejected, keep=options.keep)
+    if options.keep and options.json:
+        raise WrongUse("--keep prints a text for people: expected it without --json")
+    failed_signups = run_demo(options.signups, rejected, keep=options.keep, as_json=options.json)
     return ExitCode.FAILED if failed_signups else ExitCode.DONE
 
 
@@ -38,6 +55,19 @@ def _add_chaos(commands: Subcommands) -> None:
         "chaos",
         _chaos,
         "sign people up on this machine while one fault after the other happens",
+        examples=["chaos --seconds 4 --processes 1 --faults terminated"],
+        json_fields={
+            "started_at": "time of the start",
+            "seconds": "duration",
+            "processes": "number of processes that signed people up",
+            "seed": "seed of the random numbers",
+            "sound": "whether nothing was lost, stored twice or answered with a wrong error",
+            "verdict": "the same as a sentence",
+            "faults": "one object for each fault",
+            "total": "their sum",
+            "skipped": "faults that this machine cannot produce, with the reason",
+        },
+        needs_database=False,
         epilog="The exit code is 1 if an acknowledged sign-up was lost, one is stored twice, or an error was wrong.",
     )
     parser.add_argument(
@@ -79,7 +109,6 @@ def _add_chaos(commands: Subcommands) -> None:
     parser.add_argument(
         "--redraw", type=file_name, metavar="FILE.json", help="run nothing, and draw the --timeline of a recorded run"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
 def _chaos(options: argparse.Namespace) -> int:

@@ -97,6 +97,15 @@ _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 _DECODER = json.JSONDecoder(parse_float=_as_postgresql_writes)
 
 
+def is_field_name(name: str) -> bool:
+    """Return whether a name of a field of a profile is kept by the event log after an erasure.
+
+    Args:
+        name: The name of the field.
+    """
+    return _FIELD.fullmatch(name) is not None
+
+
 class _BoundedCopy:
     """Copies a value, and stops as soon as its JSON must be too large.
 
@@ -154,6 +163,6 @@ def checked_patch(patch: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "patch": {name: value for name, value in given.items() if value is not None},
         "removed": [name for name, value in given.items() if value is None],
-        "fields": [name for name in given if _FIELD.fullmatch(name)],
+        "fields": [name for name in given if is_field_name(name)],
         "largest": MAX_PROFILE_BYTES,
     }

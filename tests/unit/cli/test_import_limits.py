@@ -21,7 +21,7 @@ import json, re, sys, time
 from pathlib import Path
 from registration_persistence.cli.import_formats import read_lines
 from registration_persistence.cli.import_source import open_source
-from registration_persistence.cli.imports import _batches, _format_of
+from registration_persistence.cli.import_run import _batches, _format_of
 from registration_persistence.errors import UnreadableFile
 
 def peak():

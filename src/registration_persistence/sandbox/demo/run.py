@@ -1,5 +1,6 @@
 """`run_demo`: the sign-ups of a file go the way that they go in a Lambda, with PostgreSQL and Secrets Manager local."""
 
+import json
 import os
 import secrets
 import time
@@ -31,13 +32,14 @@ _LOGIN = "registration_app"
 _DELIVERY_BATCH = 100
 
 
-def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
+def run_demo(signups: Path, rejected: Path, *, keep: bool, as_json: bool = False) -> int:
     """Register the people of *signups*, change the password halfway, and print the outcomes.
 
     Args:
         signups: The CSV file.
         rejected: The file for the rows that cannot be registered, with line and reason.
         keep: Whether to leave the server running until Enter is pressed, to look at the rows.
+        as_json: Whether to print one JSON object and no text. Defaults to false.
 
     Returns:
         The number of sign-ups that failed although nothing was wrong with them.
@@ -49,7 +51,7 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
     foreign = list(filter(is_foreign, os.environ))
     isolate_process()
     end_with_parent()
-    console = Console()
+    console = Console(quiet=as_json)
     with ExitStack() as stack:
         rows = stack.enter_context(open_signups(signups))
         rejections = stack.enter_context(open_rejections(rejected, signups=signups))
@@ -66,6 +68,8 @@ def run_demo(signups: Path, rejected: Path, *, keep: bool) -> int:
         tally.secret_reads, tally.logins_rejected = secrets_manager.calls, get_db().events.count("login_rejected")
 
         print_summary(console, tally, rejected)
+        if as_json:
+            print(json.dumps(tally.as_json(rejected)))
         if keep:
             keep_running(console, postgres, _DATABASE, login.hand_over(), foreign)
         else:

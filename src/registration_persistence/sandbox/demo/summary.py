@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -36,6 +37,17 @@ class Tally:
     secret_reads: Counter[str] = field(default_factory=Counter)
     logins_rejected: int = 0
     seconds: float = 0.0
+
+    def as_json(self, rejected: Path) -> dict[str, Any]:
+        """Return the outcomes as a JSON object; *rejected* is the file with the rows that were not registered."""
+        return {
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+            "counts": dict(self.counts),
+            "rejected": dict(self.rejected),
+            "failed": dict(self.failed),
+            "report": str(rejected) if self.rejected or self.failed else None,
+        }
 
 
 def print_summary(console: Console, tally: Tally, rejected: Path) -> None:
