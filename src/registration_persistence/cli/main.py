@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registration_persistence.cli import imports, outbox, ping, privacy, retention, sandbox, schema, streams
 from registration_persistence.cli.arguments import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse
+from registration_persistence.cli.doctor import command as doctor
 from registration_persistence.database import forget_db
 from registration_persistence.errors import (
     ConfigurationError,
@@ -58,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version("registration-persistence"))
     commands = Subcommands(parser)
-    for group in (schema, ping, retention, privacy, imports, outbox, sandbox):
+    for group in (schema, ping, doctor, retention, privacy, imports, outbox, sandbox):
         group.add_commands(commands)
     return parser
 

@@ -1,0 +1,113 @@
+"""The login, with the package's own way to connect, and the server that it leads to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+
+from registration_persistence.cli.doctor.check import Check, failed, ok, warning
+from registration_persistence.cli.doctor.facts import Facts
+from registration_persistence.cli.doctor.server_state import read_server_state
+from registration_persistence.clock import monotonic
+from registration_persistence.database import deadline
+from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.engine import READS_ONLY
+from registration_persistence.database.error_translation import is_read_only_server
+from registration_persistence.errors import DatabaseUnavailable
+
+LOGIN, WRITER, POOLER, READER = "login", "writer", "pooler", "reader"
+
+# A server that is only read-only is recognised after this time, and one that is starting has the rest.
+_FIRST_ATTEMPT_SECONDS = 2.0
+
+_IS_READER = text("SELECT pg_is_in_recovery()")
+
+
+def login_check(facts: Facts) -> Check:
+    """Log in as the service does, and read the state of the server with one statement."""
+    started = monotonic()
+    connection = _connected(facts)
+    facts.server = read_server_state(connection)
+    facts.use_connection(connection)
+    server = facts.server
+    user = (
+        server.session_user
+        if server.session_user == server.current_user
+        else f"{server.session_user} as {server.current_user}"
+    )
+    encrypted = "over TLS" if driver_connection(connection).pgconn.ssl_in_use else "without TLS"
+    return ok(LOGIN, f"as {user}, {encrypted}, in {(monotonic() - started) * 1000:.0f} ms")
+
+
+def writer_check(facts: Facts) -> Check:
+    """Return whether the server accepts writes."""
+    server = facts.server
+    assert server is not None
+    if server.in_recovery:
+        return failed(
+            WRITER,
+            "the server is a reader (in recovery), so it accepts no writes",
+            "set APP_DATABASE_HOST to the cluster endpoint; in a failover, run doctor again in a minute",
+        )
+    if server.read_only:
+        return failed(
+            WRITER,
+            "the server is the writer, but default_transaction_read_only makes each session read-only",
+            "see the check 'settings', which names the place of the setting",
+        )
+    return ok(WRITER, "the server accepts writes")
+
+
+def pooler_check(facts: Facts) -> Check:
+    """Return whether a pooler is in front of the server, and whether the settings say so."""
+    server, expected = facts.server, facts.settings.pool == "proxy"
+    assert server is not None
+    # The key for cancelling is made by the pooler, and its process id is no process of the server.
+    found = driver_connection(facts.connection).info.backend_pid != server.backend_pid
+    if found and not expected:
+        return warning(
+            POOLER,
+            f"a pooler is in front of the server, and APP_DATABASE_POOL is {facts.settings.pool}",
+            "set APP_DATABASE_POOL to proxy, because a pooler keeps neither prepared statements nor startup options",
+        )
+    if expected and not found:
+        return ok(POOLER, "APP_DATABASE_POOL is proxy; the server cannot be told from a pooler")
+    return ok(POOLER, "a pooler, as APP_DATABASE_POOL says" if found else "none between this process and the server")
+
+
+def reader_check(facts: Facts) -> Check:
+    """Open a read-only session, which uses the reader endpoint."""
+    with facts.database.session(read_only=True) as session:
+        is_reader = session.execute(_IS_READER).scalar_one()
+    host = facts.settings.reader_host
+    if is_reader:
+        return ok(READER, f"read-only sessions use a reader of {host}")
+    return warning(
+        READER,
+        f"{host} leads to the writer, or does not answer: read-only sessions use the writer",
+        "add a reader instance to the cluster, or unset APP_DATABASE_READER_HOST",
+    )
+
+
+def _connected(facts: Facts) -> Connection:
+    """Return a connection in autocommit, also to a server that is read-only.
+
+    Raises:
+        RegistrationPersistenceError: The login failed.
+    """
+    engine = facts.database.engine.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
+    try:
+        with deadline(min(_FIRST_ATTEMPT_SECONDS, remaining()), reserve=0):
+            return engine.connect()
+    except DatabaseUnavailable as error:
+        if is_read_only_server(error):
+            event.listen(facts.database.engine, "do_connect", _accept_read_only_server, insert=True)
+    return engine.connect()
+
+
+def _accept_read_only_server(
+    _dialect: Any, _record: Any, _arguments: Sequence[Any], parameters: dict[str, Any]
+) -> None:
+    """Let libpq keep a connection to a server that is read-only; a handler of `do_connect` in front of the others."""
+    parameters["target_session_attrs"] = "any"
