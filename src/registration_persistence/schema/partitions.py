@@ -77,7 +77,7 @@ ORDER BY month
 
 _PARTITIONS = text(r"""
 SELECT relname AS name FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-WHERE inhparent = 'registration_events'::regclass AND relname ~ '^registration_events_y\d{4}m\d{2}$'
+WHERE inhparent = 'public.registration_events'::regclass AND relname ~ '^registration_events_y\d{4}m\d{2}$'
 ORDER BY relname
 """)
 

@@ -93,7 +93,7 @@ def _result_of_error(name: str, error: Exception) -> Check:
         case ConnectionGone():
             return skipped(name, "the connection did not answer a check before")
         case SchemaOutdated():
-            return skipped(name, "a table or a column is missing: see the check 'schema'")
+            return skipped(name, "a table or a column is not found: see the checks 'schema' and 'settings'")
         case RegistrationPersistenceError():
             return failed(name, str(error), remedy(error))
         case DBAPIError():

@@ -1,25 +1,25 @@
 """The login, with the package's own way to connect, and the server that it leads to."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import Connection, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
 
 from registration_persistence.cli.doctor.check import Check, failed, ok, warning
 from registration_persistence.cli.doctor.facts import Facts
 from registration_persistence.cli.doctor.server_state import read_server_state
 from registration_persistence.clock import monotonic
-from registration_persistence.database import deadline
+from registration_persistence.database import Database, deadline
 from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.connector import Connector
 from registration_persistence.database.deadlines import remaining
-from registration_persistence.database.engine import READS_ONLY
+from registration_persistence.database.engine import READS_ONLY, engine_arguments, listen_to
 from registration_persistence.database.error_translation import is_read_only_server
+from registration_persistence.database.pool import UnpooledConnections
+from registration_persistence.database.waits import BLOCKING
 from registration_persistence.errors import DatabaseUnavailable
 
 LOGIN, WRITER, POOLER, READER = "login", "writer", "pooler", "reader"
 
 # A server that is only read-only is recognised after this time, and one that is starting has the rest.
-_FIRST_ATTEMPT_SECONDS = 2.0
+_FIRST_ATTEMPT_SECONDS = 1.0
 
 _IS_READER = text("SELECT pg_is_in_recovery()")
 
@@ -96,18 +96,25 @@ def _connected(facts: Facts) -> Connection:
     Raises:
         RegistrationPersistenceError: The login failed.
     """
-    engine = facts.database.engine.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
+    engine = facts.database.engine
     try:
         with deadline(min(_FIRST_ATTEMPT_SECONDS, remaining()), reserve=0):
-            return engine.connect()
+            return _in_autocommit(engine)
     except DatabaseUnavailable as error:
         if is_read_only_server(error):
-            event.listen(facts.database.engine, "do_connect", _accept_read_only_server, insert=True)
-    return engine.connect()
+            engine = _engine_for_any_server(facts.database)
+    return _in_autocommit(engine)
 
 
-def _accept_read_only_server(
-    _dialect: Any, _record: Any, _arguments: Sequence[Any], parameters: dict[str, Any]
-) -> None:
-    """Let libpq keep a connection to a server that is read-only; a handler of `do_connect` in front of the others."""
-    parameters["target_session_attrs"] = "any"
+def _in_autocommit(engine: Engine) -> Connection:
+    return engine.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True}).connect()
+
+
+def _engine_for_any_server(database: Database) -> Engine:
+    """Return an engine like that of *database*, which also keeps a connection to a server that is read-only."""
+    settings, arguments = database.settings, engine_arguments(database.settings)
+    arguments["connect_args"]["target_session_attrs"] = "any"
+    url = URL.create(BLOCKING.driver_name, host=settings.host, port=settings.port, database=settings.name)
+    engine = create_engine(url, **arguments, poolclass=UnpooledConnections)
+    listen_to(engine, Connector(settings, database.credentials, database.events))
+    return engine

@@ -15,11 +15,11 @@ _MAX_COUNTED = 1000
 # Both read the beginning of an index. A failed or claimed message is due again at its `available_at`.
 _OLDEST_DUE = text("""
 SELECT extract(epoch FROM statement_timestamp() - min(available_at))::float8
-FROM outbox WHERE dead_at IS NULL AND available_at <= statement_timestamp()
+FROM public.outbox WHERE dead_at IS NULL AND available_at <= statement_timestamp()
 """)
 _DEAD = text(f"""
 SELECT count(*) AS number, min(dead_at) AS since
-FROM (SELECT dead_at FROM outbox WHERE dead_at IS NOT NULL ORDER BY dead_at LIMIT {_MAX_COUNTED + 1}) AS dead
+FROM (SELECT dead_at FROM public.outbox WHERE dead_at IS NOT NULL ORDER BY dead_at LIMIT {_MAX_COUNTED + 1}) AS dead
 """)  # noqa: S608 a constant
 
 

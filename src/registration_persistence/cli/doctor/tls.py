@@ -47,6 +47,13 @@ def _handshake_check(facts: Facts, context: ssl.SSLContext, seconds: float) -> C
         return _without_tls(settings)
     except ssl.SSLCertVerificationError as error:
         return _unverified(facts, error, seconds)
+    except TimeoutError:
+        # The login has more time, and its error says how far it came.
+        return warning(
+            NAME,
+            f"the server accepts the connection, and is silent for {seconds:.1f} s",
+            "a paused Aurora cluster resumes in about 15 s, after a day in 30 s or more: run doctor again",
+        )
     except (OSError, ValueError, IndexError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         return failed(NAME, f"the handshake failed: {reason}", "check that PostgreSQL listens on this port")
