@@ -14,7 +14,13 @@ from registration_persistence.cli.doctor.facts import ConnectionGone, Facts
 from registration_persistence.cli.doctor.remedies import remedy
 from registration_persistence.clock import monotonic
 from registration_persistence.database import deadline
-from registration_persistence.errors import RegistrationPersistenceError, SchemaOutdated
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    RegistrationPersistenceError,
+    SchemaOutdated,
+    WriterMoved,
+)
 from registration_persistence.light_dataclass import dataclass
 
 T = TypeVar("T")
@@ -25,6 +31,9 @@ _MARGIN_SECONDS = 1.0
 _MIN_SECONDS = 0.1
 
 _REPORT = "report this line to the maintainers of registration-persistence"
+
+# After these errors the connection is of no use.
+_LOST = (CommitOutcomeUnknown, ConnectionLost, WriterMoved)
 
 Run: TypeAlias = Callable[[Facts], Check]
 
@@ -85,13 +94,15 @@ def _result_of(step: Step, facts: Facts, seconds: float) -> Check:
         facts.abandon_connection()
         return failed(step.name, f"no answer within {seconds:.0f} s", "check the network, and run doctor again")
     except Exception as error:  # noqa: BLE001 an operator gets the other checks, whatever happens in this one
+        if isinstance(error, _LOST):
+            facts.abandon_connection()
         return _result_of_error(step.name, error)
 
 
 def _result_of_error(name: str, error: Exception) -> Check:
     match error:
         case ConnectionGone():
-            return skipped(name, "the connection did not answer a check before")
+            return skipped(name, "the connection was lost in a check before")
         case SchemaOutdated():
             return skipped(name, "a table or a column is not found: see the checks 'schema' and 'settings'")
         case RegistrationPersistenceError():
