@@ -22,6 +22,9 @@ from registration_persistence.cli.doctor.examination import Step, examine
 from registration_persistence.cli.doctor.facts import Facts
 from registration_persistence.database import DatabaseSettings
 
+# In a small function, loading the AWS SDK alone takes seconds.
+_AWS_SECONDS = 10.0
+
 
 def diagnose(*, seconds: float) -> Iterator[Check]:
     """Make all checks of the environment of this process, and yield each result as soon as it is known.
@@ -54,8 +57,12 @@ def steps_for(settings: DatabaseSettings) -> Sequence[Step]:
         *([Step(network.READER_HOST, network.reader_host_check)] if settings.reader_host else []),
         Step(network.PORT, network.port_check, needs=(network.HOST,)),
         Step(tls.NAME, tls.tls_check, needs=(network.PORT,)),
-        Step(source, credentials.credentials_check),
-        *([Step(credentials.ROTATION, credentials.rotation_check, needs=(source,))] if settings.secret_arn else []),
+        Step(source, credentials.credentials_check, seconds=_AWS_SECONDS),
+        *(
+            [Step(credentials.ROTATION, credentials.rotation_check, needs=(source,), seconds=_AWS_SECONDS)]
+            if settings.secret_arn
+            else []
+        ),
         Step(
             login.LOGIN,
             login.login_check,

@@ -35,7 +35,7 @@ def age_check(seconds: float | None) -> Check:
         return ok(OUTBOX, "no message is due")
     described = f"the oldest message has been due for {_duration(seconds)}"
     fix = (
-        "see whether a worker runs (registration-persistence outbox run) and what it logs; "
+        "see whether a worker runs (`registration-persistence outbox run`) and what it logs; "
         "docs/howto/deliver-the-outbox.md"
     )
     if seconds >= _FAILURE_SECONDS:
@@ -52,8 +52,8 @@ def dead_letters_check(facts: Facts) -> Check:
     return warning(
         DEAD_LETTERS,
         f"{number}, the first one since {dead.since:%Y-%m-%d %H:%M} UTC",
-        "registration-persistence outbox dead shows the reasons; once they are gone, registration-persistence outbox "
-        "revive",
+        "`registration-persistence outbox dead` shows the reasons; once they are gone, `registration-persistence "
+        "outbox revive --all`",
     )
 
 

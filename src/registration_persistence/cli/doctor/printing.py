@@ -41,7 +41,9 @@ def text_of(check: Check, stream: TextIO) -> str:
 def summary_of(checks: Sequence[Check], seconds: float) -> str:
     """Return the last line: the number of checks in each state, and the duration."""
     counts = Counter(check.state for check in checks)
-    shown = ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state])
+    words: dict[State, str] = {state: state for state in get_args(State)}
+    words["warning"] = "warning" if counts["warning"] == 1 else "warnings"
+    shown = ", ".join(f"{counts[state]} {word}" for state, word in words.items() if counts[state])
     return f"{shown} in {seconds:.1f} s"
 
 
