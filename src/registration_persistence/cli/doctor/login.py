@@ -1,25 +1,23 @@
 """The login, with the package's own way to connect, and the server that it leads to."""
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from typing import Any
+
+from sqlalchemy import URL, Connection, create_engine, text
 
 from registration_persistence.cli.doctor.check import Check, failed, ok, warning
 from registration_persistence.cli.doctor.facts import Facts
 from registration_persistence.cli.doctor.server_state import read_server_state
 from registration_persistence.clock import monotonic
-from registration_persistence.database import Database, deadline
+from registration_persistence.database import Database
 from registration_persistence.database.commit_guard import driver_connection
 from registration_persistence.database.connector import Connector
-from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.engine import READS_ONLY, engine_arguments, listen_to
 from registration_persistence.database.error_translation import is_read_only_server
+from registration_persistence.database.login import LoggedIn, Login, LoginFailed
 from registration_persistence.database.pool import UnpooledConnections
 from registration_persistence.database.waits import BLOCKING
-from registration_persistence.errors import DatabaseUnavailable
 
 LOGIN, WRITER, POOLER, READER = "login", "writer", "pooler", "reader"
-
-# A server that is only read-only is recognised after this time, and one that is starting has the rest.
-_FIRST_ATTEMPT_SECONDS = 1.0
 
 _IS_READER = text("SELECT pg_is_in_recovery()")
 
@@ -27,7 +25,7 @@ _IS_READER = text("SELECT pg_is_in_recovery()")
 def login_check(facts: Facts) -> Check:
     """Log in as the service does, and read the state of the server with one statement."""
     started = monotonic()
-    connection = _connected(facts)
+    connection = _connected(facts.database)
     facts.server = read_server_state(connection)
     facts.use_connection(connection)
     server = facts.server
@@ -90,31 +88,31 @@ def reader_check(facts: Facts) -> Check:
     )
 
 
-def _connected(facts: Facts) -> Connection:
-    """Return a connection in autocommit, also to a server that is read-only.
+def _connected(database: Database) -> Connection:
+    """Return a connection in autocommit, as the engine of *database* opens it, also to a server that is read-only.
 
     Raises:
         RegistrationPersistenceError: The login failed.
     """
-    engine = facts.database.engine
-    try:
-        with deadline(min(_FIRST_ATTEMPT_SECONDS, remaining()), reserve=0):
-            return _in_autocommit(engine)
-    except DatabaseUnavailable as error:
-        if is_read_only_server(error):
-            engine = _engine_for_any_server(facts.database)
-    return _in_autocommit(engine)
-
-
-def _in_autocommit(engine: Engine) -> Connection:
+    settings, events = database.settings, database.events
+    url = URL.create(BLOCKING.driver_name, host=settings.host, port=settings.port, database=settings.name)
+    engine = create_engine(url, **engine_arguments(settings), poolclass=UnpooledConnections)
+    where = f"{settings.name} at {settings.host}:{settings.port}"
+    login = _LoginAtAnyServer(where, database.credentials, events)
+    listen_to(engine, Connector(settings, database.credentials, events, login))
     return engine.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True}).connect()
 
 
-def _engine_for_any_server(database: Database) -> Engine:
-    """Return an engine like that of *database*, which also keeps a connection to a server that is read-only."""
-    settings, arguments = database.settings, engine_arguments(database.settings)
-    arguments["connect_args"]["target_session_attrs"] = "any"
-    url = URL.create(BLOCKING.driver_name, host=settings.host, port=settings.port, database=settings.name)
-    engine = create_engine(url, **arguments, poolclass=UnpooledConnections)
-    listen_to(engine, Connector(settings, database.credentials, database.events))
-    return engine
+class _LoginAtAnyServer(Login):
+    """A login like that of the service, which keeps a connection that the service would give up: a read-only one."""
+
+    def attempt(self, parameters: dict[str, Any]) -> LoggedIn | LoginFailed:
+        """Connect as the service does; if the server is read-only, connect once more and keep the connection.
+
+        Args:
+            parameters: psycopg's and libpq's parameters, without user and password.
+        """
+        outcome = super().attempt(parameters)
+        if isinstance(outcome, LoginFailed) and is_read_only_server(outcome.error):
+            return super().attempt({**parameters, "target_session_attrs": "any"})
+        return outcome
