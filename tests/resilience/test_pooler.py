@@ -1,21 +1,20 @@
 """`proxy` mode behind PgBouncer in transaction mode, which is stricter than RDS Proxy: it fails instead of pinning."""
 
-import os
 import random
 import secrets
 import shutil
 import socket
 import struct
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import psycopg
 import pytest
+from poolers import open_pgbouncer
 from resilience.outcomes import assert_exact, failures, handler, rows_by_key, run_all
 from rogue_server import message
 from sqlalchemy import event, text
@@ -27,68 +26,26 @@ from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.errors import CommitOutcomeUnknown, ConnectionLost
 from registration_persistence.outcomes import Replayed
 from registration_persistence.sandbox import TcpProxy, wait_until
-from registration_persistence.sandbox.ports import free_port
-from registration_persistence.testing import RegistrationEnvironment, StartLambda, skip_or_fail
+from registration_persistence.testing import RegistrationEnvironment, StartLambda
 
 UNITS = 10_000
 PROCESSES = 4
-_NOBODY = 65534
 
 
 @contextmanager
 def open_pooler(
     environment: RegistrationEnvironment, folder: Path, *, server_port: int | None = None, options: str = ""
 ) -> Iterator[int]:
-    """Run PgBouncer with three server connections for the service's database, and yield its port.
-
-    Args:
-        environment: The database and its secret.
-        folder: An empty folder for the files of PgBouncer.
-        server_port: The port of the server. Defaults to that of *environment*.
-        options: Further lines of the configuration.
-    """
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        skip_or_fail("PgBouncer is not installed: install the package pgbouncer")
+    """Run PgBouncer with three server connections for the service's database, and yield its port."""
     secret = environment.secrets_manager.read(environment.arn)
-    server, port = environment.server, free_port()
-    (folder / "users.txt").write_text(f'"{secret["username"]}" "{secret["password"]}"\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n{environment.name} = host={server.host} port={server_port or server.port}\n"
-        "[pgbouncer]\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        # These tests need no password, and a login without one is faster.
-        f"auth_type = trust\nauth_file = {folder}/users.txt\n"
-        # Only a service that does not know about the pooler sends startup options.
-        "ignore_startup_parameters = options\n"
-        "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 100\nserver_tls_sslmode = disable\n"
-        f"logfile = {folder}/log\n{options}"
+    server = replace(
+        environment.server,
+        port=server_port or environment.server.port,
+        user=secret["username"],
+        password=secret["password"],
     )
-    identity: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        identity = {"user": _NOBODY, "group": _NOBODY}
-        for path in (folder, *folder.iterdir()):
-            os.chown(path, _NOBODY, _NOBODY)
-    process = subprocess.Popen(
-        [program, "-q", folder / "pgbouncer.ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity
-    )
-    try:
-        wait_until(lambda: accepts_logins(port, secret, environment.name), "PgBouncer accepts logins", timeout=20)
+    with open_pgbouncer(server, environment.name, folder, options=options) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def accepts_logins(port: int, secret: dict[str, str], name: str) -> bool:
-    """Return whether the pooler accepts the login of *secret*."""
-    try:
-        psycopg.connect(
-            host="127.0.0.1", port=port, user=secret["username"], password=secret["password"], dbname=name
-        ).close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from registration_persistence.cli import (
 from registration_persistence.cli.command_parser import CommandParser, wants_json
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse, json_text, printable
+from registration_persistence.cli.doctor import command as doctor
 from registration_persistence.database import forget_db
 from registration_persistence.errors import (
     ConfigurationError,
@@ -73,7 +74,7 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=version("registration-persistence"))
     commands = Subcommands(parser)
-    for group in (schema, ping, retention, people, events, privacy, imports, outbox, sandbox, completion):
+    for group in (schema, ping, doctor, retention, people, events, privacy, imports, outbox, sandbox, completion):
         group.add_commands(commands)
     return parser
 

@@ -109,7 +109,7 @@ class Connector:
             return self._connect(record, parameters)
 
     def _connect(self, record: ConnectionPoolEntry, parameters: dict[str, Any]) -> psycopg.Connection[Any]:
-        if problems := list(_variable_problems()):
+        if problems := list(variable_problems()):
             raise ConfigurationError(problems)
         started, history = monotonic(), _history(record)
         history.setdefault(LAST_USED_AT, started)
@@ -187,8 +187,8 @@ class Connector:
         self._waits.sleep(wait)
 
 
-def _variable_problems() -> Iterator[str]:
-    """Yield a problem for each variable of this process that would change the connections."""
+def variable_problems() -> Iterator[str]:
+    """Yield a problem for each variable of this process that libpq would obey, whatever the parameters are."""
     if "PGSERVICE" in os.environ:
         yield "PGSERVICE is set, so libpq would read a service file: unset it"
     for name in _SESSION_VARIABLES:

@@ -1,4 +1,4 @@
-"""`presented_certificate`: names, issuer and validity of the certificate that a server presents, for error messages.
+"""`presented_certificate`: names, issuer and validity of the certificate that a server presents.
 
 Python's `ssl` describes only certificates that it has verified, so the few fields are read from the DER encoding.
 """
@@ -8,9 +8,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from registration_persistence.clock import monotonic
 from registration_persistence.light_dataclass import dataclass
+
+if TYPE_CHECKING:
+    import ssl
 
 # The protocol's SSLRequest: its length and its code. The server answers S if it supports TLS.
 _SSL_REQUEST, _SUPPORTED = struct.pack("!ii", 8, 80877103), b"S"
@@ -43,6 +47,23 @@ class PresentedCertificate:
     expires: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """The result of a TLS handshake.
+
+    Args:
+        certificate: The certificate of the server.
+        protocol: The version of TLS, such as `TLSv1.3`.
+    """
+
+    certificate: PresentedCertificate
+    protocol: str
+
+
+class TlsRefused(OSError):
+    """The server does not support TLS."""
+
+
 def presented_certificate(host: str, address: str, port: int, *, seconds: float) -> PresentedCertificate | None:
     """Return the certificate of the server at *address*, or `None` if it cannot be read in time.
 
@@ -54,24 +75,39 @@ def presented_certificate(host: str, address: str, port: int, *, seconds: float)
         port: The TCP port.
         seconds: The time for all of it.
     """
-    with suppress(OSError, ValueError, IndexError, OverflowError):
-        return _described(_certificate_of(host, address, port, monotonic() + seconds))
-    return None
-
-
-def _certificate_of(host: str, address: str, port: int, end: float) -> bytes:
     import ssl  # needed in this case only
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with suppress(OSError, ValueError, IndexError, OverflowError):
+        return tls_handshake(host, address, port, seconds=seconds, context=context).certificate
+    return None
+
+
+def tls_handshake(host: str, address: str, port: int, *, seconds: float, context: "ssl.SSLContext") -> Handshake:
+    """Connect to *address*, make a TLS handshake, and close the connection.
+
+    Args:
+        host: The name that the server is asked for, and that its certificate must have if *context* checks it.
+        address: The IP address to connect to.
+        port: The TCP port.
+        seconds: The time for all of it.
+        context: The rules for the certificate.
+
+    Raises:
+        TlsRefused: The server does not support TLS.
+        OSError: The server did not answer in time, or its certificate was not accepted.
+        ValueError, IndexError, OverflowError: The certificate cannot be read.
+    """
+    end = monotonic() + seconds
     with socket.create_connection((address, port), timeout=_left(end)) as plain:
         plain.settimeout(_left(end))
         plain.sendall(_SSL_REQUEST)
         if plain.recv(1) != _SUPPORTED:
-            raise OSError("no TLS")
+            raise TlsRefused("no TLS")
         plain.settimeout(_left(end))
         with context.wrap_socket(plain, server_hostname=host) as session:
-            return session.getpeercert(binary_form=True) or b""
+            return Handshake(_described(session.getpeercert(binary_form=True) or b""), session.version() or "")
 
 
 def _left(end: float) -> float:

@@ -86,10 +86,20 @@ def _certificate_explanation(text: str, parameters: Mapping[str, Any], address: 
 
 
 def _fix(text: str, found: PresentedCertificate | None) -> str:
-    now = datetime.now(UTC)
     if _FILE.search(text):
         return "set APP_DATABASE_SSL_ROOT_CERT to a readable PEM file that holds the certificate of that authority"
-    if _NAME.search(text):
+    return certificate_fix(found, for_another_name=_NAME.search(text) is not None)
+
+
+def certificate_fix(found: PresentedCertificate | None, *, for_another_name: bool) -> str:
+    """Return the fix for a certificate that was not accepted.
+
+    Args:
+        found: The certificate, if it could be read.
+        for_another_name: Whether it is that of another host.
+    """
+    now = datetime.now(UTC)
+    if for_another_name:
         return (
             "set APP_DATABASE_HOST to the name in the certificate, for RDS the endpoint itself, because an alias or an "
             "address in front of it cannot be verified"

@@ -5,6 +5,7 @@ from io import StringIO
 from alembic import command
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 
 from registration_persistence.database import Database
 from registration_persistence.domain.text import plain_text
@@ -116,7 +117,20 @@ def current(database: Database) -> str | None:
         MigrationRefused: The database has more than one revision.
         RegistrationPersistenceError: The database cannot be reached, or an error of `Database.session`.
     """
-    with translated_errors(), database.engine.connect() as connection:
+    with database.engine.connect() as connection:
+        return revision_of(connection)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return the revision of the database, or `None` before the first one.
+
+    Args:
+        connection: A connection to the database.
+
+    Raises:
+        MigrationRefused: The database has more than one revision.
+    """
+    with translated_errors():
         context = MigrationContext.configure(
             connection, opts={"version_table": VERSION_TABLE, "version_table_schema": "public"}
         )

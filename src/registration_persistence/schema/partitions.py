@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from psycopg import sql
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from registration_persistence.domain.validation import checked_moment, checked_number
@@ -77,7 +77,7 @@ ORDER BY month
 
 _PARTITIONS = text(r"""
 SELECT relname AS name FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-WHERE inhparent = 'registration_events'::regclass AND relname ~ '^registration_events_y\d{4}m\d{2}$'
+WHERE inhparent = 'public.registration_events'::regclass AND relname ~ '^registration_events_y\d{4}m\d{2}$'
 ORDER BY relname
 """)
 
@@ -128,10 +128,19 @@ def drop_event_partitions(session: Session, before: datetime) -> tuple[str, ...]
     if month > datetime.now(UTC):
         raise InvalidInput("before is in the future: the events of this month are still being written")
     first_kept = f"registration_events_y{month.year:04}m{month.month:02}"
-    old = tuple(name for name in session.scalars(_PARTITIONS).all() if name < first_kept)
+    old = tuple(name for name in event_partitions(session.connection()) if name < first_kept)
     for name in old:
         _run_ddl(session, _DROP_PARTITION, name)
     return old
+
+
+def event_partitions(connection: Connection) -> tuple[str, ...]:
+    """Return the names of the monthly partitions of the event log, in the order of their months.
+
+    Args:
+        connection: A connection to the database, of any login.
+    """
+    return tuple(connection.scalars(_PARTITIONS).all())
 
 
 def _run_ddl(session: Session, template: sql.SQL, name: str, **literals: str) -> None:
