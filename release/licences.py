@@ -38,7 +38,8 @@ def main() -> int:
     sections = locked_packages()
     elsewhere = {name: licence for name, _, licence in npm_packages()}
     elsewhere |= {name: STATED_ELSEWHERE[name] for name in _WINDOWS}
-    locked = {name: versions[0] for packages in sections.values() for name, versions in packages.items()}
+    # If a package has several versions, that of the first section counts.
+    locked = {name: versions[0] for section in reversed(sections) for name, versions in sections[section].items()}
     licences = ask_index(f"{name}=={locked[name]}" for name in locked if name not in elsewhere) | elsewhere
     refused = [
         f"{name}: {licences.get(name) or 'no licence'}\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_PIN = re.compile(r"(?P<name>[a-z0-9.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]*\S))? *\\?")
+_PIN = re.compile(r"(?P<name>[a-z0-9.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>.+?))?(?: \\)?")
 _HASH = re.compile(r"    --hash=sha256:([0-9a-f]{64})(?: \\)?")
 _VIA = re.compile(r"    #(?: via)? +(?!via$)(.+)")
 

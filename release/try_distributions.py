@@ -22,15 +22,25 @@ class DoesNotWork(Exception):
     """A distribution cannot be installed or used; the message states the reason."""
 
 
+def version_of(distribution: Path) -> str:
+    """Return the version in the name of a file.
+
+    Raises:
+        DoesNotWork: The file is neither a wheel nor an sdist of this package.
+    """
+    named = _FILE.fullmatch(distribution.name)
+    if named is None:
+        raise DoesNotWork("this is neither a wheel nor an sdist of this package: run `make dist`")
+    return named["version"]
+
+
 def try_out(distribution: Path, environment: Path) -> None:
     """Install *distribution* into the virtual environment, check it, and remove it again.
 
     Raises:
         DoesNotWork: It cannot be installed, or the check finds a problem.
     """
-    named = _FILE.fullmatch(distribution.name)
-    if named is None:
-        raise DoesNotWork("this is neither a wheel nor an sdist of this package: run `make dist`")
+    version = version_of(distribution)
     python = environment / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     # A wheel needs no build system, and an sdist the locked one.
     for name in ["runtime"] if distribution.suffix == ".whl" else ["runtime", "build"]:
@@ -38,7 +48,7 @@ def try_out(distribution: Path, environment: Path) -> None:
     local = ("--no-deps", "--no-index", "--no-build-isolation")
     _run(environment, python, *_PIP, "install", "--no-compile", *local, distribution.resolve())
     _run(environment, python, *_PIP, "check")
-    _run(environment, python, "-I", ROOT / "release" / "smoke.py", named["version"])
+    _run(environment, python, "-I", ROOT / "release" / "smoke.py", version)
     _run(environment, python, *_PIP, "uninstall", "--yes", "registration-persistence")
 
 
@@ -57,16 +67,18 @@ def main() -> int:
     if {file.suffix for file in distributions} != {".whl", ".gz"}:
         sys.stderr.write("expected a wheel and an sdist: run `make dist`, or name them\n")
         return 2
+    machine = f"Python {platform.python_version()} on {platform.machine()}"
     with TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        for distribution in sorted(distributions, key=lambda file: file.suffix, reverse=True):  # the wheel first
-            try:
+        try:
+            for distribution in distributions:
+                version_of(distribution)
+            venv.create(folder, with_pip=True)
+            for distribution in sorted(distributions, key=lambda file: file.suffix, reverse=True):  # the wheel first
                 try_out(distribution, Path(folder))
-            except DoesNotWork as problem:
-                sys.stderr.write(f"{distribution.name}: {problem}\n")
-                return 1
-            machine = f"Python {platform.python_version()} on {platform.machine()}"
-            sys.stdout.write(f"{distribution.name} works with {machine}\n")
+                sys.stdout.write(f"{distribution.name} works with {machine}\n")
+        except DoesNotWork as problem:
+            sys.stderr.write(f"{distribution.name}: {problem}\n")
+            return 1
     return 0
 
 
