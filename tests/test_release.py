@@ -159,7 +159,7 @@ def test_the_sbom_lists_the_locked_packages_and_their_graph() -> None:
     assert windows_only["properties"] == [
         {"name": "registration-persistence:marker", "value": "sys_platform == 'win32'"},
     ]
-    assert found["metadata"]["timestamp"] == "2026-11-29T23:33:20+00:00"
+    assert found["metadata"]["timestamp"] == "2026-11-30T00:53:20+00:00"
 
     graph = {each["ref"]: each["dependsOn"] for each in found["dependencies"]}
     root = found["metadata"]["component"]["bom-ref"]
