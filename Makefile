@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test test-awaited compliance coverage lint types layers check lock dist bench record-counts outages diagrams clean \
+.PHONY: help demo chaos test test-awaited compliance coverage lint types layers check lock dist sbom check-dist try-dist licences hooks bench record-counts outages diagrams clean \
   infra-test infra-scan audit infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
@@ -22,6 +22,8 @@ INFRA_VENV := infra/.venv
 INFRA_BIN := $(INFRA_VENV)/bin
 # checkov needs other versions of the packages of infra/.
 CHECKOV_VENV := .venv-checkov
+# Only the build system, so that no other package can change what is published.
+BUILD_VENV := .venv-build
 # pip-audit needs packages that nothing else does.
 AUDIT_VENV := .venv-audit
 # The packages with which this one is compared, and a plotting library.
@@ -107,8 +109,30 @@ layers: $(VENV)/.installed-dev ## Check that imports point down the layers
 
 check: lint types layers test ## Check style, workflows, types and layers, and run every test
 
-dist: $(VENV)/.installed-dev ## Build the wheel and the sdist into dist/
-	@$(BIN)/hatchling build
+$(BUILD_VENV)/.installed: requirements/build.txt
+	$(call make-venv,$(BUILD_VENV))
+	@echo "Installing $< into $(BUILD_VENV)" >&2
+	@$(BUILD_VENV)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+dist: $(BUILD_VENV)/.installed ## Build the wheel and the sdist reproducibly into dist/, and list their hashes
+	@$(BUILD_VENV)/bin/python -I release/build_distributions.py
+
+sbom: ## Write the SBOM of the version (CycloneDX) into build/
+	@"$(PYTHON)" release/sbom.py
+
+check-dist: $(AUDIT_VENV)/.installed ## Check the metadata in dist/ and the SBOM, as PyPI and its readers do
+	@$(AUDIT_VENV)/bin/twine check --strict dist/*
+	@$(AUDIT_VENV)/bin/python -I release/check_sbom.py
+
+try-dist: ## Install the wheel and the sdist of dist/ into a new virtual environment, and try them
+	@"$(PYTHON)" -I release/try_distributions.py
+
+licences: $(AUDIT_VENV)/.installed ## Write docs/licences.md from the locked lists (asks the package index)
+	@$(AUDIT_VENV)/bin/python release/licences.py
+
+hooks: $(VENV)/.installed-dev ## Check style, spelling and workflows before each commit
+	@$(BIN)/pre-commit install
 
 $(BENCH_VENV)/bin/python:
 	$(call make-venv,$(BENCH_VENV))
@@ -192,5 +216,5 @@ lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environments and all build results
-	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) $(BENCH_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) $(BUILD_VENV) $(BENCH_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,9 +3,11 @@
 import email
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -107,7 +109,7 @@ def test_the_sdist_contains_only_its_files(sdist: Path) -> None:
 
 
 def test_a_wheel_from_the_sdist_is_the_same(sdist: Path, wheel: Path, tmp_path: Path) -> None:
-    """A wheel that is built from the sdist has the files and the metadata of one that is built from the checkout."""
+    """A wheel that is built from the sdist has the same bytes as one that is built from the checkout."""
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()
@@ -115,7 +117,50 @@ def test_a_wheel_from_the_sdist_is_the_same(sdist: Path, wheel: Path, tmp_path: 
     run("hatchling", "build", "-t", "wheel", "-d", tmp_path / "again", cwd=source)
 
     (again,) = (tmp_path / "again").glob("*.whl")
-    assert contents(again) == contents(wheel)
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+@pytest.fixture
+def environment(wheel: Path, tmp_path: Path) -> Path:
+    """A virtual environment with the wheel, and with the dependencies of this one."""
+    folder = tmp_path / "environment"
+    venv.create(folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    dependencies = Path(pytest.__file__).parents[1]
+    (packages / "dependencies.pth").write_text(f"{dependencies}\n")
+    run(
+        *("pip", "--python", folder / "bin" / "python", "--disable-pip-version-check", "--quiet"),
+        *("install", "--no-deps", "--no-index", "--no-compile", wheel),
+        cwd=tmp_path,
+    )
+    return folder
+
+
+def test_a_wheel_that_does_not_work_is_found(environment: Path, tmp_path: Path) -> None:
+    """The check of the workflows passes, and reports each fault: files, names, migrations, version and command."""
+    (package,) = environment.glob(f"lib/python*/site-packages/{PACKAGE}")
+
+    def check(version: str = "0.1.0") -> tuple[int, str]:
+        command = [environment / "bin" / "python", "-I", ROOT / "release" / "smoke.py", version]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert check() == (0, "")
+    (package / "py.typed").unlink()
+    shutil.rmtree(package / "migrations" / "versions")
+    (package / "repositories" / "consents.py").unlink()
+    (environment / "bin" / "registration-persistence").unlink()
+    code, found = check("0.1.1")
+
+    assert code == 1
+    for problem in (
+        "version 0.1.0 is installed: expected 0.1.1",
+        "registration_persistence.ConsentRepository cannot be imported",
+        "py.typed is missing",
+        "have 0 newest revisions: expected 1",
+        "registration-persistence does not exist",
+    ):
+        assert problem in found
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
@@ -125,20 +170,25 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 
 def test_the_description_has_no_relative_links(wheel: Path) -> None:
-    """Each link of the description is an address in the repository, at a path that exists in the checkout."""
+    """Each link and picture leads to the tag of the version, at a path that exists in the checkout."""
     (name,) = (name for name in contents(wheel) if name.endswith(".dist-info/METADATA"))
     metadata = email.message_from_bytes(contents(wheel)[name])
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
     description = str(metadata.get_payload())
 
-    links = re.findall(r"\]\(([^)\s]+)\)", description)
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", description)
 
     assert urls.keys() == {"Repository", "Documentation", "Changelog"}
     assert len(links) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text(encoding="utf-8"))) > 30
-    start = f"{urls['Repository']}/blob/main/"
-    for link in (*links, urls["Documentation"], urls["Changelog"]):
+    assert "!" in {mark for mark, _ in links}
+    for mark, link in links:
+        start = f"{urls['Repository']}/{'raw' if mark else 'blob'}/v{metadata['Version']}/"
         assert link.startswith(start)
         assert (ROOT / link.removeprefix(start).partition("#")[0]).exists(), link
+    for name in ("Documentation", "Changelog"):
+        start = f"{urls['Repository']}/blob/main/"
+        assert urls[name].startswith(start)
+        assert (ROOT / urls[name].removeprefix(start)).exists()
 
 
 def test_the_wheel_contains_its_license_and_its_command(wheel: Path) -> None:

@@ -2,28 +2,18 @@
 
 import re
 import shlex
-from typing import Any
 
 import pytest
-import yaml
 from deployment.fake_cloud import MIGRATION_FAILED, ROOT, Cloud, deployment
+from deployment.workflow_files import WORKFLOWS, read_yaml, workflow
 from registration_infra import ENVIRONMENTS
 from registration_infra.config import AuroraConfig
 
-WORKFLOWS = ROOT / ".github" / "workflows"
-
-
-def workflow(name: str) -> dict[str, Any]:
-    """Return the workflow of the file *name*; every value is a string."""
-    text = (WORKFLOWS / name).read_text(encoding="utf-8")
-    found = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 this loader creates only strings
-    assert isinstance(found, dict)
-    return found
-
-
 NAMES = sorted(path.name for path in WORKFLOWS.iterdir())
 # `uses` of a step, with the version as a comment, which Dependabot updates too.
-PINNED = re.compile(r" *(?:- )?uses: (?:actions|aws-actions)/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+PINNED = re.compile(r" *(?:- )?uses: (?:actions|aws-actions|pypa)/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+# The jobs of release.yml that write; test_release_workflow.py has their permissions.
+PUBLISHING = {"attest", "publish", "github"}
 CREDENTIALS = "aws-actions/configure-aws-credentials@"
 DEPLOY, ENVIRONMENT = workflow("deploy.yml"), workflow("deploy-environment.yml")
 STEPS = ENVIRONMENT["jobs"]["deploy"]["steps"]
@@ -98,32 +88,39 @@ def test_every_workflow_pins_the_same_commits() -> None:
         if PINNED.fullmatch(line)
     }
 
-    assert len(lines) == len({line.partition("@")[0] for line in lines}) == 3
+    assert len(lines) == len({line.partition("@")[0] for line in lines}) == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_job_has_its_own_permissions(name: str) -> None:
-    """The workflow grants nothing. A job may read the code; only a job that deploys may ask AWS for credentials."""
+    """The workflow grants nothing. A job may read the code; only a job that deploys or releases may do more."""
     found = workflow(name)
 
     assert found["permissions"] == {}
-    for job in found["jobs"].values():
+    for job_name, job in found["jobs"].items():
         is_deployment = job.get("uses", "").endswith("/deploy-environment.yml") or name == "deploy-environment.yml"
         allowed = {"contents": "read", "id-token": "write"} if is_deployment else {"contents": "read"}
-        assert job["permissions"] == allowed
+        if name != "release.yml" or job_name not in PUBLISHING:
+            assert job["permissions"] == allowed
         gets_credentials = any(step.get("uses", "").startswith(CREDENTIALS) for step in job.get("steps", []))
         assert not gets_credentials or is_deployment
 
 
 def test_vulnerabilities_are_searched_every_night() -> None:
-    """The nightly workflow searches the locked packages; Dependabot proposes newer actions after some days."""
+    """The nightly workflow searches the locked packages; Dependabot proposes newer ones of each kind after days."""
     nightly = workflow("nightly.yml")
-    updates = yaml.load((WORKFLOWS.parent / "dependabot.yml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 this loader creates only strings
+    updates = read_yaml(WORKFLOWS.parent / "dependabot.yml")["updates"]
 
     assert "schedule" in nightly["on"]
     assert [step["run"] for step in nightly["jobs"]["audit"]["steps"] if "run" in step] == ["make audit"]
-    assert {each["package-ecosystem"] for each in updates["updates"]} == {"github-actions", "npm"}
-    assert all(int(each["cooldown"]["default-days"]) >= 7 for each in updates["updates"])
+    found = {each["package-ecosystem"]: each.get("directories", [each.get("directory")]) for each in updates}
+    assert found == {
+        "github-actions": ["/"],
+        "pip": ["/requirements", "/infra"],
+        "npm": ["/infra"],
+        "docker": ["/.devcontainer"],
+    }
+    assert all(int(each["cooldown"]["default-days"]) >= 7 for each in updates)
 
 
 def test_deploy_runs_on_main_and_manually() -> None:
