@@ -35,7 +35,10 @@ def stage(root: Path, folder: Path) -> None:
     pages = SitePages(root, project["urls"]["Repository"])
     texts = {target: pages.text(source) for source, target in pages.paths.items()}
     texts |= site_reference.pages(root / "src" / "registration_persistence")
-    texts["decisions/index.md"], texts["decisions/SUMMARY.md"] = _decisions(texts)
+    decisions = _list(texts, "decisions")
+    texts["decisions/index.md"] = f"# Decisions\n\nEach page states a principle and its reason.\n\n{decisions}"
+    texts["decisions/SUMMARY.md"] = f"- [All decisions](index.md)\n{decisions}"
+    texts["howto/index.md"] = f"# How-tos\n\nEach page solves one task.\n\n{_list(texts, 'howto')}"
     for target, markdown in texts.items():
         file = folder / target
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,19 +51,11 @@ def stage(root: Path, folder: Path) -> None:
     shutil.copytree(Path(__file__).parent / "assets", folder / "assets")
 
 
-def _decisions(texts: dict[str, str]) -> tuple[str, str]:
-    """Return the page that lists the decisions, and their part of the navigation."""
-    titles = {
-        path.removeprefix("decisions/"): text.partition("\n")[0].removeprefix("# ")
-        for path, text in sorted(texts.items())
-        if path.startswith("decisions/")
-    }
-    entries = "".join(f"- [{title}]({path})\n" for path, title in titles.items())
-    summary = f"- [All decisions](index.md)\n{entries}"
-    return (
-        f"# Decisions\n\nEach page states a principle, the reason for it, and the alternatives.\n\n{entries}",
-        summary,
-    )
+def _list(texts: dict[str, str], folder: str) -> str:
+    """Return a Markdown list of the pages in *folder*."""
+    paths = sorted(path for path in texts if path.startswith(f"{folder}/"))
+    titles = [texts[path].partition("\n")[0].removeprefix("# ") for path in paths]
+    return "".join(f"- [{title}]({Path(path).name})\n" for path, title in zip(paths, titles, strict=True))
 
 
 def main() -> int:

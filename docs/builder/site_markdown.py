@@ -15,13 +15,15 @@ def for_python_markdown(markdown: str) -> str:
     lines: list[str] = []
     columns: list[int] = []
     fence = ""
+    is_loose = False
     for line in markdown.split("\n"):
         indent = len(line) - len(line.lstrip(" "))
         item = None if fence else _ITEM.match(line)
         if line.strip() and not fence:
             columns = [column for column in columns if column <= indent]
-        if item and not columns and lines and _is_paragraph(lines[-1]):
+        if item and lines and lines[-1] and (is_loose or (not columns and _is_paragraph(lines[-1]))):
             lines.append("")
+        is_loose = not item and (is_loose or not line.strip())
         level, base = len(columns), columns[-1] if columns else 0
         lines.append(" " * (_STEP * level) + line[min(base, indent) :] if line.strip() else "")
         if item:
@@ -32,4 +34,4 @@ def for_python_markdown(markdown: str) -> str:
 
 
 def _is_paragraph(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith(("#", "|", " ")) and not _ITEM.match(line)
+    return not line.startswith(("#", "|", " ")) and not _ITEM.match(line)

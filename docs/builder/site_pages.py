@@ -19,6 +19,10 @@ _OUTSIDE_DOCS = {
 """The path of the page on the site, by the file of the repository."""
 
 
+_LISTS = {"docs/decisions": "decisions/index.md", "docs/howto": "howto/index.md"}
+"""The path of the generated page that lists a folder."""
+
+
 class SitePages:
     """The Markdown files of a checkout, and their paths on the site.
 
@@ -73,6 +77,8 @@ class SitePages:
         for candidate in (target, f"{target}/README.md", f"{target}/index.md"):
             if candidate in self.paths:
                 return self.paths[candidate]
+        if target in _LISTS:
+            return _LISTS[target]
         docs, picture = f"docs{os.sep}", PurePosixPath(target)
         return target.removeprefix(docs) if target.startswith(docs) and picture.suffix in _PICTURES else None
 

@@ -44,6 +44,8 @@ def pages(source: Path) -> dict[str, str]:
 
 
 def _page(module: str, source: Path) -> str:
-    head = f"# {module}\n\n::: {module}\n    options:\n      members: false\n      show_root_toc_entry: false\n"
+    options = {"members": "false", "show_root_heading": "false", "show_root_toc_entry": "false"}
+    head = f"# {module}\n\n::: {module}\n    options:\n"
+    head += "".join(f"      {name}: {value}\n" for name, value in options.items())
     names = "".join(f"\n::: {module}.{name}\n" for name in public_names(module, source))
     return head + names
