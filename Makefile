@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo chaos test test-awaited compliance coverage lint types layers check lock dist sbom check-dist try-dist licences hooks bench record-counts outages diagrams clean \
-  infra-test infra-scan audit infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
+  infra-test infra-scan audit docs infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
 SIGNUPS ?= examples/signups.csv
@@ -28,6 +28,8 @@ BUILD_VENV := .venv-build
 AUDIT_VENV := .venv-audit
 # The packages with which this one is compared, and a plotting library.
 BENCH_VENV := .venv-bench
+# The generator of the documentation site.
+DOCS_VENV := .venv-docs
 # The CDK uses the Node.js of this virtual environment.
 INFRA := cd infra && PATH="$(CURDIR)/$(INFRA_BIN):$$PATH"
 
@@ -154,6 +156,15 @@ diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md and docs/cli.md from 
 	@$(BIN)/python docs/make_cli.py
 	@$(BIN)/python docs/make_timeline.py $(ARGS)
 
+$(DOCS_VENV)/.installed: requirements/docs.txt
+	$(call make-venv,$(DOCS_VENV))
+	@echo "Installing $< into $(DOCS_VENV)" >&2
+	@$(DOCS_VENV)/bin/python -I -m $(PIP) install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+docs: $(DOCS_VENV)/.installed ## Build the documentation site into site/; needs no network once its packages are installed
+	@$(DOCS_VENV)/bin/python docs/builder/build_site.py
+
 $(AUDIT_VENV)/.installed: requirements/audit.txt
 	$(call make-venv,$(AUDIT_VENV))
 	@echo "Installing $< into $(AUDIT_VENV)" >&2
@@ -216,5 +227,5 @@ lock: ## Resolve requirements/*.txt again (needs uv)
 	@requirements/lock
 
 clean: ## Remove the virtual environments and all build results
-	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) $(BUILD_VENV) $(BENCH_VENV) infra/node_modules infra/build infra/cdk.out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf $(VENV) $(INFRA_VENV) $(CHECKOV_VENV) $(AUDIT_VENV) $(BUILD_VENV) $(BENCH_VENV) $(DOCS_VENV) infra/node_modules infra/build infra/cdk.out dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
