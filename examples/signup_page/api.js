@@ -33,7 +33,7 @@ export async function call(method, path, body, { key = null, onRepeat = () => {}
 
 async function answerOf(response) {
   const isJson = /^application\/(problem\+)?json/.test(response.headers.get("Content-Type") ?? "");
-  const body = isJson ? await response.json() : {};
+  const body = isJson && response.status !== 204 ? await response.json() : {};
   const text = response.ok ? "" : textOf(response.status, body, response.headers.get("Retry-After"));
   return { ok: response.ok, status: response.status, body, text };
 }

@@ -51,6 +51,8 @@ async function load() {
   const answer = await call("GET", "me", undefined, { onRepeat: repeating });
   if (answer.ok) {
     fill(answer.body);
+  } else if (answer.status === 401) {
+    forget(answer.text, "busy");
   } else {
     fail(answer);
   }

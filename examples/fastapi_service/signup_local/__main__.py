@@ -33,7 +33,10 @@ def main() -> int:
     try:
         listener = socket.create_server((HOST, options.port), backlog=128)
     except OSError as error:
-        return _fail(_FAILED, f"port {options.port} cannot be used: {error.strerror}; name another one with --port")
+        return _fail(
+            _FAILED,
+            f"port {options.port} cannot be used: {os.strerror(error.errno or 0)}; name another one with --port",
+        )
     _keep_only_harmless_variables()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -50,10 +53,9 @@ def main() -> int:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= _MAX_PORT:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: expected a number from 0 to {_MAX_PORT}")
+    return int(text)
 
 
 def _keep_only_harmless_variables() -> None:

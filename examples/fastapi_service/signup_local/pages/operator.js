@@ -120,9 +120,11 @@ document.querySelector("#person").addEventListener("submit", async (event) => {
   }
   show(null);
   set("no-events", answer.body.length ? `${answer.body.length} events` : "There are no events.");
-  document.querySelector("#events").replaceChildren(...answer.body.map((entry) => row(
-    time(entry.at), entry.seq, words(entry.type), entry.actor, JSON.stringify(entry.data),
-  )));
+  document.querySelector("#events").replaceChildren(...answer.body.map((entry) => {
+    const line = row(time(entry.at), entry.seq, words(entry.type), entry.actor, JSON.stringify(entry.data));
+    line.lastChild.className = "details";
+    return line;
+  }));
 });
 
 refreshState();
