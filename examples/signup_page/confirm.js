@@ -5,6 +5,9 @@ const form = document.querySelector("#confirm");
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 history.replaceState(null, "", location.pathname); // keep the token out of the history
 
+// Another link, opened while this page is open, changes the fragment only.
+addEventListener("hashchange", () => location.reload());
+
 function end(text, kind) {
   form.hidden = true;
   document.querySelector("#next").hidden = false;

@@ -9,6 +9,8 @@ if (confirmBy === "code") {
   document.querySelector("#lead").textContent = "Type its code here to confirm your address. It works for ten minutes.";
 }
 
+addEventListener("hashchange", () => location.reload());
+
 onSubmit(codeForm, async (data) => {
   const field = codeForm.querySelector("#code");
   if (!field.checkValidity()) {
