@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from aws_cdk import Acknowledgment, App, Validations
+from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_rds as rds
@@ -45,6 +46,10 @@ def accepted_findings(construct: IConstruct, config: EnvironmentConfig) -> Itera
     elif isinstance(construct, iam.CfnRole) and "/Backup/Plan/" in path:
         policy = "arn:<AWS::Partition>:iam::aws:policy/service-role/AWSBackupServiceRolePolicyForBackup"
         yield f"{_NAG}IAM4[Policy::{policy}]", "AWS Backup documents this policy for backups and maintains it."
+    elif isinstance(construct, gateway.CfnRoute):
+        yield f"{_NAG}APIG4", "People who sign up have no account yet; the function checks the cookie of the others."
+    elif isinstance(construct, secretsmanager.CfnSecret) and "-application/Secret/" in path:
+        yield f"{_NAG}SMG4", "A rotation would end all sessions and make all codes wrong; no other service knows it."
     elif isinstance(construct, secretsmanager.CfnSecret) and "/MonitoringSecret/" in path:
         yield (
             f"{_NAG}SMG4",
