@@ -34,6 +34,7 @@ DEFAULTS = {
     "backup.own_plan": "false",
     "backup.own_plan_retention_days": "35",
     "application.reserved_concurrency": "50",
+    "application.requests_per_second": "100",
     "application.connections": "1",
     "application.secret_source": '"secrets-manager"',
     "application.tls_groups": '""',
