@@ -425,6 +425,7 @@ NEEDED_KEYS: Mapping[str, Mapping[str, str | None]] = {
     "network.nat_gateways": {"network.availability_zones": str([f"eu-central-1{letter}" for letter in "abcd"])},
     "aurora.auto_pause_seconds": PAUSE,
     "backup.copy_to_vault_arn": {"backup.own_plan": "true"},
+    "backup.restore_test": {"backup.own_plan": "true"},
     "existing.user": _WITH_IAM,
     "existing.resource_id": _WITH_IAM,
     "existing.sslmode": {"existing.host": '"d.cluster-abc.eu-central-1.rds.amazonaws.com"'},

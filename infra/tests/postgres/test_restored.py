@@ -105,7 +105,7 @@ def test_a_restored_cluster_is_migrated_checked_and_counted(
     ("event", "problem"),
     [
         (
-            {"host": "registration-prod.cluster-x.rds.amazonaws.com", "secret_arn": "arn"},
+            {"host": "registration-prod.cluster-x.example", "secret_arn": "arn"},
             "not that of a restored cluster",
         ),
         ({"host": "awsbackup-restore-test-1", "secret_arn": "arn", "name": "registrations"}, "other keys"),

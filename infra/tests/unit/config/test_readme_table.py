@@ -33,6 +33,8 @@ DEFAULTS = {
     "existing.auth": '"secret"',
     "backup.own_plan": "false",
     "backup.own_plan_retention_days": "35",
+    "backup.restore_test": "false",
+    "backup.restore_test_min_registrations": "1",
     "application.reserved_concurrency": "50",
     "application.requests_per_second": "100",
     "application.connections": "1",
