@@ -26,6 +26,8 @@ MEDIA_TYPE = "application/problem+json"
 # A failover of Aurora and the rotation of a secret take longer, but most causes of 503 are over by then.
 RETRY_AFTER_SECONDS = 2
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,18 +101,15 @@ async def _http_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        headers["Allow"] = ", ".join(_methods(request))
     return problem(error.status_code, error.detail, headers)
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(request: Request) -> list[str]:
     """Return the methods of the path of *request*; each may have a route of its own."""
-    return {
-        method
-        for route in request.app.routes
-        if route.matches(request.scope)[0] is not Match.NONE
-        for method in getattr(route, "methods", None) or ()
-    }
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    return [name for name in _METHODS if any(route.matches(scopes[name])[0] is Match.FULL for route in routes)]
 
 
 async def _invalid_request(_: Request, error: Exception) -> ProblemResponse:
