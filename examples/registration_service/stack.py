@@ -95,6 +95,6 @@ class RegistrationServiceStack(Stack):
             generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
             removal_policy=removal_policy(config),
         )
-        # CloudFormation reads the value when it deploys: a request at each cold start would take longer than the rest of
-        # the initialisation, and functions that log in with IAM cannot reach Secrets Manager.
+        # CloudFormation reads the value when it deploys: a request at each cold start would take longer than the rest
+        # of the initialisation, and functions that log in with IAM cannot reach Secrets Manager.
         function.add_environment("SIGNUP_SECRET", secret.secret_value.unsafe_unwrap())
