@@ -12,6 +12,7 @@ from registration_infra.config.pause_obstacles import pause_obstacles
 from registration_infra.deploy_policies import boundary_name
 from registration_infra.nag import acknowledge_findings, add_checks
 from registration_infra.stacks.database import DatabaseStack
+from registration_infra.stacks.restore_testing import RestoreTestingStack
 from registration_service.stack import RegistrationServiceStack
 
 _INFRA = Path(__file__).parent
@@ -43,7 +44,10 @@ def build_app(
     application = RegistrationServiceStack(app, config=config, require_layer=require_layer)
     if config.provision_aurora:
         # The templates do not refer to each other, but the database is deployed first and deleted last.
-        application.add_stack_dependency(DatabaseStack(app, config=config, require_layer=require_layer))
+        database = DatabaseStack(app, config=config, require_layer=require_layer)
+        application.add_stack_dependency(database)
+        if config.backup.restore_test:
+            RestoreTestingStack(app, config=config, require_layer=require_layer).add_stack_dependency(database)
     Tags.of(app).add("environment", config.name, exclude_resource_types=_TYPES_WITHOUT_TAGS)
     Tags.of(app).add("service", "registration", exclude_resource_types=_TYPES_WITHOUT_TAGS)
     acknowledge_findings(app, config)

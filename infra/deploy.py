@@ -40,9 +40,11 @@ def synth(config: EnvironmentConfig) -> None:
 
 
 def database(config: EnvironmentConfig) -> None:
-    """Deploy the database stack."""
+    """Deploy the database stack, and the one of the restore test if the file asks for it."""
     if config.provision_aurora:
         _cdk_deploy(config, "database")
+        if config.backup.restore_test:
+            _cdk_deploy(config, "restore-testing")
     else:
         _print(config, "skipped, because the environment uses an existing database")
 
@@ -73,7 +75,7 @@ def application(config: EnvironmentConfig) -> None:
 
 
 def destroy(config: EnvironmentConfig) -> None:
-    """Delete both stacks, after a confirmation."""
+    """Delete all stacks, after a confirmation."""
     _cdk("destroy", config, "--all")
 
 

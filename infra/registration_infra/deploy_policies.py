@@ -10,7 +10,9 @@ from registration_infra.config.partitions import partition_of
 
 FOLDER: Final = Path(__file__).parents[1] / "deploy_role"
 # IAM limits a managed policy to 6,144 characters, hence several.
-EXECUTION_POLICIES: Final = ("database", "keys-and-alarms", "network", "roles-and-functions")
+EXECUTION_POLICIES: Final = (
+    *("application", "database", "keys-and-alarms", "network", "restore-testing", "roles-and-functions"),
+)
 """The ends of the names of the policies that limit CloudFormation."""
 
 QUALIFIER: Final = "hnb659fds"

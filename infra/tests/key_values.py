@@ -341,7 +341,14 @@ VALUES: Mapping[str, tuple[str, list[str], list[str]]] = {
             "5",
         ],
     ),
+    "backup.restore_test": (FLAG_WORDS, ["true", "false"], ["1", '"true"']),
+    "backup.restore_test_min_registrations": (
+        "a whole number, 0 to 1000000000",
+        ["0", "1000000000"],
+        ["-1", "1000000001", "1.5"],
+    ),
     "application.reserved_concurrency": ("a whole number, 1 to 1000", ["1", "1000"], ["0", "1001", "50.0", '"50"']),
+    "application.requests_per_second": ("a whole number, 1 to 10000", ["1", "10000"], ["0", "10001", "1.5", '"1"']),
     "application.connections": ("a whole number, 1 to 100", ["1", "100"], ["0", "101", "1.0", "true"]),
     "application.secret_source": (
         '"secrets-manager" or "extension"',
@@ -419,6 +426,7 @@ NEEDED_KEYS: Mapping[str, Mapping[str, str | None]] = {
     "network.nat_gateways": {"network.availability_zones": str([f"eu-central-1{letter}" for letter in "abcd"])},
     "aurora.auto_pause_seconds": PAUSE,
     "backup.copy_to_vault_arn": {"backup.own_plan": "true"},
+    "backup.restore_test": {"backup.own_plan": "true"},
     "existing.user": _WITH_IAM,
     "existing.resource_id": _WITH_IAM,
     "existing.sslmode": {"existing.host": '"d.cluster-abc.eu-central-1.rds.amazonaws.com"'},

@@ -59,7 +59,12 @@ EXTENSION: dict[str, dict[str, Any]] = {
 SNAP_START: dict[str, dict[str, Any]] = {"application": {"snap_start": True}}
 EVERYTHING = {
     "aurora": {"readers": 2, "performance_insights": True, "max_capacity": 4},
-    "backup": {"central_account": "999999999999", "own_plan": True, "copy_to_vault_arn": VAULT},
+    "backup": {
+        "central_account": "999999999999",
+        "own_plan": True,
+        "copy_to_vault_arn": VAULT,
+        "restore_test": True,
+    },
     "alarms": {"email": "operators@example.com"},
     **EXTENSION,
     **DATADOG,
@@ -176,6 +181,11 @@ class Templates:
     def application(self) -> Template:
         """The template of the application stack."""
         return self._ending_in("-application")
+
+    @property
+    def restore_testing(self) -> Template:
+        """The template of the stack of the restore test."""
+        return self._ending_in("-restore-testing")
 
     def _ending_in(self, end: str) -> Template:
         (template,) = (template for name, template in self.stacks.items() if name.endswith(end))

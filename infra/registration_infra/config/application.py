@@ -31,6 +31,13 @@ class ApplicationConfig(Table):
     reserved_concurrency: int = Field(
         default=50, ge=1, le=1000, description="How many environments of the function may run at the same time."
     )
+    requests_per_second: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="How many requests the HTTP API passes to the function in a second, also in a burst. "
+        "It answers the others with 429.",
+    )
     connections: int = Field(
         default=1,
         ge=1,

@@ -44,3 +44,11 @@ class BackupConfig(Table):
         description="A second vault, usually in another region or account, for copies of the backups of "
         "`backup.own_plan`.",
     )
+    restore_test: bool = Field(
+        default=False,
+        description="Whether the newest backup of `backup.own_plan` is restored and checked every month. "
+        "A stack of its own does this.",
+    )
+    restore_test_min_registrations: int = Field(
+        default=1, ge=0, le=1_000_000_000, description="The restore test fails if it finds fewer registrations."
+    )

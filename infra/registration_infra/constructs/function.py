@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from aws_cdk import Aws, Duration
+from aws_cdk import Aws, Duration, SymlinkFollowMode
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -15,7 +15,7 @@ from registration_infra.constructs.logs import encrypted_log_group
 from registration_infra.constructs.network import closed_security_group
 from registration_infra.layer import ARCHITECTURE, RUNTIME
 
-_EXCLUDED_FILES = ["__pycache__", "*.pyc"]
+_EXCLUDED_FILES = ["__pycache__", "*.pyc", "*.md"]
 # The Lambda service performs these with the role of the function; the function itself must not.
 _NETWORK_INTERFACE_ACTIONS = (
     "ec2:AssignPrivateIpAddresses",
@@ -75,7 +75,7 @@ class PythonFunction(Construct):
             description=description,
             runtime=RUNTIME,
             architecture=ARCHITECTURE,
-            code=lambda_.Code.from_asset(str(code), exclude=_EXCLUDED_FILES),
+            code=lambda_.Code.from_asset(str(code), exclude=_EXCLUDED_FILES, follow_symlinks=SymlinkFollowMode.ALWAYS),
             handler=handler,
             layers=[layer],
             role=role,

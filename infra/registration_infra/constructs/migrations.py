@@ -1,6 +1,7 @@
 """The Lambda function that creates the database roles and runs the migrations, invoked by `deploy.py`."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from aws_cdk import Duration
 from aws_cdk import aws_ec2 as ec2
@@ -15,7 +16,9 @@ from registration_infra.constructs.secrets import allow_secret
 from registration_infra.layer import MIGRATE_FUNCTION
 from registration_infra.parameters import IDLE_SESSION_TIMEOUT_SECONDS, environment_variables
 
-_OWNER_ROLE = "registration_owner"
+OWNER_ROLE: Final = "registration_owner"
+"""The role that owns the schema."""
+
 # The longest timeout that Lambda offers.
 _TIMEOUT = Duration.minutes(15)
 _MEMORY_MIB = 512
@@ -89,7 +92,7 @@ def _variables(context: DatabaseContext, address: Mapping[str, str], iam_login: 
     # With the limit, `bootstrap` sets it on the logins of the services too.
     pause = {"idle_session_timeout": IDLE_SESSION_TIMEOUT_SECONDS} if context.aurora.pauses else {}
     variables = environment_variables(context.config.name, {**address, **pause})
-    variables["APP_DATABASE_OWNER_ROLE"] = _OWNER_ROLE
+    variables["APP_DATABASE_OWNER_ROLE"] = OWNER_ROLE
     if iam_login is not None:
         variables["APP_DATABASE_APPLICATION_USER"] = iam_login
     return variables

@@ -27,6 +27,7 @@ from deployment.fake_cloud import (
     function,
 )
 from registration_infra import ENVIRONMENTS
+from registration_infra.deploy_policies import EXECUTION_POLICIES
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -37,7 +38,7 @@ def test_deploy_runs_all_steps_in_order(cloud: Cloud, environment: str) -> None:
     assert (run.code, run.err) == (0, [])
     assert cloud.summary == deployment(environment)
     assert run.out == [
-        f"{environment}: Deploy the database stack.",
+        f"{environment}: Deploy the database stack, and the one of the restore test if the file asks for it.",
         "cdk was here",
         f"{environment}: Create the database roles and grant their privileges.",
         f'{environment}: bootstrap: {BEFORE}, unchanged {{"changes": ["a role"]}}',
@@ -78,7 +79,7 @@ def test_prepare_account_and_destroy(cloud: Cloud) -> None:
 
     common = ["--context", "environment=dev", "--strict", "--no-notices"]
     start = "arn:aws:iam::111111111111:policy/registration-dev-execution-"
-    policies = ",".join(f"{start}{name}" for name in ("database", "keys-and-alarms", "network", "roles-and-functions"))
+    policies = ",".join(f"{start}{name}" for name in EXECUTION_POLICIES)
     assert [call["cdk"] for call in cloud.calls] == [
         ["deploy", "registration-dev-deploy-role", "--app", "python deploy_role.py", *common],
         ["bootstrap", "aws://111111111111/eu-central-1", "--cloudformation-execution-policies", policies, *common],
@@ -231,7 +232,7 @@ def test_existing_database_is_left_alone(cloud: Cloud, tmp_path: Path) -> None:
     assert cloud.summary == ["deploy registration-dev-application"]
     skipped = "dev: skipped, because the environment uses an existing database"
     assert run.out == [
-        "dev: Deploy the database stack.",
+        "dev: Deploy the database stack, and the one of the restore test if the file asks for it.",
         skipped,
         "dev: Create the database roles and grant their privileges.",
         f"{skipped}: run `registration-persistence bootstrap` where that database can be reached",

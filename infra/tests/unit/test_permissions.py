@@ -73,7 +73,7 @@ def test_service_may_only_read_its_secret() -> None:
     assert "Policies" not in role
     (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert {"Service": "lambda.amazonaws.com"} == trust["Principal"]
-    assert {"EC2", "IAM", "Lambda", "Logs"} == {
+    assert {"ApiGatewayV2", "EC2", "IAM", "Lambda", "Logs", "SecretsManager"} == {
         resource["Type"].split("::")[1] for resource in template.body["Resources"].values()
     }
 
