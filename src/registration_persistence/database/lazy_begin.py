@@ -201,9 +201,11 @@ def _is_one_command(pgq: PostgresQuery) -> bool:
 
 
 def _is_one_command_text(query: bytes, *, has_parameters: bool) -> bool:
+    # A tracer puts the name of the service in front, as a comment.
+    command = query.partition(b"*/")[2] if query.startswith(b"/*") else query
     # The server refuses parameters in a text of several commands.
-    several = not has_parameters and b";" in query.rstrip(b"; \t\r\n")
-    return not several and b"copy" not in query.lower()
+    several = not has_parameters and b";" in command.rstrip(b"; \t\r\n")
+    return not several and b"copy" not in command.lower()
 
 
 _is_one_command_cached = lru_cache(maxsize=512)(_is_one_command_text)
