@@ -114,7 +114,7 @@ ENTRIES: dict[str, tuple[Entry, int]] = {
     "binary": (lambda driver: driver.execute(_INSERT, ["one"], binary=True), 1),
     "text": (lambda driver: driver.execute("INSERT INTO notes VALUES ('one');"), 1),
     "cursor": (lambda driver: driver.cursor().execute(_INSERT, ["one"]), 1),
-    "comment in front": (lambda driver: driver.execute(f"/*ddps='copy;api'*/ {_INSERT}", ["one"]), 1),
+    "comment in front": (lambda driver: driver.execute(f"/*ddps='copy;api'*/ /*;*/{_INSERT}", ["one"]), 1),
     "comment and text": (lambda driver: driver.execute("/*ddps='copy;api'*/ INSERT INTO notes VALUES ('one')"), 1),
     "several after a comment": (lambda driver: driver.execute("/*a*/ SELECT 1; INSERT INTO notes VALUES ('one')"), 2),
     "several rows": (in_own_pipeline, 1),

@@ -201,8 +201,9 @@ def _is_one_command(pgq: PostgresQuery) -> bool:
 
 
 def _is_one_command_text(query: bytes, *, has_parameters: bool) -> bool:
-    # A tracer puts the name of the service in front, as a comment.
-    command = query.partition(b"*/")[2] if query.startswith(b"/*") else query
+    command = query.lstrip()
+    while command.startswith(b"/*"):  # a tracer puts the name of the service in front
+        command = command.partition(b"*/")[2].lstrip()
     # The server refuses parameters in a text of several commands.
     several = not has_parameters and b";" in command.rstrip(b"; \t\r\n")
     return not several and b"copy" not in command.lower()
