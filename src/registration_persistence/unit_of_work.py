@@ -1,6 +1,7 @@
 """Keys, types and functions of a unit of work that the database and the repositories share."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import ReferenceType
 
 from sqlalchemy import Connection
@@ -22,6 +23,20 @@ UNIT_INFO = "registration_persistence_unit_info"
 
 SESSION = "registration_persistence_session"
 """Attribute of a connection of the driver: a weak reference to the session that used it last."""
+
+
+class Hooks:
+    """Functions that are installed when a database is observed for the first time in this process.
+
+    Attributes:
+        round_trip: Called at the beginning of each round trip. `None`: no database is observed.
+        observe_repository: Called with each class of a repository that is defined later.
+        repositories: The classes of repositories so far.
+    """
+
+    round_trip: ClassVar[Callable[[], None] | None] = None
+    observe_repository: ClassVar[Callable[[type], None] | None] = None
+    repositories: ClassVar[list[type]] = []
 
 
 def connection_of(target: SessionOrConnection) -> Connection:

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from types import TracebackType
+from typing import Any
 
 import psycopg
 from psycopg import Pipeline, pq
@@ -31,6 +32,11 @@ class BoundedPipeline(Pipeline):
         finally:
             if self.level == 0 and self.pgconn.pipeline_status != pq.PipelineStatus.OFF:
                 self._conn.close()
+
+    def _enqueue_sync(self) -> None:
+        connection: Any = self._conn
+        connection.has_sent = True
+        super()._enqueue_sync()
 
     def _exit_gen(self) -> PQGen[None]:
         """Send Sync, and read the remaining replies.

@@ -3,6 +3,8 @@
 from typing import Any
 
 import psycopg
+from psycopg._queries import PostgresQuery
+from psycopg.abc import PQGen
 from psycopg.rows import Row
 
 from registration_persistence.database.deadlines import at_least
@@ -24,6 +26,16 @@ class BoundedServerCursor(psycopg.ServerCursor[Row]):
         except BaseException:
             self._close()  # an interrupt; the cursor ends with the transaction, which is rolled back
             raise
+
+    def _execute_send(self, query: PostgresQuery, *, force_extended: bool = False, binary: bool | None = None) -> None:
+        connection: Any = self._conn
+        connection.has_sent = True
+        super()._execute_send(query, force_extended=force_extended, binary=binary)
+
+    def _describe_gen(self) -> PQGen[None]:
+        connection: Any = self._conn
+        connection.has_sent = True
+        return super()._describe_gen()
 
     def __del__(self, *arguments: Any) -> None:
         """Warn as psycopg does, unless the cursor ended with its connection."""

@@ -103,6 +103,12 @@ class Connector:
             ConfigurationError: A variable is set that libpq obeys although every parameter is set.
             RegistrationPersistenceError: The last failure, if it cannot pass or did not pass in time.
         """
+        if not self._events.observers:
+            return self._connect(record, parameters)
+        with self._events.observation("connect", "connect"):
+            return self._connect(record, parameters)
+
+    def _connect(self, record: ConnectionPoolEntry, parameters: dict[str, Any]) -> psycopg.Connection[Any]:
         if problems := list(_variable_problems()):
             raise ConfigurationError(problems)
         started, history = monotonic(), _history(record)

@@ -28,6 +28,8 @@ from registration_persistence.plain_function import UNIT_OF_WORK_ADVICE, require
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from registration_persistence.database.session import SessionBlock
+
 T = TypeVar("T")
 
 # Lambda gives an initialisation 10 s.
@@ -103,15 +105,12 @@ class Database:
             RuntimeError: The session is used in a thread or context in which the deadline around it does not apply;
                 nothing was sent.
         """
-        if autocommit and read_only:
-            raise ValueError(
-                "autocommit and read_only are both true: expected one, because only a transaction is read-only"
-            )
-        # The ORM is a tenth of a cold start, and run(single=True) needs no session.
-        from registration_persistence.database.session import SessionBlock
+        block = self._session(autocommit=autocommit, read_only=read_only)
+        if not self.events.observers:
+            return block
+        from registration_persistence.database.observed_units import ObservedBlock
 
-        engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
-        return SessionBlock(engine, autocommit=autocommit)
+        return ObservedBlock(self.events, block, autocommit=autocommit)
 
     @overload
     def run(
@@ -179,17 +178,22 @@ class Database:
         require_attempts(attempts)
         if single and (autocommit or read_only):
             raise ValueError("single is true with autocommit or read_only: expected one, because single=True commits")
-        in_session = partial(self.session, autocommit=autocommit, read_only=read_only)
+        in_session = partial(self._session, autocommit=autocommit, read_only=read_only)
         open_target: Callable[[], AbstractContextManager[Any]] = self._single_calls.connection if single else in_session
-        return run_with_retries(
+        run: Callable[[Callable[[Any], T]], T] = partial(
+            run_with_retries,
             open_target,
-            work,
             attempts=attempts,
             seconds_without_deadline=self.settings.connect_timeout,
             idempotent=idempotent or read_only,
             on_retry=partial(self._emit, "retry"),
             sleep=self._waits.sleep,
         )
+        if not self.events.observers:
+            return run(work)
+        from registration_persistence.database.observed_units import run_observed
+
+        return run_observed(self.events, run, work, autocommit=autocommit or single)
 
     def warm_up(self) -> bool:
         """Read the secret and open the connection before the first request, during the initialisation of a Lambda.
@@ -236,6 +240,17 @@ class Database:
         """Close every connection at once, including those in use, because the process ends."""
         detect_fork()
         self._open_connections.abort()
+
+    def _session(self, *, autocommit: bool, read_only: bool) -> "SessionBlock":
+        if autocommit and read_only:
+            raise ValueError(
+                "autocommit and read_only are both true: expected one, because only a transaction is read-only"
+            )
+        # The ORM is a tenth of a cold start, and run(single=True) needs no session.
+        from registration_persistence.database.session import SessionBlock
+
+        engine = self._autocommit if autocommit else self._read_only if read_only else self.engine
+        return SessionBlock(engine, autocommit=autocommit)
 
     def _credentials_in_use(self) -> CredentialSource:
         """Return the source that the connections ask for credentials."""

@@ -23,6 +23,7 @@ from registration_persistence.database.commit_guard import (
 )
 from registration_persistence.database.commit_resolver import CommitResolver
 from registration_persistence.database.deadlines import remaining
+from registration_persistence.database.events import Events
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.reading_statements import only_reads
 from registration_persistence.database.waits import DRIVER_NAME
@@ -45,6 +46,9 @@ class AuroraDialect(PGDialect_psycopg):
 
     commit_resolver: CommitResolver | None = None
     """Finds out what became of a COMMIT whose reply was lost; `None` for an engine that only reads."""
+
+    events: Events | None = None
+    """The events of the database, whose observers are told of the calls of repositories."""
 
     def set_engine_execution_options(self, engine: Engine, opts: Mapping[str, Any]) -> None:
         """Apply the options of *engine* that change the mode of its connections to each connection.

@@ -4,10 +4,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from threading import Lock
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from registration_persistence.light_dataclass import dataclass
 from registration_persistence.plain_function import require_plain_function
+
+if TYPE_CHECKING:
+    from registration_persistence.database.operations import Observation, Observer, OperationKind
 
 EventName: TypeAlias = Literal[
     "connection_opened",
@@ -114,12 +117,19 @@ EventCallback: TypeAlias = Callable[[EventName, EventCause, float], None]
 
 
 class Events:
-    """Counts and logs the events of one `Database`, and passes them to subscribers."""
+    """Counts and logs the events of one `Database`, and tells subscribers and observers.
+
+    Attributes:
+        observers: The observers so far; see `observe`.
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[EventName, EventCause]] = Counter()
         self._subscribers: list[Subscriber] = []
         self._lock = Lock()
+        self.observers: tuple[Observer, ...] = ()
+        # The failures of observers that were logged.
+        self._failures: set[tuple[int, str, str]] = set()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call *subscriber* with each `DatabaseEvent` from now on.
@@ -135,6 +145,36 @@ class Events:
         require_plain_function(subscriber, "the subscriber")
         self._subscribers.append(subscriber)
 
+    def observe(self, observer: "Observer") -> None:
+        """Call *observer* with each `Operation` that begins from now on: each connect, unit of work, repository call.
+
+        The context manager that *observer* returns is entered when the operation begins and left when it ends, without
+        an exception. If *observer* or its context manager raises an exception, this is logged once for each class, and
+        the operation goes on.
+
+        Args:
+            observer: A plain function, called in the thread or task of the operation, which waits for it.
+
+        Raises:
+            TypeError: *observer* is not a plain function.
+        """
+        require_plain_function(observer, "the observer")
+        from registration_persistence.database.observed_calls import install_hooks  # few services need it
+
+        install_hooks()
+        self.observers = (*self.observers, observer)
+
+    def observation(self, kind: "OperationKind", name: str) -> "Observation":
+        """Return a new operation for the observers.
+
+        Args:
+            kind: The kind of operation.
+            name: The name of the operation.
+        """
+        from registration_persistence.database.operations import Observation
+
+        return Observation(self.observers, self._log_failure, kind, name)
+
     def count(self, name: EventName, cause: EventCause | None = None) -> int:
         """Return the number of events so far.
 
@@ -149,6 +189,10 @@ class Events:
         """Count *event*, log it at level INFO, and pass it to the subscribers."""
         with self._lock:
             self._counts[event.name, event.cause] += 1
+        if self.observers:
+            from registration_persistence.database.operations import note_event
+
+            note_event(event.name, event.cause)
         _logger.info(
             "%s (%s) in %.3f s",
             event.name,
@@ -161,6 +205,18 @@ class Events:
                 subscriber(event)
             except Exception:
                 _logger.exception("a subscriber to database events failed on %s", event.name)
+
+    def _log_failure(self, observer: "Observer", moment: str, error: Exception) -> None:
+        """Log *error* of *observer*, unless one of its class was logged before."""
+        failure = (id(observer), moment, type(error).__name__)
+        if failure not in self._failures:
+            self._failures.add(failure)
+            error.__context__ = None  # the error of the request, whose text may hold personal data
+            _logger.warning(
+                "an observer of database operations failed when it was %s; this is logged once for each class of error",
+                moment,
+                exc_info=error,
+            )
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, because another thread of the parent may have held it during the fork."""

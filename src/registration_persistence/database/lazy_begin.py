@@ -9,7 +9,7 @@ import psycopg
 from psycopg import Pipeline, generators, pq
 from psycopg._preparing import Prepare
 from psycopg._queries import PostgresQuery
-from psycopg.abc import Params, PQGen, Query
+from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row
 
@@ -35,6 +35,9 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
     joins_begin: bool = True
 
+    # Whether a command was sent, and the wait for its reply has not begun.
+    has_sent: bool = False
+
     # Whether the running command of a cursor sends a missing BEGIN by itself. It changes only while `lock` is held.
     begins_with_statement: bool = False
 
@@ -42,6 +45,11 @@ class LazyBeginConnection(psycopg.Connection[Row]):
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
         begins_with_statement, self.begins_with_statement = self.begins_with_statement, False
         return self._queue_begin_gen() if begins_with_statement else super()._start_query()
+
+    def _exec_command(self, command: QueryNoTemplate, result_format: pq.Format = pq.Format.TEXT) -> PQGen[Any]:
+        """Send a command of psycopg itself, such as COMMIT."""
+        self.has_sent = True
+        return super()._exec_command(command, result_format)
 
     def _queue_begin_gen(self) -> PQGen[None]:
         """Queue the missing BEGIN of a pipeline; otherwise the statement sends it."""
@@ -105,6 +113,21 @@ class LazyBeginConnection(psycopg.Connection[Row]):
 
 class LazyBeginCursor(psycopg.Cursor[Row]):
     """A cursor of `LazyBeginConnection`."""
+
+    def _execute_send(self, query: PostgresQuery, *, force_extended: bool = False, binary: bool | None = None) -> None:
+        connection: Any = self._conn
+        connection.has_sent = True
+        super()._execute_send(query, force_extended=force_extended, binary=binary)
+
+    def _send_prepare(self, name: bytes, query: PostgresQuery) -> None:
+        connection: Any = self._conn
+        connection.has_sent = True
+        super()._send_prepare(name, query)
+
+    def _send_query_prepared(self, name: bytes, pgq: PostgresQuery, *, binary: bool | None = None) -> None:
+        connection: Any = self._conn
+        connection.has_sent = True
+        super()._send_query_prepared(name, pgq, binary=binary)
 
     def _execute_gen(
         self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None

@@ -77,6 +77,7 @@ class RecoverableConnection(LazyBeginConnection[Row]):
         if not in_pipeline and self.pgconn.transaction_status in (_IDLE, _IN_TRANSACTION):
             deallocate = f"DEALLOCATE ALL -- {next(_serial_numbers)}"
             with outside_transaction(self):
+                self.has_sent = True
                 psycopg.Cursor(self).execute(cast("QueryNoTemplate", deallocate), prepare=False)
             self.has_stale_statements = False
 

@@ -20,7 +20,7 @@ from registration_persistence.errors import (
 )
 from registration_persistence.repositories.change import event_evidence, send_change
 from registration_persistence.repositories.traceback_redaction import redact_traceback
-from registration_persistence.unit_of_work import SessionOrConnection, require_target
+from registration_persistence.unit_of_work import Hooks, SessionOrConnection, require_target
 
 T = TypeVar("T")
 
@@ -41,6 +41,12 @@ class Repository:
     Raises:
         TypeError: *session* is neither a session nor a connection, or one of SQLAlchemy's asyncio API.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Hooks.repositories.append(cls)
+        if Hooks.observe_repository is not None:
+            Hooks.observe_repository(cls)
 
     @redact_traceback
     def __init__(self, session: SessionOrConnection, *, actor: str = "user", correlation_id: str | None = None) -> None:

@@ -1,0 +1,217 @@
+"""`Operation`: a connect, a unit of work or a repository call, which observers are told of while it runs."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Literal, TypeAlias, cast
+
+from registration_persistence.clock import monotonic
+from registration_persistence.errors import CommitOutcomeUnknown
+
+OperationKind: TypeAlias = Literal["connect", "unit_of_work", "repository_call"]
+
+CommitState: TypeAlias = Literal["kept", "not_kept", "unknown"]
+
+Outcome: TypeAlias = Literal["kept", "not_kept", "unknown", "done", "failed"]
+
+
+class Operation:
+    """A connect, a unit of work or a repository call; it is complete when its observers are left.
+
+    Args:
+        kind: The kind of operation.
+        name: `connect`; `run` or `session` for a unit of work; class and method of a repository call.
+        parent: The operation in which it runs; `None` if there is none.
+
+    Attributes:
+        kind: The kind of operation.
+        name: `connect`; `run` or `session` for a unit of work; class and method of a repository call, for example
+            `RegistrationRepository.register`.
+        parent: The operation in which it runs, in the same thread or task; `None` if there is none.
+        attempts: The number of attempts, 1 or more: of `Database.run`, or to log in.
+        retry_causes: Why each further attempt was made, in their order: the causes of the events `retry` and `wait`.
+        cause: Why the connection was opened, as in the event `connection_opened`; `None` for other operations and if
+            it failed.
+        outcome: What became of it. For a unit of work `kept` (all of it, or if there is an *error*, what it committed
+            before), `not_kept` or `unknown`; otherwise `done` or `failed`.
+        round_trips: The number of round trips of its statements, BEGIN, COMMIT and ROLLBACK, and of its operations
+            except other units of work. Those of logging in are not included. A pipeline counts each wait for replies.
+        seconds: Its duration in seconds.
+        error: The name of the class of the error that ended it; `None` if none did.
+    """
+
+    __slots__ = (
+        "attempts",
+        "cause",
+        "commit_cause",
+        "error",
+        "kind",
+        "name",
+        "outcome",
+        "parent",
+        "retry_causes",
+        "round_trips",
+        "seconds",
+    )
+
+    def __init__(self, kind: OperationKind, name: str, parent: "Operation | None" = None) -> None:
+        self.kind: OperationKind = kind
+        self.name: str = name
+        self.parent: Operation | None = parent
+        self.attempts: int = 1
+        self.retry_causes: list[str] = []
+        self.cause: str | None = None
+        self.outcome: Outcome = "unknown" if kind == "unit_of_work" else "failed"
+        self.round_trips: int = 0
+        self.seconds: float = 0.0
+        self.error: str | None = None
+        # The state of the work after its last COMMIT whose reply was lost.
+        self.commit_cause: CommitState | None = None
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.kind} {self.name}: {self.outcome}>"
+
+    def settle(self, error: BaseException | None, *, kept: bool, is_commit: bool) -> None:
+        """Set the outcome.
+
+        Args:
+            error: The error that ended it; `None` if none did.
+            kept: Whether a unit of work committed something before *error*.
+            is_commit: Whether *error* may have interrupted a COMMIT, or a statement in autocommit.
+        """
+        self.error = None if error is None else type(error).__name__
+        if self.kind != "unit_of_work":
+            self.outcome = "done" if error is None else "failed"
+        elif isinstance(error, CommitOutcomeUnknown):
+            self.outcome = "unknown"
+        elif error is None or kept:
+            self.outcome = "kept"
+        elif isinstance(error, Exception):
+            self.outcome = "not_kept"
+        else:  # an interrupt
+            self.outcome = self.commit_cause or ("unknown" if is_commit else "not_kept")
+
+
+Observer: TypeAlias = Callable[[Operation], AbstractContextManager[None]]
+"""A function that returns a context manager, which is entered when an operation begins and left when it ends."""
+
+_current: ContextVar[Operation | None] = ContextVar("operation", default=None)
+
+
+def current_operation() -> Operation | None:
+    """Return the innermost operation of this thread or task; `None` if there is none or no database is observed."""
+    return _current.get()
+
+
+def count_round_trip() -> None:
+    """Count a round trip for the innermost operation, and for those around it up to the unit of work."""
+    operation = _current.get()
+    while operation is not None:
+        operation.round_trips += 1
+        operation = None if operation.kind == "unit_of_work" else operation.parent
+
+
+class Observation:
+    """One operation and the context managers of its observers.
+
+    Args:
+        observers: The observers.
+        on_failure: Called with the observer, `entered` or `left`, and its error.
+        kind: The kind of operation.
+        name: The name of the operation.
+
+    Attributes:
+        operation: The operation.
+    """
+
+    __slots__ = ("_began", "_left", "_observers", "_on_failure", "operation")
+
+    def __init__(
+        self,
+        observers: tuple[Observer, ...],
+        on_failure: Callable[[Observer, str, Exception], None],
+        kind: OperationKind,
+        name: str,
+    ) -> None:
+        self._observers, self._on_failure = observers, on_failure
+        self._left: list[tuple[Observer, AbstractContextManager[None]]] = []
+        self._began = monotonic()
+        self.operation = Operation(kind, name, _current.get())
+
+    def begin(self) -> None:
+        """Make the operation the current one, and enter its observers."""
+        _current.set(self.operation)
+        try:
+            for observer in self._observers:
+                self._enter(observer)
+        except BaseException as error:  # an interrupt
+            self.end(error)
+            raise
+
+    def end(self, error: BaseException | None, *, kept: bool = False, is_commit: bool = False) -> None:
+        """Complete the operation, and leave its observers, in reverse order.
+
+        They are not told of *error* itself, so that they can neither change it nor report what its text holds.
+
+        Args:
+            error: The error that ended it; `None` if none did.
+            kept: Whether a unit of work committed something before *error*.
+            is_commit: Whether *error* may have interrupted a COMMIT, or a statement in autocommit.
+        """
+        operation = self.operation
+        operation.seconds = monotonic() - self._began
+        operation.settle(error, kept=kept, is_commit=is_commit)
+        if _current.get() is operation:  # the end of a session may come in another context
+            _current.set(operation.parent)
+        while self._left:
+            observer, manager = self._left.pop()
+            try:
+                manager.__exit__(None, None, None)
+            except Exception as failure:  # noqa: BLE001 it must not change the request
+                self._on_failure(observer, "left", failure)
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.end(error)
+
+    def _enter(self, observer: Observer) -> None:
+        try:
+            manager = observer(self.operation)
+            if not isinstance(manager, AbstractContextManager):
+                raise TypeError(f"it returned a {type(manager).__name__}: expected a context manager")  # noqa: TRY301 handled like its own errors
+            manager.__enter__()
+        except Exception as failure:  # noqa: BLE001 it must not change the request
+            self._on_failure(observer, "entered", failure)
+        else:
+            self._left.append((observer, manager))
+
+
+def note_event(name: str, cause: str) -> None:
+    """Record a `DatabaseEvent` in the operation of this thread or task to which it belongs."""
+    kind = _KINDS.get(name)
+    operation = _current.get() if kind else None
+    while operation is not None and operation.kind != kind:
+        operation = operation.parent
+    if operation is None:
+        return
+    if name == "connection_opened":
+        operation.cause = cause
+    elif name == "commit_resolved":
+        operation.commit_cause = cast("CommitState", cause)
+    else:
+        operation.attempts += 1
+        operation.retry_causes.append(cause)
+
+
+# The kind of operation to which an event belongs.
+_KINDS: Mapping[str, OperationKind] = {
+    "connection_opened": "connect",
+    "wait": "connect",
+    "retry": "unit_of_work",
+    "commit_resolved": "unit_of_work",
+}
