@@ -30,13 +30,26 @@ class Hooks:
 
     Attributes:
         round_trip: Called at the beginning of each round trip. `None`: no database is observed.
-        observe_repository: Called with each class of a repository that is defined later.
-        repositories: The classes of repositories so far.
+        observe_repository: Called with each class of `repositories` that is added later, and its name.
+        repositories: The classes whose public methods are repository calls, and the name of such a call; `None` for
+            the names of class and method.
     """
 
     round_trip: ClassVar[Callable[[], None] | None] = None
-    observe_repository: ClassVar[Callable[[type], None] | None] = None
-    repositories: ClassVar[list[type]] = []
+    observe_repository: ClassVar[Callable[[type, str | None], None] | None] = None
+    repositories: ClassVar[dict[type, str | None]] = {}
+
+    @classmethod
+    def add_repository(cls, repository: type, name: str | None = None) -> None:
+        """Let the public methods of *repository* be observed.
+
+        Args:
+            repository: A class whose instances have a session or a connection in `_session`.
+            name: The name of a call. Defaults to the names of class and method.
+        """
+        cls.repositories[repository] = name
+        if cls.observe_repository is not None:
+            cls.observe_repository(repository, name)
 
 
 def connection_of(target: SessionOrConnection) -> Connection:

@@ -1,16 +1,29 @@
 """Observers are told of each operation: its parts, its attempts, its outcome and its exact number of round trips."""
 
+import asyncio
+import logging
+import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.orm import Session
+from support import ADD, untyped
 
-from registration_persistence import Database, RegistrationRepository
-from registration_persistence.database.operations import Operation
-from registration_persistence.errors import RegistrationNotFound
+from registration_persistence import (
+    AsyncDatabase,
+    Database,
+    ImportRow,
+    RegistrationRepository,
+    bulk_import,
+    deadline,
+)
+from registration_persistence.database.operations import Operation, current_operation
+from registration_persistence.errors import CommitOutcomeUnknown, RegistrationNotFound
 from registration_persistence.testing import RoundTripCounter
 
 
@@ -47,7 +60,7 @@ def operations(counted: Database) -> Operations:
     return observer
 
 
-def sign_up(target: Any) -> Any:
+def sign_up(target: Session | Connection) -> object:
     """Register a new mailbox."""
     return RegistrationRepository(target).register(f"{uuid4().hex}@example.com")
 
@@ -98,3 +111,246 @@ def test_each_unit_of_work_counts_its_round_trips(
             on_the_wire = wire.round_trips()
             *_, (_, _, counted_trips) = operations.taken()
             assert counted_trips == on_the_wire, units.index(unit)
+
+
+def test_a_repeated_unit_of_work_counts_all_attempts(
+    counted: Database, wire: RoundTripCounter, operations: Operations
+) -> None:
+    """A killed connection: the round trips of both attempts, the cause of the retry, and the connect as a part."""
+    other = Database(counted.settings)
+    other.ping()
+    login = wire.round_trips() - 1
+    attempts: list[int] = []
+
+    def work(session: Session) -> None:
+        attempts.append(1)
+        sign_up(session)
+        if len(attempts) == 1:
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    counted.run(work)
+
+    first, connect, second, unit = operations.ended
+    assert (unit.name, unit.outcome, unit.attempts, unit.retry_causes) == ("run", "kept", 2, ["connection_lost"])
+    assert unit.round_trips == wire.round_trips() - login == 4
+    assert (first.kind, first.parent, first.round_trips) == ("repository_call", unit, 1)
+    assert (connect.kind, connect.parent, connect.cause, connect.outcome) == ("connect", second, "lost", "done")
+    assert (connect.round_trips, connect.attempts) == (0, 1)
+    assert unit.seconds > second.seconds > connect.seconds > 0
+    assert operations.order[-8:] == [
+        "begin run",
+        *["begin RegistrationRepository.register", "end RegistrationRepository.register"],
+        *["begin RegistrationRepository.register", "begin connect", "end connect"],
+        *["end RegistrationRepository.register", "end run"],
+    ]
+    other.dispose()
+
+
+def test_the_outcome_is_what_became_of_the_work(
+    counted: Database, wire: RoundTripCounter, operations: Operations
+) -> None:
+    """Kept, not kept or unknown, also if an earlier part was kept, and if an interrupt ended it."""
+
+    def swallowed(session: Session) -> None:
+        sign_up(session)
+        session.commit()
+        raise ValueError
+
+    def interrupted(_target: Session | Connection) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted_in_commit(session: Session) -> None:
+        event.listen(session, "before_commit", interrupted)
+
+    def lost(session: Session) -> None:
+        session.execute(text(ADD))
+        stack.enter_context(wire.lose_replies(1.0))
+
+    with ExitStack() as stack:
+        units: list[tuple[Callable[..., object], dict[str, bool], type[BaseException] | None, str]] = [
+            (sign_up, {}, None, "kept"),
+            (swallowed, {}, ValueError, "kept"),
+            (interrupted, {}, KeyboardInterrupt, "not_kept"),
+            (interrupted, {"single": True}, KeyboardInterrupt, "unknown"),
+            (interrupted_in_commit, {}, KeyboardInterrupt, "unknown"),
+            (lost, {}, CommitOutcomeUnknown, "unknown"),
+        ]
+        for work, options, error, outcome in units:
+            operations.ended.clear()
+            with pytest.raises(error) if error else nullcontext(), deadline(1, reserve=0):
+                untyped(counted.run)(work, **options)
+            *_, unit = operations.ended
+            assert (unit.outcome, unit.error) == (outcome, error and error.__name__), (work, options)
+    with pytest.raises(KeyboardInterrupt), counted.session(autocommit=True) as session:
+        sign_up(session)
+        raise KeyboardInterrupt
+    assert operations.ended[-1].outcome == "kept"
+
+
+def test_a_failing_observer_changes_nothing(
+    counted: Database, operations: Operations, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each kind of failure is logged once, without the error of the request; results, errors and interrupts stay."""
+
+    def failing(_operation: Operation) -> AbstractContextManager[None]:
+        raise LookupError("broken")
+
+    def without_manager(_operation: Operation) -> Any:
+        return None
+
+    @contextmanager
+    def failing_at_the_end(_operation: Operation) -> Iterator[None]:
+        yield
+        raise LookupError("broken at the end")
+
+    @contextmanager
+    def swallowing(_operation: Operation) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.push(lambda *_error: True)
+            yield
+
+    def interrupting(_operation: Operation) -> AbstractContextManager[None]:
+        raise KeyboardInterrupt
+
+    caplog.set_level(logging.WARNING)
+    for observer in (failing, without_manager, failing_at_the_end, swallowing):
+        counted.events.observe(observer)
+    for _ in range(3):
+        assert counted.run(lambda _session: 7) == 7
+        for error in (ValueError("of ada@example.com"), KeyboardInterrupt(), asyncio.CancelledError()):
+            with pytest.raises(type(error)) as raised, counted.session() as session:
+                sign_up(session)
+                raise error
+            assert raised.value is error
+    assert [record.args for record in caplog.records] == [("entered",), ("entered",), ("left",)]
+    assert "ada@example.com" not in caplog.text
+    assert {name for name, _, _ in operations.taken()} == {"run", "session", "RegistrationRepository.register"}
+
+    counted.events.observe(interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        counted.run(sign_up)
+    assert (current_operation(), operations.ended[-1].outcome) == (None, "not_kept")
+
+
+def test_threads_and_contexts_have_their_own_operations(
+    counted: Database, operations: Operations, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each thread counts its own; a session may end in another thread than the one in which it began."""
+    barrier = threading.Barrier(4)
+
+    def run() -> None:
+        barrier.wait()
+        counted.run(sign_up)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    units = [each for each in operations.ended if each.kind == "unit_of_work"]
+    calls = [each for each in operations.ended if each.kind == "repository_call"]
+    assert [unit.round_trips for unit in units] == [2] * 4
+    assert {call.parent for call in calls} == set(units)
+
+    block = counted.session()
+    began = threading.Thread(target=block.__enter__)
+    began.start()
+    began.join()
+    block.__exit__(None, None, None)
+    assert (operations.ended[-1].outcome, current_operation()) == ("kept", None)
+    assert caplog.records == []
+
+
+def test_tasks_have_their_own_operations(counted: Database) -> None:
+    """Each task counts its own, a session too, and a cancelled one is told of."""
+    operations = Operations()
+
+    async def in_session(database: AsyncDatabase) -> None:
+        async with database.session() as session:
+            await session.run_sync(sign_up)
+            await session.execute(text("SELECT 1"))
+
+    async def work() -> None:
+        database = AsyncDatabase(counted.settings)
+        database.events.observe(operations)
+        await asyncio.gather(*[database.run(sign_up) for _ in range(4)], *[in_session(database) for _ in range(4)])
+        task = asyncio.create_task(database.run(lambda session: session.execute(text("SELECT pg_sleep(9)"))))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await database.dispose()
+
+    asyncio.run(work())
+
+    *units, cancelled = [each for each in operations.ended if each.kind == "unit_of_work"]
+    assert sorted((unit.name, unit.round_trips, unit.outcome) for unit in units) == [
+        *[("run", 2, "kept")] * 4,
+        *[("session", 3, "kept")] * 4,
+    ]
+    calls = [each for each in operations.ended if each.kind == "repository_call"]
+    assert {call.parent for call in calls} == set(units)
+    assert (cancelled.outcome, cancelled.error) == ("not_kept", "CancelledError")
+
+
+def test_each_repository_call_has_a_name(counted: Database, operations: Operations) -> None:
+    """Also an import, a call outside of a unit of work, and one of a service's own repository."""
+
+    class OwnRepository(RegistrationRepository):
+        def count(self) -> int:
+            return int(self._session.scalar(text("SELECT count(*) FROM registrations")) or 0)
+
+    def work(session: Session) -> None:
+        OwnRepository(session).count()
+        bulk_import(session, [ImportRow("ada@example.com")])
+
+    counted.run(work)
+    with counted.engine.connect() as connection, pytest.raises(RegistrationNotFound):
+        RegistrationRepository(connection).activate(uuid4())
+
+    assert operations.taken() == [
+        ("OwnRepository.count", "done", 1),
+        ("bulk_import", "done", 1),
+        ("run", "kept", 3),
+        ("RegistrationRepository.activate", "failed", 1),
+    ]
+
+
+def test_without_an_observer_nothing_is_created(
+    counted: Database, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another database of the same process is observed; this one creates no operation."""
+    other = Database(counted.settings)
+
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("an operation was created")
+
+    monkeypatch.setattr(Operation, "__init__", refuse)
+    other.run(sign_up)
+    other.run(sign_up, single=True)
+    with other.session() as session:
+        sign_up(session)
+    other.dispose()
+    assert operations.order == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_its_own_operations(counted: Database, operations: Operations) -> None:
+    """A child that is forked in a unit of work observes its own, and the parent goes on."""
+
+    def work(session: Session) -> int:
+        sign_up(session)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                operations.ended.clear()
+                counted.run(sign_up)
+                names = [name for name, _, _ in operations.taken()]
+                code = 0 if names == ["connect", "RegistrationRepository.register", "run"] else 2
+            finally:
+                os._exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert counted.run(work) == 0
+    assert operations.taken()[-1] == ("run", "kept", 2)

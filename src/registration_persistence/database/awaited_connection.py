@@ -81,6 +81,11 @@ class AwaitedConnection(BoundedConnection[Row], AwaitedWait[Row]):
         self.cursor_factory = AwaitedCursor
         self.server_cursor_factory = AwaitedServerCursor
 
+    @classmethod
+    def own_cursor_class(cls) -> type[psycopg.Cursor[Any]]:
+        """Return the class of the cursors."""
+        return AwaitedCursor
+
     def close(self) -> None:
         """Close the connection; if another task waits for it, end the wait, and leave the rest to that task.
 

@@ -59,6 +59,11 @@ class EvidentConnection(RecoverableConnection[Row]):
         self._may_act_without_id: bool = False
         self.cursor_factory: type[psycopg.Cursor[Row]] = EvidentCursor
 
+    @classmethod
+    def own_cursor_class(cls) -> type[psycopg.Cursor[Any]]:
+        """Return the class of the cursors, for `connect`, because instrumentation derives its own class from it."""
+        return EvidentCursor
+
     def forget_evidence(self) -> None:
         """Forget the evidence of a transaction that has ended."""
         self.evidence, self.undid_changes, self.transaction_id = None, False, None

@@ -226,7 +226,12 @@ def _connect(
     try:
         # psycopg's own timeout is the same and comes a little later. Its error does not say how far the attempt came.
         with deadline(parameters["connect_timeout"], reserve=0):
-            connection = kind.connect(**parameters, user=credentials.username, password=credentials.password)
+            connection = kind.connect(
+                **parameters,
+                user=credentials.username,
+                password=credentials.password,
+                cursor_factory=kind.own_cursor_class(),
+            )
     except (psycopg.Error, UnicodeError) as error:
         return _DriverError(error)
     return LoggedIn(connection)

@@ -14,15 +14,20 @@ def install_hooks() -> None:
     if Hooks.round_trip is None:
         Hooks.round_trip = staticmethod(count_round_trip)
         Hooks.observe_repository = staticmethod(_observe)
-        for repository in Hooks.repositories:
-            _observe(repository)
+        for repository, name in Hooks.repositories.items():
+            _observe(repository, name)
 
 
-def _observe(repository: type) -> None:
-    """Replace the public methods of *repository* by ones that are operations."""
-    for name, method in list(vars(repository).items()):
-        if isinstance(method, FunctionType) and not name.startswith("_"):
-            setattr(repository, name, _observed(f"{repository.__name__}.{name}", method))
+def _observe(repository: type, name: str | None) -> None:
+    """Replace the public methods of *repository* by ones that are operations.
+
+    Args:
+        repository: The class.
+        name: The name of the operations. `None`: the names of class and method.
+    """
+    for attribute, method in list(vars(repository).items()):
+        if isinstance(method, FunctionType) and not attribute.startswith("_"):
+            setattr(repository, attribute, _observed(name or f"{repository.__name__}.{attribute}", method))
 
 
 def _observed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,7 +37,7 @@ def _observed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     def observed(*arguments: Any, **named: Any) -> Any:
         observation: Observation | None = None
         try:
-            observation = _begun(arguments, name)
+            observation = _begun(getattr(arguments[0], "_session", None) if arguments else None, name)
             result = method(*arguments, **named)
         except BaseException as error:
             del arguments, named
@@ -47,14 +52,13 @@ def _observed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return observed
 
 
-def _begun(arguments: tuple[Any, ...], name: str) -> Observation | None:
-    """Return the operation of a call; `None` if the database of its session is not observed.
+def _begun(target: Any, name: str) -> Observation | None:
+    """Return the operation of a call; `None` if its database is not observed.
 
     Args:
-        arguments: The repository and the arguments of its method.
+        target: The session or the connection of the repository.
         name: The name of the operation.
     """
-    target: Any = getattr(arguments[0], "_session", None) if arguments else None
     try:
         bind = target.get_bind() if hasattr(target, "get_bind") else target
         events = getattr(getattr(bind, "dialect", None), "events", None)

@@ -44,9 +44,7 @@ class Repository:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        Hooks.repositories.append(cls)
-        if Hooks.observe_repository is not None:
-            Hooks.observe_repository(cls)
+        Hooks.add_repository(cls)
 
     @redact_traceback
     def __init__(self, session: SessionOrConnection, *, actor: str = "user", correlation_id: str | None = None) -> None:

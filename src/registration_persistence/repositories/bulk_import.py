@@ -23,7 +23,13 @@ from registration_persistence.repositories.binary_array import accept_binary_arr
 from registration_persistence.repositories.import_batch import CheckedRow, checked_row, columns_of
 from registration_persistence.repositories.sql.bulk_import import IMPORT
 from registration_persistence.repositories.traceback_redaction import redact_traceback
-from registration_persistence.unit_of_work import SessionOrConnection, connection_of, refuse_single, require_target
+from registration_persistence.unit_of_work import (
+    Hooks,
+    SessionOrConnection,
+    connection_of,
+    refuse_single,
+    require_target,
+)
 
 DUPLICATE = "duplicate: the mailbox is verified already, or the idempotency key was used before"
 """The reason why a valid row was not stored."""
@@ -136,6 +142,9 @@ class _Import:
             except InvalidInput as error:
                 count_reasons(self._reasons, {str(error): 1})
                 on_skipped(number, str(error))
+
+
+Hooks.add_repository(_Import, "bulk_import")
 
 
 def count_reasons(counts: Counter[str], more: Mapping[str, int]) -> None:

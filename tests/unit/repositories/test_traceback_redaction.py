@@ -3,6 +3,7 @@
 import inspect
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from registration_persistence import (
     VerificationRepository,
     bulk_import,
 )
+from registration_persistence.database.events import Events
 from registration_persistence.outcomes import OutboxMessage
 
 MAILBOX, NAME, TOKEN = "ada.lovelace@example.com", "Augusta Ada King", "T" * 43
@@ -57,7 +59,7 @@ def explode(*_arguments: object, **_options: object) -> Any:
     raise Bug
 
 
-OF_THE_DECORATOR = {"error", "handled", "link", "function", "kinds"}
+OF_THE_DECORATOR = {"error", "handled", "link", "function", "kinds", "observation", "method", "name"}
 DUNDERS = (
     "__iter__", "__len__", "__str__", "__repr__", "__bool__", "__int__", "__float__", "__index__", "__hash__",
     "__eq__", "__lt__", "__gt__", "__le__", "__ge__", "__contains__", "__getitem__", "__format__", "keys", "items",
@@ -105,13 +107,21 @@ def broken_values() -> list[Any]:
     ]
 
 
-def calls() -> Iterator[tuple[str, inspect.Signature, Callable[..., Any]]]:
-    """Yield every public method of the repositories, bound to a session whose engine raises `Stop`."""
+def calls(*, observed: bool) -> Iterator[tuple[str, inspect.Signature, Callable[..., Any]]]:
+    """Yield every public method of the repositories, bound to a session whose engine raises `Stop`.
+
+    Args:
+        observed: Whether each call is an operation that is observed.
+    """
 
     def stop() -> Any:
         raise Stop
 
-    session = Session(create_engine("postgresql+psycopg://", creator=stop))
+    engine: Any = create_engine("postgresql+psycopg://", creator=stop)
+    if observed:
+        engine.dialect.events = Events()
+        engine.dialect.events.observe(lambda _operation: nullcontext())
+    session = Session(engine)
     for repository in REPOSITORIES:
         bound: Any = repository
         made = (
@@ -135,10 +145,11 @@ def leaks(error: BaseException | None) -> list[str]:
     return found
 
 
-def test_no_argument_is_in_a_frame_of_the_package() -> None:
+@pytest.mark.parametrize("observed", [False, True])
+def test_no_argument_is_in_a_frame_of_the_package(*, observed: bool) -> None:
     """Each argument of each method is replaced by each broken value; the exception keeps its frames, without locals."""
     found, raised, stopped = [], 0, 0
-    for name, signature, method in calls():
+    for name, signature, method in calls(observed=observed):
         required = {n: VALID[n] for n, p in signature.parameters.items() if n in VALID}
         for parameter in (None, *signature.parameters):
             for value in broken_values() if parameter else [None]:

@@ -1,0 +1,51 @@
+"""`attach`: lets an integration observe a database, once."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from registration_persistence.database.database import Database
+from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.operations import Operation
+from registration_persistence.database.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from registration_persistence.database.async_database import AsyncDatabase
+
+AnyDatabase: TypeAlias = "Database | AsyncDatabase"
+
+_lock = Lock()
+
+
+class Integration(Protocol):
+    """An observer of operations that receives the events, too."""
+
+    def __call__(self, operation: Operation, /) -> AbstractContextManager[None]:
+        """Return the context manager of *operation*."""
+
+    def on_event(self, event: DatabaseEvent) -> None:
+        """Report *event*."""
+
+
+def attach(database: AnyDatabase, integration: Callable[[DatabaseSettings], Integration]) -> None:
+    """Let a new *integration* observe *database*, unless one of its class does so already.
+
+    Args:
+        database: The database.
+        integration: The class of the integration, called with the settings of the database.
+
+    Raises:
+        TypeError: *database* is neither a `Database` nor an `AsyncDatabase`.
+    """
+    events: object = getattr(database, "events", None)
+    if not isinstance(events, Events) or isinstance(database, type):
+        raise TypeError(
+            f"the database is of type {type(database).__name__[:100]}: expected a Database or an AsyncDatabase, for "
+            "example get_db()"
+        )
+    with _lock:
+        if not any(type(observer) is integration for observer in events.observers):
+            added = integration(database.settings)
+            events.subscribe(added.on_event)
+            events.observe(added)

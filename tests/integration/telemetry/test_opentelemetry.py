@@ -1,0 +1,114 @@
+"""OpenTelemetry's spans and metrics, as a collector receives them over HTTP."""
+
+import dataclasses
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from otlp_collector import Sdk, values
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
+
+from registration_persistence import Database, DatabaseSettings, RegistrationRepository
+from registration_persistence.errors import RegistrationNotFound
+from registration_persistence.telemetry import opentelemetry
+
+
+@pytest.fixture
+def fresh(database_settings: DatabaseSettings, sdk: Sdk) -> Iterator[Database]:
+    """A database without a connection, with its telemetry."""
+    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    opentelemetry.instrument(database)
+    yield database
+    sdk.flush()
+    database.dispose()
+
+
+def sign_up(target: Session | Connection) -> object:
+    """Register a new mailbox."""
+    return RegistrationRepository(target).register(f"{uuid4().hex}@example.com")
+
+
+def test_a_unit_of_work_contains_its_connect_and_its_calls(fresh: Database, sdk: Sdk) -> None:
+    """The first unit of work has a connect and a call, retries are events, and metrics have the conventional names."""
+    attempts: list[int] = []
+
+    def work(session: Session) -> None:
+        sign_up(session)
+        attempts.append(1)
+        if len(attempts) == 1:
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    fresh.run(work)
+    with pytest.raises(RegistrationNotFound):
+        fresh.run(lambda connection: RegistrationRepository(connection).activate(uuid4()), single=True)
+
+    sdk.flush()
+    spans = sdk.collector.spans()
+    tree = [(span.name.split()[0], _parent(span, spans)) for span in spans]
+    assert tree == [
+        ("run", None),
+        ("RegistrationRepository.register", "run"),
+        ("connect", "RegistrationRepository.register"),
+        ("RegistrationRepository.register", "run"),
+        ("connect", "RegistrationRepository.register"),
+        ("run", None),
+        ("RegistrationRepository.activate", "run"),
+    ]
+    unit, call, connect, *_, failed = spans
+    server = {"db.system.name": "postgresql", "db.namespace": fresh.settings.name, "server.address": "127.0.0.1"}
+    assert all(server.items() <= values(span.attributes).items() for span in spans)
+    own = {"outcome": "kept", "attempts": 2, "round_trips": 4}
+    assert {f"registration_persistence.{name}": value for name, value in own.items()}.items() <= values(
+        unit.attributes
+    ).items()
+    assert [(each.name, values(each.attributes)["registration_persistence.cause"]) for each in unit.events] == [
+        ("registration_persistence.retry", "connection_lost")
+    ]
+    kinds = (unit.kind, call.kind, connect.kind)
+    assert kinds == (Span.SPAN_KIND_INTERNAL, Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_CLIENT)
+    assert values(connect.attributes)["registration_persistence.cause"] == "cold"
+    assert (failed.status.code, failed.status.message) == (Status.STATUS_CODE_ERROR, "")
+    assert values(failed.attributes)["error.type"] == "RegistrationNotFound"
+    assert values(failed.attributes)["db.operation.name"] == "RegistrationRepository.activate"
+
+
+def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk) -> None:
+    """Durations of calls and connects are conventional histograms; the rest is named after this package, once each."""
+    opentelemetry.instrument(fresh)  # changes nothing
+    fresh.run(sign_up)
+    with pytest.raises(RegistrationNotFound), fresh.session() as session:
+        RegistrationRepository(session).activate(uuid4())
+
+    sdk.flush()
+    metrics = sdk.collector.metrics()
+    assert {name: metric.unit for name, metric in metrics.items()} == {
+        "db.client.operation.duration": "s",
+        "db.client.connection.create_time": "s",
+        "registration_persistence.unit_of_work.seconds": "s",
+        "registration_persistence.unit_of_work.attempts": "{attempt}",
+        "registration_persistence.unit_of_work.round_trips": "{round_trip}",
+        "registration_persistence.connection_opened": "{event}",
+    }
+    calls = metrics["db.client.operation.duration"].histogram.data_points
+    assert {(values(point.attributes)["db.operation.name"], point.count) for point in calls} == {
+        ("RegistrationRepository.register", 1),
+        ("RegistrationRepository.activate", 1),
+    }
+    assert list(calls[0].explicit_bounds) == [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
+    (connect,) = metrics["db.client.connection.create_time"].histogram.data_points
+    settings = fresh.settings
+    assert values(connect.attributes) == {
+        "db.client.connection.pool.name": f"127.0.0.1:{settings.port}/{settings.name}",
+        "registration_persistence.cause": "cold",
+    }
+    round_trips = metrics["registration_persistence.unit_of_work.round_trips"].histogram.data_points
+    counted = {values(point.attributes)["registration_persistence.outcome"]: point.sum for point in round_trips}
+    assert counted == {"kept": 2, "not_kept": 2}
+    assert metrics["registration_persistence.connection_opened"].sum.data_points[0].as_int == 1
+
+
+def _parent(span: Span, spans: list[Span]) -> str | None:
+    """Return the name of the parent of *span*."""
+    return next((each.name.split()[0] for each in spans if each.span_id == span.parent_span_id), None)
