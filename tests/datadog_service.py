@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 if "automatic" in sys.argv:
-    import ddtrace.auto
+    import ddtrace.auto  # noqa: F401 its effect
 
 from ddtrace.trace import Span, TraceFilter, tracer
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
-from support import terminate_backend
+from support import terminate_backend, untyped
 
 from registration_persistence import AsyncDatabase, Database, DatabaseSettings, RegistrationRepository
 from registration_persistence.outcomes import Registered
@@ -112,12 +113,18 @@ def main(report: Path) -> None:
     database = Database(DatabaseSettings.from_env())
     datadog.instrument(database)
     datadog.instrument(database)
+    try:
+        datadog.instrument(untyped(MAILBOX))
+    except TypeError as error:
+        refusal = str(error)
 
     tokens = []
     with tracer.trace("request"):
         tokens.append(database.run(sign_up))
     with suppress(ValueError), database.session() as session:
         fail(session)
+    with suppress(DataError), database.session() as session:
+        session.execute(text("SELECT CAST(:value AS int)"), {"value": MAILBOX})
     attempts: list[int] = []
     database.run(lambda session: lose_connection_once(session, attempts))
     tokens.append(database.run(sign_up, single=True))
@@ -126,9 +133,8 @@ def main(report: Path) -> None:
         tokens.append(asyncio.run(sign_up_in_task(database.settings)))
     database.ping()
     database.dispose()
-    report.write_text(
-        json.dumps({"spans": spans.spans, "lines": handler.lines, "statements": seen, "tokens": tokens}), "utf-8"
-    )
+    found = {"spans": spans.spans, "lines": handler.lines, "statements": seen, "tokens": tokens, "refusal": refusal}
+    report.write_text(json.dumps(found), "utf-8")
 
 
 if __name__ == "__main__":

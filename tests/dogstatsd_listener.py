@@ -45,7 +45,7 @@ class DogstatsdListener:
 
     def received(self) -> list[Received]:
         """Return the metrics that have arrived since the last call, when no more arrive."""
-        metrics = []
+        metrics: list[Received] = []
         while True:
             try:
                 packet = self._socket.recv(65_536).decode()

@@ -65,8 +65,8 @@ def _published(directive: dict[str, Any], root: dict[str, Any]) -> list[Publishe
     return published
 
 
-def _values(target: object) -> tuple[float, ...]:
-    values = target if type(target) is list else [target]
+def _values(target: Any) -> tuple[float, ...]:
+    values: list[Any] = target if type(target) is list else [target]
     assert 1 <= len(values) <= MAX_VALUES
     for value in values:
         assert type(value) in (int, float)

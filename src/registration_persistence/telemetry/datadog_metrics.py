@@ -3,7 +3,6 @@
 import atexit
 import os
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from registration_persistence.telemetry.emf import EmbeddedMetrics
 
 if TYPE_CHECKING:
-    from datadog.dogstatsd import DogStatsd
+    from datadog.dogstatsd.base import DogStatsd
 
 EXTENSION = Path("/opt/extensions/datadog-agent")
 """The program of Datadog's extension in a Lambda function."""
@@ -32,10 +31,10 @@ _STOP_TIMEOUT_SECONDS = 1.0
 class Metrics(Protocol):
     """The methods of `datadog.dogstatsd.DogStatsd` that this package uses."""
 
-    def increment(self, metric: str, value: float = ..., tags: Sequence[str] = ...) -> object:
+    def increment(self, metric: str, value: float = ..., tags: list[str] | None = ...) -> object:
         """Add *value* to a counter."""
 
-    def distribution(self, metric: str, value: float, tags: Sequence[str] = ...) -> object:
+    def distribution(self, metric: str, value: float, tags: list[str] | None = ...) -> object:
         """Record one value."""
 
     def flush(self) -> object:
@@ -65,7 +64,7 @@ def _is_port_open() -> bool:
     """Return whether something listens at the agent's port on this machine; it receives an empty line."""
     port = os.environ.get("DD_DOGSTATSD_PORT", "")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        probe.setblocking(False)
+        probe.settimeout(0)
         probe.connect(("127.0.0.1", int(port) if port.isdecimal() else _USUAL_PORT))
         # The kernel reports the refusal of the first packet when the second one is sent.
         return all(probe.send(b"\n") for _ in range(2))
@@ -73,7 +72,7 @@ def _is_port_open() -> bool:
 
 
 def _client(environment: str) -> "DogStatsd":
-    from datadog.dogstatsd import DogStatsd  # its import takes longer than all else of this package
+    from datadog.dogstatsd.base import DogStatsd  # its import takes longer than all else of this package
 
     is_named = any(os.environ.get(name) for name in ("DD_DOGSTATSD_URL", "DD_AGENT_HOST"))
     path = None if is_named or EXTENSION.exists() or not SOCKET.exists() else str(SOCKET)

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 NAMESPACE = "RegistrationPersistence"
@@ -27,9 +27,9 @@ class _Sample(NamedTuple):
 class EmbeddedMetrics:
     """Collects metrics, and writes them as lines that CloudWatch Logs turns into metrics.
 
-    It has those methods of `datadog.dogstatsd.DogStatsd` that this package uses. A dimension has one value in a line,
-    so `flush` writes one line, and one more for each further cause of the events since the last call. No lock is held,
-    because the lock of another thread would stay locked in a forked child.
+    It has those methods of `DogStatsd` that this package uses. A dimension has one value in a line, so `flush` writes
+    one line, and one more for each further cause of the events. No lock is held, because a forked child could inherit
+    it locked.
 
     Args:
         environment: The value of the dimension `environment` of each metric.
@@ -39,13 +39,13 @@ class EmbeddedMetrics:
         self._environment = environment
         self._waiting: deque[_Sample] = deque()
 
-    def increment(self, metric: str, value: float = 1, tags: Sequence[str] = ()) -> None:
+    def increment(self, metric: str, value: float = 1, tags: list[str] | None = None) -> None:
         """Add *value* to the counter *metric*; *tags* is empty or one `name:value`."""
-        self._add(_Sample(metric, value, "".join(tags), is_counter=True))
+        self._add(_Sample(metric, value, "".join(tags or ()), is_counter=True))
 
-    def distribution(self, metric: str, value: float, tags: Sequence[str] = ()) -> None:
+    def distribution(self, metric: str, value: float, tags: list[str] | None = None) -> None:
         """Record one *value* of *metric*; *tags* is empty or one `name:value`."""
-        self._add(_Sample(metric, value, "".join(tags), is_counter=False))
+        self._add(_Sample(metric, value, "".join(tags or ()), is_counter=False))
 
     def flush(self) -> None:
         """Write the metrics since the last call."""
@@ -61,6 +61,7 @@ class EmbeddedMetrics:
             else:
                 values.append(sample.value)
         if groups:
+            # In one call, so that the lines of threads do not mix.
             sys.stdout.write("".join(f"{self._line(line)}\n" for line in _lines(groups)))
             sys.stdout.flush()
 
@@ -77,14 +78,11 @@ class EmbeddedMetrics:
             members |= {name: value} if name else {}
             members |= {metric: values[0] if len(values) == 1 else values for metric, values in metrics.items()}
             dimensions = [["environment"], ["environment", name]] if name else [["environment"]]
-            definitions = [{"Name": metric, "Unit": _unit(metric)} for metric in metrics]
+            units = {metric: "Seconds" if metric.endswith(".seconds") else "Count" for metric in metrics}
+            definitions = [{"Name": metric, "Unit": unit} for metric, unit in units.items()]
             directives.append({"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": definitions})
         metadata = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}
         return json.dumps({"_aws": metadata, **members}, allow_nan=False)
-
-
-def _unit(metric: str) -> str:
-    return "Seconds" if metric.endswith(".seconds") else "Count"
 
 
 def _lines(groups: Mapping[str, _Group]) -> list[dict[str, _Group]]:

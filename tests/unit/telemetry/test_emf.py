@@ -1,8 +1,11 @@
 """`EmbeddedMetrics`: the lines that CloudWatch turns into metrics."""
 
 import json
+import math
 import threading
+import time
 from collections import Counter
+from typing import Any
 
 import pytest
 from embedded_metrics import Published, parse_line
@@ -101,21 +104,19 @@ def test_threads_write_each_value_once(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_parser_is_strict() -> None:
     """It rejects what CloudWatch would reject or ignore."""
-    valid = {
-        "_aws": {
-            "Timestamp": 0,
-            "CloudWatchMetrics": [
-                {"Namespace": "N", "Dimensions": [["d"]], "Metrics": [{"Name": "m", "Unit": "Count"}]}
-            ],
-        },
-        "d": "x",
-        "m": 1,
-    }
-    import time
-
-    valid["_aws"]["Timestamp"] = int(time.time() * 1000)
+    metrics = [{"Name": "m", "Unit": "Count"}]
+    directive = {"Namespace": "N", "Dimensions": [["d"]], "Metrics": metrics}
+    metadata = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    valid: dict[str, Any] = {"_aws": metadata, "d": "x", "m": 1}
     assert len(parse_line(json.dumps(valid))) == 1
-    for change in ({"d": 1}, {"m": "1"}, {"m": [1] * 101}, {"m": []}, {"m": float("nan")}, {"further": "a"}, {"d": ""}):
+    changes: list[dict[str, Any]] = [
+        {"d": 1}, {"d": ""}, {"m": "1"}, {"m": [1] * 101}, {"m": []}, {"m": math.nan}, {"further": "a"},
+        {"_aws": {**metadata, "Timestamp": time.time()}},
+        {"_aws": {**metadata, "CloudWatchMetrics": [{**directive, "Dimensions": []}]}},
+        {"_aws": {**metadata, "CloudWatchMetrics": [{**directive, "Metrics": metrics * 2}]}},
+    ]  # fmt: skip
+
+    for change in changes:
         with pytest.raises(AssertionError):
             parse_line(json.dumps({**valid, **change}))
     with pytest.raises(json.JSONDecodeError):
