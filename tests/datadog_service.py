@@ -8,8 +8,10 @@ Run: `datadog_service.py automatic|manual REPORT`, where the report is a file of
 import asyncio
 import json
 import logging
+import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,15 @@ async def sign_up_in_task(settings: DatabaseSettings) -> str:
     return token
 
 
+@contextmanager
+def broken_output() -> Iterator[None]:
+    """Make standard output a pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with suppress(BrokenPipeError), os.fdopen(writing, "w") as output, redirect_stdout(output):
+        yield
+
+
 def main(report: Path) -> None:
     """Use the database, and write *report*."""
     spans, handler = Spans(), LambdaLines()
@@ -132,9 +143,14 @@ def main(report: Path) -> None:
     with tracer.trace("task"):
         tokens.append(asyncio.run(sign_up_in_task(database.settings)))
     database.ping()
-    database.dispose()
     found = {"spans": spans.spans, "lines": handler.lines, "statements": seen, "tokens": tokens, "refusal": refusal}
     report.write_text(json.dumps(found), "utf-8")
+    handler.lines.clear()
+    with broken_output():
+        for _ in range(2):
+            database.run(sign_up)
+    database.dispose()
+    report.with_suffix(".lines").write_text("\n".join(handler.lines), "utf-8")
 
 
 if __name__ == "__main__":

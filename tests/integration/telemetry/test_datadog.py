@@ -155,10 +155,11 @@ def test_with_the_integrations_of_ddtrace_and_an_agent(database_settings: Databa
     assert running in prepared
     check_log_lines(report)
     counted = Counter((each.name, ",".join(each.tags - {"env:dev", "service:sign-up"})) for each in received)
-    assert counted == EXPECTED
+    afterwards = {(f"{UNIT}.seconds", "outcome:kept"): 2, (f"{UNIT}.attempts", ""): 2, (f"{UNIT}.round_trips", ""): 2}
+    assert counted == Counter(EXPECTED) + Counter(afterwards)
     assert {each.kind for each in received if "unit_of_work" in each.name or "connect." in each.name} == {"d"}
-    # One packet for each unit of work, for the health check nothing, and the probe.
-    assert len([packet for packet in agent.packets if packet.strip()]) == 7
+    # One packet for each unit of work, also for the two after the report.
+    assert len([packet for packet in agent.packets if packet.strip()]) == 9
 
 
 def check_log_lines(report: Report) -> None:
@@ -201,3 +202,6 @@ def test_without_the_integrations_of_ddtrace_and_without_an_agent(
     assert totals == EXPECTED
     assert set(counted) - set(EXPECTED) == {(name, "") for name, tag in EXPECTED if tag}
     assert len(report.printed) == 8
+    # Then nobody read the output any more: the units of work succeeded, and one line says it.
+    (line,) = (tmp_path / "report.lines").read_text("utf-8").splitlines()
+    assert json.loads(line)["message"].startswith("an observer of database operations failed when it was left")

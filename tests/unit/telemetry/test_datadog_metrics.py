@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -90,11 +91,11 @@ def full_socket(folder: Path) -> Iterator[str]:
 @pytest.mark.parametrize("failure", ["down", "full", "absent", "unknown", "slow"])
 def test_an_agent_that_fails_delays_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: str) -> None:
     """1,000 units of work lose their metrics, but no time: a packet that cannot be sent at once is dropped."""
-    resolve = socket.getaddrinfo
+    released = Event()
 
-    def slow(host: Any, *arguments: Any, **named: Any) -> Any:
-        time.sleep(1.5 if host == "agent.invalid" else 0)
-        return resolve(host, *arguments, **named)
+    def never_resolve(*_arguments: Any, **_named: Any) -> Any:
+        released.wait(10)
+        raise socket.gaierror("no answer")
 
     with contextlib.ExitStack() as stack:
         match failure:
@@ -107,11 +108,12 @@ def test_an_agent_that_fails_delays_nobody(monkeypatch: pytest.MonkeyPatch, tmp_
             case "unknown":
                 monkeypatch.setenv("DD_AGENT_HOST", "agent.invalid")
             case _:
-                monkeypatch.setattr(socket, "getaddrinfo", slow)
+                monkeypatch.setattr(socket, "getaddrinfo", never_resolve)
                 monkeypatch.setenv("DD_AGENT_HOST", "agent.invalid")
         metrics: Any = open_metrics("dev")
         stack.callback(metrics.close_socket)
-        stack.callback(metrics.disable_background_sender, 0)
+        stack.callback(metrics.disable_background_sender, 1)
+        stack.callback(released.set)
         began = time.monotonic()
         for _ in range(1000):
             metrics.increment("a.retry", tags=["cause:lock_timeout"])
@@ -128,7 +130,5 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ImportError, match=r"^ddtrace is missing: pip install 'registration-persistence\[datadog\]'$"):
         import registration_persistence.telemetry.datadog
-    with pytest.raises(
-        ImportError, match=r"^prometheus_client is missing: .*-persistence\[prometheus\]'$"
-    ):
+    with pytest.raises(ImportError, match=r"^prometheus_client is missing: .*-persistence\[prometheus\]'$"):
         import registration_persistence.telemetry.prometheus  # noqa: F401
