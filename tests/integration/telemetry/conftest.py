@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -33,3 +35,14 @@ def sdk(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sdk]:
     yield Sdk(collector, traces, meters)
     traces.shutdown()
     meters.shutdown()
+
+
+@pytest.fixture
+def psycopg_spans(sdk: Sdk) -> Iterator[None]:
+    """OpenTelemetry's instrumentation of psycopg, until the end of the test."""
+    original = {kind: vars(kind)["connect"] for kind in (psycopg.Connection, psycopg.AsyncConnection)}
+    PsycopgInstrumentor().instrument(tracer_provider=sdk.tracer_provider)
+    yield
+    PsycopgInstrumentor().uninstrument()
+    for kind, connect in original.items():  # it leaves a method that no subclass can use
+        setattr(kind, "connect", connect)  # noqa: B010 mypy refuses an assignment to a method

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from otlp_collector import Sdk, values
 from sqlalchemy.orm import Session
@@ -25,17 +24,6 @@ from registration_persistence.testing import RoundTripCounter
 def settings(database_settings: DatabaseSettings, wire: RoundTripCounter) -> DatabaseSettings:
     """Settings of a database behind a proxy that counts round trips."""
     return dataclasses.replace(database_settings, host="127.0.0.1", port=wire.port, sslmode="disable", pool="lambda")
-
-
-@pytest.fixture
-def psycopg_spans(sdk: Sdk) -> Iterator[None]:
-    """OpenTelemetry's instrumentation of psycopg, until the end of the test."""
-    original = {kind: vars(kind)["connect"] for kind in (psycopg.Connection, psycopg.AsyncConnection)}
-    PsycopgInstrumentor().instrument(tracer_provider=sdk.tracer_provider)
-    yield
-    PsycopgInstrumentor().uninstrument()
-    for kind, connect in original.items():  # it leaves a method that no subclass can use
-        setattr(kind, "connect", connect)  # noqa: B010 mypy refuses an assignment to a method
 
 
 @pytest.fixture
