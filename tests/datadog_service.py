@@ -19,6 +19,7 @@ if "automatic" in sys.argv:
     import ddtrace.auto  # noqa: F401 its effect
 
 from ddtrace.trace import Span, TraceFilter, tracer
+from lambda_lines import LambdaLines
 from sqlalchemy import text
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
@@ -51,21 +52,6 @@ class Spans(TraceFilter):
             }
             for span in trace
         ]
-
-
-class LambdaLines(logging.Handler):
-    """Formats each record as Lambda's JSON format does: with the fields that are no part of every record."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-        self._usual = vars(logging.makeLogRecord({})).keys()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line of *record*."""
-        fields = {name: value for name, value in vars(record).items() if name not in self._usual}
-        line = {"level": record.levelname, "message": record.getMessage(), "logger": record.name, **fields}
-        self.lines.append(json.dumps(line))
 
 
 def sign_up(session: Any) -> str:
