@@ -494,6 +494,8 @@ def test_a_notification_is_an_effect_without_an_id(database: Database) -> None:
     """The server gives its transaction an id only in COMMIT, so an id that is missing before proves nothing."""
     for statement, transaction_id in {
         "NOTIFY registered": None,
+        "/*ddps='api'*/ NOTIFY registered": None,
+        "-- of a tracer\nDO $$ BEGIN NOTIFY registered; END $$": None,
         "SELECT pg_notify('registered', '')": None,
         "SELECT count(*) FROM registrations": "",
         "UPDATE registrations SET version = 1 WHERE false": "",

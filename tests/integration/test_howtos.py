@@ -6,11 +6,16 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from embedded_metrics import parse_line
+from processes import python_environment
 from sqlalchemy import text
 from support import Rows
 
@@ -230,6 +235,29 @@ def test_failover(database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("APP_DATABASE_CONNECT_TIMEOUT", "2")
     assert guide.sign_up({"email": "ada@example.com"}, "one")[0] == 503
     assert database.ping().writable
+
+
+def test_datadog() -> None:
+    """The code of the page, in a process of its own, writes the metrics of a unit of work for CloudWatch."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (HOWTO / "datadog.md").read_text("utf-8"), re.DOTALL))
+    use = "import sqlalchemy; get_db().run(lambda session: session.execute(sqlalchemy.text('SELECT 1')))"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = str(unused.getsockname()[1])
+    quiet = {"DD_DOGSTATSD_PORT": port, "DD_TRACE_ENABLED": "false", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false"}
+    environment = python_environment(**variables_of(database_settings), **quiet)
+
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{use}"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+
+    (line,) = printed.splitlines()
+    assert "registration_persistence.unit_of_work.seconds" in {each.name for each in parse_line(line)}
 
 
 def test_readers(rows: Rows) -> None:

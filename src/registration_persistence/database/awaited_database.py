@@ -40,7 +40,7 @@ class AwaitedDatabase(Database):
         self._in_use = WeakKeyDictionary()
         self._waits = AwaitedWaits(self.enter_loop)
         super().__init__(settings, credentials)
-        for engine in self._engines:
+        for engine in self.engines:
             event.listen(engine, "checkout", self._hold)
 
     def enter_loop(self) -> None:
@@ -76,7 +76,7 @@ class AwaitedDatabase(Database):
         for record in list(self._records):
             if record.in_use:
                 record.invalidate()
-        pools = [engine.pool for engine in self._engines]
+        pools = [engine.pool for engine in self.engines]
         if any(isinstance(pool, BoundedPool) and pool.checkedout() for pool in pools):
             self.dispose()
 

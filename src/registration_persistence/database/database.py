@@ -51,6 +51,7 @@ class Database:
         credentials: The source of user name and password.
         events: Counters of the events between this process and the database; see `Events.subscribe`.
         engine: The SQLAlchemy engine of the writer, for code that uses SQLAlchemy directly.
+        engines: The engine of the writer, and that of the readers if the settings have a reader endpoint.
     """
 
     # The waits of its connections; those of `AwaitedDatabase` are others.
@@ -63,12 +64,12 @@ class Database:
         credentials_in_use = self._credentials_in_use()
         self.engine: Engine = create_database_engine(settings, credentials_in_use, self.events, self._waits)
         reader_engine = create_reader_engine(settings, credentials_in_use, self.events, self._waits)
-        self._engines = [self.engine, reader_engine] if reader_engine else [self.engine]
+        self.engines: list[Engine] = [self.engine, reader_engine] if reader_engine else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._single_calls = SingleCalls(self.engine)
-        self._read_only = self._engines[-1].execution_options(postgresql_readonly=True)
-        self._open_connections = OpenConnections(*self._engines)
-        for engine in self._engines:
+        self._read_only = self.engines[-1].execution_options(postgresql_readonly=True)
+        self._open_connections = OpenConnections(*self.engines)
+        for engine in self.engines:
             # This listener also keeps the database alive as long as its engine, for `reset_in_forked_children`.
             event.listen(engine, "connect", self._track)
         reset_in_forked_children(self)
@@ -222,7 +223,7 @@ class Database:
 
     def dispose(self) -> None:
         """Close the connections that are not checked out; the next use opens a new one."""
-        for engine in self._engines:
+        for engine in self.engines:
             engine.dispose()
 
     def after_fork_in_child(self) -> None:

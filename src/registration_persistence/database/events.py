@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from registration_persistence.light_dataclass import dataclass
 from registration_persistence.plain_function import require_plain_function
@@ -63,6 +63,18 @@ EventCause: TypeAlias = (
     | ReaderFailure
     | Literal["password", "unavailable"]
 )
+
+CAUSES: Mapping[EventName, tuple[EventCause, ...]] = {
+    "connection_opened": get_args(OpeningCause),
+    "login_rejected": ("password",),
+    "secret_read": get_args(SecretReadCause),
+    "secret_stale": ("unavailable",),
+    "wait": get_args(WaitCause),
+    "retry": get_args(RetryCause),
+    "commit_resolved": get_args(CommitCause),
+    "reader_unavailable": get_args(ReaderFailure),
+}
+"""The causes of each event."""
 
 _logger = logging.getLogger("registration_persistence.database")
 

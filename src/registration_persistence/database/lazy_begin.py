@@ -224,9 +224,12 @@ def _is_one_command(pgq: PostgresQuery) -> bool:
 
 
 def _is_one_command_text(query: bytes, *, has_parameters: bool) -> bool:
+    command = query.lstrip()
+    while command.startswith(b"/*"):  # a tracer puts the name of the service in front
+        command = command.partition(b"*/")[2].lstrip()
     # The server refuses parameters in a text of several commands.
-    several = not has_parameters and b";" in query.rstrip(b"; \t\r\n")
-    return not several and b"copy" not in query.lower()
+    several = not has_parameters and b";" in command.rstrip(b"; \t\r\n")
+    return not several and b"copy" not in command.lower()
 
 
 _is_one_command_cached = lru_cache(maxsize=512)(_is_one_command_text)

@@ -12,9 +12,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConn
 from registration_persistence.clock import monotonic
 from registration_persistence.database.deadlines import remaining
 from registration_persistence.database.lifecycle import detect_fork
-from registration_persistence.database.pool_place import Place
+from registration_persistence.database.pool_place import Place, PoolState, exhausted
 from registration_persistence.database.waits import BLOCKING, Waits
-from registration_persistence.errors import PoolExhausted
 
 MORE_CONNECTIONS = "raise APP_DATABASE_POOL_SIZE"
 """The fix for a pool with too few connections."""
@@ -125,6 +124,11 @@ class BoundedPool(Pool):
         """Return the maximum number of connections."""
         return self._size
 
+    def state(self) -> PoolState:
+        """Return the number of connections in each state; it waits for no lock, so the numbers may not add up."""
+        idle = len(self._idle)
+        return PoolState(self._size, idle, max(self._places_taken - idle, 0), len(self._line))
+
     def timeout(self) -> float:
         """Return the maximum wait for a connection in seconds, without the deadline."""
         return self._max_wait_seconds
@@ -180,7 +184,7 @@ class BoundedPool(Pool):
                 self._places_taken += 1
                 return None
             if self._is_nested(caller):
-                raise self._exhausted(0, is_nested=True)
+                raise exhausted(self._size, None, self._fix, is_nested=True)
             place = Place(self._waits.turn(), caller)
             self._line.append(place)
         return self._wait_for(place)
@@ -201,7 +205,7 @@ class BoundedPool(Pool):
                 elif is_interrupted:
                     self._give(None)
         if not place.is_given:
-            raise self._exhausted(wait, is_nested=False)
+            raise exhausted(self._size, wait if self._max_wait_seconds else None, self._fix, is_nested=False)
         return place.record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -231,20 +235,3 @@ class BoundedPool(Pool):
     def _is_nested(self, caller: object) -> bool:
         """Return whether *caller* holds the only connection, so that nobody can return it while it waits."""
         return self._size == 1 and self._holder == caller
-
-    def _exhausted(self, waited: float, *, is_nested: bool) -> PoolExhausted:
-        """Return an error that names the fix, and is retryable unless the caller holds the connection itself."""
-        if is_nested:
-            message = (
-                "this process's one connection is already checked out: use the session that is open instead of "
-                f"opening another inside it, or {self._fix}"
-            )
-        elif not self._max_wait_seconds:
-            message = f"this process's one connection is checked out in another thread: {self._fix}"
-        else:
-            connections = "the one connection" if self._size == 1 else f"all {self._size} connections"
-            message = (
-                f"{connections} of this process stayed checked out for {round(waited, 1):g} s: "
-                f"close sessions sooner, or {self._fix}"
-            )
-        return PoolExhausted(message, retryable=not is_nested)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from registration_persistence.database.database import Database
 from registration_persistence.database.events import DatabaseEvent, Events
 from registration_persistence.database.operations import Operation
-from registration_persistence.database.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from registration_persistence.database.async_database import AsyncDatabase
@@ -28,12 +27,13 @@ class Integration(Protocol):
         """Report *event*."""
 
 
-def attach(database: AnyDatabase, integration: Callable[[DatabaseSettings], Integration]) -> None:
+def attach(database: AnyDatabase, integration: Callable[..., Integration], *arguments: object) -> None:
     """Let a new *integration* observe *database*, unless one of its class does so already.
 
     Args:
         database: The database.
-        integration: The class of the integration, called with the settings of the database.
+        integration: The class of the integration, called with the settings of the database and *arguments*.
+        arguments: Further arguments of the class.
 
     Raises:
         TypeError: *database* is neither a `Database` nor an `AsyncDatabase`.
@@ -46,6 +46,6 @@ def attach(database: AnyDatabase, integration: Callable[[DatabaseSettings], Inte
         )
     with _lock:
         if not any(type(observer) is integration for observer in events.observers):
-            added = integration(database.settings)
+            added = integration(database.settings, *arguments)
             events.subscribe(added.on_event)
             events.observe(added)

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -10,28 +9,7 @@ import pytest
 from support import untyped
 
 from registration_persistence.database import DatabaseEvent
-from registration_persistence.database.events import (
-    CommitCause,
-    EventCause,
-    EventName,
-    Events,
-    OpeningCause,
-    ReaderFailure,
-    RetryCause,
-    SecretReadCause,
-    WaitCause,
-)
-
-CAUSES: Mapping[str, tuple[str, ...]] = {
-    "connection_opened": get_args(OpeningCause),
-    "login_rejected": ("password",),
-    "secret_read": get_args(SecretReadCause),
-    "secret_stale": ("unavailable",),
-    "wait": get_args(WaitCause),
-    "retry": get_args(RetryCause),
-    "commit_resolved": get_args(CommitCause),
-    "reader_unavailable": get_args(ReaderFailure),
-}
+from registration_persistence.database.events import CAUSES, EventCause, EventName, Events
 
 
 def test_each_event_is_one_structured_log_line(caplog: pytest.LogCaptureFixture) -> None:
