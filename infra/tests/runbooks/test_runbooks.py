@@ -686,7 +686,7 @@ def test_operations_exist() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_the_text(page: Path, operator: Operator) -> None:
     """The commands in the text and in the tables are valid too."""
-    known = "ENVIRONMENT=prod; CLUSTER=registration-prod; IDS=; DATABASE=registrations; SECRET=registration/prod/cluster"
+    known = "ENVIRONMENT=prod; CLUSTER=registration-prod; IDS=; DATABASE=registrations; SECRET=registration/prod/app"
     commands = [each for each in spans(page, r"aws (?!configure)[a-z]") if len(each.split()) > 2]
     checks = [Block(page.name, "", f"{each} > /dev/null") for each in commands]
 
