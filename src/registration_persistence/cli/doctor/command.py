@@ -4,7 +4,8 @@ import argparse
 import sys
 import time
 
-from registration_persistence.cli.arguments import Subcommands, number
+from registration_persistence.cli.arguments import number
+from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode
 
 _DEFAULT_TIMEOUT_SECONDS = 30
@@ -16,10 +17,14 @@ def add_commands(commands: Subcommands) -> None:
         "doctor",
         _doctor,
         "check everything between this process and the outbox, and print the fix of each failure",
+        examples=["doctor", "doctor --timeout 10 --json"],
+        json_fields={
+            "checks": "objects with `name`, `state` (`ok`, `warning`, `failed` or `skipped`), `detail` and `fix`",
+            "seconds": "duration of all checks",
+        },
         epilog="Exit code: 0 if nothing failed, 1 if a check failed, 2 if the environment is wrong. "
         "See docs/howto/doctor.md.",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     parser.add_argument(
         "--timeout",
         type=number(float, 1, 600),

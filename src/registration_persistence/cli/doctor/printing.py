@@ -1,6 +1,5 @@
 """The output of `doctor`: aligned lines for people, one line per check for programs, and JSON."""
 
-import json
 import os
 import shutil
 import textwrap
@@ -9,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TextIO, get_args
 
+from registration_persistence.cli.console import json_text
 from registration_persistence.cli.doctor.check import Check, State
 
 _STATE_WIDTH, _NAME_WIDTH = 8, 17
@@ -48,9 +48,9 @@ def summary_of(checks: Sequence[Check], seconds: float) -> str:
 
 
 def json_of(checks: Iterable[Check], seconds: float) -> str:
-    """Return the checks as a JSON document."""
+    """Return the checks as JSON on one line."""
     found = [asdict(check) for check in checks]
-    return json.dumps({"checks": found, "seconds": round(seconds, 3)}, indent=2, ensure_ascii=False)
+    return json_text({"checks": found, "seconds": round(seconds, 3)})
 
 
 def _wrapped(text: str, start: str, indent: str, width: int) -> list[str]:
