@@ -175,6 +175,23 @@ def test_the_public_names_are_listed() -> None:
     assert set(outcomes.__all__) == OUTCOMES
 
 
+def test_the_public_modules_are_documented() -> None:
+    """The deprecation policy is about the modules that the page and the docstring of the root name."""
+    section = (ROOT / "docs/architecture.md").read_text().partition("## Public modules\n")[2].partition("\n## ")[0]
+    listed = section.partition(" are public too.")[0].rpartition("\n")[2]
+    from_database = section.partition("In `database`")[2].partition("\n")[0]
+    docstring = str(registration_persistence.__doc__)
+
+    assert set(re.findall(r"`(\w+)`", listed)) == PUBLIC_MODULES
+    assert set(re.findall(r"`(\w+)`", from_database)) == PUBLIC_NAMES_OF_DATABASE
+    described = {
+        name for line in re.findall(r"^- (.*):", docstring, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)
+    }
+    assert described == PUBLIC_MODULES | {"database"}
+    policy = (ROOT / "docs/upgrading.md").read_text().partition("### What is public\n")[2]
+    assert policy.lstrip().startswith("- Every name of the [public modules](architecture.md#public-modules)")
+
+
 def test_no_return_value_is_named_like_an_error() -> None:
     """A name is an error or a return value, never both, and each error is in `errors` alone."""
     raised = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}

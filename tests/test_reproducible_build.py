@@ -61,7 +61,7 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
         os.utime(file, (1, 1))
         if os.getuid() == 0:
             os.chown(file, 1234, 1234)
-    strange = {"TZ": "Asia/Kathmandu", "LC_ALL": "de_DE.UTF-8", "PYTHONHASHSEED": "7", "HATCH_BUILD_NO_HOOKS": "true"}
+    strange = {"TZ": "Asia/Kathmandu", "LC_ALL": "de_DE.UTF-8", "PYTHONHASHSEED": "7", "HATCH_BUILD_HOOKS_ONLY": "true"}
 
     done, first = build_in(sources, SOURCE_DATE_EPOCH="1795954153")
     _, second = build_in(others, umask=0o077, SOURCE_DATE_EPOCH="1795954153", **strange)

@@ -178,6 +178,7 @@ def test_the_description_has_no_relative_links(wheel: Path) -> None:
 
     links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", description)
 
+    assert metadata["Metadata-Version"] == "2.4"
     assert urls.keys() == {"Repository", "Documentation", "Changelog"}
     assert len(links) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text(encoding="utf-8"))) > 30
     assert "!" in {mark for mark, _ in links}
