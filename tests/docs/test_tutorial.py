@@ -15,7 +15,9 @@ PEOPLE = "email,display_name,locale,source,terms_version,newsletter\ngrace@examp
 # The demo runs already, with fewer people, and the packages are those of this environment.
 SKIPPED = ("make demo", "pip install")
 # Plugins of this environment, which a service does not have.
-PLUGINS = " ".join(f"-p no:{name}" for name in ("asyncio", "pytest_alembic", "schemathesis", "ddtrace", "cacheprovider"))
+PLUGINS = " ".join(
+    f"-p no:{name}" for name in ("asyncio", "pytest_alembic", "schemathesis", "ddtrace", "cacheprovider")
+)
 
 
 def test_each_command_of_the_tutorial_has_the_printed_output(tmp_path: Path) -> None:
@@ -25,7 +27,9 @@ def test_each_command_of_the_tutorial_has_the_printed_output(tmp_path: Path) -> 
     folder.mkdir()
     with running_demo(tmp_path) as exported:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        run = PageRun(folder, {"PATH": path, "PYTEST_ADDOPTS": PLUGINS, **exported}, SKIPPED)
+        run = PageRun(
+            folder, {"PATH": path, "PYTEST_ADDOPTS": PLUGINS, "TEST_POSTGRES_KIND": "embedded", **exported}, SKIPPED
+        )
         run.follow(page)
 
     assert run.commands == page.count("```sh\n") - len(SKIPPED)
