@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import trustme
@@ -20,7 +21,7 @@ from registration_persistence.cli.doctor.diagnosis import diagnose
 from registration_persistence.cli.doctor.examination import Step, call_in_time
 from registration_persistence.cli.doctor.examination import examine as examine_steps
 from registration_persistence.cli.doctor.facts import Facts
-from registration_persistence.cli.doctor.network import endpoint_kind
+from registration_persistence.cli.doctor.network import endpoint_kind, host_check
 from registration_persistence.sandbox import TcpProxy
 
 OF_RDS = "c1a2b3.eu-west-1.rds.amazonaws.com"
@@ -67,7 +68,9 @@ def test_a_name_that_does_not_resolve(service: Service, examine: Examine) -> Non
     assert checks["host name"].state == "failed"
     assert checks["host name"].detail.startswith("nowhere.invalid does not resolve: ")
     assert "enableDnsSupport" in checks["host name"].fix
-    assert {"ok", "failed", "skipped"} == {check.state for check in checks.values()}
+    assert {"environment", "password", "host name"} == {
+        name for name, check in checks.items() if check.state != "skipped"
+    }
     assert checks["port"].detail == "the check 'host name' did not succeed"
 
 
@@ -86,6 +89,30 @@ def test_a_name_that_does_not_resolve(service: Service, examine: Examine) -> Non
 def test_the_kind_of_an_endpoint_is_in_its_name(host: str, expected: str | None) -> None:
     """Each kind of endpoint of RDS is recognised, in any case."""
     assert expected == endpoint_kind(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "pool", "state", "shown"),
+    [
+        (f"app.cluster-{OF_RDS}", "service", "ok", "(cluster endpoint) has 1 address: 127.0.0.1"),
+        (f"app-1.{OF_RDS}", "service", "warning", "does not follow a failover"),
+        (f"app.cluster-ro-{OF_RDS}", "service", "warning", "may lead to a reader"),
+        (f"app.proxy-{OF_RDS}", "service", "warning", "APP_DATABASE_POOL is service"),
+        (f"app.proxy-{OF_RDS}", "proxy", "ok", "(proxy endpoint)"),
+    ],
+)
+def test_an_endpoint_that_does_not_suit_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, host: str, pool: Any, state: str, shown: str
+) -> None:
+    """An instance, readers, and a proxy that the settings do not know are warnings; the name resolves here."""
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))]
+    )
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf"
+    check = host_check(Facts(Database(DatabaseSettings(host=host, name="db", secret_arn=arn, pool=pool))))
+
+    assert state == check.state
+    assert shown in check.detail
 
 
 def test_a_refused_and_a_silent_port_are_told_apart(service: Service, examine: Examine) -> None:
@@ -177,8 +204,12 @@ def test_a_wait_that_cannot_be_ended_is_left_to_its_thread(service: Service) -> 
         Step("late", lambda _: ok("late", "")),
     ]
     facts = Facts(Database(DatabaseSettings.from_env(service.with_password)))
+    connection = facts.database.engine.connect()
+    facts.use_connection(connection)
     started = time.monotonic()
     checks = {check.name: check for check in examine_steps(facts, steps, seconds=2.3)}
+    connection.close()
+    facts.close()
 
     assert time.monotonic() - started < 5
     assert ("failed", "no answer within 0 s") == (checks["stuck"].state, checks["stuck"].detail)

@@ -39,7 +39,7 @@ def set_and_reset(where: str, name: str, value: str) -> tuple[tuple[str, ...], t
 
 Broken = tuple[tuple[str, ...], tuple[str, ...], dict[str, str], tuple[str, str, str]]
 
-# What breaks, what restores it, the checks that are not ok, and a check with its detail and its fix.
+# For each cause: the statements that break and restore, the states that are not ok, and a check with its texts.
 BROKEN: dict[str, Broken] = {
     "a revoked grant": (
         (f"REVOKE UPDATE (status, email) ON registrations FROM {READ_WRITE_ROLE}",),

@@ -1,4 +1,4 @@
-"""What holds back vacuum: long transactions, old snapshots, prepared transactions, replication slots, frozen ids."""
+"""Obstacles of vacuum: long transactions, old snapshots, prepared transactions, replication slots; and frozen ids."""
 
 from typing import Any
 

@@ -38,6 +38,8 @@ _MARGIN_SECONDS = 0.2
 
 _CLUSTER_FIX = "set APP_DATABASE_HOST to the cluster endpoint, which always leads to the writer"
 
+_PROXY_FIX = "set APP_DATABASE_POOL to proxy, because a proxy keeps neither prepared statements nor startup options"
+
 _SILENCE_FIX = (
     "packets are dropped: open the security group of the cluster for that of this process, and check routes and "
     "network ACLs; a function needs subnets of the VPC"
@@ -64,6 +66,8 @@ def host_check(facts: Facts) -> Check:
     facts.addresses = addresses
     described = _description(host, addresses)
     match endpoint_kind(host):
+        case "proxy endpoint" if facts.settings.pool != "proxy":
+            return warning(HOST, f"{described}; APP_DATABASE_POOL is {facts.settings.pool}", _PROXY_FIX)
         case "instance endpoint":
             return warning(HOST, f"{described}; it does not follow a failover", _CLUSTER_FIX)
         case "reader endpoint" | "custom endpoint":

@@ -4,20 +4,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-# Every login may read all of it. `usesysid` is null in the rows of background processes.
+# Every login may read all of it: pg_settings omits a setting that it may not read, and current_setting would fail. A
+# background process has no user or no database, and needs no slot.
 _SERVER_STATE = text("""
 SELECT current_user, session_user, current_database() AS database,
   pg_backend_pid() AS backend_pid,
   current_setting('server_version') AS version,
   current_setting('server_version_num')::int AS version_number,
-  current_setting('rds.extensions', true) IS NOT NULL AS on_rds,
   pg_is_in_recovery() AS in_recovery,
   current_setting('transaction_read_only') = 'on' AS read_only,
   current_setting('max_connections')::int AS max_connections,
   current_setting('superuser_reserved_connections')::int
-    + coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0)
-    + coalesce(nullif(current_setting('rds.rds_superuser_reserved_connections', true), '')::int, 0) AS reserved,
-  (SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL) AS connections,
+    + (SELECT coalesce(sum(setting::int), 0) FROM pg_settings
+       WHERE name IN ('reserved_connections', 'rds.rds_superuser_reserved_connections')) AS reserved,
+  (SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL AND datid IS NOT NULL) AS connections,
   r.rolconnlimit AS role_limit,
   (SELECT count(*) FROM pg_stat_activity WHERE usesysid = r.oid) AS role_connections,
   d.datconnlimit AS database_limit,
