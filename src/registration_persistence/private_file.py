@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -69,19 +70,53 @@ def replace(file: Path) -> int:
 def write(file: Path, text: str) -> None:
     """Write a text in UTF-8 to a file that only this user can read, in the place of an existing one.
 
+    An existing file keeps its content until the new one is complete, also if the disk is full or the process ends. A
+    pipe or a device is written as it is, and so is every name in `/dev`.
+
     Args:
         file: The name of the file.
         text: Its new content.
 
     Raises:
-        OSError: The file cannot be written, is a link, or belongs to another user.
+        OSError: The file cannot be written, is a link, or belongs to another user; an existing file is as before.
     """
-    with os.fdopen(replace(file), "w", encoding="utf-8") as handle:
-        handle.write(text)
+    if (old := _open_if_exists(file)) is not None:
+        with os.fdopen(old, "w", encoding="utf-8") as handle:
+            if file.parent == _DEVICES or not stat.S_ISREG(os.fstat(old).st_mode):
+                handle.write(text)
+                return
+    part = file.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(create(part), "w", encoding="utf-8") as handle:
+            handle.write(text)
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def append(descriptor: int, text: str) -> None:
+    """Append a text in UTF-8 to an open file: the whole text, or nothing if the disk is full.
+
+    Args:
+        descriptor: The descriptor of the file.
+        text: The text, for example a row.
+
+    Raises:
+        OSError: The file cannot be written; a regular file ends where it ended before.
+    """
+    before, rest = os.fstat(descriptor), memoryview(text.encode())
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BaseException:
+        if stat.S_ISREG(before.st_mode):
+            os.ftruncate(descriptor, before.st_size)
+        raise
 
 
 def check_writable(file: Path) -> None:
-    """Check that `write` can write a file; create it if it does not exist.
+    """Check that `write` can write a file, and leave it as it is.
 
     Args:
         file: The name of the file.
@@ -89,10 +124,11 @@ def check_writable(file: Path) -> None:
     Raises:
         OSError: The file cannot be written, is a link, or belongs to another user.
     """
-    try:
-        os.close(_open_existing(file))
-    except FileNotFoundError:
-        os.close(create(file))
+    if (old := _open_if_exists(file)) is not None:
+        os.close(old)
+        return
+    os.close(create(file))
+    file.unlink()
 
 
 def check_start(file: Path, start: str) -> None:
@@ -126,6 +162,13 @@ def is_at(file: Path, descriptor: int) -> bool:
         return os.path.samestat(file.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _open_if_exists(file: Path) -> int | None:
+    try:
+        return _open_existing(file)
+    except FileNotFoundError:
+        return None
 
 
 def _open_existing(file: Path) -> int:

@@ -1,8 +1,16 @@
-"""`expire` and `purge`."""
+"""`expire` and `purge`, and the progress of long commands."""
 
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
+import pytest
+from sqlalchemy.orm import Session
 from workspace import Workspace
+
+from registration_persistence import OutboxRepository, Retention
+from registration_persistence.cli import remaining
+from registration_persistence.database import forget_db
 
 
 def test_expire_runs_batches_until_nothing_is_due(workspace: Workspace) -> None:
@@ -67,3 +75,55 @@ def test_expire_shows_a_progress_bar_on_a_terminal(workspace: Workspace) -> None
     assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in terminal
     assert terminal.endswith("\x1b[2K")
     assert re.fullmatch(r"expired 3 registrations in \d+\.\d s\n", stdout)
+
+
+def test_long_commands_show_the_time_left_on_a_terminal_only(workspace: Workspace) -> None:
+    """The bar has the time left, because the due rows are counted first; with `--json` the terminal stays empty."""
+    workspace.put_messages(3)
+    workspace.execute("UPDATE registrations SET created_at = created_at")
+    commands = {
+        "Purging closed registrations": ("purge",),
+        "Purging tokens": ("purge",),
+        "Creating partitions": ("partitions",),
+        "Delivering messages": ("outbox", "run", "--once", "--deliver", "mail:deliver", "--batch", "1"),
+    }
+    for title, command in commands.items():
+        as_json, _ = workspace.run_on_terminal(*command, "--json") if title != "Delivering messages" else ("", "")
+        terminal, _ = workspace.run_on_terminal(*command)
+
+        assert "" == as_json
+        assert title in terminal
+        assert re.search(r"\d+:\d\d:\d\d|-:--:--", terminal), title
+        assert terminal.endswith("\x1b[2K")
+    assert 3 == len(workspace.deliveries())
+
+
+def test_the_rows_of_a_bar_are_those_that_the_command_processes(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counts for the bars are those of the statements: the same statuses, and the same times."""
+    for name, value in workspace.environ.items():
+        monkeypatch.setenv(name, value)
+    workspace.import_registrations(2, "pending", announce=True)
+    workspace.execute("UPDATE registrations SET expires_at = now()")
+    workspace.import_registrations(1, "verified", announce=True)
+    workspace.execute(
+        "UPDATE outbox SET dead_at = now() WHERE event_id = (SELECT min(event_id::text)::uuid FROM outbox)"
+    )
+    lapsed = workspace.sign_up("ada@example.com")
+    workspace.execute(f"UPDATE verification_tokens SET expires_at = now() WHERE registration_id = '{lapsed}'")
+    later = datetime.now(UTC) + timedelta(days=1)
+
+    def both(counted: Callable[[], int | None], processed: Callable[[Session], int]) -> tuple[int | None, int]:
+        before = counted()
+        with workspace.database.session() as session:
+            return before, processed(session)
+
+    assert (2, 2) == both(remaining.lapsed_registrations, lambda session: Retention(session).expire_due())
+    assert (1, 1) == both(lambda: remaining.ended_tokens(later), lambda session: Retention(session).purge_tokens(later))
+    assert (2, 2) == both(
+        lambda: remaining.closed_registrations(later), lambda session: Retention(session).purge_closed(later)
+    )
+    due, claimed = both(remaining.due_messages, lambda session: len(OutboxRepository(session).claim(100)))
+    assert due == claimed == len(workspace.outbox()) - 1
+    forget_db()

@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import resource
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ import pytest
 from registration_persistence import private_file
 from registration_persistence.private_file import FileInUse
 from registration_persistence.spreadsheet_cell import escaped, unescaped
+
+
+@pytest.fixture
+def small_files() -> Iterator[int]:
+    """The largest size of a file in bytes, as on a full disk: a write beyond it is cut off, and the next one fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield 4096
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def mode(file: Path) -> int:
@@ -124,6 +135,40 @@ def test_pipes_and_devices_are_opened_as_they_are(tmp_path: Path) -> None:
         os.close(descriptor)
     with pytest.raises(FileNotFoundError):
         private_file.replace(tmp_path / "missing" / "rows.csv")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, small_files: int) -> None:
+    """A file that cannot be written completely keeps its content, and no part of the new one is left behind."""
+    file = tmp_path / "rows.csv"
+    file.write_text("old")
+
+    with pytest.raises(OSError, match="too large"):
+        private_file.write(file, "x" * (small_files + 1))
+
+    assert [("rows.csv", "old")] == [(each.name, each.read_text()) for each in tmp_path.iterdir()]
+
+
+def test_a_full_disk_leaves_no_half_of_a_row(tmp_path: Path, small_files: int) -> None:
+    """The rows before the one that does not fit are complete, and nothing follows them."""
+    file = tmp_path / "rows.csv"
+    descriptor = private_file.create(file)
+    row = "x" * (small_files // 2) + "\n"
+    private_file.append(descriptor, row)
+
+    with pytest.raises(OSError, match="too large"):
+        private_file.append(descriptor, row)
+    os.close(descriptor)
+
+    assert row == file.read_text()
+
+
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A file that is missing stays missing, and an existing one keeps its content."""
+    private_file.check_writable(tmp_path / "missing")
+    (tmp_path / "old").write_text("old")
+    private_file.check_writable(tmp_path / "old")
+
+    assert [("old", "old")] == [(each.name, each.read_text()) for each in tmp_path.iterdir()]
 
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1", "'=1", "''+1", "' =1", "'\tx"]

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
-from typing import TextIO
 
 from registration_persistence import private_file
 from registration_persistence.cli import console
@@ -45,25 +45,25 @@ class Report:
 
     Args:
         file: The name of the file.
-        handle: The open and empty file.
+        descriptor: The descriptor of the open and empty file.
     """
 
-    def __init__(self, file: Path, handle: TextIO) -> None:
+    def __init__(self, file: Path, descriptor: int) -> None:
         self.file = file
         self.is_empty: bool = True
-        self._writer = csv.writer(handle)
+        self._descriptor = descriptor
 
     def add(self, line: int, reason: str) -> None:
         """Write the line and the reason of a row.
 
         Raises:
-            UnreadableFile: The file cannot be written.
+            UnreadableFile: The file cannot be written; it has the rows before this one.
         """
+        text = StringIO(newline="")
+        csv.writer(text).writerows([*([_COLUMNS] if self.is_empty else []), (line, escaped(reason))])
         with _clear_write_error(self.file):
-            if self.is_empty:
-                self._writer.writerow(_COLUMNS)
-                self.is_empty = False
-            self._writer.writerow([line, escaped(reason)])
+            private_file.append(self._descriptor, text.getvalue())
+        self.is_empty = False
 
 
 @contextmanager
@@ -80,17 +80,16 @@ def open_report(people: Path, source: int, chosen: Path | None) -> Iterator[Repo
         UnreadableFile: The file cannot be written, is no report, or another import is writing it.
     """
     if chosen is None:
-        file, handle = _create_unused(people.stem)
+        file, descriptor = _create_unused(people.stem)
     else:
-        file, handle = chosen, _overwrite(chosen, source)
-    report = Report(file, handle)
+        file, descriptor = chosen, _overwrite(chosen, source)
+    report = Report(file, descriptor)
     try:
         yield report
     finally:
-        descriptor = handle.fileno()
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and private_file.is_at(file, descriptor)
         with _clear_write_error(file):
-            handle.close()
+            os.close(descriptor)
         if report.is_empty and is_file:
             with suppress(OSError):
                 file.unlink()
@@ -145,31 +144,27 @@ def _count_lines(counts: Counts, seconds: float, report: Report, *, dry_run: boo
         yield f"line and reason of each row that was not stored are in {report.file}"
 
 
-def _create_unused(stem: str) -> tuple[Path, TextIO]:
+def _create_unused(stem: str) -> tuple[Path, int]:
     """Create the first file of the default names that does not exist."""
     for number in itertools.count(1):
         file = Path(f"{stem}.rejected.csv" if number == 1 else f"{stem}.rejected-{number}.csv")
         with suppress(FileExistsError), _clear_write_error(file):
-            return file, _as_text(private_file.create(file))
+            return file, private_file.create(file)
     raise AssertionError("the loop has no end")
 
 
-def _overwrite(file: Path, source: int) -> TextIO:
+def _overwrite(file: Path, source: int) -> int:
     """Replace *file*, an earlier report, by an empty one, unless another import is writing it."""
     with _clear_write_error(file):
         if file.exists() and os.path.samestat(file.stat(), os.fstat(source)):
             raise UnreadableFile(f"{file} is the file to import: name another one for the rejected rows")
         private_file.check_start(file, ",".join(_COLUMNS))
         try:
-            return _as_text(private_file.replace(file))
+            return private_file.replace(file)
         except (private_file.FileInUse, FileExistsError) as error:
             raise UnreadableFile(
                 f"{file} is in use by another import: name another one for the rejected rows"
             ) from error
-
-
-def _as_text(descriptor: int) -> TextIO:
-    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
 
 
 @contextmanager

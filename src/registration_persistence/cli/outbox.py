@@ -7,15 +7,19 @@ import sys
 from collections.abc import Sequence
 from threading import Event, Thread
 from types import FrameType
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from registration_persistence.cli.arguments import check_chosen, number, seconds, uuid
 from registration_persistence.cli.commands import Subcommands
-from registration_persistence.cli.console import ExitCode, report
+from registration_persistence.cli.console import ExitCode, note, report
 from registration_persistence.database import get_db, session_scope
 
 # The most that `OutboxRepository.dead` returns, and `OutboxRepository.revive` takes, at once.
 _MAX_DEAD_MESSAGES = 1000
+
+if TYPE_CHECKING:
+    from registration_persistence.outbox_worker import OutboxWorker
 
 _up_to_1000 = number(int, 1, 1000)
 
@@ -78,19 +82,33 @@ def _run(options: argparse.Namespace) -> int:
         max_attempts=options.max_attempts,
     )
     stop = _stop_on_signals()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         if options.once:
-            while not stop.is_set() and worker.run_once(stop):
-                pass
+            _deliver_due(options, worker, stop)
         else:
-            print("delivering: SIGTERM or Ctrl-C ends it after the current message", file=sys.stderr, flush=True)
+            _log_to_standard_error()
+            note(options, "delivering: SIGTERM or Ctrl-C ends it after the current message")
             worker.run(stop, poll=options.poll)
     finally:
         get_db().dispose()
         counts = {name: worker.counts[name] for name in ("delivered", "retried", "buried", "released")}
         report(options, ", ".join(f"{number} {name}" for name, number in counts.items()), counts)
     return ExitCode.DONE
+
+
+def _deliver_due(options: argparse.Namespace, worker: "OutboxWorker", stop: Event) -> None:
+    """Deliver until no message is due, with a progress bar."""
+    from registration_persistence.cli.progress import counting_bar
+    from registration_persistence.cli.remaining import due_messages
+
+    with counting_bar("Delivering messages", due_messages, hidden=options.json) as show:
+        _log_to_standard_error()  # inside, so that a line of the log is printed above the bar
+        while not stop.is_set() and worker.run_once(stop):
+            show(worker.counts.total())
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 def _stop_on_signals() -> Event:

@@ -4,13 +4,14 @@ import argparse
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING
 
 from registration_persistence.cli.arguments import month, number
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse, report
-from registration_persistence.cli.progress import counting_bar
+from registration_persistence.cli.progress import counting_bar, percentage_bar
 from registration_persistence.database import session_scope
 from registration_persistence.quantities import counted
 
@@ -25,6 +26,8 @@ _DDL_ATTEMPTS = 10
 _DDL_PAUSE_SECONDS = 1.0
 
 _batch = number(int, 1, 10_000)
+
+_TITLES = {"expired": "Expiring", "deleted": "Purging"}
 
 _SWEEP_FIELDS = {
     "done": "`expired` or `deleted`",
@@ -56,7 +59,12 @@ def _add_expire(commands: Subcommands) -> None:
 
 
 def _expire(options: argparse.Namespace) -> int:
-    _sweep(options, "Expiring", "expired", "registration", lambda retention: retention.expire_due(options.batch))
+    from registration_persistence.cli.remaining import lapsed_registrations
+
+    def expire(retention: "Retention") -> int:
+        return retention.expire_due(options.batch)
+
+    _sweep(options, "expired", "registration", expire, lapsed_registrations)
     return ExitCode.DONE
 
 
@@ -83,22 +91,35 @@ def _add_batch(parser: argparse.ArgumentParser, noun: str) -> None:
 
 
 def _purge(options: argparse.Namespace) -> int:
+    from registration_persistence.cli.remaining import closed_registrations, ended_tokens
+
     now, limit = datetime.now(UTC), options.batch
     closed_before, expired_before = now - timedelta(options.closed_days), now - timedelta(options.token_days)
-    _sweep(options, "Purging", "deleted", "closed registration", lambda each: each.purge_closed(closed_before, limit))
-    _sweep(options, "Purging", "deleted", "token", lambda each: each.purge_tokens(expired_before, limit))
+
+    def purge_closed(retention: "Retention") -> int:
+        return retention.purge_closed(closed_before, limit)
+
+    def purge_tokens(retention: "Retention") -> int:
+        return retention.purge_tokens(expired_before, limit)
+
+    _sweep(options, "deleted", "closed registration", purge_closed, lambda: closed_registrations(closed_before))
+    _sweep(options, "deleted", "token", purge_tokens, lambda: ended_tokens(expired_before))
     return ExitCode.DONE
 
 
 def _sweep(
-    options: argparse.Namespace, doing: str, done: str, noun: str, sweep_batch: "Callable[[Retention], int]"
+    options: argparse.Namespace,
+    done: str,
+    noun: str,
+    sweep_batch: "Callable[[Retention], int]",
+    due: Callable[[], int | None],
 ) -> None:
     """Call *sweep_batch* until it finds less than a batch, with a progress bar, and print the total."""
     from registration_persistence.repositories.retention import Retention
 
     started, total, finished = time.monotonic(), 0, False
     try:
-        with counting_bar(f"{doing} {noun}s", hidden=options.json) as show:
+        with counting_bar(f"{_TITLES[done]} {noun}s", due, hidden=options.json) as show:
             while not finished:
                 with session_scope(autocommit=True) as session:
                     found = sweep_batch(Retention(session))
@@ -137,8 +158,12 @@ def _partitions(options: argparse.Namespace) -> int:
     if before is not None and before > datetime.now(UTC):
         raise WrongUse("--drop-before is in the future: the events of this month are still being written")
     # This order moves old events out of the default partition into partitions of their own, which are dropped then.
-    done = {"created": _run_ddl(lambda session: ensure_event_partitions(session, options.months))}
+    done: dict[str, tuple[str, ...]] = {"created": ()}
     try:
+        with percentage_bar("Creating partitions", options.months + 1, hidden=options.json) as show:
+            for ahead in range(options.months + 1):  # a transaction for each month keeps its locks for a short time
+                done["created"] += _run_ddl(partial(ensure_event_partitions, months=ahead))
+                show(ahead + 1)
         if before is not None:
             done["dropped"] = _run_ddl(lambda session: drop_event_partitions(session, before))
     finally:

@@ -5,8 +5,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
-from typing import TextIO
 
 from registration_persistence import private_file
 from registration_persistence.errors import UnreadableFile
@@ -21,25 +21,25 @@ class Rejections:
 
     Args:
         file: The name of the file.
-        handle: The open and empty file.
+        descriptor: The descriptor of the open and empty file.
     """
 
-    def __init__(self, file: Path, handle: TextIO) -> None:
+    def __init__(self, file: Path, descriptor: int) -> None:
         self.is_empty: bool = True
-        self._file = file
-        self._lines = csv.writer(handle)
+        self._file, self._descriptor = file, descriptor
 
     def add(self, row: Row, reason: str) -> None:
         """Write one row, with the line on which it begins and the reason.
 
         Raises:
-            UnreadableFile: The file cannot be written.
+            UnreadableFile: The file cannot be written; it has the rows before this one.
         """
+        header = [[*REJECTION_COLUMNS, *HEADER]] if self.is_empty else []
+        text = StringIO(newline="")
+        csv.writer(text).writerows([*header, [row.line, *map(escaped, (reason, *row.values))]])
         with _clear_write_error(self._file):
-            if self.is_empty:
-                self._lines.writerow([*REJECTION_COLUMNS, *HEADER])
-                self.is_empty = False
-            self._lines.writerow([row.line, *map(escaped, (reason, *row.values))])
+            private_file.append(self._descriptor, text.getvalue())
+        self.is_empty = False
 
 
 @contextmanager
@@ -55,16 +55,14 @@ def open_rejections(file: Path, *, signups: Path) -> Iterator[Rejections]:
         raise UnreadableFile(f"{file} is the file with the sign-ups: name another one for the rejected rows")
     with _clear_write_error(file):
         private_file.check_start(file, ",".join(REJECTION_COLUMNS))
-        # Each row is written at once, so that the file is complete while the database is kept.
-        handle = os.fdopen(private_file.replace(file), "w", encoding="utf-8", newline="", buffering=1)
-    rejections = Rejections(file, handle)
+        descriptor = private_file.replace(file)
+    rejections = Rejections(file, descriptor)
     try:
         yield rejections
     finally:
-        descriptor = handle.fileno()
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and private_file.is_at(file, descriptor)
         with suppress(OSError):  # reported by the write
-            handle.close()
+            os.close(descriptor)
         if rejections.is_empty and is_file:
             with suppress(OSError):
                 file.unlink()
