@@ -1,11 +1,10 @@
 """A stand-in for an OpenTelemetry collector: it receives OTLP over HTTP and decodes it."""
 
 import gzip
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,11 +23,13 @@ class Collector:
     Attributes:
         url: The base URL.
         delay: The seconds before it responds.
+        hurry: Ends the delays if it is set.
         bodies: The decoded requests, as text.
     """
 
     def __init__(self) -> None:
         self.delay: float = 0.0
+        self.hurry = Event()
         self.bodies: list[str] = []
         self._traces: list[ExportTraceServiceRequest] = []
         self._metrics: list[ExportMetricsServiceRequest] = []
@@ -89,7 +90,7 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                time.sleep(collector.delay)
+                collector.hurry.wait(collector.delay)
                 collector._receive(self.path, body)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")

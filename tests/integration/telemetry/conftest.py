@@ -38,11 +38,17 @@ def sdk(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sdk]:
 
 
 @pytest.fixture
-def psycopg_spans(sdk: Sdk) -> Iterator[None]:
-    """OpenTelemetry's instrumentation of psycopg, until the end of the test."""
+def unchanged_psycopg() -> Iterator[None]:
+    """Repair `connect` at the end: `PsycopgInstrumentor.uninstrument` leaves a method that no subclass can use."""
     original = {kind: vars(kind)["connect"] for kind in (psycopg.Connection, psycopg.AsyncConnection)}
+    yield
+    for kind, connect in original.items():
+        setattr(kind, "connect", connect)  # noqa: B010 mypy refuses an assignment to a method
+
+
+@pytest.fixture
+def psycopg_spans(sdk: Sdk, unchanged_psycopg: None) -> Iterator[None]:  # noqa: ARG001 its effect
+    """OpenTelemetry's instrumentation of psycopg, until the end of the test."""
     PsycopgInstrumentor().instrument(tracer_provider=sdk.tracer_provider)
     yield
     PsycopgInstrumentor().uninstrument()
-    for kind, connect in original.items():  # it leaves a method that no subclass can use
-        setattr(kind, "connect", connect)  # noqa: B010 mypy refuses an assignment to a method
