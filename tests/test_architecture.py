@@ -60,8 +60,9 @@ def test_the_import_loads_no_sdk_and_opens_no_socket() -> None:
 
     assert run.returncode == 0, run.stderr
     modules = json.loads(run.stdout)
-    rarely_used = ("outbox_worker", "repositories.wrong_attempts", "database.bounded_pipeline")
-    assert [] == [name for name in rarely_used if f"registration_persistence.{name}" in modules]
+    rarely_used = ("outbox_worker", "repositories.wrong_attempts", "database.bounded_pipeline", "telemetry")
+    for_observers = ("database.operations", "database.observed_calls", "database.observed_units")
+    assert [] == [name for name in rarely_used + for_observers if f"registration_persistence.{name}" in modules]
     loaded = {name.partition(".")[0] for name in modules}
     assert {"registration_persistence", "sqlalchemy", "psycopg"} <= loaded
     assert set() == loaded & {
@@ -69,7 +70,10 @@ def test_the_import_loads_no_sdk_and_opens_no_socket() -> None:
         "aws_secretsmanager_caching",
         "boto3",
         "botocore",
+        "ddtrace",
         "moto",
+        "opentelemetry",
+        "prometheus_client",
         "pydantic",
         "pytest",
         "rich",

@@ -6,7 +6,9 @@ The names here are those that nearly every service imports. These modules are pu
 - `outcomes`: every value that a business operation returns, and the unions of them.
 - `models`: the tables as ORM classes.
 - `schema`: migrations, roles, grants and partitions.
-- `database`: `DatabaseEvent` and `Health`, for annotations; `forget_db`, for tests that have their own environment.
+- `telemetry`: spans and metrics for OpenTelemetry, Datadog and Prometheus.
+- `database`: `DatabaseEvent`, `Operation` and `Health`, for annotations; `forget_db`, for tests that have their own
+  environment.
 - `testing` and `sandbox`: PostgreSQL, Secrets Manager and faults for the test suites of services.
 
 All other modules are private.

@@ -22,7 +22,7 @@ from registration_persistence import (
     bulk_import,
     deadline,
 )
-from registration_persistence.database.operations import Operation, current_operation
+from registration_persistence.database.operations import Observation, Operation, current_operation
 from registration_persistence.errors import CommitOutcomeUnknown, RegistrationNotFound
 from registration_persistence.testing import RoundTripCounter
 
@@ -325,7 +325,7 @@ def test_without_an_observer_nothing_is_created(
     def refuse(*_arguments: object) -> None:
         raise AssertionError("an operation was created")
 
-    monkeypatch.setattr(Operation, "__init__", refuse)
+    monkeypatch.setattr(Observation, "__init__", refuse)
     other.run(sign_up)
     other.run(sign_up, single=True)
     with other.session() as session:

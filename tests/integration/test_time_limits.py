@@ -250,7 +250,7 @@ def test_a_failed_warm_up_raises_no_error(
     one: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failure is logged, and the first request connects again."""
-    monkeypatch.setattr("registration_persistence.database.database._WARM_UP_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("registration_persistence.database.health.WARM_UP_TIMEOUT_SECONDS", 0.5)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         database = Database(dataclasses.replace(one.settings, port=unused.getsockname()[1]))

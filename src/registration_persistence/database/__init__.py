@@ -1,5 +1,7 @@
 """Access to Aurora: settings, credentials, connections and sessions, independent of registrations."""
 
+from typing import TYPE_CHECKING
+
 from registration_persistence.database.credentials.source import Credentials, CredentialSource, StaticCredentials
 from registration_persistence.database.database import Database
 from registration_persistence.database.deadlines import LambdaContext, deadline
@@ -15,6 +17,19 @@ from registration_persistence.database.process import (
 )
 from registration_persistence.database.settings import DatabaseSettings
 
+if TYPE_CHECKING:
+    from registration_persistence.database.operations import Operation
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import `Operation` at its first use, because few services observe operations."""
+        if name != "Operation":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from registration_persistence.database.operations import Operation
+
+        return Operation
+
+
 __all__ = [
     "CredentialSource",
     "Credentials",
@@ -23,6 +38,7 @@ __all__ = [
     "DatabaseSettings",
     "Health",
     "LambdaContext",
+    "Operation",
     "StaticCredentials",
     "async_session_scope",
     "deadline",

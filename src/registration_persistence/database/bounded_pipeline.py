@@ -38,6 +38,11 @@ class BoundedPipeline(Pipeline):
         connection.has_sent = True
         super()._enqueue_sync()
 
+    def _process_results(self, *reply: Any) -> None:
+        connection: Any = self._conn
+        connection.is_awaiting_reply = False
+        super()._process_results(*reply)
+
     def _exit_gen(self) -> PQGen[None]:
         """Send Sync, and read the remaining replies.
 

@@ -14,7 +14,7 @@ from psycopg import Pipeline, Transaction, Xid, pq
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
-from psycopg.waiting import Ready, wait_conn
+from psycopg.waiting import wait_conn
 
 from registration_persistence.clock import monotonic
 from registration_persistence.database.bounded_server_cursor import CANCEL_TIMEOUT_SECONDS, BoundedServerCursor
@@ -22,20 +22,16 @@ from registration_persistence.database.deadlines import at_least, remaining
 from registration_persistence.database.evident_connection import EvidentConnection
 from registration_persistence.database.lifecycle import detect_fork
 from registration_persistence.database.limited_connect import limited_connect
-from registration_persistence.unit_of_work import Hooks
 
 T = TypeVar("T")
 
 # Interval at which a wait looks at the clock.
 _POLL_INTERVAL_SECONDS = 0.05
 
-# The option SO_LINGER: on, with 0 s.
-_DISCARD_AT_CLOSE = struct.pack("ii", 1, 0)
+_DISCARD_AT_CLOSE = struct.pack("ii", 1, 0)  # the option SO_LINGER: on, with 0 s
 
 _ACTIVE, _IN_TRANSACTION = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS
 _ABORTED = pq.TransactionStatus.INERROR
-
-_READABLE = Ready.R
 
 
 class WaitEnded(Exception):
@@ -51,9 +47,6 @@ class BoundedConnection(EvidentConnection[Row]):
     """
 
     max_silence_seconds: float = math.inf
-
-    # Whether a pipeline has sent something, and has received nothing since then.
-    _is_awaiting_reply: bool = False
 
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)
@@ -178,11 +171,8 @@ class BoundedConnection(EvidentConnection[Row]):
             state = next(gen)
             while True:
                 if self.has_sent:
-                    self._begin_round_trip()
-                ready = yield state
-                if self._pipeline is not None and ready & _READABLE:
-                    self._is_awaiting_reply = False
-                state = gen.send(ready)
+                    self.begin_round_trip()
+                state = gen.send(ready := (yield state))
                 if ready and end == math.inf:
                     silent_since = None
                     continue
@@ -199,14 +189,6 @@ class BoundedConnection(EvidentConnection[Row]):
                     raise WaitEnded(f"the server has been silent for {self.max_silence_seconds:g} s")
         except StopIteration as done:
             return cast("T", done.value)
-
-    def _begin_round_trip(self) -> None:
-        """Count a round trip, unless the pipeline has sent something before and received nothing since then."""
-        self.has_sent = False
-        if self._pipeline is None or not self._is_awaiting_reply:
-            self._is_awaiting_reply = self._pipeline is not None
-            if Hooks.round_trip is not None:
-                Hooks.round_trip()
 
     def _cancel(self, gen: PQGen[T], reason: str) -> T:
         """Cancel the running statement; close the connection if the server does not confirm it."""
@@ -233,7 +215,6 @@ class BoundedConnection(EvidentConnection[Row]):
     def _request_cancellation(self) -> None:
         """Do what `cancel_safe` does, but with a timeout that a test cannot freeze."""
         if psycopg.capabilities.has_cancel_safe():
-            self.has_sent = True
             self._wait_for_cancellation(limited_connect(self._cancel_gen(), monotonic() + CANCEL_TIMEOUT_SECONDS))
         else:
             self.cancel()

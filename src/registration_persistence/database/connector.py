@@ -128,8 +128,10 @@ class Connector:
         return login.connection
 
     def serve(self, engine: Engine) -> None:
-        """Remember *engine*, whose pool is replaced when it is disposed of."""
+        """Remember *engine*, whose pool is replaced when it is disposed of, and give its dialect the events."""
         self._engine, self._pool = ref(engine), ref(engine.pool)
+        dialect: Any = engine.dialect
+        dialect.events = self._events
 
     def _opening_cause(self, login: LoggedIn, history: dict[Any, Any], *, was_disposed_of: bool) -> OpeningCause:
         if login.cause:

@@ -1,6 +1,5 @@
 """`Database`: the entry point of this room; sessions, units of work, and the connections of this process."""
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,14 +14,13 @@ from registration_persistence.database.credentials.source import CredentialSourc
 from registration_persistence.database.deadlines import deadline
 from registration_persistence.database.engine import create_database_engine, create_reader_engine
 from registration_persistence.database.events import DatabaseEvent, EventCause, EventName, Events
-from registration_persistence.database.health import Health, measure_health
+from registration_persistence.database.health import WARM_UP_TIMEOUT_SECONDS, Health, answers_in_time, measure_health
 from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.open_connections import OpenConnections
 from registration_persistence.database.retry import require_attempts, run_with_retries
 from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.database.single_call import SingleCalls
 from registration_persistence.database.waits import BLOCKING, Waits
-from registration_persistence.errors import RegistrationPersistenceError
 from registration_persistence.plain_function import UNIT_OF_WORK_ADVICE, require_plain_function
 
 if TYPE_CHECKING:
@@ -31,11 +29,6 @@ if TYPE_CHECKING:
     from registration_persistence.database.session import SessionBlock
 
 T = TypeVar("T")
-
-# Lambda gives an initialisation 10 s.
-_WARM_UP_TIMEOUT_SECONDS = 6.0
-
-_logger = logging.getLogger("registration_persistence.database")
 
 
 class Database:
@@ -205,13 +198,7 @@ class Database:
         Returns:
             Whether the database answered.
         """
-        try:
-            with deadline(_WARM_UP_TIMEOUT_SECONDS, reserve=0):
-                self.ping()
-        except RegistrationPersistenceError as error:
-            _logger.warning("could not warm up, the first request will try again: %s", error)
-            return False
-        return True
+        return answers_in_time(self.ping)
 
     def ping(self) -> Health:
         """Return the state of the writer; one round trip on an open connection.
@@ -234,7 +221,7 @@ class Database:
 
     def after_restore(self) -> None:
         """Read the secret again after a SnapStart snapshot was restored, which may be weeks old; `get_db` calls it."""
-        with deadline(_WARM_UP_TIMEOUT_SECONDS, reserve=0):
+        with deadline(WARM_UP_TIMEOUT_SECONDS, reserve=0):
             self.credentials.refresh()
 
     def abort_connections(self) -> None:

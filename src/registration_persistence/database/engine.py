@@ -80,7 +80,6 @@ def create_database_engine(
         return unpooled.execution_options(isolation_level="AUTOCOMMIT", **{READS_ONLY: True})
 
     assert isinstance(engine.dialect, AuroraDialect)
-    engine.dialect.events = known_events
     engine.dialect.commit_resolver = CommitResolver(
         None if settings.pool == "proxy" else resolving_engine,
         lambda name, cause, seconds: known_events.emit(DatabaseEvent(name, cause, seconds)),
@@ -120,8 +119,6 @@ def create_reader_engine(
     engine = _new_engine(settings, waits)
     listen_to(engine, Connector(settings, credentials, events, login, waits), may_return_to_reader=login.may_return)
     event.listen(engine, "engine_disposed", login.forget_pause)
-    assert isinstance(engine.dialect, AuroraDialect)
-    engine.dialect.events = events
     return engine
 
 

@@ -13,6 +13,8 @@ from psycopg.abc import Params, PQGen, Query, QueryNoTemplate
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row
 
+from registration_persistence.unit_of_work import Hooks
+
 _IDLE = pq.TransactionStatus.IDLE
 _CONNECTED = pq.ConnStatus.OK
 _FAILED, _SKIPPED, _SYNC = pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.PIPELINE_SYNC
@@ -38,6 +40,9 @@ class LazyBeginConnection(psycopg.Connection[Row]):
     # Whether a command was sent, and the wait for its reply has not begun.
     has_sent: bool = False
 
+    # Whether a pipeline has sent something, and has received no reply since then.
+    is_awaiting_reply: bool = False
+
     # Whether the running command of a cursor sends a missing BEGIN by itself. It changes only while `lock` is held.
     begins_with_statement: bool = False
 
@@ -45,6 +50,14 @@ class LazyBeginConnection(psycopg.Connection[Row]):
         """Begin a transaction if needed; psycopg calls it before each statement of a cursor."""
         begins_with_statement, self.begins_with_statement = self.begins_with_statement, False
         return self._queue_begin_gen() if begins_with_statement else super()._start_query()
+
+    def begin_round_trip(self) -> None:
+        """Count a round trip, unless it is that of a pipeline which has received no reply yet."""
+        self.has_sent = False
+        if self._pipeline is None or not self.is_awaiting_reply:
+            self.is_awaiting_reply = self._pipeline is not None
+            if Hooks.round_trip is not None:
+                Hooks.round_trip()
 
     def _exec_command(self, command: QueryNoTemplate, result_format: pq.Format = pq.Format.TEXT) -> PQGen[Any]:
         """Send a command of psycopg itself, such as COMMIT."""

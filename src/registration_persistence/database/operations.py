@@ -19,11 +19,6 @@ Outcome: TypeAlias = Literal["kept", "not_kept", "unknown", "done", "failed"]
 class Operation:
     """A connect, a unit of work or a repository call; it is complete when its observers are left.
 
-    Args:
-        kind: The kind of operation.
-        name: `connect`; `run` or `session` for a unit of work; class and method of a repository call.
-        parent: The operation in which it runs; `None` if there is none.
-
     Attributes:
         kind: The kind of operation.
         name: `connect`; `run` or `session` for a unit of work; class and method of a repository call, for example
@@ -36,61 +31,36 @@ class Operation:
         outcome: What became of it. For a unit of work `kept` (all of it, or if there is an *error*, what it committed
             before), `not_kept` or `unknown`; otherwise `done` or `failed`.
         round_trips: The number of round trips of its statements, BEGIN, COMMIT and ROLLBACK, and of its operations
-            except other units of work. Those of logging in are not included. A pipeline counts each wait for replies.
+            except other units of work. Those of logging in are not included. A COPY counts as one.
         seconds: Its duration in seconds.
         error: The name of the class of the error that ended it; `None` if none did.
     """
 
-    __slots__ = (
-        "attempts",
-        "cause",
-        "commit_cause",
-        "error",
-        "kind",
-        "name",
-        "outcome",
-        "parent",
-        "retry_causes",
-        "round_trips",
-        "seconds",
-    )
+    kind: OperationKind
+    name: str
+    parent: "Operation | None"
+    attempts: int = 1
+    retry_causes: list[str]
+    cause: str | None = None
+    outcome: Outcome
+    round_trips: int = 0
+    seconds: float = 0.0
+    error: str | None = None
 
-    def __init__(self, kind: OperationKind, name: str, parent: "Operation | None" = None) -> None:
-        self.kind: OperationKind = kind
-        self.name: str = name
-        self.parent: Operation | None = parent
-        self.attempts: int = 1
-        self.retry_causes: list[str] = []
-        self.cause: str | None = None
-        self.outcome: Outcome = "unknown" if kind == "unit_of_work" else "failed"
-        self.round_trips: int = 0
-        self.seconds: float = 0.0
-        self.error: str | None = None
-        # The state of the work after its last COMMIT whose reply was lost.
-        self.commit_cause: CommitState | None = None
+    # The state of the work after its last COMMIT whose reply was lost.
+    _commit_state: CommitState | None = None
 
     def __repr__(self) -> str:
         return f"<Operation {self.kind} {self.name}: {self.outcome}>"
 
-    def settle(self, error: BaseException | None, *, kept: bool, is_commit: bool) -> None:
-        """Set the outcome.
 
-        Args:
-            error: The error that ended it; `None` if none did.
-            kept: Whether a unit of work committed something before *error*.
-            is_commit: Whether *error* may have interrupted a COMMIT, or a statement in autocommit.
-        """
-        self.error = None if error is None else type(error).__name__
-        if self.kind != "unit_of_work":
-            self.outcome = "done" if error is None else "failed"
-        elif isinstance(error, CommitOutcomeUnknown):
-            self.outcome = "unknown"
-        elif error is None or kept:
-            self.outcome = "kept"
-        elif isinstance(error, Exception):
-            self.outcome = "not_kept"
-        else:  # an interrupt
-            self.outcome = self.commit_cause or ("unknown" if is_commit else "not_kept")
+def new_operation(kind: OperationKind, name: str, parent: Operation | None) -> Operation:
+    """Return an operation that begins now."""
+    operation = Operation()
+    operation.kind, operation.name, operation.parent = kind, name, parent
+    operation.retry_causes = []
+    operation.outcome = "unknown" if kind == "unit_of_work" else "failed"
+    return operation
 
 
 Observer: TypeAlias = Callable[[Operation], AbstractContextManager[None]]
@@ -137,7 +107,7 @@ class Observation:
         self._observers, self._on_failure = observers, on_failure
         self._left: list[tuple[Observer, AbstractContextManager[None]]] = []
         self._began = monotonic()
-        self.operation = Operation(kind, name, _current.get())
+        self.operation = new_operation(kind, name, _current.get())
 
     def begin(self) -> None:
         """Make the operation the current one, and enter its observers."""
@@ -161,7 +131,8 @@ class Observation:
         """
         operation = self.operation
         operation.seconds = monotonic() - self._began
-        operation.settle(error, kept=kept, is_commit=is_commit)
+        operation.error = None if error is None else type(error).__name__
+        operation.outcome = _outcome(operation, error, kept=kept, is_commit=is_commit)
         if _current.get() is operation:  # the end of a session may come in another context
             _current.set(operation.parent)
         while self._left:
@@ -202,7 +173,7 @@ def note_event(name: str, cause: str) -> None:
     if name == "connection_opened":
         operation.cause = cause
     elif name == "commit_resolved":
-        operation.commit_cause = cast("CommitState", cause)
+        operation._commit_state = cast("CommitState", cause)  # noqa: SLF001 it belongs to this module
     else:
         operation.attempts += 1
         operation.retry_causes.append(cause)
@@ -215,3 +186,17 @@ _KINDS: Mapping[str, OperationKind] = {
     "retry": "unit_of_work",
     "commit_resolved": "unit_of_work",
 }
+
+
+def _outcome(operation: Operation, error: BaseException | None, *, kept: bool, is_commit: bool) -> Outcome:
+    """Return what became of *operation*; the arguments are those of `Observation.end`."""
+    if operation.kind != "unit_of_work":
+        return "done" if error is None else "failed"
+    if isinstance(error, CommitOutcomeUnknown):
+        return "unknown"
+    if error is None or kept:
+        return "kept"
+    if isinstance(error, Exception):
+        return "not_kept"
+    # An interrupt.
+    return operation._commit_state or ("unknown" if is_commit else "not_kept")  # noqa: SLF001 it belongs to this module

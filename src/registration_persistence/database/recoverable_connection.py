@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import Params, Query, QueryNoTemplate
+from psycopg.abc import Params, PQGenConn, Query, QueryNoTemplate
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
 
@@ -40,6 +40,10 @@ class RecoverableConnection(LazyBeginConnection[Row]):
     def __init__(self, pgconn: PGconn, *row_factory: RowFactory[Row]) -> None:
         super().__init__(pgconn, *row_factory)
         self.cursor_factory: type[psycopg.Cursor[Row]] = RecoveringCursor
+
+    def _cancel_gen(self) -> PQGenConn[None]:
+        self.has_sent = True
+        return super()._cancel_gen()
 
     def note_failure(self, error: psycopg.Error) -> None:
         """Remember if *error* says that a prepared statement is invalid, and remove the values of rows from it.
