@@ -47,11 +47,10 @@ def test_log_lines_have_the_ids_of_their_span(database: Database, sdk: Sdk, line
     sdk.flush()
     spans = {span.span_id.hex(): (span.name.split()[0], span.trace_id.hex()) for span in sdk.collector.spans()}
     (unit_trace,) = {trace_id for _, trace_id in spans.values()}
-    found = [json.loads(line) for line in lines]
-    events = [line for line in found if "event" in line]
+    events = [line for line in map(json.loads, lines) if "event" in line]
     assert [(line["event"], *spans[line["span_id"]]) for line in events] == [
         ("connection_opened", "connect", unit_trace),
         ("retry", "run", unit_trace),
         ("connection_opened", "connect", unit_trace),
     ]
-    assert {line["trace_id"] for line in found} == {unit_trace}
+    assert {line["trace_id"] for line in events} == {unit_trace}
