@@ -245,16 +245,9 @@ def test_datadog() -> None:
         unused.bind(("127.0.0.1", 0))
         port = str(unused.getsockname()[1])
     quiet = {"DD_DOGSTATSD_PORT": port, "DD_TRACE_ENABLED": "false", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false"}
-    environment = python_environment(**variables_of(database_settings), **quiet)
+    command = [sys.executable, "-c", f"{code}\n{use}"]
 
-    printed = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{use}"],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
+    printed = subprocess.check_output(command, env=python_environment(**quiet), text=True, timeout=60)
 
     (line,) = printed.splitlines()
     assert "registration_persistence.unit_of_work.seconds" in {each.name for each in parse_line(line)}

@@ -1,5 +1,6 @@
 """The Python code of the how-to on telemetry is executed, and exports what it describes."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def test_the_page(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(module, f"{name}_PROVIDER", None)
         monkeypatch.setattr(module, f"{name}_PROVIDER_SET_ONCE", Once())
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setattr(logging.getLogger("registration_persistence.database"), "filters", [])
     page: dict[str, Any] = {}
     try:
         for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):

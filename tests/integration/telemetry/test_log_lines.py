@@ -2,11 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import re
+from pathlib import Path
 
 import pytest
 from lambda_lines import LambdaLines
-from opentelemetry import trace
 from otlp_collector import Sdk
 from sqlalchemy.orm import Session
 from support import terminate_backend
@@ -14,28 +14,21 @@ from support import terminate_backend
 from registration_persistence import Database, RegistrationRepository
 from registration_persistence.telemetry import opentelemetry
 
-
-class TraceIds(logging.Filter):
-    """Adds the ids of the current span to each record, as OpenTelemetry's instrumentation of logging does."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Add the ids to *record*."""
-        context = trace.get_current_span().get_span_context()
-        record.trace_id, record.span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
-        return True
+PAGE = Path(__file__).parents[3] / "docs/howto/telemetry.md"
 
 
 @pytest.fixture
-def lines() -> Iterator[list[str]]:
-    """The lines of the logger of the database."""
+def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines of the logger of the database, with the filter of the how-to."""
     logger, handler = logging.getLogger("registration_persistence.database"), LambdaLines()
-    handler.addFilter(TraceIds())
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    yield handler.lines
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+    monkeypatch.setattr(logger, "filters", [])
+    caplog.set_level(logging.INFO, logger.name)
+    monkeypatch.setattr(logger, "handlers", [handler])
+    (block,) = (
+        code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL) if "TraceIds" in code
+    )
+    exec(compile(block, PAGE.name, "exec"), {})  # noqa: S102 the code is our own documentation
+    return handler.lines
 
 
 def test_log_lines_have_the_ids_of_their_span(database: Database, sdk: Sdk, lines: list[str]) -> None:
@@ -54,11 +47,10 @@ def test_log_lines_have_the_ids_of_their_span(database: Database, sdk: Sdk, line
     sdk.flush()
     spans = {span.span_id.hex(): (span.name.split()[0], span.trace_id.hex()) for span in sdk.collector.spans()}
     (unit_trace,) = {trace_id for _, trace_id in spans.values()}
-    found = [json.loads(line) for line in lines]
-    events = [line for line in found if "event" in line]
+    events = [line for line in map(json.loads, lines) if "event" in line]
     assert [(line["event"], *spans[line["span_id"]]) for line in events] == [
         ("connection_opened", "connect", unit_trace),
         ("retry", "run", unit_trace),
         ("connection_opened", "connect", unit_trace),
     ]
-    assert {line["trace_id"] for line in found} == {unit_trace}
+    assert {line["trace_id"] for line in events} == {unit_trace}

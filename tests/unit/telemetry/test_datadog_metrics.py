@@ -130,4 +130,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError, match=r"^ddtrace is missing: pip install 'registration-persistence\[datadog\]'$"):
         import registration_persistence.telemetry.datadog
     with pytest.raises(ImportError, match=r"^prometheus_client is missing: .*-persistence\[prometheus\]'$"):
-        import registration_persistence.telemetry.prometheus  # noqa: F401
+        import registration_persistence.telemetry.prometheus  # noqa: F401 it raises
