@@ -273,7 +273,7 @@ def test_files_of_others_are_not_tried(tmp_path: Path) -> None:
     (tmp_path / "registration_persistence-0.1.0.tar.gz").touch()
 
     def attempt(*names: str) -> tuple[int, str]:
-        command = [sys.executable, "-I", ROOT / "release" / "try_distributions.py", *names]
+        command: list[str | Path] = [sys.executable, "-I", ROOT / "release" / "try_distributions.py", *names]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 
