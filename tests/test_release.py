@@ -1,4 +1,4 @@
-"""The tools of a release: the version and its changelog, the SBOM, the licences, and the release on GitHub."""
+"""The tools of a release: the version and its changelog, the SBOM, and the release on GitHub."""
 
 import json
 import os
@@ -8,11 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import licence_page
 import locked_lists
 import pytest
 import sbom
-from licence_rules import ALLOWED, EXTRAS, RUNTIME, TOOLS, is_allowed, licence_of
 from notes import NotReady, project_version, release_notes
 
 ROOT = Path(__file__).parents[1]
@@ -195,85 +193,13 @@ def test_the_sbom_is_written_for_the_time_of_the_commit(checkout: Path) -> None:
     assert json.loads(text)["metadata"]["component"]["version"] == "1.2.3"
 
 
-def test_the_page_of_licences_is_up_to_date() -> None:
-    """It has the names and versions of the locked lists, and only licences that are allowed; else, `make licences`."""
-    page = licence_page.page_sections()
-
-    assert {
-        section: {name: versions for name, (versions, _) in rows.items()} for section, rows in page.items()
-    } == licence_page.locked_packages(), "run `make licences`"
-    assert [] == [
-        f"{name}: {licence}"
-        for section, rows in page.items()
-        for name, (_, licence) in rows.items()
-        if not is_allowed(licence, section)
-    ]
-    assert licence_page.write_page(
-        licence_page.locked_packages(), licence_page.licence_names()
-    ) == licence_page.PAGE.read_text(encoding="utf-8")
-
-
-def test_the_sections_of_the_licences() -> None:
-    """The driver is installed by every service, greenlet with an extra, and ruff and the CDK only here."""
-    found = licence_page.locked_packages()
-
-    for section, names in (
-        (RUNTIME, {"psycopg", "sqlalchemy", "mako"}),
-        (EXTRAS, {"greenlet", "rich", "pygments", "ddtrace", "opentelemetry-api", "prometheus-client"}),
-        (TOOLS, {"ruff", "codespell", "aws-cdk-lib", "aws-cdk", "pip-audit"}),
-    ):
-        assert names <= found[section].keys()
-        assert not names & {name for other, rows in found.items() if other != section for name in rows}
-
-
-@pytest.mark.parametrize(
-    ("licence", "runtime", "tools"),
-    [
-        ("MIT", True, True),
-        ("MPL-2.0 AND (Apache-2.0 OR MIT)", True, True),
-        ("MIT OR AGPL-3.0-only", True, True),
-        ("MIT AND AGPL-3.0-only", False, False),
-        ("LGPL-3.0-only", True, True),
-        ("GPL-2.0-only", False, True),
-        ("AGPL-3.0-only", False, False),
-        ("LicenseRef-Proprietary", False, False),
-        ("", False, False),
-    ],
-)
-def test_a_licence_must_be_in_the_list(licence: str, *, runtime: bool, tools: bool) -> None:
-    """One side of an OR is enough, and each part of an AND is needed; only tools may have the GPL."""
-    assert (is_allowed(licence, RUNTIME), is_allowed(licence, TOOLS)) == (runtime, tools)
-    assert "" not in ALLOWED[RUNTIME]
-
-
-@pytest.mark.parametrize(
-    ("metadata", "licence"),
-    [
-        ({"license_expression": "MIT OR Apache-2.0"}, "MIT OR Apache-2.0"),
-        ({"license": "Apache-2.0"}, "Apache-2.0"),
-        ({"license": "Apache License 2.0"}, "Apache-2.0"),
-        ({"license": "The MIT License\n\nCopyright", "classifier": ["License :: OSI Approved :: MIT License"]}, "MIT"),
-        (
-            {"classifier": ["License :: OSI Approved :: BSD License", "License :: OSI Approved :: MIT License"]},
-            "BSD OR MIT",
-        ),
-        ({"license": "Business Source License"}, ""),
-        ({"classifier": ["Topic :: Database"]}, ""),
-        ({}, ""),
-    ],
-)
-def test_the_licence_of_the_metadata(metadata: dict[str, object], licence: str) -> None:
-    """The SPDX expression is preferred, then the older field, then the classifiers; otherwise there is none."""
-    assert licence_of({"name": "made-up", **metadata}) == licence
-
-
 def test_files_of_others_are_not_tried(tmp_path: Path) -> None:
     """A missing distribution is wrong use, and a file with another name is an error; each is one line."""
     (tmp_path / "other-1.0-py3-none-any.whl").touch()
     (tmp_path / "registration_persistence-0.1.0.tar.gz").touch()
 
     def attempt(*names: str) -> tuple[int, str]:
-        command = [sys.executable, "-I", ROOT / "release" / "try_distributions.py", *names]
+        command: list[str | Path] = [sys.executable, "-I", ROOT / "release" / "try_distributions.py", *names]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 

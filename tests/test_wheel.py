@@ -141,7 +141,7 @@ def test_a_wheel_that_does_not_work_is_found(environment: Path, tmp_path: Path) 
     (package,) = environment.glob(f"lib/python*/site-packages/{PACKAGE}")
 
     def check(version: str = "0.1.0") -> tuple[int, str]:
-        command = [environment / "bin" / "python", "-I", ROOT / "release" / "smoke.py", version]
+        command: list[str | Path] = [environment / "bin" / "python", "-I", ROOT / "release" / "smoke.py", version]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 
