@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos test test-awaited compliance coverage lint types layers check lock dist sbom check-dist try-dist licences hooks bench record-counts outages diagrams clean \
+.PHONY: help demo chaos service test test-awaited compliance coverage lint types layers check lock dist sbom check-dist try-dist licences hooks bench record-counts outages diagrams clean \
   infra-test infra-scan audit docs infra-build infra-synth prepare-account deploy-database bootstrap migrate deploy-application deploy destroy
 
 PYTHON ?= python3
@@ -83,6 +83,9 @@ demo: $(VENV)/.installed-local ## Register the people of a CSV file in a Postgre
 
 chaos: $(VENV)/.installed-local ## Sign people up for 75 s while faults are injected (ARGS='--timeline chaos.svg')
 	@exec $(BIN)/python -I -m registration_persistence chaos $(ARGS)
+
+service: $(VENV)/.installed-service ## Start the example service with its pages on this machine, until Ctrl-C (ARGS='--port 8001')
+	@cd examples/fastapi_service && exec $(CURDIR)/$(BIN)/python -m signup_local $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -12,7 +12,7 @@ from browser import open_browser
 from pages_of_people import Visitor
 from playwright.sync_api import Browser
 from processes import python_environment
-from signup_local.stage import HOST, Stage, open_stage
+from signup_local.stage import Stage, open_stage
 
 
 @pytest.fixture(scope="package")
@@ -23,7 +23,7 @@ def stage() -> Iterator[Stage]:
     os.environ.update({name: before[name] for name in ("PATH", "COVERAGE_PROCESS_CONFIG") if name in before})
     os.environ["PYTHONPATH"] = python_environment()["PYTHONPATH"]
     try:
-        with socket.create_server((HOST, 0)) as listener, open_stage(listener) as stage:
+        with socket.create_server(("127.0.0.1", 0)) as listener, open_stage(listener) as stage:
             server = Thread(target=stage.serve, daemon=True)
             server.start()
             os.environ.update(before)

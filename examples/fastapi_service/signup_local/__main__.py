@@ -7,9 +7,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from registration_persistence import RegistrationPersistenceError
-from signup_local.stage import HOST, open_stage
-
+_HOST = "127.0.0.1"
 _DEFAULT_PORT, _MAX_PORT = 8000, 65_535
 _FAILED, _WRONG_USE = 1, 2
 
@@ -31,7 +29,7 @@ def main() -> int:
     if environment != "local":
         return _fail(_WRONG_USE, f"APP_ENVIRONMENT is {environment!r}: this service starts only in 'local'; unset it")
     try:
-        listener = socket.create_server((HOST, options.port), backlog=128)
+        listener = socket.create_server((_HOST, options.port), backlog=128)
     except OSError as error:
         return _fail(
             _FAILED,
@@ -40,14 +38,22 @@ def main() -> int:
     _keep_only_harmless_variables()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
+    with listener:
+        try:
+            return _serve(listener)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+
+
+def _serve(listener: socket.socket) -> int:
+    print("Starting PostgreSQL with a standby, and Secrets Manager, on this machine ...", flush=True)
+    from registration_persistence import RegistrationPersistenceError  # wrong use is reported at once
+    from signup_local.stage import open_stage
+
     try:
-        with listener:
-            print("Starting PostgreSQL with a standby, and Secrets Manager, on this machine ...", flush=True)
-            with open_stage(listener) as stage:
-                print(f"Open {stage.url} in a browser. Ctrl-C ends everything.", flush=True)
-                return stage.serve()
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        with open_stage(listener) as stage:
+            print(f"Open {stage.url} in a browser. Ctrl-C ends everything.", flush=True)
+            return stage.serve()
     except RegistrationPersistenceError as error:
         return _fail(_FAILED, str(error))
 

@@ -23,8 +23,6 @@ from registration_persistence.sandbox import (
     rotate,
 )
 
-HOST = "127.0.0.1"
-
 _LOGIN, _DATABASE = "registration_app", "registration"
 
 # A request ends after 5 s, so each fault must be shorter.
@@ -107,7 +105,7 @@ def open_stage(listener: socket.socket) -> Iterator[Stage]:
         _create_database(cluster, password)
         cluster.add_standby()
         arn = secrets_manager.create("registration/app", {"username": _LOGIN, "password": password})
-        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        url = "http://{}:{}".format(*listener.getsockname())
         variables = _variables(cluster, arn, url) | secrets_manager.environment
         ours, theirs = socket.socketpair()
         with theirs:
