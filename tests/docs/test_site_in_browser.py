@@ -102,7 +102,7 @@ def test_the_search_finds_pages_without_network(chromium: Browser, address: str)
     """The search for "rotate" leads to the how-to about rotation."""
     with opened(chromium, f"{address}/index.html", width=1440, scheme="light") as (page, problems):
         page.keyboard.press("Control+k")
-        page.keyboard.type("rotate the secret")
+        page.keyboard.type("rotate")
         link = page.locator("a[href*='howto/rotation.html']").locator("visible=true").first
         link.click()
         page.wait_for_url("**/howto/rotation.html*")

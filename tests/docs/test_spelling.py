@@ -10,10 +10,9 @@ ROOT = Path(__file__).parents[2]
 # An index of PostgreSQL, a first name, and a variable of SQL that is true.
 WORDS = ("brin", "ines", "tru")
 # The tests have misspelled words on purpose.
-PLACES = """
-    README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md zensical.toml docs src migrations examples benchmarks
-    infra/README.md infra/datadog infra/registration_infra infra/migrate_function infra/rotate_function
-""".split()
+PLACES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "zensical.toml", "docs", "src", "migrations"]
+PLACES += ["examples", "benchmarks", "infra/README.md", "infra/datadog", "infra/registration_infra"]
+PLACES += ["infra/migrate_function", "infra/rotate_function"]
 SKIPPED = "*.pem,*.json,*.svg,*.csv,__pycache__,FINGERPRINTS,reference_dump.sql"
 
 
