@@ -139,9 +139,11 @@ def refusing_secrets_manager() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Refusal) as server:
         thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_service_need_not_describe_its_secret(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

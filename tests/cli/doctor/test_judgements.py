@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from registration_persistence import DatabaseSettings
 from registration_persistence.cli.doctor.activity import activity_check, id_age_check
 from registration_persistence.cli.doctor.clock_skew import skew_check
 from registration_persistence.cli.doctor.outbox import age_check
 from registration_persistence.cli.doctor.schema_state import months_check
+from registration_persistence.cli.doctor.server_settings import Setting, interferences
 from registration_persistence.cli.doctor.support_dates import LAST_RELEASE_OF_MAJOR, support_check
 
 ROOT = Path(__file__).parents[3]
@@ -99,6 +101,16 @@ def test_ages_are_judged() -> None:
     """The ages of transaction ids and of messages have a limit for a warning and one for a failure."""
     assert ["ok", "warning", "failed"] == [id_age_check(age * 10**8).state for age in (5, 6, 11)]
     assert ["ok", "ok", "warning", "failed"] == [age_check(age).state for age in (None, 299.0, 300.0, 3600.0)]
+
+
+def test_a_database_with_another_encoding_fails() -> None:
+    """An encoding cannot be reset, so the fix is another database; a limit of transactions is a warning."""
+    settings = DatabaseSettings(host="db", name="db", environment="test", user="app", password="secret")
+    in_effect = {"server_encoding": Setting("LATIN1", "override"), "transaction_timeout": Setting("5000", "user")}
+    encoding, timeout = interferences(in_effect, settings)
+
+    assert (encoding.name, encoding.breaks) == ("server_encoding", True)
+    assert (timeout.name, timeout.breaks) == ("transaction_timeout", False)
 
 
 def test_months_are_counted_over_the_end_of_a_year() -> None:

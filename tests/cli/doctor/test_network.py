@@ -38,9 +38,11 @@ def silent_port() -> Iterator[int]:
             client.settimeout(0)
             client.connect_ex(("127.0.0.1", port))
             waiting.append(client)
-        yield port
-        for client in waiting:
-            client.close()
+        try:
+            yield port
+        finally:
+            for client in waiting:
+                client.close()
 
 
 def test_all_problems_of_the_environment_are_reported(examine: Examine) -> None:

@@ -117,7 +117,7 @@ BROKEN: dict[str, Broken] = {
         (f"{DATABASE} SET jit = on", f"{DATABASE} SET jit_above_cost = 0"),
         (f"{DATABASE} RESET jit", f"{DATABASE} RESET jit_above_cost"),
         {"settings": "warning"},
-        ("settings", "short statements are compiled first", "RESET jit"),
+        ("settings", "short statements are compiled first", 'ALTER ROLE "registration_app" SET jit = off'),
     ),
     "idle_session_timeout": (
         *set_and_reset(ROLE, "idle_session_timeout", "'10s'"),
@@ -319,6 +319,7 @@ def test_a_pooler_is_recognised(service: Service, examine: Examine, folder: Path
     assert {} == unusual(expected)
     assert {"settings": "warning"} == unusual(other_limit)
     assert "lock_timeout is 5000 (user): APP_DATABASE_* says 3 s" in other_limit["settings"].detail
+    assert 'ALTER ROLE "registration_app" SET lock_timeout = 3000' in other_limit["settings"].fix
 
 
 def test_a_standby_is_no_writer(service: Service, examine: Examine) -> None:

@@ -12,7 +12,7 @@ from registration_persistence.schema.login_settings import unsuitable_settings
 
 NAME = "settings"
 
-_MIN_IDLE_SESSION_SECONDS = 60
+_MIN_IDLE_SESSION_MILLISECONDS = 60_000
 
 _MIN_JIT_COST = 10_000
 
@@ -57,13 +57,32 @@ class Interference:
         name: The name of the setting.
         setting: Its value and its source.
         effect: Its effect on the service.
-        breaks: Whether the service fails or loses its guarantees, instead of being slower or less safe.
+        breaks: Whether the service loses its guarantees, instead of being slower or less safe. Defaults to false.
+        wanted: The value that the role should have. Defaults to empty text: that of a place further out.
     """
 
     name: str
     setting: Setting
     effect: str
     breaks: bool = False
+    wanted: str = ""
+
+
+# The values with which a setting interferes, and the effect.
+_INTERFERING_VALUES: Mapping[str, tuple[str, str]] = {
+    "row_security": ("off", "a query of a table with policies fails"),
+    "session_replication_role": ("replica", "no trigger runs, so the event log is not protected"),
+    "synchronous_commit": ("off", "a crash of the server loses sign-ups that were confirmed"),
+}
+
+# The only values with which a setting does not interfere, and the effect of another one.
+_EXPECTED_VALUES: Mapping[str, tuple[str, str]] = {
+    "client_encoding": ("UTF8", "text is not read correctly"),
+    "default_transaction_isolation": ("read committed", "concurrent sign-ups raise TransactionConflict"),
+    "server_encoding": ("UTF8", "not every name can be stored"),
+}
+
+_BREAKING = ("client_encoding", "server_encoding", "session_replication_role")
 
 
 def settings_check(facts: Facts) -> Check:
@@ -78,7 +97,7 @@ def settings_check(facts: Facts) -> Check:
     problems = [line.rpartition(": ")[0] for line in unsuitable]
     problems += [f"{each.name} is {each.setting.value} ({each.setting.source}): {each.effect}" for each in found]
     fixes = [line.rpartition(": ")[2] for line in unsuitable]
-    fixes += list(dict.fromkeys(_fix(each, server.current_user, server.database) for each in found))
+    fixes += [_fix(each, server.current_user, server.database) for each in found]
     if unsuitable or any(each.breaks for each in found):
         return failed(NAME, listed(problems), listed(fixes))
     if problems:
@@ -93,73 +112,50 @@ def interferences(in_effect: Mapping[str, Setting], settings: DatabaseSettings) 
         in_effect: The settings in effect, by name; a version of PostgreSQL may lack some.
         settings: The settings of the package.
     """
-    rules: tuple[tuple[str, bool, str, bool], ...] = (
-        (
-            "session_replication_role",
-            _is(in_effect, "session_replication_role", "replica"),
-            "no trigger runs, so the event log is not protected",
-            True,
-        ),
-        (
-            "server_encoding",
-            not _is(in_effect, "server_encoding", "UTF8"),
-            "names and addresses cannot be stored; create the database with UTF8",
-            True,
-        ),
-        ("client_encoding", not _is(in_effect, "client_encoding", "UTF8"), "text is not read correctly", True),
-        (
-            "synchronous_commit",
-            _is(in_effect, "synchronous_commit", "off"),
-            "a crash of the server loses sign-ups that were confirmed",
-            False,
-        ),
-        ("row_security", _is(in_effect, "row_security", "off"), "a query of a table with policies fails", False),
-        (
-            "default_transaction_isolation",
-            not _is(in_effect, "default_transaction_isolation", "read committed"),
-            "concurrent sign-ups raise TransactionConflict",
-            False,
-        ),
-        (
-            "transaction_timeout",
-            _number(in_effect, "transaction_timeout") > 0,
-            "the server ends longer transactions, also imports and migrations",
-            False,
-        ),
-        (
-            "idle_session_timeout",
-            0 < _number(in_effect, "idle_session_timeout") < _MIN_IDLE_SESSION_SECONDS * 1000
-            and not settings.idle_session_timeout,
-            "pooled connections are opened again and again",
-            False,
-        ),
-        (
-            "jit",
-            _is(in_effect, "jit", "on") and _number(in_effect, "jit_above_cost") < _MIN_JIT_COST,
-            "short statements are compiled first; jit_above_cost is low",
-            False,
-        ),
-    )
-    for name, interferes, effect, breaks in rules:
-        if name in in_effect and interferes:
-            yield Interference(name, in_effect[name], effect, breaks)
+    for name, setting in in_effect.items():
+        value = setting.value.lower()
+        interfering, effect = _INTERFERING_VALUES.get(name, ("", ""))
+        expected, effect_of_others = _EXPECTED_VALUES.get(name, (value, ""))
+        if value == interfering or value != expected.lower():
+            yield Interference(name, setting, effect or effect_of_others, name in _BREAKING)
+    yield from _costly_settings(in_effect)
     yield from _other_time_limits(in_effect, settings)
 
 
+def _costly_settings(in_effect: Mapping[str, Setting]) -> Iterator[Interference]:
+    jit = in_effect.get("jit")
+    if jit is not None and jit.value == "on" and _number(in_effect, "jit_above_cost") < _MIN_JIT_COST:
+        yield Interference(
+            "jit", jit, "short statements are compiled first, because jit_above_cost is low", wanted="off"
+        )
+
+
 def _other_time_limits(in_effect: Mapping[str, Setting], settings: DatabaseSettings) -> Iterator[Interference]:
-    """Yield the time limits that are not those of the package, as with a pooler, which does not pass them on."""
+    """Yield the time limits that the package did not ask for; a pooler does not pass on those that it asks for."""
     expected = {
         "statement_timeout": settings.statement_timeout,
         "lock_timeout": settings.lock_timeout,
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
     }
     for name, seconds in expected.items():
-        if _number(in_effect, name) != round(seconds * 1000):
-            effect = f"APP_DATABASE_* says {seconds:g} s, in milliseconds {round(seconds * 1000)}"
-            yield Interference(name, in_effect[name], effect)
+        milliseconds = round(seconds * 1000)
+        if name in in_effect and _number(in_effect, name) != milliseconds:
+            effect = f"APP_DATABASE_* says {seconds:g} s, which is {milliseconds}"
+            yield Interference(name, in_effect[name], effect, wanted=f"{milliseconds}")
+    if _number(in_effect, "transaction_timeout"):
+        effect = "the server ends longer transactions, also imports and migrations"
+        yield Interference("transaction_timeout", in_effect["transaction_timeout"], effect)
+    idle = _number(in_effect, "idle_session_timeout")
+    if 0 < idle < _MIN_IDLE_SESSION_MILLISECONDS and not settings.idle_session_timeout:
+        effect = "pooled connections are opened again and again"
+        yield Interference("idle_session_timeout", in_effect["idle_session_timeout"], effect)
 
 
 def _fix(found: Interference, role: str, database: str) -> str:
+    if found.name == "server_encoding":
+        return "create the database again, with the encoding UTF8"
+    if found.wanted:
+        return f'ALTER ROLE "{role}" SET {found.name} = {found.wanted}'
     match found.setting.source:
         case "database user":
             return f'ALTER ROLE "{role}" IN DATABASE "{database}" RESET {found.name}'
@@ -167,14 +163,8 @@ def _fix(found: Interference, role: str, database: str) -> str:
             return f'ALTER ROLE "{role}" RESET {found.name}'
         case "database":
             return f'ALTER DATABASE "{database}" RESET {found.name}'
-        case "default" | "client" | "session":
-            return f'ALTER ROLE "{role}" SET {found.name} = …, see docs/configuration.md'
         case _:
             return f"reset {found.name} in the parameter group of the cluster, or in postgresql.conf"
-
-
-def _is(in_effect: Mapping[str, Setting], name: str, value: str) -> bool:
-    return name in in_effect and in_effect[name].value.lower() == value.lower()
 
 
 def _number(in_effect: Mapping[str, Setting], name: str) -> float:
