@@ -6,6 +6,7 @@ import runpy
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,20 @@ def test_output_that_cannot_be_written_is_one_line(prepared: Workspace, stdout: 
             assert "cannot write to standard output: No space left on device" in one_line(done.stderr), example
         else:
             assert "" == done.stderr, example
+
+
+@pytest.mark.nightly
+def test_the_commands_without_a_database_print_json(tmp_path: Path) -> None:
+    """`demo` and `chaos` start servers of their own; each example prints one object with the fields of the page."""
+    (tmp_path / "examples").mkdir()
+    with (ROOT / "examples/signups.csv").open() as signups:
+        (tmp_path / "examples/signups.csv").write_text("".join(islice(signups, 20)))
+    for parser in parsers():
+        command = description(parser)
+        if not command.needs_database:
+            for example in command.examples:
+                (answer,), _ = run_each(words(example, "--json"), folder=tmp_path)
+                assert (0, set(command.json_fields)) == (answer.code, set(json.loads(answer.stdout))), example
 
 
 def test_ctrl_c_leaves_nothing_half_written(prepared: Workspace) -> None:
