@@ -6,6 +6,7 @@ import runpy
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -174,8 +175,13 @@ def test_a_database_that_is_down_is_one_line(prepared: Workspace) -> None:
     before = _files(prepared)
     examples = first_examples("--json")
 
-    answers = prepared.run_each(*examples, environ=environ, stdin=f"{ADDRESS}\n" * len(examples))
-    for example, answer in zip(examples, answers, strict=True):
+    def answers(part: list[tuple[str, ...]]) -> list[Answer]:
+        return prepared.run_each(*part, environ=environ, stdin=f"{ADDRESS}\n" * len(part))
+
+    with ThreadPoolExecutor(4) as pool:  # each command waits for APP_DATABASE_CONNECT_TIMEOUT
+        answered = list(pool.map(answers, [examples[start::4] for start in range(4)]))
+    for number, example in enumerate(examples):
+        answer = answered[number % 4][number // 4]
         error = json.loads(one_line(answer.stderr))["error"]
         assert (1, "DatabaseUnavailable", True) == (answer.code, error["kind"], error["retryable"]), example
         assert error["message"].startswith("cannot connect to "), example
