@@ -37,7 +37,8 @@ def _run(command: dict[str, Any]) -> NoReturn:
         os.dup2(file, number)
         os.close(file)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 they last as long as the process
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # the command replaces its own streams, but not others
+    for name in ("stdout", "stderr"):  # the command replaces the streams of the interpreter, but not others
+        setattr(sys, f"__{name}__", getattr(sys, name))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(command["timeout"])
     if command["interrupted_after"] is not None:

@@ -1,5 +1,6 @@
 """`bootstrap`: the roles of a new cluster."""
 
+import json
 import secrets
 from collections.abc import Iterator
 
@@ -47,6 +48,7 @@ def test_bootstrap_prints_its_changes(admin: dict[str, str]) -> None:
     assert "registration_app has the password of its secret" in first
     assert "registration_app_clone is a role with login" in first
     assert run("bootstrap", environ=admin).stdout == "no changes\n"
+    assert {"changes": []} == json.loads(run("bootstrap", "--json", environ=admin).stdout)
     run("migrate", environ=owner)
     assert "permission denied" in run("partitions", "--months", "40", environ=service(admin), code=1).stderr
     assert "partitions created: " in run("partitions", "--months", "40", environ=owner).stdout

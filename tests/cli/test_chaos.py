@@ -178,14 +178,15 @@ def test_wrong_use_is_one_line_before_anything_starts(tmp_path: Path) -> None:
 
 
 def test_wrong_numbers_are_wrong_use() -> None:
-    """A number out of range ends the command with exit code 2 and the usage."""
+    """A number out of range ends the command with exit code 2 and one line that names the option."""
     wrong = ("--seconds=1", "--seconds=nan", "--processes=0", "--processes=17", "--seed=x", "--rotation-window=0")
 
     answers, _ = run_each(*(["chaos", argument] for argument in wrong))
 
     for answer, argument in zip(answers, wrong, strict=True):
         assert answer.code == 2
-        assert f"error: argument {argument.partition('=')[0]}: " in answer.stderr
+        option = argument.partition("=")[0]
+        assert one_line(answer.stderr).startswith(f"registration-persistence: argument {option}: ")
 
 
 def test_an_unknown_fault_lists_the_known_faults() -> None:

@@ -6,6 +6,8 @@ import runpy
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -175,8 +177,13 @@ def test_a_database_that_is_down_is_one_line(prepared: Workspace) -> None:
     before = _files(prepared)
     examples = first_examples("--json")
 
-    answers = prepared.run_each(*examples, environ=environ, stdin=f"{ADDRESS}\n" * len(examples))
-    for example, answer in zip(examples, answers, strict=True):
+    def answers(part: list[tuple[str, ...]]) -> list[Answer]:
+        return prepared.run_each(*part, environ=environ, stdin=f"{ADDRESS}\n" * len(part))
+
+    with ThreadPoolExecutor(4) as pool:  # each command waits for APP_DATABASE_CONNECT_TIMEOUT
+        answered = list(pool.map(answers, [examples[start::4] for start in range(4)]))
+    for number, example in enumerate(examples):
+        answer = answered[number % 4][number // 4]
         error = json.loads(one_line(answer.stderr))["error"]
         assert (1, "DatabaseUnavailable", True) == (answer.code, error["kind"], error["retryable"]), example
         assert error["message"].startswith("cannot connect to "), example
@@ -241,6 +248,20 @@ def test_output_that_cannot_be_written_is_one_line(prepared: Workspace, stdout: 
             assert "cannot write to standard output: No space left on device" in one_line(done.stderr), example
         else:
             assert "" == done.stderr, example
+
+
+@pytest.mark.nightly
+def test_the_commands_without_a_database_print_json(tmp_path: Path) -> None:
+    """`demo` and `chaos` start servers of their own; each example prints one object with the fields of the page."""
+    (tmp_path / "examples").mkdir()
+    with (ROOT / "examples/signups.csv").open() as signups:
+        (tmp_path / "examples/signups.csv").write_text("".join(islice(signups, 20)))
+    for parser in parsers():
+        command = description(parser)
+        if not command.needs_database:
+            for example in command.examples:
+                (answer,), _ = run_each(words(example, "--json"), folder=tmp_path)
+                assert (0, set(command.json_fields)) == (answer.code, set(json.loads(answer.stdout))), example
 
 
 def test_ctrl_c_leaves_nothing_half_written(prepared: Workspace) -> None:

@@ -118,6 +118,8 @@ def test_every_command_closes_its_connections(workspace: Workspace) -> None:
         ("import", "people.csv", "--dry-run"),
         ("export", "01890a5d-ac96-774b-bcce-b302099a8057"),
         ("erase", "01890a5d-ac96-774b-bcce-b302099a8057", "--yes"),
+        ("show", "01890a5d-ac96-774b-bcce-b302099a8057"),
+        ("events", "01890a5d-ac96-774b-bcce-b302099a8057"),
         ("outbox", "run", "--deliver", "mail:deliver", "--once"),
         ("outbox", "dead"),
         ("outbox", "revive", "--all"),
@@ -125,5 +127,5 @@ def test_every_command_closes_its_connections(workspace: Workspace) -> None:
 
     answers, stderr = workspace.run_each_strictly(*commands)
 
-    assert [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0] == [answer.code for answer in answers]
+    assert [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0] == [answer.code for answer in answers]
     assert "" == stderr

@@ -38,13 +38,13 @@ def import_people(options: argparse.Namespace) -> int:
     Raises:
         UnreadableFile: The file or the report cannot be used.
     """
-    get_db()  # a wrong environment is an error before a file is created
     file, counts = options.file, Counts()
     with ExitStack() as stack:
         source = stack.enter_context(open_source(file))
         lines = read_lines(file, source, options.format or _format_of(file))
         batches = _batches(stack.enter_context(closing(lines)))
         first = next(batches, [])  # a wrong header is an error before the report is overwritten
+        get_db()  # and so is a wrong environment
         report = stack.enter_context(open_report(file, source.fileno(), options.rejected))
         # Printed after the bar has ended, because the bar redirects standard output.
         stack.enter_context(summary(options, counts, report))

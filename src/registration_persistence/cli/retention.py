@@ -159,6 +159,7 @@ def _partitions(options: argparse.Namespace) -> int:
         raise WrongUse("--drop-before is in the future: the events of this month are still being written")
     # This order moves old events out of the default partition into partitions of their own, which are dropped then.
     done: dict[str, tuple[str, ...]] = {"created": ()}
+    finished = False
     try:
         with percentage_bar("Creating partitions", options.months + 1, hidden=options.json) as show:
             for ahead in range(options.months + 1):  # a transaction for each month keeps its locks for a short time
@@ -166,8 +167,10 @@ def _partitions(options: argparse.Namespace) -> int:
                 show(ahead + 1)
         if before is not None:
             done["dropped"] = _run_ddl(lambda session: drop_event_partitions(session, before))
+        finished = True
     finally:
-        report(options, "\n".join(starmap(_partitions_text, done.items())), {"dropped": ()} | done)
+        if finished or done["created"]:
+            report(options, "\n".join(starmap(_partitions_text, done.items())), {"dropped": ()} | done)
     return ExitCode.DONE
 
 
