@@ -267,9 +267,8 @@ def test_schemathesis_with_the_cookies_of_a_person(
 
 def schemathesis(service: FastApiService, folder: Path, *options: str) -> str:
     """Run schemathesis against *service* with more *options*, and return its output; it finds no failure."""
-    program = Path(sys.executable).with_name("schemathesis")
     command = [
-        program,
+        str(Path(sys.executable).with_name("schemathesis")),
         "run",
         f"{service.url()}/openapi.json",
         "--checks=all",
