@@ -156,6 +156,54 @@ def test_the_life_of_a_registration(
     assert client.post(path).status_code == 202
 
 
+def test_the_data_of_a_person(client: httpx.Client, service: FastApiService, rows: Rows) -> None:
+    """Only the verification signs a person in; each change names a version; nothing works after the erasure."""
+    amy = "amy@me.example"
+    assert problem_of(client.get("/me"))["status"] == 401
+    assert "session" not in sign_up(client, amy, "1").headers["set-cookie"]
+    # The cookie of the sign-up shows nothing.
+    client.cookies.set("session", client.cookies["sign_up"], domain="127.0.0.1")
+    assert problem_of(client.get("/me"))["status"] == 401
+    client.cookies.delete("session")
+    token = {"token": service.token_for(amy)}
+    assert (
+        problem_of(client.post("/verifications", json=token, headers={"Origin": "https://x.example"}))["status"] == 403
+    )
+    assert "HttpOnly" in client.post("/verifications", json=token).headers["set-cookie"]
+    with httpx.Client(base_url=service.url()) as other:
+        assert other.post("/verifications", json=token).status_code == 200
+        assert not other.cookies
+
+    person = client.get("/me").json()
+    assert (person["email"], person["newsletter"], person["status"]) == (amy, True, "verified")
+    change = {"display_name": "Amy", "version": person["version"]}
+    assert client.patch("/me", json=change).json()["version"] == person["version"] + 1
+    assert problem_of(client.patch("/me", json=change))["status"] == 409
+    assert client.put("/me/newsletter", json={"granted": False}).json()["newsletter"] is False
+    export = client.get("/me/export")
+    assert export.headers["content-disposition"] == 'attachment; filename="my-data.json"'
+    assert export.json()["registration"]["email"] == amy
+    assert client.post("/me/cancellation").json()["status"] == "cancelled"
+
+    cookies = dict(client.cookies)
+    for path in ("/me", "/session"):
+        forged = client.delete(path, headers={"Origin": "http://127.0.0.1:1"})
+        assert problem_of(forged)["detail"] == "the request comes from another site"
+    assert client.delete("/me").status_code == 204
+    assert not client.cookies
+    client.cookies.update(cookies)
+    (erased,) = rows(f"SELECT version FROM registrations WHERE id = '{person['id']}'")
+    refused = [
+        client.get("/me"),
+        client.get("/me/export"),
+        client.patch("/me", json=change | erased),
+        client.put("/me/newsletter", json={"granted": True}),
+        client.post("/me/cancellation"),
+    ]
+    assert [problem_of(response)["status"] for response in refused] == [401] * len(refused)
+    assert count(rows, "me.example") == 0
+
+
 def test_errors(client: httpx.Client, change: Change) -> None:
     """Each is a problem document: invalid, unknown, in conflict, unknown routes, internal; none quotes the input."""
     kim = "kim@errors.example"
@@ -267,9 +315,8 @@ def test_schemathesis_with_the_cookies_of_a_person(
 
 def schemathesis(service: FastApiService, folder: Path, *options: str) -> str:
     """Run schemathesis against *service* with more *options*, and return its output; it finds no failure."""
-    program = Path(sys.executable).with_name("schemathesis")
     command = [
-        program,
+        str(Path(sys.executable).with_name("schemathesis")),
         "run",
         f"{service.url()}/openapi.json",
         "--checks=all",

@@ -47,6 +47,33 @@ def test_accessibility(visitor: Visitor) -> None:
     assert not found
 
 
+def test_the_content_security_policy(browser: Browser, stage: Stage) -> None:
+    """A script or style that got into a page would not be executed, and a page reaches no other server."""
+    context = browser.new_context(base_url=stage.url)
+    page = context.new_page()
+    for path in PAGES:
+        response = page.goto(path)
+        assert response
+        assert response.headers["content-security-policy"].startswith("default-src 'self'; ")
+        assert "unsafe" not in response.headers["content-security-policy"]
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert page.evaluate(_INJECTION) == [None, "visible", "TypeError"]
+    context.close()
+
+
+# Returns the effect of a script and of a style inside the page, and the result of a request to another server.
+_INJECTION = """async () => {
+  const script = document.createElement("script");
+  script.textContent = "window.injected = true";
+  const style = document.createElement("style");
+  style.textContent = "body { visibility: hidden }";
+  document.head.append(script, style);
+  const elsewhere = location.origin.replace("127.0.0.1", "localhost");
+  const result = await fetch(elsewhere, { mode: "no-cors" }).then(() => "answered", (error) => error.name);
+  return [window.injected ?? null, getComputedStyle(document.body).visibility, result];
+}"""
+
+
 def test_without_scripts(browser: Browser, stage: Stage) -> None:
     """Each page says that it needs JavaScript, and is read without it."""
     context = browser.new_context(base_url=stage.url, java_script_enabled=False)

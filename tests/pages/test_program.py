@@ -64,7 +64,7 @@ def test_the_end(number: signal.Signals, code: int) -> None:
     ) as program:
         try:
             assert program.stdout
-            lines = []
+            lines: list[str] = []
             while "Ctrl-C" not in "".join(lines[-1:]):
                 lines.append(program.stdout.readline())
                 assert lines[-1], "the program has ended"
