@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from aws_cdk import Duration, Fn
+from aws_cdk import Duration
 from aws_cdk import aws_apigatewayv2 as gateway
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
@@ -81,7 +81,6 @@ class HttpApi(Construct):
         resource = stage.node.default_child
         assert isinstance(resource, gateway.CfnStage)
         resource.access_log_settings = gateway.CfnStage.AccessLogSettingsProperty(
-            # Without the `:*` at the end of the ARN, as API Gateway expects it.
-            destination_arn=Fn.select(0, Fn.split(":*", logs.log_group_arn)),
+            destination_arn=logs.log_group_arn,
             format=json.dumps({field: f"$context.{field}" for field in _ACCESS_LOG_FIELDS}),
         )

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.key import key_use
-from registration_infra.restore_test import RESTORED, rds_arn
+from registration_infra.constructs.restored_clusters import RESTORED, rds_arn
 
 # On the first day of each month, one hour after the daily backup begins.
 _SCHEDULE = "cron(0 5 1 * ? *)"

@@ -17,7 +17,7 @@ from constructs import Construct
 from registration_infra.config import EnvironmentConfig
 from registration_infra.constructs.key import key_use
 from registration_infra.constructs.principals import service_in_this_account
-from registration_infra.restore_test import DEFINITION, RESTORED, rds_arn
+from registration_infra.constructs.restored_clusters import DEFINITION, RESTORED, rds_arn
 
 # One day after the test; the state machine looks for a successful test of the month.
 _SCHEDULE = events.Schedule.cron(day="2", hour="5", minute="0")

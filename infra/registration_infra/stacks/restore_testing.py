@@ -20,9 +20,9 @@ from registration_infra.constructs.network import (
 )
 from registration_infra.constructs.restore_plan import RestorePlan
 from registration_infra.constructs.restore_workflow import RestoreWorkflow
+from registration_infra.constructs.restored_clusters import RESTORED, rds_arn
 from registration_infra.layer import MIGRATE_FUNCTION, package_layer
 from registration_infra.parameters import environment_variables, parameter_name
-from registration_infra.restore_test import RESTORED, rds_arn
 
 _TIMEOUT = Duration.minutes(15)
 _MEMORY_MIB = 512

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from registration_infra.restore_test import DEFINITION
+from registration_infra.constructs.restored_clusters import DEFINITION
 from restore.cloud import CLUSTER, INSTANCE, PRODUCTION, Cloud
 from restore.states_language import Execution, Failed
 

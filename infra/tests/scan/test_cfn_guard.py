@@ -38,7 +38,7 @@ def test_each_finding_is_explained(guard: Path, tmp_path: Path) -> None:
 
     report = run(guard, tmp_path)
 
-    assert len(report) == len(templates) == 10
+    assert len(report) == len(templates) == 11
     assert (
         sum(len(report[0][status]) for status in ("not_compliant", "compliant", "not_applicable"))
         >= _MIN_NUMBER_OF_RULES

@@ -200,6 +200,7 @@ def test_other_databases_and_secrets_are_out_of_reach() -> None:
     [
         *(("everything", "database"), ("everything", "application"), ("proxy", "database")),
         *(("iam proxy", "database"), ("iam proxy", "application"), ("express", "application")),
+        ("everything", "restore_testing"),
     ],
 )
 def test_boundary_allows_what_the_roles_need(variant: str, stack: str) -> None:

@@ -23,7 +23,7 @@ def test_the_api_has_the_routes_of_the_handler() -> None:
     (assignment,) = (
         node
         for node in ast.parse(HANDLER.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROUTES"
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "ROUTES"
     )
     assert isinstance(assignment.value, ast.Dict)
     handled = {ast.literal_eval(key) for key in assignment.value.keys if key is not None}

@@ -1,7 +1,7 @@
 """`config.backup_rules`: copies go to another account or vault."""
 
 import pytest
-from environment_files import CLUSTER, accepted, problems, value_of
+from environment_files import CLUSTER, EXISTING, accepted, problems, value_of
 
 OWN = "arn:aws:backup:eu-central-1:123456789012:backup-vault:registration-dev"
 PLAN = {"backup.own_plan": "true"}
@@ -51,3 +51,13 @@ def test_another_vault_is_accepted(vault: str) -> None:
     config = accepted(CLUSTER, PLAN, {"backup.copy_to_vault_arn": f'"{vault}"'})
 
     assert value_of(config, "backup.copy_to_vault_arn") == vault
+
+
+def test_a_restore_test_needs_the_own_plan_of_a_cluster() -> None:
+    """Without the vault of the plan, or without a cluster, there is nothing to restore."""
+    start = "backup.restore_test is true: expected only if"
+    assert problems(CLUSTER, {"backup.restore_test": "true"}) == (
+        f"{start} backup.own_plan is true, because it restores from the vault of that plan",
+    )
+    assert problems(EXISTING, {"backup.restore_test": "true", **PLAN}) == (f"{start} provision_aurora is true",)
+    assert problems(CLUSTER, {"backup.restore_test": "true", **PLAN}) == ()

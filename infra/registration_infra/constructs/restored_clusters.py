@@ -5,7 +5,7 @@ from typing import Final
 
 from aws_cdk import Aws
 
-DEFINITION: Final = Path(__file__).parents[1] / "restore_test" / "state_machine.asl.json"
+DEFINITION: Final = Path(__file__).parents[2] / "restore_test" / "state_machine.asl.json"
 """The state machine in the States Language, with placeholders for the ARNs of the function and the plan."""
 
 RESTORED: Final = "awsbackup-restore-test-"
