@@ -169,8 +169,8 @@ OUTCOMES = {
     "VerifyOutcome",
     "WrongCode",
 }
-PUBLIC_NAMES_OF_DATABASE = {"DatabaseEvent", "Health", "forget_db"}
-PUBLIC_MODULES = {"errors", "models", "outcomes", "sandbox", "schema", "testing"}
+PUBLIC_NAMES_OF_DATABASE = {"DatabaseEvent", "Health", "Operation", "forget_db"}
+PUBLIC_MODULES = {"errors", "models", "outcomes", "sandbox", "schema", "telemetry", "testing"}
 
 
 def test_the_public_names_are_listed() -> None:

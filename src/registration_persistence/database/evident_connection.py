@@ -113,7 +113,7 @@ class EvidentConnection(RecoverableConnection[Row]):
         """Send the query of the id and COMMIT together; the server sends the id before it commits."""
         pgconn = self.pgconn
         try:
-            self.has_sent = True
+            self.note_sending()
             pgconn.enter_pipeline_mode()
             pgconn.send_query_params(_TRANSACTION_ID, None)
             pgconn.send_flush_request()

@@ -51,6 +51,10 @@ class LazyBeginConnection(psycopg.Connection[Row]):
         begins_with_statement, self.begins_with_statement = self.begins_with_statement, False
         return self._queue_begin_gen() if begins_with_statement else super()._start_query()
 
+    def note_sending(self) -> None:
+        """Note that a command is sent."""
+        self.has_sent = True
+
     def begin_round_trip(self) -> None:
         """Count a round trip, unless it is that of a pipeline which has received no reply yet."""
         self.has_sent = False

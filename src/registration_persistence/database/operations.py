@@ -28,7 +28,7 @@ class Operation:
         retry_causes: Why each further attempt was made, in their order: the causes of the events `retry` and `wait`.
         cause: Why the connection was opened, as in the event `connection_opened`; `None` for other operations and if
             it failed.
-        outcome: What became of it. For a unit of work `kept` (all of it, or if there is an *error*, what it committed
+        outcome: For a unit of work `kept` (all of it, or if there is an *error*, what it committed
             before), `not_kept` or `unknown`; otherwise `done` or `failed`.
         round_trips: The number of round trips of its statements, BEGIN, COMMIT and ROLLBACK, and of its operations
             except other units of work. Those of logging in are not included. A COPY counts as one.
@@ -107,7 +107,7 @@ class Observation:
         self._observers, self._on_failure = observers, on_failure
         self._left: list[tuple[Observer, AbstractContextManager[None]]] = []
         self._began = monotonic()
-        self.operation = new_operation(kind, name, _current.get())
+        self.operation: Operation = new_operation(kind, name, _current.get())
 
     def begin(self) -> None:
         """Make the operation the current one, and enter its observers."""
@@ -189,7 +189,7 @@ _KINDS: Mapping[str, OperationKind] = {
 
 
 def _outcome(operation: Operation, error: BaseException | None, *, kept: bool, is_commit: bool) -> Outcome:
-    """Return what became of *operation*; the arguments are those of `Observation.end`."""
+    """Return the outcome of *operation*; the arguments are those of `Observation.end`."""
     if operation.kind != "unit_of_work":
         return "done" if error is None else "failed"
     if isinstance(error, CommitOutcomeUnknown):

@@ -42,7 +42,7 @@ class RecoverableConnection(LazyBeginConnection[Row]):
         self.cursor_factory: type[psycopg.Cursor[Row]] = RecoveringCursor
 
     def _cancel_gen(self) -> PQGenConn[None]:
-        self.has_sent = True
+        self.note_sending()
         return super()._cancel_gen()
 
     def note_failure(self, error: psycopg.Error) -> None:
@@ -81,7 +81,7 @@ class RecoverableConnection(LazyBeginConnection[Row]):
         if not in_pipeline and self.pgconn.transaction_status in (_IDLE, _IN_TRANSACTION):
             deallocate = f"DEALLOCATE ALL -- {next(_serial_numbers)}"
             with outside_transaction(self):
-                self.has_sent = True
+                self.note_sending()
                 psycopg.Cursor(self).execute(cast("QueryNoTemplate", deallocate), prepare=False)
             self.has_stale_statements = False
 

@@ -11,8 +11,8 @@ from registration_persistence.telemetry.attachment import AnyDatabase, attach
 
 try:
     from opentelemetry import context, metrics, trace
-except ImportError as error:
-    raise ImportError("opentelemetry is missing: pip install 'registration-persistence[opentelemetry]'") from error
+except ImportError as _error:
+    raise ImportError("opentelemetry is missing: pip install 'registration-persistence[opentelemetry]'") from _error
 
 _NAME = "registration_persistence"
 
