@@ -12,8 +12,8 @@ from registration_persistence.telemetry.datadog_metrics import open_metrics
 
 try:
     from ddtrace.trace import tracer
-except ImportError as error:
-    raise ImportError("ddtrace is missing: pip install 'registration-persistence[datadog]'") from error
+except ImportError as _error:
+    raise ImportError("ddtrace is missing: pip install 'registration-persistence[datadog]'") from _error
 
 if find_spec("datadog") is None:  # its import takes long, and is not needed for CloudWatch
     raise ImportError("datadog is missing: pip install 'registration-persistence[datadog]'")

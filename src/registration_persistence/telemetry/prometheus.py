@@ -14,8 +14,8 @@ from registration_persistence.telemetry.pools import pool_states
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
     from prometheus_client.core import GaugeMetricFamily
-except ImportError as error:
-    raise ImportError("prometheus_client is missing: pip install 'registration-persistence[prometheus]'") from error
+except ImportError as _error:
+    raise ImportError("prometheus_client is missing: pip install 'registration-persistence[prometheus]'") from _error
 
 _NAME = "registration_persistence"
 
