@@ -9,7 +9,7 @@ from prose import problems_in_markdown, problems_in_python
 
 ROOT = Path(__file__).parents[1]
 PYTHON_FOLDERS = ("src", "tests", "migrations", "infra", "benchmarks", "examples", "docs", "release")
-SKIPPED_FOLDERS = {"node_modules", "build", "cdk.out"}
+SKIPPED_FOLDERS = {"node_modules", "build", "cdk.out", "site"}
 # These two files name the words that they reject.
 CHECKER = {Path(__file__), Path(__file__).with_name("prose.py")}
 

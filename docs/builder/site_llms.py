@@ -1,10 +1,11 @@
 """Writes llms.txt and llms-full.txt, which list and contain the pages for language models."""
 
-import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from site_text import article_text
 
 
 def write(configuration: Path, stage: Path, site: Path) -> None:
@@ -20,32 +21,43 @@ def write(configuration: Path, stage: Path, site: Path) -> None:
     texts = []
     for title, entries in sections(project["nav"]):
         lines += ["", f"## {title}", ""]
-        for path in (page for entry in entries for page in _expanded(entry, stage)):
-            text = (stage / path).read_text(encoding="utf-8")
-            lines.append(f"- [{text.partition(chr(10))[0].lstrip('# ')}]({path})")
+        for path, name in ((page, name) for name, entry in entries for page in _expanded(entry, stage)):
+            text = _text(path, stage, site)
+            lines.append(f"- [{name or text.partition(chr(10))[0].lstrip('# ')}]({path})")
             texts.append(f"<!-- {path} -->\n\n{text.strip()}\n")
             (site / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(stage / path, site / path)
+            (site / path).write_text(text, encoding="utf-8")
     (site / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (site / "llms-full.txt").write_text("\n".join(texts), encoding="utf-8")
 
 
-def sections(navigation: list[Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the title and the paths of each part of the navigation; pages outside of a part come first."""
-    parts = [next(iter(entry.items())) for entry in navigation]
-    yield "Start", [path for _, path in parts if isinstance(path, str)]
-    for title, path in parts:
-        if not isinstance(path, str):
-            yield title, list(_paths(path))
+def _text(path: str, stage: Path, site: Path) -> str:
+    """Return the Markdown of a page, or the text of its HTML if mkdocstrings has written it."""
+    text = (stage / path).read_text(encoding="utf-8")
+    if "\n::: " not in text:
+        return text
+    return article_text((site / path).with_suffix(".html").read_text(encoding="utf-8"))
 
 
-def _paths(entries: list[Any]) -> Iterator[str]:
+def sections(navigation: list[Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield the title of each part of the navigation, and the title, which may be empty, and path of its pages.
+
+    Pages outside of a part come first.
+    """
+    yield "Start", list(_entries(navigation, deep=False))
+    for part in navigation:
+        ((title, entries),) = part.items()
+        if not isinstance(entries, str):
+            yield title, list(_entries(entries))
+
+
+def _entries(entries: list[Any], *, deep: bool = True) -> Iterator[tuple[str, str]]:
     for entry in entries:
-        value = entry if isinstance(entry, str) else next(iter(entry.values()))
+        title, value = ("", entry) if isinstance(entry, str) else next(iter(entry.items()))
         if isinstance(value, str):
-            yield value
-        else:
-            yield from _paths(value)
+            yield "" if value.endswith("/") else title, value
+        elif deep:
+            yield from _entries(value)
 
 
 def _expanded(entry: str, stage: Path) -> list[str]:

@@ -58,7 +58,7 @@ def test_the_lists_are_up_to_date() -> None:
 @pytest.mark.parametrize("page", sorted({page for page, _ in EXECUTED}))
 def test_the_named_test_reads_the_page(page: str) -> None:
     """The test that executes a page names it, or reads all pages of its folder."""
-    names = {Path(page).name, Path(page).parent.name.upper() + ".glob", "BLOCKS"}
+    names = {Path(page).name, Path(page).parent.name.upper() + ".glob", "EXECUTED"}
     tests = {test for (of, _), test in EXECUTED.items() if of == page}
 
     for test in tests:

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from site_html import Page
 from site_markdown import for_python_markdown
 from site_pages import SitePages
+from site_text import article_text
 
 ROOT = Path(__file__).parents[2]
 STAGE = ROOT / "build/site-source"
@@ -61,10 +62,13 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     listed = re.findall(r"^- \[.+\]\((.+)\)$", (site / "llms.txt").read_text(encoding="utf-8"), re.MULTILINE)
     staged = [file.relative_to(STAGE).as_posix() for file in STAGE.rglob("*.md") if file.name != "SUMMARY.md"]
 
-    assert sorted(staged) == sorted(listed)
+    assert [] == [path for path in staged if listed.count(path) != 1]
+    assert len(staged) == len(listed)
     assert [] == [path for path in listed if not (site / path).exists()]
     full = (site / "llms-full.txt").read_text(encoding="utf-8")
     assert [] == [path for path in listed if f"<!-- {path} -->" not in full]
+    assert "Store a sign-up with its verification token" in full
+    assert "\n::: " not in full
 
 
 def test_the_pages_load_nothing_from_elsewhere(pages: dict[Path, Page]) -> None:
@@ -152,3 +156,11 @@ def test_links_lead_to_the_page_or_to_the_repository(tmp_path: Path) -> None:
         "[e](https://host/repo/tree/main/src) ![f](f.svg) [g](#g) `[h](h)`"
     )
     assert pages.text("docs/howto/a.md") == ("[r](../overview.md) [x](https://example.com/)\n```\n[y](../y.md)\n```\n")
+
+
+def test_the_text_of_a_page_has_its_headings_and_lists() -> None:
+    """Navigation and marks of links are left out, and blank space is reduced."""
+    html = """<nav>menu</nav><article><h1>A<a class="headerlink" href="#a">¶</a></h1>
+    <p>Some <code>code</code>.</p><ul><li><p>one</p></li><li>two</li></ul></article><footer>foot</footer>"""
+
+    assert article_text(html) == "# A\n\nSome code.\n- one\n- two\n"
