@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 
 import pytest
@@ -26,8 +27,10 @@ def test_each_check_is_a_line_and_the_exit_code_is_the_worst(service: Service) -
     """With warnings only the exit code is 0, and the last line counts the states."""
     *lines, summary = run("doctor", environ=service.environ).stdout.splitlines()
 
-    assert ["warning" if "rotation" in line else "ok" for line in lines] == [line.split()[0] for line in lines]
-    assert summary.startswith("20 ok, 1 warning in ")
+    states = {line[9:26].strip(): line.split()[0] for line in lines}
+    # The support of the version depends on the day.
+    assert {"rotation"} == {name for name, state in states.items() if state != "ok" and name != "version"}
+    assert re.match(r"(20 ok, 1 warning|19 ok, 2 warnings) in \d", summary)
     assert service.login.password not in "".join(lines)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from examined_service import Examine, Service
 
+from registration_persistence.cli.doctor.check import ok
 from registration_persistence.cli.doctor.diagnosis import steps_for
 from registration_persistence.cli.doctor.printing import summary_of, text_of
 from registration_persistence.database import DatabaseSettings
@@ -53,9 +54,14 @@ def test_the_output_is_that_of_a_real_server(
     monkeypatch.setenv("NO_COLOR", "1")
     service.execute(*BROKEN)
     try:
-        checks = list(examine(service.environ).values())
+        found = examine(service.environ)
     finally:
         service.execute(*RESTORED)
+    # The support of the version depends on the day.
+    checks = [
+        ok("version", "PostgreSQL 18.4, fixes until 2030-11-14") if name == "version" else check
+        for name, check in found.items()
+    ]
     output = "\n".join([*(text_of(check, Terminal()) for check in checks), summary_of(checks, 0.31)])
     (shown,) = re.findall(r"```text\n(ok .*?)```", PAGE.read_text(), re.DOTALL)
 
