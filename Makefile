@@ -156,7 +156,7 @@ outages: $(BENCH_VENV)/.installed ## Measure the longest outages beside AWS's wr
 
 diagrams: $(VENV)/.installed-dev ## Write docs/diagrams.md and docs/cli.md from the code and docs/chaos.svg from docs/chaos.json (ARGS=--record measures again)
 	@$(BIN)/python docs/make_diagrams.py
-	@$(BIN)/python docs/make_cli.py
+	@$(BIN)/python tests/cli/command_page.py
 	@$(BIN)/python docs/make_timeline.py $(ARGS)
 
 $(DOCS_VENV)/.installed: requirements/docs.txt

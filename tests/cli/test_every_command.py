@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import command_page
 import pytest
 from command_line import Answer, one_line, run, run_each
 from sqlalchemy import text
@@ -82,9 +82,7 @@ def prepared(workspace: Workspace) -> Workspace:
 
 def test_the_page_is_that_of_the_parser() -> None:
     """`docs/cli.md` has every command with its arguments, variables, examples and JSON fields."""
-    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-
-    assert runpy.run_path(str(ROOT / "docs/make_cli.py"))["text"]() == page, "run `make diagrams`"
+    assert command_page.text() == command_page.FILE.read_text(encoding="utf-8"), "run `make diagrams`"
 
 
 def test_every_command_has_examples_and_json() -> None:

@@ -87,6 +87,25 @@ def test_erase_reports_an_unknown_id_and_continues(workspace: Workspace) -> None
     assert f"there is no registration {unknown}\n" == done.stderr
 
 
+def test_erase_prints_json(workspace: Workspace) -> None:
+    """Each id has its result, also an unknown one and one that was not confirmed; there is no remark beside it."""
+    ada, unknown = workspace.sign_up("ada@example.com"), str(uuid4())
+
+    _, not_confirmed = workspace.run_on_terminal("erase", ada, "--json", typed="n\n", code=1)
+    erased, again, nobody = workspace.run_each(
+        ("erase", ada, unknown, "--yes", "--json"), ("erase", ada, "--yes", "--json"), ("erase", "--email", "--json"),
+        stdin="ada@example.com\n",
+    )  # fmt: skip
+
+    assert {"id": ada, "result": "not confirmed"} == json.loads(not_confirmed)
+    assert (1, "") == (erased.code, erased.stderr)
+    assert [{"id": ada, "result": "erased"}, {"id": unknown, "result": "not found"}] == [
+        json.loads(line) for line in erased.stdout.splitlines()
+    ]
+    assert {"id": ada, "result": "erased before"} == json.loads(again.stdout)
+    assert Answer(0, "", "") == nobody
+
+
 def test_export_prints_readable_json(workspace: Workspace) -> None:
     """`export` prints an indented JSON array, by id and by mailbox, and an empty array if nothing is found."""
     ada = workspace.sign_up("Ada@example.com", "Zo\u00eb \u65e5\u672c")

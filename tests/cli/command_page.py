@@ -8,7 +8,7 @@ from registration_persistence.cli.command_parser import Command, CommandParser
 from registration_persistence.cli.commands import commands_of
 from registration_persistence.cli.main import build_parser
 
-FILE = Path(__file__).with_name("cli.md")
+FILE = Path(__file__).parents[2] / "docs/cli.md"
 HEADING = "\n## Commands\n"
 
 
