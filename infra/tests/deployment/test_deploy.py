@@ -254,6 +254,16 @@ def test_unknown_step_or_environment_is_rejected(cloud: Cloud, step: str, enviro
     assert cloud.summary == []
 
 
+def test_the_restore_test_is_deployed_after_the_database(cloud: Cloud, tmp_path: Path) -> None:
+    """Only if the file asks for it, `make deploy-database` deploys the stack of the restore test too."""
+    dev = (INFRA / "environments" / "dev.toml").read_text(encoding="utf-8")
+    assert "[backup]" not in dev
+    infra = copy_infra(tmp_path, f"{dev}\n[backup]\nown_plan = true\nrestore_test = true\n")
+
+    assert cloud.step("database", infra=infra).code == 0
+    assert cloud.summary == ["deploy registration-dev-database", "deploy registration-dev-restore-testing"]
+
+
 def test_wrong_configuration_is_listed(cloud: Cloud, tmp_path: Path) -> None:
     """A file with two mistakes gives exit code 2 and a list of both; no request is sent."""
     dev = (INFRA / "environments" / "dev.toml").read_text(encoding="utf-8")
