@@ -392,11 +392,13 @@ def test_existing_database_comes_from_the_file(host: str, sslmode: str) -> None:
     (stack,) = synthesised.stacks
     function = synthesised.application.one("Lambda::Function")
     body = deepcopy(synthesised.application.body)
-    for resource in body["Resources"].values():  # the names of `dev` are taken
+    for logical_id, resource in body["Resources"].items():  # the names of `dev` are taken
         if resource["Type"] == "AWS::Lambda::Function":
             resource["Properties"]["FunctionName"] = f"existing-{sslmode}"
         if resource["Type"] == "AWS::Logs::LogGroup":
-            resource["Properties"]["LogGroupName"] = f"/aws/lambda/existing-{sslmode}"
+            resource["Properties"]["LogGroupName"] = f"/aws/{logical_id}/existing-{sslmode}"
+        if resource["Type"] == "AWS::SecretsManager::Secret":
+            resource["Properties"]["Name"] = f"existing/{sslmode}"
     deploy(f"existing-{sslmode}", body)
     environ = client("lambda").get_function_configuration(FunctionName=f"existing-{sslmode}")["Environment"][
         "Variables"
@@ -407,7 +409,7 @@ def test_existing_database_comes_from_the_file(host: str, sslmode: str) -> None:
     assert (settings.host, settings.port, settings.name) == (host, 5433, "registrations")
     assert (settings.secret_arn, settings.sslmode) == (config.existing.secret_arn, sslmode)
     assert (settings.root_certificate is not None) == (sslmode == "verify-full")
-    assert environ.keys() <= _READ
+    assert environ.keys() - {"SIGNUP_SECRET", "SIGNUP_URL"} <= _READ
 
 
 @pytest.mark.usefixtures("aws")
