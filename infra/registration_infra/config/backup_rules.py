@@ -15,8 +15,11 @@ def backup_problems(environment: Values) -> Iterator[str]:
             f"backup.central_account is {toml_text(central_account)}: expected another account, "
             "because a copy in this account is lost together with it"
         )
-    if backup.get("restore_test") is True:
-        yield from _restore_test_problems(environment)
+    if backup.get("restore_test") is True and backup.get("own_plan") is False:
+        yield (
+            "backup.restore_test is true: expected only if backup.own_plan is true, "
+            "because it restores from the vault of that plan"
+        )
     if vault is None:
         return
     if backup.get("own_plan") is False:
@@ -26,14 +29,6 @@ def backup_problems(environment: Values) -> Iterator[str]:
             f"backup.copy_to_vault_arn is {toml_text(vault)}: expected another vault, "
             "because it is the vault that backup.own_plan writes to"
         )
-
-
-def _restore_test_problems(environment: Values) -> Iterator[str]:
-    start = "backup.restore_test is true: expected only if"
-    if environment.get("provision_aurora") is False:
-        yield f"{start} provision_aurora is true"
-    elif environment.get("backup", {}).get("own_plan") is False:
-        yield f"{start} backup.own_plan is true, because it restores from the vault of that plan"
 
 
 def _own_vault(environment: Values) -> str:

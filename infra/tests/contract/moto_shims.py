@@ -234,10 +234,11 @@ def _egress(properties: _Properties, name: str) -> Resource:
 def _secret(properties: _Properties, _name: str) -> Resource:
     secrets = client("secretsmanager")
     generated = properties.pop("GenerateSecretString")
-    value = json.loads(generated.pop("SecretStringTemplate"))
-    key = generated.pop("GenerateStringKey")
-    value[key] = secrets.get_random_password(**generated)["RandomPassword"]
-    arn = secrets.create_secret(**properties, SecretString=json.dumps(value))["ARN"]
+    template, key = generated.pop("SecretStringTemplate", None), generated.pop("GenerateStringKey", None)
+    value = secrets.get_random_password(**generated)["RandomPassword"]
+    if template is not None:
+        value = json.dumps(json.loads(template) | {key: value})
+    arn = secrets.create_secret(**properties, SecretString=value)["ARN"]
     return Resource(arn, {"Id": arn})
 
 
@@ -377,3 +378,25 @@ def _function(properties: _Properties, _name: str) -> Resource:
     if reserved is not None:
         functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
     return Resource(name, {"Arn": arn})
+
+
+@_shim("ApiGatewayV2::Api")
+def _http_api(properties: _Properties, _name: str) -> Resource:
+    created = client("apigatewayv2").create_api(**properties)
+    return Resource(created["ApiId"], {"ApiEndpoint": created["ApiEndpoint"]})
+
+
+@_shim("ApiGatewayV2::Integration")
+def _integration(properties: _Properties, _name: str) -> Resource:
+    return Resource(client("apigatewayv2").create_integration(**properties)["IntegrationId"])
+
+
+@_shim("ApiGatewayV2::Route")
+def _route(properties: _Properties, _name: str) -> Resource:
+    return Resource(client("apigatewayv2").create_route(**properties)["RouteId"])
+
+
+@_shim("ApiGatewayV2::Stage")
+def _stage(properties: _Properties, _name: str) -> Resource:
+    client("apigatewayv2").create_stage(**properties)
+    return Resource(properties["StageName"])

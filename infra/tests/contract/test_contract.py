@@ -177,9 +177,10 @@ def test_functions_have_the_environment_that_the_package_reads(dev: Deployed, fu
 @pytest.mark.parametrize("environment", ["dev", "monitored", "proxied"])
 @pytest.mark.parametrize("function", _FUNCTIONS)
 def test_functions_have_no_unknown_variable(request: pytest.FixtureRequest, environment: str, function: str) -> None:
-    """Each variable is known to the package, or belongs to Datadog or to the rotation function."""
+    """Each variable is known to the package, or belongs to Datadog, to the rotation function or to the pages."""
     environ = request.getfixturevalue(environment).environment(function)
-    assert {name for name in environ if not name.startswith("DD_")} - {_ROTATION_ADMIN} <= _READ
+    others = {_ROTATION_ADMIN} | ({"SIGNUP_SECRET", "SIGNUP_URL"} if function == "service" else set())
+    assert {name for name in environ if not name.startswith("DD_")} - others <= _READ
 
 
 def test_migrations_have_the_variables_of_bootstrap(dev: Deployed) -> None:
@@ -391,11 +392,13 @@ def test_existing_database_comes_from_the_file(host: str, sslmode: str) -> None:
     (stack,) = synthesised.stacks
     function = synthesised.application.one("Lambda::Function")
     body = deepcopy(synthesised.application.body)
-    for resource in body["Resources"].values():  # the names of `dev` are taken
+    for logical_id, resource in body["Resources"].items():  # the names of `dev` are taken
         if resource["Type"] == "AWS::Lambda::Function":
             resource["Properties"]["FunctionName"] = f"existing-{sslmode}"
         if resource["Type"] == "AWS::Logs::LogGroup":
-            resource["Properties"]["LogGroupName"] = f"/aws/lambda/existing-{sslmode}"
+            resource["Properties"]["LogGroupName"] = f"/aws/{logical_id}/existing-{sslmode}"
+        if resource["Type"] == "AWS::SecretsManager::Secret":
+            resource["Properties"]["Name"] = f"existing/{sslmode}"
     deploy(f"existing-{sslmode}", body)
     environ = client("lambda").get_function_configuration(FunctionName=f"existing-{sslmode}")["Environment"][
         "Variables"
@@ -406,7 +409,7 @@ def test_existing_database_comes_from_the_file(host: str, sslmode: str) -> None:
     assert (settings.host, settings.port, settings.name) == (host, 5433, "registrations")
     assert (settings.secret_arn, settings.sslmode) == (config.existing.secret_arn, sslmode)
     assert (settings.root_certificate is not None) == (sslmode == "verify-full")
-    assert environ.keys() <= _READ
+    assert environ.keys() - {"SIGNUP_SECRET", "SIGNUP_URL"} <= _READ
 
 
 @pytest.mark.usefixtures("aws")

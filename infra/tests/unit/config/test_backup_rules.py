@@ -53,11 +53,13 @@ def test_another_vault_is_accepted(vault: str) -> None:
     assert value_of(config, "backup.copy_to_vault_arn") == vault
 
 
-def test_a_restore_test_needs_the_own_plan_of_a_cluster() -> None:
-    """Without the vault of the plan, or without a cluster, there is nothing to restore."""
-    start = "backup.restore_test is true: expected only if"
+def test_a_restore_test_needs_the_own_plan() -> None:
+    """Without the vault of the plan there is nothing to restore, and an existing database has no plan."""
+    needed = "backup.restore_test is true: expected only if backup.own_plan is true, "
     assert problems(CLUSTER, {"backup.restore_test": "true"}) == (
-        f"{start} backup.own_plan is true, because it restores from the vault of that plan",
+        f"{needed}because it restores from the vault of that plan",
     )
-    assert problems(EXISTING, {"backup.restore_test": "true", **PLAN}) == (f"{start} provision_aurora is true",)
-    assert problems(CLUSTER, {"backup.restore_test": "true", **PLAN}) == ()
+    assert problems(EXISTING, {"backup.restore_test": "true", **PLAN}) == (
+        "backup.own_plan is true: expected only if provision_aurora is true",
+    )
+    assert accepted(CLUSTER, {"backup.restore_test": "true", **PLAN}).backup.restore_test
