@@ -22,6 +22,7 @@ from registration_persistence import (
     bulk_import,
     deadline,
 )
+from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.operations import Observation, Operation, current_operation
 from registration_persistence.errors import CommitOutcomeUnknown, RegistrationNotFound
 from registration_persistence.testing import RoundTripCounter
@@ -213,6 +214,7 @@ def test_a_failing_observer_changes_nothing(
         raise KeyboardInterrupt
 
     caplog.set_level(logging.WARNING)
+
     for observer in (failing, without_manager, failing_at_the_end, swallowing):
         counted.events.observe(observer)
     for _ in range(3):
@@ -230,6 +232,19 @@ def test_a_failing_observer_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         counted.run(sign_up)
     assert (current_operation(), operations.ended[-1].outcome) == (None, "not_kept")
+
+
+def test_a_failing_subscriber_does_not_flood_the_log(counted: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """Its failure is logged once for each event."""
+
+    def failing(_event: DatabaseEvent) -> None:
+        raise LookupError("broken")
+
+    counted.events.subscribe(failing)
+    for _ in range(3):
+        counted.dispose()
+        counted.ping()
+    assert [record.args for record in caplog.records] == [("connection_opened",)]
 
 
 def test_threads_and_contexts_have_their_own_operations(

@@ -140,13 +140,14 @@ class Events:
         self._subscribers: list[Subscriber] = []
         self._lock = Lock()
         self.observers: tuple[Observer, ...] = ()
-        # The failures of observers that were logged.
+        # The failures of subscribers and observers that were logged.
         self._failures: set[tuple[int, str, str]] = set()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call *subscriber* with each `DatabaseEvent` from now on.
 
-        An exception of *subscriber* is logged and dropped, so that a failing metric fails no request.
+        An exception of *subscriber* is logged once for each class and event, and dropped, so that a failing metric
+        fails no request.
 
         Args:
             subscriber: A plain function, called in the thread in which the event happens.
@@ -215,20 +216,19 @@ class Events:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except Exception:
-                _logger.exception("a subscriber to database events failed on %s", event.name)
+            except Exception as error:  # noqa: BLE001 it must not change the request
+                self._log_once(subscriber, "a subscriber to database events failed on %s", event.name, error)
 
     def _log_failure(self, observer: "Observer", moment: str, error: Exception) -> None:
-        """Log *error* of *observer*, unless one of its class was logged before."""
-        failure = (id(observer), moment, type(error).__name__)
+        self._log_once(observer, "an observer of database operations failed when it was %s", moment, error)
+
+    def _log_once(self, who: object, message: str, when: str, error: Exception) -> None:
+        """Log *error* with *message*, unless one of its class was logged before for *who* and *when*."""
+        failure = (id(who), when, type(error).__name__)
         if failure not in self._failures:
             self._failures.add(failure)
             error.__context__ = None  # the error of the request, whose text may hold personal data
-            _logger.warning(
-                "an observer of database operations failed when it was %s; this is logged once for each class of error",
-                moment,
-                exc_info=error,
-            )
+            _logger.error(f"{message}; this is logged once for each class of error", when, exc_info=error)  # noqa: G004 the text is constant
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, because another thread of the parent may have held it during the fork."""
