@@ -56,14 +56,13 @@ class Database:
         self.credentials: CredentialSource = credentials or credentials_for(settings, on_event=self._emit)
         credentials_in_use = self._credentials_in_use()
         self.engine: Engine = create_database_engine(settings, credentials_in_use, self.events, self._waits)
-        reader_engine = create_reader_engine(settings, credentials_in_use, self.events, self._waits)
-        self.engines: list[Engine] = [self.engine, reader_engine] if reader_engine else [self.engine]
+        readers = create_reader_engine(settings, credentials_in_use, self.events, self._waits)
+        self.engines: list[Engine] = [self.engine, readers] if readers else [self.engine]
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._single_calls = SingleCalls(self.engine)
         self._read_only = self.engines[-1].execution_options(postgresql_readonly=True)
         self._open_connections = OpenConnections(*self.engines)
-        for engine in self.engines:
-            # This listener also keeps the database alive as long as its engine, for `reset_in_forked_children`.
+        for engine in self.engines:  # the listener keeps the database alive too, for `reset_in_forked_children`
             event.listen(engine, "connect", self._track)
         reset_in_forked_children(self)
 
