@@ -87,7 +87,7 @@ chaos: $(VENV)/.installed-local ## Sign people up for 75 s while faults are inje
 service: $(VENV)/.installed-service ## Start the example service with its pages on this machine, until Ctrl-C (ARGS='--port 8001')
 	@cd examples/fastapi_service && exec $(CURDIR)/$(BIN)/python -m signup_local $(ARGS)
 
-test: $(VENV)/.installed-dev ## Run every test (ARGS='-k tls' selects)
+test: $(VENV)/.installed-dev $(DOCS_VENV)/.installed ## Run every test (ARGS='-k tls' selects)
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-awaited: $(VENV)/.installed-dev ## Run the integration and resilience tests on the asynchronous side (ARGS='--debug tests/resilience')
@@ -96,7 +96,7 @@ test-awaited: $(VENV)/.installed-dev ## Run the integration and resilience tests
 compliance: $(VENV)/.installed-dev ## Run SQLAlchemy's compliance suite on the dialect and on the engine (ARGS='-k isolation' selects)
 	@for engine in dialect ours; do $(BIN)/python -m pytest -q -c tests/compliance/setup.cfg tests/compliance --engine $$engine $(ARGS) || exit; done
 
-coverage: $(VENV)/.installed-dev ## Run every test and measure branch coverage (fails below the gate)
+coverage: $(VENV)/.installed-dev $(DOCS_VENV)/.installed ## Run every test and measure branch coverage (fails below the gate)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine -q

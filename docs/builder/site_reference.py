@@ -5,22 +5,18 @@ from pathlib import Path
 
 _PACKAGE = "registration_persistence"
 
-MODULES = ("", "errors", "outcomes", "models", "database", "schema", "testing", "sandbox")
-"""The public modules; the first one is the package itself. Those in `telemetry/` are public, too."""
+_INTEGRATIONS = ("opentelemetry", "datadog", "prometheus")
+
+MODULES = (
+    *("", "errors", "outcomes", "models", "database", "schema", "testing", "sandbox"),
+    *(f"telemetry.{name}" for name in _INTEGRATIONS),
+)
+"""The public modules; the first one is the package itself."""
 
 
-def modules(source: Path) -> list[str]:
-    """Return the dotted names of the public modules.
-
-    Args:
-        source: The folder of the package.
-    """
-    telemetry = sorted(file.stem for file in source.glob("telemetry/[!_]*.py"))
-    return [
-        _PACKAGE,
-        *(f"{_PACKAGE}.{name}" for name in MODULES if name),
-        *(f"{_PACKAGE}.telemetry.{name}" for name in telemetry),
-    ]
+def modules() -> list[str]:
+    """Return the dotted names of the public modules."""
+    return [f"{_PACKAGE}.{name}".removesuffix(".") for name in MODULES]
 
 
 def public_names(module: str, source: Path) -> list[str]:
@@ -37,7 +33,7 @@ def public_names(module: str, source: Path) -> list[str]:
 
 def pages(source: Path) -> dict[str, str]:
     """Return the Markdown of each page, by its path on the site."""
-    found = {f"reference/{module}.md": _page(module, source) for module in modules(source)}
+    found = {f"reference/{module}.md": _page(module, source) for module in modules()}
     entries = "\n".join(f"- [`{path[10:-3]}`]({path[10:]})" for path in found)
     found["reference/index.md"] = f"# Reference\n\nGenerated from the docstrings of each public name.\n\n{entries}\n"
     return found
