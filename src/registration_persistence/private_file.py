@@ -13,6 +13,8 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 # Links such as /dev/stdout are here, and only root can create others.
 _DEVICES = Path("/dev")
 
+_IN_USE = "another process is writing it"
+
 
 class FileInUse(OSError):
     """Another process is writing the file."""
@@ -60,7 +62,7 @@ def replace(file: Path) -> int:
     try:
         _lock(old)
         if not is_at(file, old):  # another process has replaced it after it was opened
-            raise FileInUse(errno.EBUSY, os.strerror(errno.EBUSY), str(file))
+            raise FileInUse(errno.EBUSY, _IN_USE, str(file))
         file.unlink()
         return create(file)
     finally:
@@ -188,6 +190,6 @@ def _lock(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise FileInUse(error.errno, error.strerror) from error
+        raise FileInUse(error.errno, _IN_USE) from error
     except OSError:
         return  # a file system without locks

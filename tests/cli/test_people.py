@@ -12,14 +12,14 @@ from registration_persistence.cli.masking import MASK, SHOWN, masked
 
 ADDRESS = "Ada@lovelace.example"
 # Clears the screen, in 7 and in 8 bits; turns text around; hides a letter; starts what looks like another line.
-INJECTION = '\x1b[2J \x9b2J \u202eevil\u202c \u200b\nstatus           "erased"'
+INJECTION = '\x1b[2J \x9b2J \u202eevil\u202c \u200b\nstatus                   "erased"'
 PERSONAL = {"email", "email_key", "profile"}
 
 
 def sign_up(workspace: Workspace, name: object = "Zo\u00eb \u65e5\u672c") -> str:
     """Register `ADDRESS` with a profile, and return the id."""
     with workspace.database.session() as session:
-        profile = {"name": name, "phone": {"home": ["+44 20 7946 0018"]}, "born 1815": True}
+        profile = {"name": name, "telephone_number": {"home": ["+44 20 7946 0018"]}, "born 1815": True}
         outcome = RegistrationRepository(session).register(ADDRESS, profile=profile)
     return str(outcome.registration.id)
 
@@ -80,12 +80,12 @@ def test_show_masks_personal_data(workspace: Workspace) -> None:
     for answer in (hidden, hidden_json):
         for part in ("Ada", "lovelace", "example", "Zo", "\u65e5", "home", "7946", "1815", "true,"):
             assert part not in answer.stdout.replace('"masked": true', ""), part
-    for line in (f'email            "{MASK}"', f'profile.name     "{MASK}"', f'profile.{MASK}      "{MASK}"'):
-        assert line in hidden.stdout.splitlines()
-    for line in (f'email            "{ADDRESS}"', 'profile.name     "Zo\u00eb \u65e5\u672c"', "events           1"):
-        assert line in revealed.stdout.splitlines()
+    for name in ("email", "profile.name", f"profile.{MASK}", "profile.telephone_number"):  # the last one is the longest
+        assert f'{name:<24} "{MASK}"' in hidden.stdout.splitlines()
+    for name, value in (("email", f'"{ADDRESS}"'), ("profile.name", '"Zo\u00eb \u65e5\u672c"'), ("events", "1")):
+        assert f"{name:<24} {value}" in revealed.stdout.splitlines()
     data = json.loads(hidden_json.stdout)
-    assert {"name": MASK, "phone": MASK, MASK: MASK} == data["registration"]["profile"]
+    assert {"name": MASK, "telephone_number": MASK, MASK: MASK} == data["registration"]["profile"]
     assert (True, False, 1) == (data["masked"], data["lapsed"], data["events"])
     exported = json.loads(workspace.run("export", ada).stdout)[0]
     revealed_data = json.loads(revealed_json.stdout)
@@ -118,7 +118,7 @@ def test_a_profile_cannot_change_the_terminal(workspace: Workspace) -> None:
 
     for answer in answers:
         assert all(char.isprintable() or char == "\n" for char in answer.stdout)
-        assert 'status           "erased"' not in answer.stdout.splitlines()
+        assert f'{"status":<24} "erased"' not in answer.stdout.splitlines()
     assert r"\u202eevil" in answers[0].stdout
     assert INJECTION == json.loads(answers[1].stdout)["registration"]["profile"]["name"]
     assert INJECTION == json.loads(answers[2].stdout)[0]["registration"]["profile"]["name"]
@@ -138,7 +138,7 @@ def test_erased_lapsed_and_unknown_registrations(workspace: Workspace) -> None:
     assert ("erased", None, None, {}) == tuple(
         registration[name] for name in ("status", "email", "email_key", "profile")
     )
-    assert 'status           "pending"  (lapsed)' in late.stdout.splitlines()
+    assert f'{"status":<24} "pending"  (lapsed)' in late.stdout.splitlines()
     for answer in (missing, no_log):
         assert (1, "", f"registration-persistence: there is no registration {unknown}\n") == (
             answer.code,

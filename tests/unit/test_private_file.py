@@ -106,7 +106,7 @@ def test_a_file_is_not_replaced_while_it_is_written(tmp_path: Path) -> None:
     """A second writer gets an error until the first one closes the file."""
     file = tmp_path / "rows.csv"
     first = private_file.create(file)
-    with pytest.raises(FileInUse):
+    with pytest.raises(FileInUse, match="another process is writing it"):
         private_file.replace(file)
     assert private_file.is_at(file, first)
     os.close(first)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _up_to_1000 = number(int, 1, 1000)
 
+# A longer name of a field of the profile moves its own line alone.
+_MAX_LABEL_CHARACTERS = 30
+
 _ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
@@ -130,21 +133,25 @@ def _show(options: argparse.Namespace) -> int:
 
 def _show_lines(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines for people. Values are quoted and at the end: none looks like a line, or moves a column."""
+    rows = [*_labelled_values(data)]
+    width = max(16, *(len(label) for label, _ in rows if len(label) <= _MAX_LABEL_CHARACTERS))
+    yield from (f"{label:<{width}} {value}" for label, value in rows)
+
+
+def _labelled_values(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in data["registration"].items():
         lapsed = "  (lapsed)" if name == "status" and data["lapsed"] else ""
         if isinstance(value, dict):
-            yield from (
-                f"{name + '.' + json.dumps(field)[1:-1]:<16} {quoted_value(each)}" for field, each in value.items()
-            )
+            yield from ((f"{name}.{json.dumps(field)[1:-1]}", quoted_value(each)) for field, each in value.items())
         elif value is not None:
-            yield f"{name:<16} {quoted_value(value)}{lapsed}"
+            yield name, quoted_value(value) + lapsed
     for section in ("consents", "tokens"):
         for row in data[section]:
-            values = ", ".join(
+            values = (
                 f"{name} {quoted_value(value)}" for name, value in row.items() if value is not None and name != "id"
             )
-            yield f"{section[:-1]:<16} {values}"
-    yield f"{'events':<16} {data['events']}"
+            yield section[:-1], ", ".join(values)
+    yield "events", str(data["events"])
 
 
 def _now(session: "Session") -> datetime:
