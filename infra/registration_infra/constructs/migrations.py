@@ -41,7 +41,7 @@ class Migrations(Construct):
         iam_login: The login of the services with IAM; `None` if they log in with a secret.
 
     Attributes:
-        function: The function; its actions are `bootstrap`, `upgrade`, `current` and `check`.
+        function: The function; its actions are `bootstrap`, `upgrade`, `current`, `check` and `doctor`.
     """
 
     def __init__(

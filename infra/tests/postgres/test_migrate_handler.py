@@ -1,6 +1,7 @@
 """The handler of the migration function, loaded like in Lambda, with a real PostgreSQL and Secrets Manager."""
 
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,12 +129,59 @@ def test_upgrade_to_a_revision(handle: Handle) -> None:
         {"action": "upgrade", "revision": ""},
         {"action": "upgrade", "force": True},
         {"action": "check", "revision": "head"},
+        {"action": "doctor", "revision": "head"},
     ],
 )
 def test_invalid_event_is_an_error(handle: Handle, event: Any) -> None:
     """The error names the valid actions, and nothing is executed."""
-    with pytest.raises(ValueError, match=r"expected .* one of bootstrap, upgrade, current, check\}, and for upgrade"):
+    with pytest.raises(
+        ValueError, match=r"expected .* one of bootstrap, upgrade, current, check, doctor\}, and for upgrade"
+    ):
         handle(event)
+
+
+def states(result: dict[str, Any]) -> dict[str, str]:
+    """Return the state of each check of `doctor`."""
+    assert result.keys() == {"action", "checks"}
+    return {check["name"]: check["state"] for check in result["checks"]}
+
+
+def test_doctor_checks_the_way_to_the_database(handle: Handle) -> None:
+    """`doctor` logs in with the secret of the function, and looks at the schema."""
+    handle({"action": "bootstrap"})
+    handle({"action": "upgrade"})
+
+    found = states(handle({"action": "doctor"}))
+
+    assert (found["secret"], found["login"], found["schema"]) == ("ok", "ok", "ok")
+
+
+def test_doctor_has_a_result_if_the_database_is_down(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused port and a wrong environment are results, not errors."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("APP_DATABASE_PORT", str(port))
+    down = states(handle({"action": "doctor"}))
+    monkeypatch.setenv("APP_DATABASE_HOST", "")
+    wrong = states(handle({"action": "doctor"}))
+
+    assert (down["port"], down["secret"], down["login"]) == ("failed", "ok", "skipped")
+    assert wrong["environment"] == "failed"
+
+
+def test_doctor_ends_before_the_lambda_timeout(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server is silent, the results come while there is time to answer; if they cannot, the error names it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("APP_DATABASE_PORT", str(silent.getsockname()[1]))
+        monkeypatch.setenv("APP_DATABASE_SSLMODE", "disable")
+        monkeypatch.setenv("APP_DATABASE_CONNECT_TIMEOUT", "60")
+        started = time.monotonic()
+        result = states(handle({"action": "doctor"}, seconds=9))
+
+        assert time.monotonic() - started < 9
+        assert result["login"] == "failed"
+        with pytest.raises(RegistrationPersistenceError, match="longer timeout"):
+            handle({"action": "doctor"}, seconds=1.1)
 
 
 @pytest.mark.parametrize("action", ["bootstrap", "upgrade"])
