@@ -24,8 +24,8 @@ def _section(parser: CommandParser, command: Command) -> Iterator[str]:
     yield f"### {parser.prog.partition(' ')[2]}"
     yield ""
     yield f"{_sentence(parser.description or '')}"
-    if note := (parser.epilog or "").partition("Example: ")[0].strip():
-        yield _sentence(note)
+    if parser.epilog:
+        yield _sentence(parser.epilog)
     yield ""
     yield "```sh"
     yield from (f"{parser.prog.partition(' ')[0]} {example}" for example in command.examples)

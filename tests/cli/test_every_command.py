@@ -86,7 +86,7 @@ def test_the_page_is_that_of_the_parser() -> None:
 
 
 def test_every_command_has_examples_and_json() -> None:
-    """Each example parses as the command that it describes, and each command has `--json` and its fields."""
+    """Each example parses as its command and is a line of its help, as is each variable; each command has `--json`."""
     for parser in parsers():
         command = description(parser)
         assert command.examples, name_of(parser)
@@ -95,6 +95,9 @@ def test_every_command_has_examples_and_json() -> None:
             found, options = build_parser().parse(words(example, "--json"))
             assert name_of(found) == name_of(parser)
             assert options.json
+        shown = parser.format_help().splitlines()
+        assert {f"  {PROGRAM} {example}" for example in command.examples} <= {*shown}
+        assert {f"  {variable}" for variable in parser.variables.values()} <= {*shown}
 
 
 def test_every_option_has_a_variable_of_its_own() -> None:

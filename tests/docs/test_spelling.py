@@ -24,7 +24,8 @@ def spelled_wrong(*places: str | Path) -> str:
 
 def test_the_spelling_is_right() -> None:
     """Codespell knows no word of the project as a misspelling."""
-    assert spelled_wrong(*(place for place in PLACES if (ROOT / place).exists())) == ""
+    assert [] == [place for place in PLACES if not (ROOT / place).exists()]
+    assert spelled_wrong(*PLACES) == ""
 
 
 @pytest.mark.parametrize("text", ["# Teh page\n", '"""Recieve it."""\n'])

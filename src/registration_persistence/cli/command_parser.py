@@ -97,6 +97,17 @@ class CommandParser(argparse.ArgumentParser):
             self._convert(action, options)
         return self, options
 
+    def format_help(self) -> str:
+        """Return the text of `--help`: that of argparse, then each example and each variable on a line of its own."""
+        sections = [super().format_help()]
+        if self.command is not None:
+            program = self.prog.partition(" ")[0]
+            lines = (f"  {program} {example}\n" for example in self.command.examples)
+            sections.append("examples:\n" + "".join(lines))
+            names = (f"  {name}\n" for name in self.variables.values())
+            sections.append("variables that set the options:\n" + "".join(names))
+        return "\n".join(sections)
+
     def error(self, message: str) -> NoReturn:
         """Raise `WrongUse` with one line."""
         raise WrongUse(f"{message}; see {self.prog} --help")

@@ -40,8 +40,7 @@ class Subcommands:
             needs_database: Whether the examples connect to the database. Defaults to true.
             epilog: A note below the arguments in the command's own `--help`. Defaults to none.
         """
-        example = f"Example: {self._parser.prog.partition(' ')[0]} {examples[0]}"
-        parser = self._add(name, summary, epilog=f"{epilog} {example}".strip())
+        parser = self._add(name, summary, epilog=epilog)
         parser.add_argument("--json", action="store_true", variable=JSON_VARIABLE, help="print the result as JSON")
         parser.command = Command(run, examples, json_fields, json_lines, needs_database)
         return parser
@@ -55,7 +54,7 @@ class Subcommands:
         """
         return Subcommands(self._add(name, summary))
 
-    def _add(self, name: str, summary: str, *, epilog: str | None = None) -> CommandParser:
+    def _add(self, name: str, summary: str, *, epilog: str = "") -> CommandParser:
         parser = self._subparsers.add_parser(name, help=summary, description=summary, epilog=epilog)
         self._parser.commands[name] = parser
         return parser
