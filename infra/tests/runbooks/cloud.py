@@ -230,9 +230,9 @@ def simulated_aws(patch: Any) -> Iterator[str]:
 
 def reset() -> None:
     """Delete everything in the simulated AWS."""
-    services = ("rds", "secretsmanager", "ssm", "lambda", "iam", "kms", "logs", "ec2", "cloudwatch", "sts")
-    for service in (*services, "stepfunctions"):
+    for service in ("rds", "secretsmanager", "ssm", "lambda", "iam", "kms", "logs", "ec2", "cloudwatch", "sts"):
         get_backend(service).reset()
+    get_backend("stepfunctions").reset()
 
 
 def connect(cloud: Cloud, patch: Any) -> None:
