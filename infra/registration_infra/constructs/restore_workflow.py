@@ -99,7 +99,8 @@ class RestoreWorkflow(Construct):
             self,
             "Alarm",
             alarm_name=self._name,
-            alarm_description=f"The restore test of the database {config.prefix} failed, or there was none this month",
+            alarm_description=f"The restore test of the database {config.prefix} failed, or there was none this month: "
+            "read docs/runbooks/repair-a-failed-restore-test.md",
             metric=cloudwatch.MathExpression(
                 # A sum with a missing value is missing.
                 expression=" + ".join(f"FILL({name}, 0)" for name in metrics),

@@ -15,6 +15,8 @@ from moto.rds.models import DBCluster, RDSBackend, rds_backends
 from moto.rdsdata.responses import RDSDataServiceResponse
 from moto.secretsmanager.models import FakeSecret, SecretsManagerBackend
 from moto.server import ThreadedMotoServer
+from moto.stepfunctions.models import stepfunctions_backends
+from registration_infra.constructs.restored_clusters import DEFINITION
 from sqlalchemy import CursorResult, text
 
 from registration_persistence import Database
@@ -147,6 +149,28 @@ class Cloud:
                     SecretId=secret, VersionStage="AWSPENDING", RemoveFromVersionId=version
                 )
 
+    def fail_restore_test(self, copy: str) -> None:
+        """Create what a failed restore test has left: its executions, its log, and the cluster *copy*."""
+        name, states, rds = f"{self.name}-restore-test", self.client("stepfunctions"), self.client("rds")
+        role = self.client("iam").get_role(RoleName="function")["Role"]["Arn"]
+        states.create_state_machine(name=name, definition=DEFINITION.read_text(encoding="utf-8"), roleArn=role)
+        (machine,) = stepfunctions_backends[ACCOUNT][REGION].state_machines
+        ends = (("SUCCEEDED", None, None), ("FAILED", "TestFailed", "TooSlow"), ("SUCCEEDED", None, None))
+        for end in ends:
+            states.start_execution(stateMachineArn=machine.arn)
+            execution = machine.executions[-1]
+            execution.status, execution.error, execution.cause = end
+        self.client("logs").create_log_group(logGroupName=f"/aws/lambda/{name}")
+        rds.create_db_cluster(
+            DBClusterIdentifier=copy, Engine="aurora-postgresql", MasterUsername="-", MasterUserPassword="not known"
+        )
+        rds.create_db_instance(
+            DBInstanceIdentifier=f"{copy}-instance",
+            DBClusterIdentifier=copy,
+            DBInstanceClass="db.serverless",
+            Engine="aurora-postgresql",
+        )
+
     def rotate(self, step: str, secret: str, version: str) -> None:
         """Change the labels of the secret like the rotation function."""
         secrets = self.client("secretsmanager")
@@ -208,6 +232,7 @@ def reset() -> None:
     """Delete everything in the simulated AWS."""
     for service in ("rds", "secretsmanager", "ssm", "lambda", "iam", "kms", "logs", "ec2", "cloudwatch", "sts"):
         get_backend(service).reset()
+    get_backend("stepfunctions").reset()
 
 
 def connect(cloud: Cloud, patch: Any) -> None:

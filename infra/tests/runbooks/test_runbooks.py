@@ -23,9 +23,11 @@ import psycopg
 import pytest
 from botocore import xform_name
 from botocore.session import Session
+from registration_infra.constructs.restored_clusters import DEFINITION
 from runbooks.aws_process import CLIENT
 from runbooks.cloud import BACKUP_TAG, REGION, Cloud, connect, reset, simulated_aws
 from sqlalchemy import text
+from templates import EVERYTHING, templates_of
 
 from registration_persistence import (
     Consent,
@@ -33,6 +35,7 @@ from registration_persistence import (
     Database,
     PrivacyRepository,
     RegistrationRepository,
+    errors,
     outcomes,
 )
 from registration_persistence.sandbox import PostgresServer
@@ -49,6 +52,7 @@ DEADLOCKS = "resolve-deadlocks.md"
 SNAPSHOT = "end-an-old-snapshot.md"
 FREEZE = "freeze-transaction-ids.md"
 MIGRATION = "repair-a-failed-migration.md"
+RESTORE_TEST = "repair-a-failed-restore-test.md"
 CONNECTIONS = "find-lost-connections.md"
 SECRETS = "work-without-secrets-manager.md"
 PAGES = sorted(RUNBOOKS.glob("*.md"))
@@ -91,6 +95,17 @@ NOT_SIMULATED = {
         _NO_RECOVERY_POINTS, {"RestoreMetadata": {"Engine": "aurora-postgresql"}}, "backup"
     ),
     "backup start-restore-job": Unsimulated(_NO_RECOVERY_POINTS, {"RestoreJobId": "restore"}, "backup"),
+    "backup list-restore-jobs": Unsimulated(_NO_RECOVERY_POINTS, {"RestoreJobs": []}, "backup"),
+    "backup update-restore-testing-plan": Unsimulated(
+        "moto has no restore testing plans",
+        {
+            "CreationTime": "2026-11-28T00:00:00Z",
+            "RestoreTestingPlanArn": "-",
+            "RestoreTestingPlanName": "registration_prod_restore_test",
+            "UpdateTime": "2026-11-28T00:00:00Z",
+        },
+        "backup",
+    ),
     "backup describe-restore-job": Unsimulated(_NO_RECOVERY_POINTS, {"Status": "COMPLETED"}, "backup"),
     "cloudformation detect-stack-drift": Unsimulated(_NO_DRIFT, {"StackDriftDetectionId": "drift"}, "cloudformation"),
     "cloudformation describe-stack-drift-detection-status": Unsimulated(
@@ -644,6 +659,34 @@ def test_messages_of_failed_migrations() -> None:
 
     assert of_others <= messages
     assert [] == [message for message in messages - of_others if message not in source]
+
+
+def test_repair_a_failed_restore_test(operator: Operator, cloud: Cloud) -> None:
+    """The reason is shown, only the copy is deleted, and the plan has the schedule of the template at the end."""
+    cloud.fail_restore_test("awsbackup-restore-test-1a2b")
+
+    screen = operator.follow(*blocks(RESTORE_TEST))
+
+    assert "FAILED\tTestFailed\tTooSlow\n" in screen
+    assert ["registration-prod"] == list(cloud.rds.clusters)
+    assert {"registration-prod-writer", "registration-prod-reader-1"} == cloud.rds.databases.keys()
+    template = templates_of("prod", EVERYTHING).restore_testing.one("Backup::RestoreTestingPlan")
+    soon, at_the_end = [each for each in operator.called() if each[1] == "update-restore-testing-plan"]
+    name, plan = soon[3], soon[5]
+    assert template["RestoreTestingPlanName"] == name == at_the_end[3]
+    assert re.fullmatch(r"ScheduleExpression='cron\(\d+ \d+ \d+ \* \? \*\)',StartWindowHours=1", plan)
+    schedule, hours = template["ScheduleExpression"], template["StartWindowHours"]
+    assert f"ScheduleExpression='{schedule}',StartWindowHours={hours}" == at_the_end[5]
+
+
+def test_errors_of_the_restore_test() -> None:
+    """The runbook has each error with which the state machine ends, and the package has the others that it names."""
+    table = (RUNBOOKS / RESTORE_TEST).read_text(encoding="utf-8").partition("## 2.")[2].partition("## 3.")[0]
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w+|Unhealthy)`", table))
+    of_machine = set(re.findall(r'"Error": "(\w+)"', DEFINITION.read_text(encoding="utf-8")))
+
+    assert of_machine <= named
+    assert [] == [error for error in named - of_machine - {"StatusMessage"} if not hasattr(errors, error)]
 
 
 def test_find_lost_connections(operator: Operator, cloud: Cloud) -> None:
