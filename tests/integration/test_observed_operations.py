@@ -1,6 +1,7 @@
 """Observers are told of each operation: its parts, its attempts, its outcome and its exact number of round trips."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import threading
@@ -17,6 +18,7 @@ from support import ADD, untyped
 from registration_persistence import (
     AsyncDatabase,
     Database,
+    DatabaseSettings,
     ImportRow,
     RegistrationRepository,
     bulk_import,
@@ -24,7 +26,8 @@ from registration_persistence import (
 )
 from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.operations import Observation, Operation, current_operation
-from registration_persistence.errors import CommitOutcomeUnknown, RegistrationNotFound
+from registration_persistence.errors import CommitOutcomeUnknown, DatabaseUnavailable, RegistrationNotFound
+from registration_persistence.sandbox.ports import free_port
 from registration_persistence.testing import RoundTripCounter
 
 
@@ -147,6 +150,41 @@ def test_a_repeated_unit_of_work_counts_all_attempts(
     other.dispose()
 
 
+def test_a_unit_of_work_inside_another_counts_its_own(counted: Database, operations: Operations) -> None:
+    """Its round trips are not those of the unit of work around it, of another database."""
+    inner = Database(counted.settings)
+    inner.events.observe(operations)
+
+    def work(session: Session) -> None:
+        sign_up(session)
+        inner.run(sign_up)
+
+    counted.run(work)
+
+    units = [each for each in operations.ended if each.kind == "unit_of_work"]
+    assert [(unit.round_trips, unit.parent) for unit in units] == [(2, units[1]), (2, None)]
+    inner.dispose()
+
+
+def test_a_connect_that_fails_has_the_cause_of_each_attempt(
+    database_settings: DatabaseSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing listens: each wait is a further attempt of the connect, and none of the unit of work."""
+    database, operations = Database(dataclasses.replace(database_settings, port=free_port())), Operations()
+    database.events.observe(operations)
+
+    with pytest.raises(DatabaseUnavailable), deadline(0.5, reserve=0):
+        database.run(sign_up, attempts=1)
+
+    connect, _, unit = operations.ended
+    waits = database.events.count("wait", "not_ready")
+    assert waits > 1
+    assert (connect.attempts, connect.retry_causes) == (waits + 1, ["not_ready"] * waits)
+    assert (connect.outcome, connect.cause, connect.error) == ("failed", None, "DatabaseUnavailable")
+    assert (unit.attempts, unit.retry_causes, unit.outcome, unit.round_trips) == (1, [], "not_kept", 0)
+    assert "an observer" not in caplog.text
+
+
 def test_the_outcome_is_what_became_of_the_work(
     counted: Database, wire: RoundTripCounter, operations: Operations
 ) -> None:
@@ -217,6 +255,8 @@ def test_a_failing_observer_changes_nothing(
 
     for observer in (failing, without_manager, failing_at_the_end, swallowing):
         counted.events.observe(observer)
+    with pytest.raises(ValueError, match="ada"), counted.session():  # the first failure is the one that is logged
+        raise ValueError("of ada@example.com")
     for _ in range(3):
         assert counted.run(lambda _session: 7) == 7
         for error in (ValueError("of ada@example.com"), KeyboardInterrupt(), asyncio.CancelledError()):
