@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +27,12 @@ from registration_persistence import (
 )
 from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.operations import Observation, Operation, current_operation
-from registration_persistence.errors import CommitOutcomeUnknown, DatabaseUnavailable, RegistrationNotFound
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    DatabaseUnavailable,
+    RegistrationNotFound,
+    TransactionConflict,
+)
 from registration_persistence.sandbox.ports import free_port
 from registration_persistence.testing import RoundTripCounter
 
@@ -72,7 +78,7 @@ def sign_up(target: Session | Connection) -> object:
 def test_each_unit_of_work_counts_its_round_trips(
     counted: Database, wire: RoundTripCounter, operations: Operations
 ) -> None:
-    """A single call, autocommit, a transaction, a rollback and each preparation have the round trips of the wire."""
+    """Also a rollback, a server-side cursor, and the preparation and the eviction of a statement."""
 
     def in_transaction() -> None:
         with counted.session() as session:
@@ -99,6 +105,13 @@ def test_each_unit_of_work_counts_its_round_trips(
         with counted.session() as session:
             session.execute(text("SELECT CAST(:x AS int)"), [{"x": x} for x in range(50)])
 
+    def evicting() -> None:
+        with counted.session() as session:
+            driver: Any = session.connection().connection.dbapi_connection
+            driver.prepare_threshold, driver.prepared_max = 0, 1
+            for number in range(3):
+                session.execute(text(f"SELECT {number}"))
+
     units: list[Callable[[], object]] = [
         lambda: counted.run(sign_up, single=True),
         in_autocommit,
@@ -108,6 +121,7 @@ def test_each_unit_of_work_counts_its_round_trips(
         lambda: counted.run(lambda session: session.execute(text("SELECT 1")).all(), read_only=True),
         streamed,
         many,
+        evicting,
     ]
     for unit in units:
         for _ in range(8):
@@ -201,10 +215,19 @@ def test_the_outcome_is_what_became_of_the_work(
     def interrupted_in_commit(session: Session) -> None:
         event.listen(session, "before_commit", interrupted)
 
+    def interrupted_in_repetition(session: Session) -> None:
+        if next(tries) == 2:
+            raise KeyboardInterrupt
+        event.listen(session, "before_commit", conflicting)
+
+    def conflicting(_session: Session) -> None:
+        raise TransactionConflict("a conflict")
+
     def lost(session: Session) -> None:
         session.execute(text(ADD))
         stack.enter_context(wire.lose_replies(1.0))
 
+    tries = count(1)
     with ExitStack() as stack:
         units: list[tuple[Callable[..., object], dict[str, bool], type[BaseException] | None, str]] = [
             (sign_up, {}, None, "kept"),
@@ -212,6 +235,7 @@ def test_the_outcome_is_what_became_of_the_work(
             (interrupted, {}, KeyboardInterrupt, "not_kept"),
             (interrupted, {"single": True}, KeyboardInterrupt, "unknown"),
             (interrupted_in_commit, {}, KeyboardInterrupt, "unknown"),
+            (interrupted_in_repetition, {}, KeyboardInterrupt, "not_kept"),
             (lost, {}, CommitOutcomeUnknown, "unknown"),
         ]
         for work, options, error, outcome in units:
@@ -224,6 +248,12 @@ def test_the_outcome_is_what_became_of_the_work(
         sign_up(session)
         raise KeyboardInterrupt
     assert operations.ended[-1].outcome == "kept"
+    with pytest.raises(KeyboardInterrupt), counted.session(autocommit=True):
+        raise KeyboardInterrupt
+    assert operations.ended[-1].outcome == "unknown"
+    with pytest.raises(KeyboardInterrupt), counted.session() as session:
+        interrupted_in_commit(session)
+    assert operations.ended[-1].outcome == "unknown"
 
 
 def test_a_failing_observer_changes_nothing(
