@@ -112,6 +112,13 @@ def test_each_unit_of_work_counts_its_round_trips(
             for number in range(3):
                 session.execute(text(f"SELECT {number}"))
 
+    def in_pipeline() -> None:
+        with counted.session() as session:
+            driver: Any = session.connection().connection.dbapi_connection
+            with driver.pipeline(), driver.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                assert cursor.fetchone() == (1,)
+
     units: list[Callable[[], object]] = [
         lambda: counted.run(sign_up, single=True),
         in_autocommit,
@@ -121,6 +128,7 @@ def test_each_unit_of_work_counts_its_round_trips(
         lambda: counted.run(lambda session: session.execute(text("SELECT 1")).all(), read_only=True),
         streamed,
         many,
+        in_pipeline,
         evicting,
     ]
     for unit in units:
