@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from support import SLOW_COMMIT, OneLossProxy
 
 from registration_persistence import AsyncDatabase, DatabaseSettings, RegistrationRepository, deadline
 from registration_persistence.database import commit_guard
+from registration_persistence.database.operations import Operation
 from registration_persistence.errors import ConnectionLost
 from registration_persistence.sandbox import TcpProxy
 
@@ -250,6 +252,14 @@ def test_the_outcome_of_commit_is_reported(
     database = make(pool="lambda")
     outcome, note, rows = expected
     committing = f"{_RUNNING} AND query = 'COMMIT'"
+    observed: list[tuple[str, str | None]] = []
+
+    @contextmanager
+    def note_outcome(operation: Operation) -> Iterator[None]:
+        yield
+        observed.append((operation.outcome, operation.error))
+
+    database.events.observe(note_outcome)
 
     async def check() -> None:
         started = time.monotonic()
@@ -273,6 +283,7 @@ def test_the_outcome_of_commit_is_reported(
     asyncio.run(check())
     assert observer.execute("SELECT count(*) FROM checked_later").fetchone() == (rows,)
     assert [1, 1] == [database.events.count("commit_resolved", each) for each in (outcome, None)]
+    assert observed[1] == (outcome, "CancelledError")  # after the connect
 
 
 class _SlowProxy(TcpProxy):

@@ -1,10 +1,12 @@
 """`get_async_db` and `get_db` in one process: one secret, and one refresh of it at a time."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from support import LambdaEnvironment, login_in_secrets_manager
 
@@ -19,6 +21,7 @@ from registration_persistence import (
 )
 from registration_persistence.database import process
 from registration_persistence.sandbox import LocalSecretsManager, PostgresServer
+from registration_persistence.telemetry import prometheus
 
 
 @pytest.fixture(name="environment")
@@ -58,6 +61,27 @@ def test_threads_and_tasks_share_the_secret(environment: LambdaEnvironment) -> N
         environment.rotate()
         get_db().dispose()
         asyncio.run(get_async_db().dispose())
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_read_of_the_shared_secret_is_reported_once(
+    environment: LambdaEnvironment,  # noqa: ARG001 its effect
+    caplog: pytest.LogCaptureFixture,
+    both: bool,  # noqa: FBT001 a parameter of the test
+) -> None:
+    """One log line and one metric, whether both databases are observed or only the asynchronous one."""
+    registry = CollectorRegistry()
+    observed: list[Database | AsyncDatabase] = [get_async_db(), get_db()] if both else [get_async_db()]
+    for database in observed:
+        prometheus.instrument(database, registry=registry)
+    caplog.set_level(logging.INFO)
+
+    asyncio.run(get_async_db().ping())
+    get_db().ping()
+
+    assert registry.get_sample_value("registration_persistence_secret_read_total", {"cause": "cold"}) == 1
+    assert [vars(record).get("event") for record in caplog.records].count("secret_read") == 1
+    asyncio.run(get_async_db().dispose())
 
 
 def test_a_sign_up_with_nothing_but_the_environment(environment: LambdaEnvironment) -> None:

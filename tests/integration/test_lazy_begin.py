@@ -420,6 +420,7 @@ def test_psycopg_has_the_names_that_are_used(driver: Driver, monkeypatch: pytest
         connection._start_query: "self",
         connection._get_tx_start_command: "self",
         connection._exec_command: "self command result_format",
+        connection._deallocate: "self name",
         connection._pipeline_nolock: "self",
         connection._check_connection_ok: "self",
         prepared.maintain_gen: "conn",
@@ -435,7 +436,7 @@ def test_psycopg_has_the_names_that_are_used(driver: Driver, monkeypatch: pytest
             *(cursor._maybe_prepare_gen, cursor._execute_send, cursor._send_prepare),
             *(cursor._send_query_prepared, cursor._check_results, cursor._set_results),
             *(connection._start_query, connection._get_tx_start_command, connection._exec_command),
-            *(connection._pipeline_nolock, connection._check_connection_ok),
+            *(connection._deallocate, connection._pipeline_nolock, connection._check_connection_ok),
             *(prepared.maintain_gen, prepared.get, prepared.maybe_add_to_cache, prepared.validate),
         )
     }

@@ -1,11 +1,13 @@
 """Observers are told of each operation: its parts, its attempts, its outcome and its exact number of round trips."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from support import ADD, untyped
 from registration_persistence import (
     AsyncDatabase,
     Database,
+    DatabaseSettings,
     ImportRow,
     RegistrationRepository,
     bulk_import,
@@ -24,7 +27,13 @@ from registration_persistence import (
 )
 from registration_persistence.database.events import DatabaseEvent
 from registration_persistence.database.operations import Observation, Operation, current_operation
-from registration_persistence.errors import CommitOutcomeUnknown, RegistrationNotFound
+from registration_persistence.errors import (
+    CommitOutcomeUnknown,
+    DatabaseUnavailable,
+    RegistrationNotFound,
+    TransactionConflict,
+)
+from registration_persistence.sandbox.ports import free_port
 from registration_persistence.testing import RoundTripCounter
 
 
@@ -69,7 +78,7 @@ def sign_up(target: Session | Connection) -> object:
 def test_each_unit_of_work_counts_its_round_trips(
     counted: Database, wire: RoundTripCounter, operations: Operations
 ) -> None:
-    """A single call, autocommit, a transaction, a rollback and each preparation have the round trips of the wire."""
+    """Also a rollback, a server-side cursor, and the preparation and the eviction of a statement."""
 
     def in_transaction() -> None:
         with counted.session() as session:
@@ -96,6 +105,20 @@ def test_each_unit_of_work_counts_its_round_trips(
         with counted.session() as session:
             session.execute(text("SELECT CAST(:x AS int)"), [{"x": x} for x in range(50)])
 
+    def evicting() -> None:
+        with counted.session() as session:
+            driver: Any = session.connection().connection.dbapi_connection
+            driver.prepare_threshold, driver.prepared_max = 0, 1
+            for number in range(3):
+                session.execute(text(f"SELECT {number}"))
+
+    def in_pipeline() -> None:
+        with counted.session() as session:
+            driver: Any = session.connection().connection.dbapi_connection
+            with driver.pipeline(), driver.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                assert cursor.fetchone() == (1,)
+
     units: list[Callable[[], object]] = [
         lambda: counted.run(sign_up, single=True),
         in_autocommit,
@@ -105,6 +128,8 @@ def test_each_unit_of_work_counts_its_round_trips(
         lambda: counted.run(lambda session: session.execute(text("SELECT 1")).all(), read_only=True),
         streamed,
         many,
+        in_pipeline,
+        evicting,
     ]
     for unit in units:
         for _ in range(8):
@@ -147,6 +172,41 @@ def test_a_repeated_unit_of_work_counts_all_attempts(
     other.dispose()
 
 
+def test_a_unit_of_work_inside_another_counts_its_own(counted: Database, operations: Operations) -> None:
+    """Its round trips are not those of the unit of work around it, of another database."""
+    inner = Database(counted.settings)
+    inner.events.observe(operations)
+
+    def work(session: Session) -> None:
+        sign_up(session)
+        inner.run(sign_up)
+
+    counted.run(work)
+
+    units = [each for each in operations.ended if each.kind == "unit_of_work"]
+    assert [(unit.round_trips, unit.parent) for unit in units] == [(2, units[1]), (2, None)]
+    inner.dispose()
+
+
+def test_a_connect_that_fails_has_the_cause_of_each_attempt(
+    database_settings: DatabaseSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing listens: each wait is a further attempt of the connect, and none of the unit of work."""
+    database, operations = Database(dataclasses.replace(database_settings, port=free_port())), Operations()
+    database.events.observe(operations)
+
+    with pytest.raises(DatabaseUnavailable), deadline(0.5, reserve=0):
+        database.run(sign_up, attempts=1)
+
+    connect, _, unit = operations.ended
+    waits = database.events.count("wait", "not_ready")
+    assert waits > 1
+    assert (connect.attempts, connect.retry_causes) == (waits + 1, ["not_ready"] * waits)
+    assert (connect.outcome, connect.cause, connect.error) == ("failed", None, "DatabaseUnavailable")
+    assert (unit.attempts, unit.retry_causes, unit.outcome, unit.round_trips) == (1, [], "not_kept", 0)
+    assert "an observer" not in caplog.text
+
+
 def test_the_outcome_is_what_became_of_the_work(
     counted: Database, wire: RoundTripCounter, operations: Operations
 ) -> None:
@@ -163,10 +223,19 @@ def test_the_outcome_is_what_became_of_the_work(
     def interrupted_in_commit(session: Session) -> None:
         event.listen(session, "before_commit", interrupted)
 
+    def interrupted_in_repetition(session: Session) -> None:
+        if next(tries) == 2:
+            raise KeyboardInterrupt
+        event.listen(session, "before_commit", conflicting)
+
+    def conflicting(_session: Session) -> None:
+        raise TransactionConflict("a conflict")
+
     def lost(session: Session) -> None:
         session.execute(text(ADD))
         stack.enter_context(wire.lose_replies(1.0))
 
+    tries = count(1)
     with ExitStack() as stack:
         units: list[tuple[Callable[..., object], dict[str, bool], type[BaseException] | None, str]] = [
             (sign_up, {}, None, "kept"),
@@ -174,6 +243,7 @@ def test_the_outcome_is_what_became_of_the_work(
             (interrupted, {}, KeyboardInterrupt, "not_kept"),
             (interrupted, {"single": True}, KeyboardInterrupt, "unknown"),
             (interrupted_in_commit, {}, KeyboardInterrupt, "unknown"),
+            (interrupted_in_repetition, {}, KeyboardInterrupt, "not_kept"),
             (lost, {}, CommitOutcomeUnknown, "unknown"),
         ]
         for work, options, error, outcome in units:
@@ -182,10 +252,16 @@ def test_the_outcome_is_what_became_of_the_work(
                 untyped(counted.run)(work, **options)
             *_, unit = operations.ended
             assert (unit.outcome, unit.error) == (outcome, error and error.__name__), (work, options)
+    operations.ended.clear()
     with pytest.raises(KeyboardInterrupt), counted.session(autocommit=True) as session:
         sign_up(session)
         raise KeyboardInterrupt
-    assert operations.ended[-1].outcome == "kept"
+    with pytest.raises(KeyboardInterrupt), counted.session(autocommit=True):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), counted.session() as session:
+        interrupted_in_commit(session)
+    sessions = [each.outcome for each in operations.ended if each.kind == "unit_of_work"]
+    assert sessions == ["kept", "unknown", "unknown"]
 
 
 def test_a_failing_observer_changes_nothing(
@@ -217,6 +293,8 @@ def test_a_failing_observer_changes_nothing(
 
     for observer in (failing, without_manager, failing_at_the_end, swallowing):
         counted.events.observe(observer)
+    with pytest.raises(ValueError, match="ada"), counted.session():  # the first failure is the one that is logged
+        raise ValueError("of ada@example.com")
     for _ in range(3):
         assert counted.run(lambda _session: 7) == 7
         for error in (ValueError("of ada@example.com"), KeyboardInterrupt(), asyncio.CancelledError()):

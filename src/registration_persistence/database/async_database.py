@@ -193,6 +193,7 @@ def async_database_beside(database: Database) -> AsyncDatabase:
         database: The source of the credentials; both databases count the events of the credentials.
     """
     beside = AsyncDatabase(database.settings, database.credentials)
+    beside.events.origin = database.events
     database.events.subscribe(lambda event: beside.events.emit(event) if event.name in CREDENTIAL_EVENTS else None)
     return beside
 

@@ -133,6 +133,7 @@ class Events:
 
     Attributes:
         observers: The observers so far; see `observe`.
+        origin: The events of the database that passes its events of the shared credentials on; `None` if there is none.
     """
 
     def __init__(self) -> None:
@@ -140,6 +141,7 @@ class Events:
         self._subscribers: list[Subscriber] = []
         self._lock = Lock()
         self.observers: tuple[Observer, ...] = ()
+        self.origin: Events | None = None
         # The failures of subscribers and observers that were logged.
         self._failures: set[tuple[int, str, str]] = set()
 
@@ -199,20 +201,16 @@ class Events:
             return sum(n for (event, why), n in self._counts.items() if event == name and cause in (None, why))
 
     def emit(self, event: DatabaseEvent) -> None:
-        """Count *event*, log it at level INFO, and pass it to the subscribers."""
+        """Count *event*, log it at level INFO unless the origin has logged it, and pass it to the subscribers."""
         with self._lock:
             self._counts[event.name, event.cause] += 1
         if self.observers:
             from registration_persistence.database.operations import note_event
 
             note_event(event.name, event.cause)
-        _logger.info(
-            "%s (%s) in %.3f s",
-            event.name,
-            event.cause,
-            event.seconds,
-            extra={"event": event.name, "cause": event.cause, "seconds": event.seconds},
-        )
+        if self.origin is None or event.name not in CREDENTIAL_EVENTS:
+            extra = {"event": event.name, "cause": event.cause, "seconds": event.seconds}
+            _logger.info("%s (%s) in %.3f s", event.name, event.cause, event.seconds, extra=extra)
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

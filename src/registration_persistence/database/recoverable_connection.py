@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import Params, PQGenConn, Query, QueryNoTemplate
+from psycopg.abc import Params, PQGen, PQGenConn, Query, QueryNoTemplate
 from psycopg.pq.abc import PGconn
 from psycopg.rows import Row, RowFactory
 
@@ -44,6 +44,11 @@ class RecoverableConnection(LazyBeginConnection[Row]):
     def _cancel_gen(self) -> PQGenConn[None]:
         self.note_sending()
         return super()._cancel_gen()
+
+    def _deallocate(self, name: bytes | None) -> PQGen[None]:
+        """Drop one prepared statement, or all; psycopg does it if it has too many."""
+        self.note_sending()
+        return super()._deallocate(name)
 
     def note_failure(self, error: psycopg.Error) -> None:
         """Remember if *error* says that a prepared statement is invalid, and remove the values of rows from it.

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from registration_persistence.database.database import Database
-from registration_persistence.database.events import DatabaseEvent, Events
+from registration_persistence.database.events import CREDENTIAL_EVENTS, DatabaseEvent, Events
 from registration_persistence.database.operations import Operation
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Integration(Protocol):
 def attach(database: AnyDatabase, integration: Callable[..., Integration], *arguments: object) -> None:
     """Let a new *integration* observe *database*, unless one of its class does so already.
 
+    Databases that share their credentials both have the events of these. They are reported once, by the database to
+    which the credentials belong if it is observed, too.
+
     Args:
         database: The database.
         integration: The class of the integration, called with the settings of the database and *arguments*.
@@ -45,7 +48,16 @@ def attach(database: AnyDatabase, integration: Callable[..., Integration], *argu
             "example get_db()"
         )
     with _lock:
-        if not any(type(observer) is integration for observer in events.observers):
+        if not _has(events, integration):
             added = integration(database.settings, *arguments)
-            events.subscribe(added.on_event)
+
+            def report(event: DatabaseEvent) -> None:
+                if event.name not in CREDENTIAL_EVENTS or not _has(events.origin, integration):
+                    added.on_event(event)
+
+            events.subscribe(report)
             events.observe(added)
+
+
+def _has(events: Events | None, integration: Callable[..., Integration]) -> bool:
+    return events is not None and any(type(observer) is integration for observer in events.observers)

@@ -11,6 +11,8 @@ from registration_persistence.telemetry.attachment import AnyDatabase, attach
 
 try:
     from opentelemetry import context, metrics, trace
+
+    from registration_persistence.telemetry.opentelemetry_pools import report_pools
 except ImportError as _error:
     raise ImportError("opentelemetry is missing: pip install 'registration-persistence[opentelemetry]'") from _error
 
@@ -33,13 +35,13 @@ def instrument(database: AnyDatabase) -> None:
     Raises:
         TypeError: *database* is neither of them.
     """
-    attach(database, _OpenTelemetry)
+    attach(database, _OpenTelemetry, database)
 
 
 class _OpenTelemetry:
     """The spans and metrics of one database, named by the semantic conventions for database clients."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, database: AnyDatabase) -> None:
         self._tracer, meter = trace.get_tracer(_NAME), metrics.get_meter(_NAME)
         self._database: dict[str, str | int] = {
             "db.system.name": "postgresql",
@@ -47,7 +49,7 @@ class _OpenTelemetry:
             "server.address": settings.host,
             "server.port": settings.port,
         }
-        self._pool = {"db.client.connection.pool.name": f"{settings.host}:{settings.port}/{settings.name}"}
+        self._pool = report_pools(database, meter)
 
         def histogram(name: str, unit: str) -> metrics.Histogram:
             boundaries = _SECONDS if unit == "s" else _NUMBERS
@@ -81,8 +83,7 @@ class _OpenTelemetry:
             outcome = {f"{_NAME}.outcome": operation.outcome}
             numbers = {f"{_NAME}.attempts": operation.attempts, f"{_NAME}.round_trips": operation.round_trips}
             span.set_attributes({**outcome, **numbers, **cause, **failure})
-            if failure:
-                span.set_status(trace.StatusCode.ERROR)
+            span.set_status(trace.StatusCode.ERROR if failure else trace.StatusCode.UNSET)
             match operation.kind:
                 case "connect":
                     self._connect_seconds.record(operation.seconds, {**self._pool, **cause, **failure})

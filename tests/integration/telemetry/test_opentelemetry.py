@@ -86,6 +86,9 @@ def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk
     assert {name: metric.unit for name, metric in metrics.items()} == {
         "db.client.operation.duration": "s",
         "db.client.connection.create_time": "s",
+        "db.client.connection.count": "{connection}",
+        "db.client.connection.max": "{connection}",
+        "db.client.connection.pending_requests": "{request}",
         "registration_persistence.unit_of_work.seconds": "s",
         "registration_persistence.unit_of_work.attempts": "{attempt}",
         "registration_persistence.unit_of_work.round_trips": "{round_trip}",
@@ -107,6 +110,32 @@ def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk
     counted = {values(point.attributes)["registration_persistence.outcome"]: point.sum for point in round_trips}
     assert counted == {"kept": 2, "not_kept": 2}
     assert metrics["registration_persistence.connection_opened"].sum.data_points[0].as_int == 1
+
+
+def test_the_pools_are_read_when_metrics_are_exported(database_settings: DatabaseSettings, sdk: Sdk) -> None:
+    """Connections by state, the maximum and the waiting callers; two databases of the same name are added up."""
+    databases = [Database(dataclasses.replace(database_settings, pool="service", pool_size=3)) for _ in range(2)]
+    for database in databases:
+        opentelemetry.instrument(database)
+    first, second = databases
+
+    def state() -> dict[tuple[str, str], int]:
+        sdk.flush()
+        return {
+            (name.rpartition(".")[2], str(values(point.attributes).get("db.client.connection.state", ""))): point.as_int
+            for name, metric in sdk.collector.metrics().items()
+            for point in metric.sum.data_points
+            if str(values(point.attributes).get("db.client.connection.pool.name")).endswith(f"/{first.settings.name}")
+        }
+
+    second.ping()
+    with first.session() as session:
+        session.execute(text("SELECT 1"))
+        used = {("count", "idle"): 1, ("count", "used"): 1, ("max", ""): 6, ("pending_requests", ""): 0}
+        assert state() == used
+    first.dispose()
+    assert state() == {**used, ("count", "used"): 0}
+    second.dispose()
 
 
 def _parent(span: Span, spans: list[Span]) -> str | None:
