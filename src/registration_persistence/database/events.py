@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from registration_persistence.light_dataclass import dataclass
 from registration_persistence.plain_function import require_plain_function
+from registration_persistence.unit_of_work import TELLING
 
 if TYPE_CHECKING:
     from registration_persistence.database.operations import Observation, Observer, OperationKind
@@ -147,7 +148,7 @@ class Events:
         """Call *subscriber* with each `DatabaseEvent` from now on.
 
         An exception of *subscriber* is logged once for each class and event, and dropped, so that a failing metric
-        fails no request.
+        fails no request. A subscriber that uses the database itself is not told of what happens meanwhile.
 
         Args:
             subscriber: A plain function, called in the thread in which the event happens.
@@ -163,7 +164,7 @@ class Events:
 
         The context manager that *observer* returns is entered when the operation begins and left when it ends, without
         an exception. If *observer* or its context manager raises an exception, this is logged once for each class, and
-        the operation goes on.
+        the operation goes on. An observer that uses the database itself is not told of what happens meanwhile.
 
         Args:
             observer: A plain function, called in the thread or task of the operation, which waits for it.
@@ -213,6 +214,14 @@ class Events:
             event.seconds,
             extra={"event": event.name, "cause": event.cause, "seconds": event.seconds},
         )
+        if self._subscribers and not TELLING.get():
+            token = TELLING.set(True)
+            try:
+                self._tell(event)
+            finally:
+                TELLING.reset(token)
+
+    def _tell(self, event: DatabaseEvent) -> None:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
