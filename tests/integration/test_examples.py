@@ -144,8 +144,8 @@ def test_the_service_answers_errors(service: ModuleType, monkeypatch: pytest.Mon
         assert service.sign_up({**post(**FORM), "headers": headers}, CONTEXT)["statusCode"] == 400
     for body in ("[" * 100_000, "é", "7", "", '{"token": "\\ud800"}', '{"token": "\\u0000"}', '{"token": 7}'):
         for encoded in (False, True):
-            request = {"headers": JSON, "body": body, "isBase64Encoded": encoded}
-            assert service.verify(request, CONTEXT)["statusCode"] in {400, 410}, (body[:20], encoded)
+            broken = {"headers": JSON, "body": body, "isBase64Encoded": encoded}
+            assert service.verify(broken, CONTEXT)["statusCode"] in {400, 410}, (body[:20], encoded)
     other_case = {"Idempotency-Key": "key", "Content-Type": "Application/JSON; charset=utf-8"}
     assert service.sign_up({**post(**FORM), "headers": other_case}, CONTEXT)["statusCode"] == 202
     assert service.activate({"pathParameters": {"id": "nonsense"}}, CONTEXT)["statusCode"] == 400
