@@ -1,6 +1,7 @@
 """Keys, types and functions of a unit of work that the database and the repositories share."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import ReferenceType
 
@@ -23,6 +24,9 @@ UNIT_INFO = "registration_persistence_unit_info"
 
 SESSION = "registration_persistence_session"
 """Attribute of a connection of the driver: a weak reference to the session that used it last."""
+
+TELLING: ContextVar[bool] = ContextVar("telling", default=False)
+"""Whether a subscriber or an observer runs: if it uses the database, it is not told of that, again and again."""
 
 
 class Hooks:

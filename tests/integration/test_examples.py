@@ -62,9 +62,12 @@ def service(function: Callable[[str], ModuleType]) -> ModuleType:
     return function("signup_service")
 
 
+JSON = {"content-type": "application/json"}
+
+
 def post(key: str = "key", /, **body: object) -> dict[str, object]:
     """Return an event of API Gateway."""
-    return {"headers": {"idempotency-key": key}, "body": json.dumps(body)}
+    return {"headers": {"idempotency-key": key, **JSON}, "body": json.dumps(body)}
 
 
 FORM: dict[str, Any] = {"email": "ada@example.com", "display_name": "Ada", "terms_version": "1", "newsletter": True}
@@ -134,9 +137,17 @@ def test_the_service_answers_errors(service: ModuleType, monkeypatch: pytest.Mon
     assert service.sign_up(post(**FORM | {"email": "nobody"}), CONTEXT)["statusCode"] == 400
     assert service.sign_up(post(**FORM), CONTEXT)["statusCode"] == 202
     assert service.sign_up(post(**FORM | {"display_name": "Eve"}), CONTEXT)["statusCode"] == 409
-    for request in ({}, post(), {"body": "{"}, {"body": json.dumps(FORM)}, {"headers": {}, "body": json.dumps(FORM)}):
+    key, text = {"idempotency-key": "key"}, {"content-type": "text/plain"}
+    for request in ({}, post(), {"headers": JSON, "body": "{"}, {"headers": JSON, "body": json.dumps(FORM)}):
         assert service.sign_up(request, CONTEXT)["statusCode"] == 400
-    assert service.sign_up({**post(**FORM), "headers": {"Idempotency-Key": "key"}}, CONTEXT)["statusCode"] == 202
+    for headers in ({}, key, key | text):  # a form of another site can send these
+        assert service.sign_up({**post(**FORM), "headers": headers}, CONTEXT)["statusCode"] == 400
+    for body in ("[" * 100_000, "é", "7", "", '{"token": "\\ud800"}', '{"token": "\\u0000"}', '{"token": 7}'):
+        for encoded in (False, True):
+            broken = {"headers": JSON, "body": body, "isBase64Encoded": encoded}
+            assert service.verify(broken, CONTEXT)["statusCode"] in {400, 410}, (body[:20], encoded)
+    other_case = {"Idempotency-Key": "key", "Content-Type": "Application/JSON; charset=utf-8"}
+    assert service.sign_up({**post(**FORM), "headers": other_case}, CONTEXT)["statusCode"] == 202
     assert service.activate({"pathParameters": {"id": "nonsense"}}, CONTEXT)["statusCode"] == 400
     assert service.activate({"pathParameters": {"id": str(uuid4())}}, CONTEXT)["statusCode"] == 404
     assert service.verify(post(token="x" * 43), CONTEXT)["statusCode"] == 410

@@ -206,7 +206,7 @@ def test_the_data_of_a_person(client: httpx.Client, service: FastApiService, row
 
 def test_errors(client: httpx.Client, change: Change) -> None:
     """Each is a problem document: invalid, unknown, in conflict, unknown routes, internal; none quotes the input."""
-    kim = "kim@errors.example"
+    kim, json_type = "kim@errors.example", {"Content-Type": "application/json"}
     assert sign_up(client, kim, "1").status_code == 202
     expected = [
         (409, sign_up(client, kim, "1", display_name="hunter2")),
@@ -217,6 +217,11 @@ def test_errors(client: httpx.Client, change: Change) -> None:
         (422, sign_up(client, kim, "x" * 255)),
         (422, client.post("/registrations", content=b"hunter2", headers={"Idempotency-Key": "2"})),
         (422, client.post("/registrations", json={"email": "hunter2"})),
+        (422, client.post("/verifications", content=b'{"token": "x", "\\ud800": 1}', headers=json_type)),
+        (422, client.post("/verifications", content=b'{"token": "\\ud800"}', headers=json_type)),
+        (400, client.post("/verifications", content="[" * 9_000, headers=json_type)),
+        (413, client.post("/verifications", content=b" " * 20_000, headers=json_type)),
+        (413, client.post("/verifications", content=iter([b" " * 9_000] * 200), headers=json_type)),
         (410, client.post("/verifications", json={"token": "x" * 43})),
         (422, client.post("/registrations/hunter2/activation")),
         (404, client.post(f"/registrations/{uuid4()}/activation")),

@@ -209,15 +209,16 @@ def test_the_variant_of_the_example(
     tokens: list[str] = []
     monkeypatch.setattr(service, "send_mail", lambda *_, token, **__: tokens.append(token))
     sign_up = {"email": "ada@example.com", "display_name": "Ada", "terms_version": "1"}
+    headers = {"idempotency-key": "1", "content-type": "application/json"}
 
     answers = [
         variant.handle({**request, "requestContext": {"requestId": "a-request"}}, Context())["statusCode"]
         for request in (
-            {"routeKey": "POST /registrations", "headers": {"idempotency-key": "1"}, "body": json.dumps(sign_up)},
-            {"routeKey": "POST /verifications", "body": json.dumps({"token": "nonsense"})},
+            {"routeKey": "POST /registrations", "headers": headers, "body": json.dumps(sign_up)},
+            {"routeKey": "POST /verifications", "headers": headers, "body": json.dumps({"token": "nonsense"})},
         )
     ]
-    verified = {"routeKey": "POST /verifications", "body": json.dumps({"token": tokens[0]})}
+    verified = {"routeKey": "POST /verifications", "headers": headers, "body": json.dumps({"token": tokens[0]})}
     assert [*answers, variant.handle(verified, Context())["statusCode"]] == [202, 410, 200]
     counts = variant.deliver_outbox({}, Context())
     assert counts["delivered"] == 2

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -310,6 +311,53 @@ def test_a_failing_observer_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         counted.run(sign_up)
     assert (current_operation(), operations.ended[-1].outcome) == (None, "not_kept")
+
+
+def test_an_observer_that_is_interrupted_leaves_the_others(counted: Database, operations: Operations) -> None:
+    """An observer that ends the process keeps no other one entered, and the work is done."""
+
+    @contextmanager
+    def exiting(_operation: Operation) -> Iterator[None]:
+        yield
+        raise SystemExit
+
+    counted.ping()
+    counted.events.observe(exiting)
+    with pytest.raises(SystemExit):
+        counted.run(lambda _session: 7)
+    assert (current_operation(), operations.ended[-1].name, operations.ended[-1].outcome) == (None, "run", "kept")
+
+
+def test_an_observer_may_use_the_database_itself(counted: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """An observer and a subscriber that use it are not told of what they do, so they do not call themselves."""
+    database = Database(replace(counted.settings, pool="service", pool_size=3))
+    told: list[str] = []
+
+    @contextmanager
+    def using(operation: Operation) -> Iterator[None]:
+        told.append(operation.name)
+        database.run(sign_up)
+        yield
+        database.ping()
+
+    def subscriber(event: DatabaseEvent) -> None:
+        told.append(event.name)
+        database.ping()  # with a further connection
+
+    database.ping()
+    database.events.observe(using)
+    database.run(sign_up)
+    assert told == ["run", "RegistrationRepository.register"]
+    database.events.subscribe(subscriber)
+    database.dispose()
+    with database.session():
+        pass
+    assert told[2:] == ["session"]
+    database.dispose()
+    database.ping()
+    assert told[3:] == ["connect", "connection_opened"]
+    database.dispose()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], caplog.text
 
 
 def test_a_failing_subscriber_does_not_flood_the_log(counted: Database, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,8 +9,9 @@ from fastapi.routing import APIRoute
 
 from registration_persistence import get_async_db
 from signup_api import health, people, problems, registrations
+from signup_api.body_limit import BodyLimit
 from signup_api.cookies import Cookies
-from signup_api.keys import Keys
+from signup_api.keys import Keys, is_local
 from signup_api.mail import Mails
 from signup_api.pages import SIGNUP_PAGE, serve_pages
 from signup_api.readiness import Readiness
@@ -54,9 +55,13 @@ def create_app(mails: Mails, *more_pages: Path, navigation: str = "") -> FastAPI
         version="1.0.0",
         description=DESCRIPTION,
         lifespan=lifespan,
+        # These pages load scripts from other sites, which could use the session of a visitor.
+        docs_url="/docs" if is_local() else None,
+        redoc_url=None,
         generate_unique_id_function=operation_id,
     )
     app.state.mails = mails
+    app.add_middleware(BodyLimit)
     app.include_router(registrations.router)
     app.include_router(people.router)
     app.include_router(health.router)

@@ -73,10 +73,13 @@ def throttled(retry_at: datetime | None) -> Refused:
 
 def form_of(event: Event, **fields: type) -> dict[str, Any]:
     """Return the body of *event*, which must be a JSON object with *fields* of these types; others are ignored."""
+    media_type = (header_of(event, "content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":  # a form of another site cannot send it
+        raise Refused(400, "expected Content-Type: application/json")
     body = event.get("body") or ""
     try:
         form = json.loads(base64.b64decode(body) if event.get("isBase64Encoded") else body)
-    except ValueError:
+    except (ValueError, RecursionError):
         form = None
     # bool is a subtype of int.
     if not isinstance(form, dict) or not all(type(form.get(name)) is kind for name, kind in fields.items()):

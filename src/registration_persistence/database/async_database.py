@@ -12,7 +12,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from registration_persistence.database.awaited_database import AwaitedDatabase
 from registration_persistence.database.credentials.source import CredentialSource
 from registration_persistence.database.database import Database
-from registration_persistence.database.events import CREDENTIAL_EVENTS, Events
+from registration_persistence.database.events import Events
 from registration_persistence.database.health import Health
 from registration_persistence.database.session import SessionBlock
 from registration_persistence.database.settings import DatabaseSettings
@@ -193,8 +193,7 @@ def async_database_beside(database: Database) -> AsyncDatabase:
         database: The source of the credentials; both databases count the events of the credentials.
     """
     beside = AsyncDatabase(database.settings, database.credentials)
-    beside.events.origin = database.events
-    database.events.subscribe(lambda event: beside.events.emit(event) if event.name in CREDENTIAL_EVENTS else None)
+    database.events.pass_credential_events_to(beside.events)
     return beside
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from registration_persistence.light_dataclass import dataclass
 from registration_persistence.plain_function import require_plain_function
+from registration_persistence.unit_of_work import TELLING
 
 if TYPE_CHECKING:
     from registration_persistence.database.operations import Observation, Observer, OperationKind
@@ -142,6 +143,7 @@ class Events:
         self._lock = Lock()
         self.observers: tuple[Observer, ...] = ()
         self.origin: Events | None = None
+        self._beside: list[Events] = []
         # The failures of subscribers and observers that were logged.
         self._failures: set[tuple[int, str, str]] = set()
 
@@ -149,7 +151,7 @@ class Events:
         """Call *subscriber* with each `DatabaseEvent` from now on.
 
         An exception of *subscriber* is logged once for each class and event, and dropped, so that a failing metric
-        fails no request.
+        fails no request. A subscriber that uses the database itself is not told of what happens meanwhile.
 
         Args:
             subscriber: A plain function, called in the thread in which the event happens.
@@ -165,7 +167,7 @@ class Events:
 
         The context manager that *observer* returns is entered when the operation begins and left when it ends, without
         an exception. If *observer* or its context manager raises an exception, this is logged once for each class, and
-        the operation goes on.
+        the operation goes on. An observer that uses the database itself is not told of what happens meanwhile.
 
         Args:
             observer: A plain function, called in the thread or task of the operation, which waits for it.
@@ -211,6 +213,21 @@ class Events:
         if self.origin is None or event.name not in CREDENTIAL_EVENTS:
             extra = {"event": event.name, "cause": event.cause, "seconds": event.seconds}
             _logger.info("%s (%s) in %.3f s", event.name, event.cause, event.seconds, extra=extra)
+        for other in self._beside if event.name in CREDENTIAL_EVENTS else ():
+            other.emit(event)
+        if self._subscribers and not TELLING.get():
+            token = TELLING.set(True)
+            try:
+                self._tell(event)
+            finally:
+                TELLING.reset(token)
+
+    def pass_credential_events_to(self, other: "Events") -> None:
+        """Let *other*, of a database that shares the credentials, emit their events too, without a second log line."""
+        other.origin = self
+        self._beside.append(other)
+
+    def _tell(self, event: DatabaseEvent) -> None:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, cast
 
 from registration_persistence.clock import monotonic
 from registration_persistence.errors import CommitOutcomeUnknown
+from registration_persistence.unit_of_work import TELLING
 
 OperationKind: TypeAlias = Literal["connect", "unit_of_work", "repository_call"]
 
@@ -112,12 +113,17 @@ class Observation:
     def begin(self) -> None:
         """Make the operation the current one, and enter its observers."""
         _current.set(self.operation)
+        if TELLING.get():
+            return
+        token = TELLING.set(True)
         try:
             for observer in self._observers:
                 self._enter(observer)
         except BaseException as error:  # an interrupt
             self.end(error)
             raise
+        finally:
+            TELLING.reset(token)
 
     def end(self, error: BaseException | None, *, kept: bool = False, is_commit: bool = False) -> None:
         """Complete the operation, and leave its observers, in reverse order.
@@ -135,12 +141,12 @@ class Observation:
         operation.outcome = _outcome(operation, error, kept=kept, is_commit=is_commit)
         if _current.get() is operation:  # the end of a session may come in another context
             _current.set(operation.parent)
-        while self._left:
-            observer, manager = self._left.pop()
+        if self._left:
+            token = TELLING.set(True)
             try:
-                manager.__exit__(None, None, None)
-            except Exception as failure:  # noqa: BLE001 it must not change the request
-                self._on_failure(observer, "left", failure)
+                self._leave()
+            finally:
+                TELLING.reset(token)
 
     def __enter__(self) -> None:
         self.begin()
@@ -160,6 +166,18 @@ class Observation:
             self._on_failure(observer, "entered", failure)
         else:
             self._left.append((observer, manager))
+
+    def _leave(self) -> None:
+        """Leave the observers, all of them also if one is interrupted."""
+        while self._left:
+            observer, manager = self._left.pop()
+            try:
+                manager.__exit__(None, None, None)
+            except Exception as failure:  # noqa: BLE001 it must not change the request
+                self._on_failure(observer, "left", failure)
+            except BaseException:
+                self._leave()
+                raise
 
 
 def note_event(name: str, cause: str) -> None:

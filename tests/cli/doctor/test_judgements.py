@@ -10,10 +10,11 @@ import pytest
 
 from registration_persistence import DatabaseSettings
 from registration_persistence.cli.doctor.activity import activity_check, id_age_check
+from registration_persistence.cli.doctor.check import Check, failed
 from registration_persistence.cli.doctor.clock_skew import skew_check
 from registration_persistence.cli.doctor.outbox import age_check
 from registration_persistence.cli.doctor.schema_state import months_check
-from registration_persistence.cli.doctor.server_settings import Setting, interferences
+from registration_persistence.cli.doctor.server_settings import Interference, Setting, fix_of, interferences
 from registration_persistence.cli.doctor.support_dates import LAST_RELEASE_OF_MAJOR, support_check
 
 ROOT = Path(__file__).parents[3]
@@ -111,6 +112,17 @@ def test_a_database_with_another_encoding_fails() -> None:
 
     assert (encoding.name, encoding.breaks) == ("server_encoding", True)
     assert (timeout.name, timeout.breaks) == ("transaction_timeout", False)
+
+
+def test_the_texts_of_a_hostile_server() -> None:
+    """A name in a statement cannot end its quotes, and a long text or an escape sequence does not reach a terminal."""
+    jit = Interference("jit", Setting("on", "user"), "slow", wanted="off")
+    assert fix_of(jit, 'app" SUPERUSER; --', "db") == 'ALTER ROLE "app"" SUPERUSER; --" SET jit = off'
+    of_database = Interference("row_security", Setting("off", "database"), "fails")
+    assert fix_of(of_database, "app", 'd"b') == 'ALTER DATABASE "d""b" RESET row_security'
+    assert failed("login", "\x1b]0;x\x07 \u202e\n" + "x" * 100_000, "y" * 100_000) == Check(
+        "login", "failed", "?]0;x? ? " + "x" * 1991 + "...", "y" * 2000 + "..."
+    )
 
 
 def test_months_are_counted_over_the_end_of_a_year() -> None:

@@ -10,6 +10,9 @@ State: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 
 _MAX_SHOWN_PROBLEMS = 4
 
+# Longer than each text of this package; a text of a server could fill the log.
+_MAX_CHARACTERS = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -57,4 +60,6 @@ def listed(problems: Iterable[str]) -> str:
 
 def _on_one_line(text: str) -> str:
     # A name from the network may hold a control character, which a terminal would obey.
+    if len(text) > _MAX_CHARACTERS:
+        text = f"{text[:_MAX_CHARACTERS]}..."
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -97,7 +97,7 @@ def settings_check(facts: Facts) -> Check:
     problems = [line.rpartition(": ")[0] for line in unsuitable]
     problems += [f"{each.name} is {each.setting.value} ({each.setting.source}): {each.effect}" for each in found]
     fixes = [line.rpartition(": ")[2] for line in unsuitable]
-    fixes += [_fix(each, server.current_user, server.database) for each in found]
+    fixes += [fix_of(each, server.current_user, server.database) for each in found]
     if unsuitable or any(each.breaks for each in found):
         return failed(NAME, listed(problems), listed(fixes))
     if problems:
@@ -151,7 +151,15 @@ def _other_time_limits(in_effect: Mapping[str, Setting], settings: DatabaseSetti
         yield Interference("idle_session_timeout", in_effect["idle_session_timeout"], effect)
 
 
-def _fix(found: Interference, role: str, database: str) -> str:
+def fix_of(found: Interference, role: str, database: str) -> str:
+    """Return the statement that removes *found*; an operator may paste it, so a name cannot end its quotes.
+
+    Args:
+        found: The setting.
+        role: The name of the role of this session.
+        database: The name of the database.
+    """
+    role, database = (name.replace('"', '""') for name in (role, database))
     if found.name == "server_encoding":
         return "create the database again, with the encoding UTF8"
     if found.wanted:
