@@ -95,9 +95,10 @@ def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk
         "registration_persistence.connection_opened": "{event}",
     }
     calls = metrics["db.client.operation.duration"].histogram.data_points
-    assert {(values(point.attributes)["db.operation.name"], point.count) for point in calls} == {
-        ("RegistrationRepository.register", 1),
-        ("RegistrationRepository.activate", 1),
+    named = [(values(point.attributes), point.count) for point in calls]
+    assert {(each["db.operation.name"], each.get("error.type"), count) for each, count in named} == {
+        ("RegistrationRepository.register", None, 1),
+        ("RegistrationRepository.activate", "RegistrationNotFound", 1),
     }
     assert list(calls[0].explicit_bounds) == [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
     (connect,) = metrics["db.client.connection.create_time"].histogram.data_points
