@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
 from otlp_collector import Sdk, values
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository
 from registration_persistence.errors import RegistrationNotFound
 from registration_persistence.telemetry import opentelemetry
+
+OWN = "registration_persistence."
 
 
 @pytest.fixture
@@ -58,7 +61,11 @@ def test_a_unit_of_work_contains_its_connect_and_its_calls(fresh: Database, sdk:
     ]
     unit, call, connect, *_, failed = spans
     server = {"db.system.name": "postgresql", "db.namespace": fresh.settings.name, "server.address": "127.0.0.1"}
+    server |= {"server.port": fresh.settings.port}
     assert all(server.items() <= values(span.attributes).items() for span in spans)
+    modules = (db_attributes, server_attributes, error_attributes)
+    conventional = {each for module in modules for each in vars(module).values() if isinstance(each, str)}
+    assert {name for span in spans for name in values(span.attributes) if not name.startswith(OWN)} <= conventional
     own = {"outcome": "kept", "attempts": 2, "round_trips": 4}
     assert {f"registration_persistence.{name}": value for name, value in own.items()}.items() <= values(
         unit.attributes
@@ -106,6 +113,11 @@ def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk
     assert values(connect.attributes) == {
         "db.client.connection.pool.name": f"127.0.0.1:{settings.port}/{settings.name}",
         "registration_persistence.cause": "cold",
+    }
+    units = metrics["registration_persistence.unit_of_work.seconds"].histogram.data_points
+    assert {(str(values(point.attributes).get(f"{OWN}outcome")), point.count) for point in units} == {
+        ("kept", 1),
+        ("not_kept", 1),
     }
     round_trips = metrics["registration_persistence.unit_of_work.round_trips"].histogram.data_points
     counted = {values(point.attributes)["registration_persistence.outcome"]: point.sum for point in round_trips}
