@@ -60,8 +60,8 @@ def test_a_unit_of_work_contains_its_connect_and_its_calls(fresh: Database, sdk:
         ("RegistrationRepository.activate", "run"),
     ]
     unit, call, connect, *_, failed = spans
-    server = {"db.system.name": "postgresql", "db.namespace": fresh.settings.name, "server.address": "127.0.0.1"}
-    server |= {"server.port": fresh.settings.port}
+    server: dict[str, object] = {"db.system.name": "postgresql", "db.namespace": fresh.settings.name}
+    server |= {"server.address": "127.0.0.1", "server.port": fresh.settings.port}
     assert all(server.items() <= values(span.attributes).items() for span in spans)
     modules = (db_attributes, server_attributes, error_attributes)
     conventional = {each for module in modules for each in vars(module).values() if isinstance(each, str)}
