@@ -76,6 +76,23 @@ def sign_up(target: Session | Connection) -> object:
     return RegistrationRepository(target).register(f"{uuid4().hex}@example.com")
 
 
+def use_pipeline(session: Session) -> None:
+    """Read the result of a statement before the pipeline ends, twice."""
+    driver: Any = session.connection().connection.dbapi_connection
+    with driver.pipeline(), driver.cursor() as cursor:
+        for _ in range(2):
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,)
+
+
+def evict_statements(session: Session) -> None:
+    """Prepare more statements than the connection keeps."""
+    driver: Any = session.connection().connection.dbapi_connection
+    driver.prepare_threshold, driver.prepared_max = 0, 1
+    for number in range(3):
+        session.execute(text(f"SELECT {number}"))
+
+
 def test_each_unit_of_work_counts_its_round_trips(
     counted: Database, wire: RoundTripCounter, operations: Operations
 ) -> None:
@@ -106,20 +123,6 @@ def test_each_unit_of_work_counts_its_round_trips(
         with counted.session() as session:
             session.execute(text("SELECT CAST(:x AS int)"), [{"x": x} for x in range(50)])
 
-    def evicting() -> None:
-        with counted.session() as session:
-            driver: Any = session.connection().connection.dbapi_connection
-            driver.prepare_threshold, driver.prepared_max = 0, 1
-            for number in range(3):
-                session.execute(text(f"SELECT {number}"))
-
-    def in_pipeline() -> None:
-        with counted.session() as session:
-            driver: Any = session.connection().connection.dbapi_connection
-            with driver.pipeline(), driver.cursor() as cursor:
-                cursor.execute("SELECT 1")
-                assert cursor.fetchone() == (1,)
-
     units: list[Callable[[], object]] = [
         lambda: counted.run(sign_up, single=True),
         in_autocommit,
@@ -129,8 +132,8 @@ def test_each_unit_of_work_counts_its_round_trips(
         lambda: counted.run(lambda session: session.execute(text("SELECT 1")).all(), read_only=True),
         streamed,
         many,
-        in_pipeline,
-        evicting,
+        lambda: counted.run(use_pipeline),
+        lambda: counted.run(evict_statements),
     ]
     for unit in units:
         for _ in range(8):
@@ -397,8 +400,20 @@ def test_threads_and_contexts_have_their_own_operations(
     began = threading.Thread(target=block.__enter__)
     began.start()
     began.join()
-    block.__exit__(None, None, None)
-    assert (operations.ended[-1].outcome, current_operation()) == ("kept", None)
+
+    def end_block(_session: Session) -> Operation | None:
+        block.__exit__(None, None, None)
+        return current_operation()
+
+    around = counted.run(end_block)
+    ended, unit = operations.ended[-2:]
+    assert (ended.name, ended.outcome, unit.name, current_operation()) == ("session", "kept", "run", None)
+    assert unit is around
+
+    abandoned: Any = counted.session()
+    abandoned.__enter__()
+    abandoned.invalidate()
+    assert (operations.ended[-1].outcome, operations.ended[-1].error) == ("not_kept", "GeneratorExit")
     assert caplog.records == []
 
 

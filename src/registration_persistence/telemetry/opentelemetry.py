@@ -75,7 +75,7 @@ class _OpenTelemetry:
         # The conventions are for one call of the server, and a unit of work consists of several.
         kind = trace.SpanKind.INTERNAL if operation.kind == "unit_of_work" else trace.SpanKind.CLIENT
         span = self._tracer.start_span(f"{operation.name} {named['db.namespace']}", kind=kind, attributes=named)
-        token = context.attach(trace.set_span_in_context(span))
+        token = context.attach(inside := trace.set_span_in_context(span))
         try:
             yield
             failure = {} if operation.error is None else {"error.type": operation.error}
@@ -94,6 +94,6 @@ class _OpenTelemetry:
                 case "repository_call":
                     self._call_seconds.record(operation.seconds, {**named, **failure})
         finally:
-            if trace.get_current_span() is span:  # the end of a session may come in another context
+            if context.get_current() is inside:  # the end of a session may come in another context
                 context.detach(token)
             span.end()

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
 from otlp_collector import Sdk, values
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 from registration_persistence import Database, DatabaseSettings, RegistrationRepository
 from registration_persistence.errors import RegistrationNotFound
 from registration_persistence.telemetry import opentelemetry
+
+OWN = "registration_persistence."
 
 
 @pytest.fixture
@@ -57,8 +60,12 @@ def test_a_unit_of_work_contains_its_connect_and_its_calls(fresh: Database, sdk:
         ("RegistrationRepository.activate", "run"),
     ]
     unit, call, connect, *_, failed = spans
-    server = {"db.system.name": "postgresql", "db.namespace": fresh.settings.name, "server.address": "127.0.0.1"}
+    server: dict[str, object] = {"db.system.name": "postgresql", "db.namespace": fresh.settings.name}
+    server |= {"server.address": "127.0.0.1", "server.port": fresh.settings.port}
     assert all(server.items() <= values(span.attributes).items() for span in spans)
+    modules = (db_attributes, server_attributes, error_attributes)
+    conventional = {each for module in modules for each in vars(module).values() if isinstance(each, str)}
+    assert {name for span in spans for name in values(span.attributes) if not name.startswith(OWN)} <= conventional
     own = {"outcome": "kept", "attempts": 2, "round_trips": 4}
     assert {f"registration_persistence.{name}": value for name, value in own.items()}.items() <= values(
         unit.attributes
@@ -95,9 +102,10 @@ def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk
         "registration_persistence.connection_opened": "{event}",
     }
     calls = metrics["db.client.operation.duration"].histogram.data_points
-    assert {(values(point.attributes)["db.operation.name"], point.count) for point in calls} == {
-        ("RegistrationRepository.register", 1),
-        ("RegistrationRepository.activate", 1),
+    named = [(values(point.attributes), point.count) for point in calls]
+    assert {(each["db.operation.name"], each.get("error.type"), count) for each, count in named} == {
+        ("RegistrationRepository.register", None, 1),
+        ("RegistrationRepository.activate", "RegistrationNotFound", 1),
     }
     assert list(calls[0].explicit_bounds) == [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
     (connect,) = metrics["db.client.connection.create_time"].histogram.data_points
@@ -105,6 +113,11 @@ def test_the_metrics_have_the_names_of_the_conventions(fresh: Database, sdk: Sdk
     assert values(connect.attributes) == {
         "db.client.connection.pool.name": f"127.0.0.1:{settings.port}/{settings.name}",
         "registration_persistence.cause": "cold",
+    }
+    units = metrics["registration_persistence.unit_of_work.seconds"].histogram.data_points
+    assert {(str(values(point.attributes).get(f"{OWN}outcome")), point.count) for point in units} == {
+        ("kept", 1),
+        ("not_kept", 1),
     }
     round_trips = metrics["registration_persistence.unit_of_work.round_trips"].histogram.data_points
     counted = {values(point.attributes)["registration_persistence.outcome"]: point.sum for point in round_trips}

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+import threading
 
 import pytest
 from support import untyped
@@ -23,6 +24,19 @@ def test_a_database_is_instrumented_once(kind: type[Database | AsyncDatabase]) -
     with database.events.observation("unit_of_work", "run"):
         pass
     assert database.events._failures == set()
+
+
+def test_an_operation_may_end_in_another_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """OpenTelemetry is not asked to leave a context that is not current, which it would log."""
+    database = Database(SETTINGS)
+    opentelemetry.instrument(database)
+    observation = database.events.observation("unit_of_work", "session")
+    began = threading.Thread(target=observation.begin)
+    began.start()
+    began.join()
+    observation.end(None)
+
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
