@@ -146,6 +146,10 @@ def test_the_service_answers_errors(service: ModuleType, monkeypatch: pytest.Mon
         for encoded in (False, True):
             broken = {"headers": JSON, "body": body, "isBase64Encoded": encoded}
             assert service.verify(broken, CONTEXT)["statusCode"] in {400, 410}, (body[:20], encoded)
+    with monkeypatch.context() as prod:
+        prod.setenv("APP_ENVIRONMENT", "prod")
+        without_tls = {**JSON, "host": "me.example", "origin": "http://me.example"}
+        assert service.verify({**post(token="x"), "headers": without_tls}, CONTEXT)["statusCode"] == 403
     other_case = {"Idempotency-Key": "key", "Content-Type": "Application/JSON; charset=utf-8"}
     assert service.sign_up({**post(**FORM), "headers": other_case}, CONTEXT)["statusCode"] == 202
     assert service.activate({"pathParameters": {"id": "nonsense"}}, CONTEXT)["statusCode"] == 400

@@ -1,12 +1,14 @@
 """The signed cookies of the example, and their key."""
 
+import asyncio
 import base64
 import time
+from contextlib import nullcontext
 from uuid import uuid4
 
 import pytest
-from fastapi import HTTPException, Response
-from signup_api.cookies import Cookies, Kind
+from fastapi import HTTPException, Request, Response
+from signup_api.cookies import Cookies, Kind, own_page
 from signup_api.keys import Keys
 
 
@@ -68,3 +70,26 @@ def test_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_ENVIRONMENT", "test")
     monkeypatch.delenv("SIGNUP_SECRET")
     assert Keys.of_environment().cookies != Keys.of_environment().cookies
+
+
+@pytest.mark.parametrize(
+    ("environment", "origin", "status"),
+    [
+        ("prod", None, 200),
+        ("prod", b"https://me.example", 200),
+        ("prod", b"http://me.example", 403),
+        ("prod", b"https://evil.example", 403),
+        ("prod", b"null", 403),
+        ("prod", b"", 403),
+        ("local", b"http://me.example", 200),
+        ("local", b"http://me.example:81", 403),
+    ],
+)
+def test_the_origin_of_a_request(
+    environment: str, origin: bytes | None, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of `local` and `test`, a page of this host that came without TLS is as foreign as one of another site."""
+    monkeypatch.setenv("APP_ENVIRONMENT", environment)
+    headers = [(b"host", b"me.example"), *([] if origin is None else [(b"origin", origin)])]
+    with nullcontext() if status == 200 else pytest.raises(HTTPException, match="403"):
+        asyncio.run(own_page(Request({"type": "http", "headers": headers})))

@@ -63,7 +63,7 @@ def agent_listens() -> bool:
 def _is_port_open() -> bool:
     """Return whether something listens at the agent's port on this machine; it receives an empty line."""
     port = os.environ.get("DD_DOGSTATSD_PORT", "")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError, ValueError, OverflowError):
         probe.settimeout(0)
         probe.connect(("127.0.0.1", int(port) if port.isdecimal() else _USUAL_PORT))
         # The kernel reports the refusal of the first packet when the second one is sent.

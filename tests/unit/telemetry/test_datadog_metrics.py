@@ -41,6 +41,10 @@ def closed_port() -> int:
 def test_a_variable_names_the_agent(monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str]) -> None:
     """It may start later than the service, so nothing is asked."""
     assert not agent_listens()
+    with monkeypatch.context() as wrong:
+        for port in ("99999", "9" * 5000):
+            wrong.setenv("DD_DOGSTATSD_PORT", port)
+            assert not agent_listens(), port[:9]
     monkeypatch.setenv(*variable)
 
     assert agent_listens()
