@@ -243,7 +243,7 @@ def test_unusable_files_are_rejected(workspace: Workspace) -> None:
         ("people.csv", "--rejected", "folder.csv"): "cannot write folder.csv: Is a directory",
     }
 
-    answers = workspace.run_each(*(("import", *arguments) for arguments in cases), environ={})
+    answers = workspace.run_each(*(("import", *arguments) for arguments in cases))
 
     for (arguments, problem), answer in zip(cases.items(), answers, strict=True):
         assert (2, "") == (answer.code, answer.stdout), arguments

@@ -84,3 +84,16 @@ def test_every_check_is_described() -> None:
     rows = set(re.findall(r"^\| `([^`]+)` \|", section.partition("##")[0], re.MULTILINE))
 
     assert names == rows
+
+
+def test_the_handler_of_the_page(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler returns the document of the command."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for name, value in service.with_password.items():
+        monkeypatch.setenv(name, value)
+    namespace: dict[str, Any] = {}
+    exec(compile(code, PAGE.name, "exec"), namespace)  # noqa: S102 the code is our own documentation
+
+    document = namespace["handle"]({}, None)
+
+    assert {"login", "schema", "outbox"} <= {check["name"] for check in document["checks"]}
