@@ -110,5 +110,5 @@ def test_a_silent_address_does_not_use_up_a_long_deadline(
     with sending_nothing(registration_environment.cluster.endpoint.port), deadline(29):
         started = monotonic()
         assert database.ping().writable
-        assert monotonic() - started < 3
+        assert monotonic() - started < 6
     database.dispose()

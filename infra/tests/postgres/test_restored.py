@@ -29,7 +29,7 @@ def check(
     arn = secrets_manager.create(f"restored-{admin}", {"username": admin, "password": cluster.passwords[admin]})
     for variable in ("SECRET_ARN", "APPLICATION_SECRET_ARN", "MONITORING_SECRET_ARN"):
         monkeypatch.delenv(f"APP_DATABASE_{variable}")
-    monkeypatch.setenv("RESTORED_HOST_START", "127.0.0.")
+    monkeypatch.setenv("RESTORED_HOST_START", cluster.server.host[:5])
     monkeypatch.setenv("RESTORE_TEST_MIN_REGISTRATIONS", "2")
     function = runpy.run_path(str(FUNCTION))["handle"]
 
