@@ -62,8 +62,8 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium. While it is open, this thread has an event loop, which tests of other modules do not want."""
     with open_browser() as browser:
         yield browser

@@ -37,9 +37,9 @@ def stage() -> Iterator[Stage]:
         os.environ.update(before)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium. While it is open, this thread has an event loop, which tests of other modules do not want."""
     with open_browser() as browser:
         yield browser
 

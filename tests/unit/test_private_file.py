@@ -5,6 +5,7 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,18 @@ from registration_persistence.private_file import FileInUse
 from registration_persistence.spreadsheet_cell import escaped, unescaped
 
 
-@pytest.fixture
-def small_files() -> Iterator[int]:
-    """The largest size of a file in bytes, as on a full disk: a write beyond it is cut off, and the next one fails."""
+_SMALL_FILE_BYTES = 4096
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Limit the size of a file for one block, as a full disk does: a write beyond it is cut off, the next one fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield 4096
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_SMALL_FILE_BYTES, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def mode(file: Path) -> int:
@@ -137,25 +143,25 @@ def test_pipes_and_devices_are_opened_as_they_are(tmp_path: Path) -> None:
         private_file.replace(tmp_path / "missing" / "rows.csv")
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, small_files: int) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """A file that cannot be written completely keeps its content, and no part of the new one is left behind."""
     file = tmp_path / "rows.csv"
     file.write_text("old")
 
-    with pytest.raises(OSError, match="too large"):
-        private_file.write(file, "x" * (small_files + 1))
+    with small_files(), pytest.raises(OSError, match="too large"):
+        private_file.write(file, "x" * (_SMALL_FILE_BYTES + 1))
 
     assert [("rows.csv", "old")] == [(each.name, each.read_text()) for each in tmp_path.iterdir()]
 
 
-def test_a_full_disk_leaves_no_half_of_a_row(tmp_path: Path, small_files: int) -> None:
+def test_a_full_disk_leaves_no_half_of_a_row(tmp_path: Path) -> None:
     """The rows before the one that does not fit are complete, and nothing follows them."""
     file = tmp_path / "rows.csv"
     descriptor = private_file.create(file)
-    row = "x" * (small_files // 2) + "\n"
+    row = "x" * (_SMALL_FILE_BYTES // 2) + "\n"
     private_file.append(descriptor, row)
 
-    with pytest.raises(OSError, match="too large"):
+    with small_files(), pytest.raises(OSError, match="too large"):
         private_file.append(descriptor, row)
     os.close(descriptor)
 
