@@ -250,7 +250,19 @@ def test_the_fixtures_ignore_the_shell(shell: dict[str, str], tmp_path: Path) ->
     environ = {**shell, "DOCKER_HOST": "unix:///nowhere"}
 
     done = run(
-        ["-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "test_service.py"],
+        [
+            "-I",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:schemathesis",
+            "-p",
+            "no:ddtrace",
+            "test_service.py",
+        ],
         environ,
         tmp_path,
     )

@@ -64,6 +64,6 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium. While it is open, this thread has an event loop, which tests of other modules do not want."""
+    """A headless Chromium. While it is open, this thread has an event loop, which other modules do not expect."""
     with open_browser() as browser:
         yield browser

@@ -39,7 +39,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium. While it is open, this thread has an event loop, which tests of other modules do not want."""
+    """A headless Chromium. While it is open, this thread has an event loop, which other modules do not expect."""
     with open_browser() as browser:
         yield browser
 

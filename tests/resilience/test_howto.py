@@ -17,7 +17,18 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
         assert name, "a code block has no file name"
         (tmp_path / name[1]).write_text(block, encoding="utf-8")
 
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
+        "-p",
+        "no:ddtrace",
+    ]
     run = subprocess.run(
         [*command, "--import-mode=importlib", "-o", "pythonpath=."],
         cwd=tmp_path,

@@ -14,7 +14,6 @@ from registration_persistence import private_file
 from registration_persistence.private_file import FileInUse
 from registration_persistence.spreadsheet_cell import escaped, unescaped
 
-
 _SMALL_FILE_BYTES = 4096
 
 
