@@ -19,7 +19,7 @@ _DOCTOR = "doctor"
 # A paused cluster resumes within this time.
 _DOCTOR_SECONDS = 60.0
 # The start and the end of a process, in a function with little CPU.
-_PROCESS_SECONDS = 5.0
+_PROCESS_SECONDS = 10.0
 
 for _name in ("alembic", "registration_persistence.migrations"):
     logging.getLogger(_name).setLevel(logging.INFO)
