@@ -51,7 +51,7 @@ def _component(package: Locked, licence: str) -> dict[str, Any]:
         "externalReferences": [
             {
                 "type": "distribution",
-                "url": f"https://pypi.org/project/{package.name}/{package.version}/#files",
+                "url": _purl(package.name, package.version),
                 "hashes": [{"alg": "SHA-256", "content": sha256} for sha256 in package.hashes],
             }
         ],

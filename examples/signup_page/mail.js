@@ -28,7 +28,7 @@ onSubmit(codeForm, async (data) => {
 onSubmit(document.querySelector("#again-form"), async () => {
   const answer = await call("POST", "mails", { confirm_by: confirmBy }, { onRepeat: repeating });
   if (answer.ok) {
-    show("Another mail is on its way. What the previous one contains works no longer.");
+    show("Another mail is on its way. The link or code of the previous one works no longer.");
   } else if (answer.status === 409) {
     show("This sign-up does not wait for a confirmation any more.", "error");
   } else if (answer.status === 401) {
