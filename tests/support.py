@@ -1,6 +1,7 @@
 """Types, constants and helpers that the tests share."""
 
 import secrets
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,6 +112,14 @@ def terminate_backend(session: Session) -> None:
     assert isinstance(driver, psycopg.Connection)
     with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
+    wait_for_end(driver)
+
+
+def wait_for_end(connection: psycopg.Connection[Any]) -> None:
+    """Wait until the client's socket knows that the session ended; a proxy on the way may forward the end late."""
+    poller = select.poll()
+    poller.register(connection.fileno(), getattr(select, "POLLRDHUP", select.POLLIN))
+    assert poller.poll(10_000), "the end of the session was not forwarded"
 
 
 class OneLossProxy(TcpProxy):

@@ -3,14 +3,16 @@
 import dataclasses
 import time
 from contextlib import ExitStack
+from typing import Any
 
 from resilience.outcomes import handler, rows_by_key
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from support import ADD
+from support import ADD, wait_for_end
 
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.database.commit_guard import driver_connection
+from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.settings_rules import PoolMode
 from registration_persistence.sandbox import PostgresServer, wait_until
 from registration_persistence.schema.deployment_lock import schema_connection
@@ -39,6 +41,7 @@ def test_the_session_of_a_frozen_process_is_closed(
     process.pause()
     try:
         wait_until_closed(env.server, env.name)
+        time.sleep(0.3)  # the endpoint forwards the end of the session
     finally:
         process.resume()
     after = process.invoke({"key": "after"})
@@ -62,12 +65,14 @@ def test_a_checkout_replaces_a_closed_session_without_a_round_trip(
         port=wire.port,
         sslmode="disable",
         pool_size=2,
-        idle_session_timeout=TIMEOUT_SECONDS,
+        idle_session_timeout=1,
     )
     database = Database(settings)
+    drivers: list[BoundedConnection[Any]] = []
 
     def use_both() -> int:
         with database.session() as first, database.session() as second:
+            drivers[:] = [driver_connection(session.connection()) for session in (first, second)]
             for session in (first, second):
                 session.execute(text("SELECT 1"))
         return wire.round_trips()
@@ -75,6 +80,8 @@ def test_a_checkout_replaces_a_closed_session_without_a_round_trip(
     cold = use_both()
     assert use_both() < cold
     wait_until_closed(postgres_server, settings.name)
+    for driver in drivers:
+        wait_for_end(driver)
 
     assert use_both() <= cold
     assert database.events.count("connection_opened", "thaw") == 2

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from sqlalchemy import text
-from support import terminate_backend
+from support import terminate_backend, wait_for_end
 
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.testing import RoundTripCounter
@@ -66,6 +66,7 @@ def test_a_closed_connection_is_replaced_at_checkout(one: Database) -> None:
         session.execute(text("SET application_name = 'victim'"))
     with psycopg.connect(driver.info.dsn, password=driver.info.password, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
+    wait_for_end(driver)
 
     assert first != use(one)
     assert one.events.count("connection_opened", "thaw") == 1

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import httpx
 from fastapi_service import running_service, sign_up
@@ -15,11 +16,12 @@ def test_a_failover_loses_and_duplicates_no_sign_up(
     """Requests wait for the new writer, and a client repeats one only after 503; the service stays healthy."""
     registration_environment.cluster.add_standby()
     statuses: list[int] = []
+    failed_over = Event()
 
     def people(number: int) -> int:
         made = 0
         with httpx.Client(base_url=service.url(), timeout=20) as client:
-            while time.monotonic() < end:
+            while made < 2 or not failed_over.is_set():
                 while (response := sign_up(client, f"{made}@{number}.example", "1")).status_code == 503:
                     assert response.headers["retry-after"]
                     statuses.append(503)
@@ -30,16 +32,17 @@ def test_a_failover_loses_and_duplicates_no_sign_up(
         return made
 
     with running_service(registration_environment.variables) as service, ThreadPoolExecutor(4) as threads:
-        end = time.monotonic() + 4
         made = [threads.submit(people, number) for number in range(4)]
         time.sleep(0.5)
-        fail_over(switch_after=1.0)
+        try:
+            fail_over(switch_after=1.0)
+        finally:
+            failed_over.set()
         acknowledged = sum(number.result() for number in made)
         with httpx.Client(base_url=service.url()) as client:
             assert client.get("/ready").status_code == 200
     with registration_environment.connect() as connection:
         assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (acknowledged,)
         assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (acknowledged,)
-    assert acknowledged > 4
     # The outage is shorter than the deadline of a request.
     assert len(statuses) <= 4

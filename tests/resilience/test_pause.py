@@ -91,9 +91,9 @@ def test_a_request_waits_for_a_paused_cluster(
         registration_environment,
         lambda_process,
         pause,
-        wake_after=3.0,
-        hasty=2.5,
-        patient=10.0,
+        wake_after=6.0,
+        hasty=5.0,
+        patient=15.0,
         variables={"APP_DATABASE_CONNECT_TIMEOUT": "2", "APP_DATABASE_IDLE_SESSION_TIMEOUT": "60"},
         early=early,
     )
