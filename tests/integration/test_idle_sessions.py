@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
 from resilience.outcomes import handler, rows_by_key
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -12,7 +13,6 @@ from support import ADD, wait_for_end
 
 from registration_persistence import Database, DatabaseSettings
 from registration_persistence.database.commit_guard import driver_connection
-from registration_persistence.database.connection import BoundedConnection
 from registration_persistence.database.settings_rules import PoolMode
 from registration_persistence.sandbox import PostgresServer, wait_until
 from registration_persistence.schema.deployment_lock import schema_connection
@@ -68,7 +68,7 @@ def test_a_checkout_replaces_a_closed_session_without_a_round_trip(
         idle_session_timeout=1,
     )
     database = Database(settings)
-    drivers: list[BoundedConnection[Any]] = []
+    drivers: list[psycopg.Connection[Any]] = []
 
     def use_both() -> int:
         with database.session() as first, database.session() as second:
