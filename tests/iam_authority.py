@@ -142,7 +142,7 @@ def iam_server(authority: IamAuthority, certificate: trustme.LeafCert, users: li
         )
         settings = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
         files = {"tls.crt": certificate.cert_chain_pems[0].bytes(), "tls.key": certificate.private_key_pem.bytes()}
-        with LocalPostgres(binaries, settings=settings, hba=hba, files=files) as local:
+        with LocalPostgres(binaries, settings=settings, hba=hba, files=files, in_memory=True) as local:
             authority.port = local.server.port
             with local.server.connect() as connection:
                 connection.execute("CREATE ROLE rds_iam NOLOGIN")

@@ -21,5 +21,5 @@ def tls_server(issued: trustme.LeafCert, hba: str) -> Iterator[PostgresServer]:
         skip_or_fail("the system has no PostgreSQL server with TLS: install the package postgresql")
     settings = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
     files = {"tls.crt": issued.cert_chain_pems[0].bytes(), "tls.key": issued.private_key_pem.bytes()}
-    with LocalPostgres(binaries, settings=settings, hba=hba, files=files) as local:
+    with LocalPostgres(binaries, settings=settings, hba=hba, files=files, in_memory=True) as local:
         yield local.server

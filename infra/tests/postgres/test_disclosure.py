@@ -45,7 +45,7 @@ def running() -> Iterator[LocalPostgres]:
     changes = {"aurora": {"slow_query_ms": 0, "engine_version": f"{major}.1"}}
     group = templates_of("dev", changes).database.one("RDS::DBClusterParameterGroup")
     settings = {name: value for name, value in group["Parameters"].items() if not name.startswith("rds.")}
-    with LocalPostgres(binaries, settings=settings) as server:
+    with LocalPostgres(binaries, settings=settings, in_memory=True) as server:
         yield server
 
 

@@ -22,7 +22,7 @@ def parameters(**others: str) -> dict[str, str]:
 @contextmanager
 def server(settings: dict[str, str]) -> Iterator[PostgresServer]:
     """Run a server with *settings*; yield its address."""
-    with LocalPostgres(embedded_binaries(), settings=settings) as running:
+    with LocalPostgres(embedded_binaries(), settings=settings, in_memory=True) as running:
         yield running.server
 
 

@@ -31,14 +31,15 @@ class DataDirectory:
 
     Args:
         binaries: Folder with `initdb` and `pg_ctl`. If the user of the server cannot read it, the programs are copied.
+        in_memory: Whether the folder is in memory if there is room. Defaults to false.
 
     Raises:
         LocalServerError: The user of the server has no name, or the server can use no folder for temporary files.
     """
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, in_memory: bool = False) -> None:
         _check_user_name()
-        self._temporary = TemporaryFolder()
+        self._temporary = TemporaryFolder(in_memory=in_memory)
         self._folder = self._temporary.path
         self._path = self._folder / "data"
         try:

@@ -21,6 +21,10 @@ _MAX_REMOVAL_SECONDS = 1.0
 _MAX_PATH_BYTES = 800
 _SHELL_CHARACTERS = re.compile(r"[\"$`\\\n]")
 
+# A file system in memory, in which a server copies a database in a tenth of the time that some disks take.
+_MEMORY = Path("/dev/shm")  # noqa: S108 the folder in it has a random name
+_MIN_FREE_BYTES_IN_MEMORY = 4 * 2**30
+
 # Permission of others to read and enter a folder.
 _READ_AND_ENTER = 0o005
 
@@ -30,6 +34,10 @@ class TemporaryFolder:
 
     Folders of processes that ended earlier are removed first, with their servers.
 
+    Args:
+        in_memory: Whether the folder is in memory if at least 4 GiB are free there; `TMPDIR` goes first if it is set.
+            False by default.
+
     Attributes:
         path: The path of the folder.
 
@@ -37,8 +45,8 @@ class TemporaryFolder:
         LocalServerError: No folder for temporary files can be used by a server.
     """
 
-    def __init__(self) -> None:
-        parent = _parent_folder()
+    def __init__(self, *, in_memory: bool = False) -> None:
+        parent = _MEMORY if in_memory and "TMPDIR" not in os.environ and _can_work_in_memory() else _parent_folder()
         _remove_abandoned(parent)
         folder = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
         self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -68,6 +76,16 @@ def is_readable_by_all(path: Path) -> bool:
     except OSError:
         return False
     return all(mode & _READ_AND_ENTER == _READ_AND_ENTER for mode in modes)
+
+
+def _can_work_in_memory() -> bool:
+    """Return whether the file system in memory has room, and a server can run there, with programs that are copied."""
+    try:
+        found = os.statvfs(_MEMORY)
+    except OSError:
+        return False
+    has_room = found.f_bavail * found.f_frsize >= _MIN_FREE_BYTES_IN_MEMORY
+    return has_room and not found.f_flag & os.ST_NOEXEC and is_readable_by_all(_MEMORY) and os.access(_MEMORY, os.W_OK)
 
 
 def _parent_folder() -> Path:

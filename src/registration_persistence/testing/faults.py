@@ -223,7 +223,7 @@ def lambda_process(registration_environment: RegistrationEnvironment) -> Iterato
 @contextmanager
 def _migrated_cluster(migrate_service: MigrateService) -> Iterator[LocalCluster]:
     try:
-        cluster = LocalCluster(cluster_binaries())
+        cluster = LocalCluster(cluster_binaries(), in_memory=True)
     except LocalServerError as error:
         skip_or_fail(error)
     with cluster:

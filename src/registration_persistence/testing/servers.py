@@ -158,7 +158,7 @@ def _system() -> Iterator[PostgresServer]:
     if binaries is None:
         package = "postgresql" if version is None else f"postgresql-{version}"
         raise ServerMissing(f"the system has no PostgreSQL server: install the package {package}")
-    with LocalPostgres(binaries) as postgres:
+    with LocalPostgres(binaries, in_memory=True) as postgres:
         yield postgres.server
 
 
@@ -170,7 +170,7 @@ def _embedded() -> Iterator[PostgresServer]:
     except LocalServerError as error:
         # The extra `test` contains `local`, and the tests need the rest of it too.
         raise ServerMissing(str(error).replace("[local]", "[test]")) from error
-    with LocalPostgres(binaries) as postgres:
+    with LocalPostgres(binaries, in_memory=True) as postgres:
         yield postgres.server
 
 

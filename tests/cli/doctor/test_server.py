@@ -324,7 +324,7 @@ def test_a_pooler_is_recognised(service: Service, examine: Examine, folder: Path
 
 def test_a_standby_is_no_writer(service: Service, examine: Examine) -> None:
     """A login at a reader is examined too, although the service would be refused; read-only sessions may use it."""
-    with LocalCluster() as cluster:
+    with LocalCluster(in_memory=True) as cluster:
         reader = cluster.add_reader()
         environ = {
             **service.variables,
