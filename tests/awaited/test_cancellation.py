@@ -514,7 +514,7 @@ def test_a_timeout_is_a_deadline(make: MakeAsyncDatabase, observer: Observer) ->
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await run(work, **options)
-            assert time.monotonic() - started < 0.8
+            assert time.monotonic() - started < 3
             await assert_free(database, observer)
 
         started = time.monotonic()
@@ -528,7 +528,7 @@ def test_a_timeout_is_a_deadline(make: MakeAsyncDatabase, observer: Observer) ->
                 await asyncio.sleep(0.1)
                 raise ValueError("another task of the group failed")
         assert [ValueError] == [type(each) for each in raised.value.exceptions]
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling()

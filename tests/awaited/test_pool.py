@@ -143,7 +143,7 @@ def test_an_exhausted_pool_says_what_to_change(make: MakeAsyncDatabase, settings
             with pytest.raises(PoolExhausted, match=nested):
                 async with database.session() as another:
                     await another.execute(text("SELECT 1"))
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 5
             assert not raised.value.retryable
             await asyncio.create_task(wait())
             assert await session.scalar(text("SELECT 1")) == 1

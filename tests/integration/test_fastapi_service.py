@@ -254,10 +254,9 @@ def test_the_pool_is_exhausted(
             connection.execute("LOCK TABLE registrations")
             held = [threads.submit(post, number) for number in range(3)]
             wait_until(lambda: len(rows(waiting)) == 2, "the pool is exhausted")
-            started = time.monotonic()
             assert client.get("/ready").json() == {"status": "ready"}
             assert client.get("/health").json() == {"status": "running"}
-            assert time.monotonic() - started < 1
+            assert not any(request.done() for request in held)
             responses = [request.result() for request in held]
         # The lock is released before the next requests.
         repeated = [post(number).status_code for number in range(3)]
@@ -280,7 +279,7 @@ def test_readiness(client: httpx.Client, change: Change, proxy: TcpProxy, termin
     started = time.monotonic()
     response = client.get("/ready")
     assert problem_of(response)["detail"] == "the database does not answer: DatabaseUnavailable"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert client.get("/health").status_code == 200
     unavailable = sign_up(client, "ada@ready.example", "1")
     assert (problem_of(unavailable)["status"], unavailable.headers["retry-after"]) == (503, "2")

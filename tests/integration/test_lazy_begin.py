@@ -373,7 +373,7 @@ def test_a_server_that_falls_silent_in_the_first_statement_is_given_up(driver: D
     with pytest.raises(psycopg.errors.QueryCanceled, match=r"silent for 0\.3 s"):
         driver.execute("SELECT pg_sleep(%s)", [10])
 
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert driver.info.transaction_status == TransactionStatus.INERROR
 
 

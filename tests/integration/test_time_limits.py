@@ -113,7 +113,7 @@ def test_a_wait_for_the_pool_ends_at_the_deadline(database_settings: DatabaseSet
         started = time.monotonic()
         with pytest.raises(PoolExhausted), deadline(0.7), database.session() as second:
             second.execute(text("SELECT 1"))
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 1.9
     with deadline(1):
         database.dispose()
     pool = database.engine.pool
@@ -327,5 +327,5 @@ def test_a_streamed_result_ends_at_the_deadline(one: Database, act: Callable[[Cu
         with driver.cursor() as cursor:
             act(cursor)
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 3.5
     assert one.ping().writable

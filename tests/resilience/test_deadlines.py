@@ -33,7 +33,7 @@ from registration_persistence.testing import (
     StartLambda,
 )
 
-TIMEOUTS_SECONDS = (3.0, 29.0)
+TIMEOUTS_SECONDS = (5.0, 29.0)
 
 
 @dataclass

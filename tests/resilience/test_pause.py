@@ -11,7 +11,7 @@ from registration_persistence.sandbox import EarlyAttempts, InvocationFailed, La
 from registration_persistence.testing import Pause, RegistrationEnvironment, StartLambda
 
 # From the end of the wake-up to the end of a request that waited for it: the rest of a back-off, the login, the work.
-_MAX_SECONDS_AFTER_WAKE_UP = 2.0
+_MAX_SECONDS_AFTER_WAKE_UP = 3.0
 
 _ERRORS: Mapping[EarlyAttempts, str] = {
     "held": "the server accepted the connection and has not answered. If it is a paused Aurora cluster",

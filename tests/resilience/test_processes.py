@@ -88,7 +88,7 @@ def test_sigterm_closes_the_session(
 
     started = time.monotonic()
     assert process.terminate(grace=10) == -15
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
     wait_until_disconnected(registration_environment, 1.5)
 
 

@@ -46,7 +46,7 @@ def backend(session: Session) -> int:
 
 def reads_from_reader(database: Database, **options: Any) -> bool:
     """Return whether a new read-only session uses a reader."""
-    with deadline(3), database.session(read_only=True, **options) as session:
+    with deadline(8), database.session(read_only=True, **options) as session:
         return is_reader(session)
 
 
@@ -63,7 +63,7 @@ def reader_endpoint_of(environment: RegistrationEnvironment) -> TcpProxy:
 
 
 class Load:
-    """Threads that call *unit* with increasing numbers, until the end of the block; each call has a deadline of 5 s.
+    """Threads that call *unit* with increasing numbers, until the end of the block; each call has a deadline of 20 s.
 
     Attributes:
         results: The results, in the order in which the units ended.
@@ -90,13 +90,15 @@ class Load:
 
     def wait_for(self, result: Any) -> None:
         """Wait until all later units return *result*, for ten units."""
-        wait_until(lambda: self.failures or self.results[-10:] == [result] * 10, f"the load returns {result}")
+        wait_until(
+            lambda: self.failures or self.results[-10:] == [result] * 10, f"the load returns {result}", timeout=30
+        )
 
     def _run(self, number: int) -> None:
         while not self._stopped.wait(0.005):
             started = monotonic()
             try:
-                with deadline(5):
+                with deadline(20):
                     self.results.append(self._unit(number))
             except Exception as error:  # noqa: BLE001 any error is a failed request
                 self.failures.append(error)
@@ -144,7 +146,7 @@ def test_a_reader_that_is_gone_fails_no_read(reader: RegistrationEnvironment) ->
         load.wait_for(result=True)
 
     assert [] == load.failures
-    assert load.slowest < 2.5, "a silent reader used up the deadline"
+    assert load.slowest < 6, "a silent reader used up the deadline"
     assert database.events.count("reader_unavailable", "not_ready") < 60, "every read tried the reader"
     assert database.events.count("connection_opened", "reader_fallback") >= 2
     database.dispose()
@@ -163,7 +165,7 @@ def test_every_failure_of_a_reader_leads_to_the_writer(
             assert not reads_from_reader(database), failure
             caught[failure] = database.events.count("reader_unavailable", cause)
             database.engine.dispose()
-            with deadline(3), database.session(read_only=True) as first, database.session() as second:
+            with deadline(8), database.session(read_only=True) as first, database.session() as second:
                 assert not is_reader(first)
                 assert not is_reader(second)
                 assert backend(first) != backend(second)
