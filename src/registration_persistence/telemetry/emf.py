@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from registration_persistence.database.lifecycle import reset_in_forked_children
+
 NAMESPACE = "RegistrationPersistence"
 """The namespace of the metrics in CloudWatch."""
 
@@ -29,7 +31,7 @@ class EmbeddedMetrics:
 
     It has those methods of `DogStatsd` that this package uses. A dimension has one value in a line, so `flush` writes
     one line, and one more for each further cause of the events. No lock is held, because a forked child could inherit
-    it locked.
+    it locked; a child forgets what waits, because its parent writes it.
 
     Args:
         environment: The value of the dimension `environment` of each metric.
@@ -38,6 +40,11 @@ class EmbeddedMetrics:
     def __init__(self, environment: str) -> None:
         self._environment = environment
         self._waiting: deque[_Sample] = deque()
+        reset_in_forked_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the metrics of the parent."""
+        self._waiting.clear()
 
     def increment(self, metric: str, value: float = 1, tags: list[str] | None = None) -> None:
         """Add *value* to the counter *metric*; *tags* is empty or one `name:value`."""

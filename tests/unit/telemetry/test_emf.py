@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 import time
 from collections import Counter
@@ -100,6 +101,26 @@ def test_threads_write_each_value_once(capsys: pytest.CaptureFixture[str]) -> No
 
     total = sum(sum(each.values) for line in written(capsys) for each in line if each.dimensions == DEV)
     assert total == 800
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_writes_only_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """What waits at the time of a fork is written once, by the parent."""
+    metrics = EmbeddedMetrics("dev")
+    metrics.increment("a.retry", 5, tags=["cause:lock_timeout"])
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            metrics.increment("a.retry", tags=["cause:writer_moved"])
+            metrics.flush()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    metrics.flush()
+
+    values = [(each.dimensions.get("cause"), each.values) for line in written(capfd) for each in line]
+    assert values == [(None, (1,)), ("writer_moved", (1,)), (None, (5,)), ("lock_timeout", (5,))]
 
 
 def test_the_parser_is_strict() -> None:
