@@ -105,7 +105,7 @@ def test_threads_write_each_value_once(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_writes_only_its_own(capfd: pytest.CaptureFixture[str]) -> None:
-    """What waits at the time of a fork is written once, by the parent."""
+    """The parent writes the metrics that wait at the time of a fork, and the child its own."""
     metrics = EmbeddedMetrics("dev")
     metrics.increment("a.retry", 5, tags=["cause:lock_timeout"])
 
