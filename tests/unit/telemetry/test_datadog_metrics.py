@@ -122,7 +122,7 @@ def test_an_agent_that_fails_delays_nobody(monkeypatch: pytest.MonkeyPatch, tmp_
             metrics.increment("a.retry", tags=["cause:lock_timeout"])
             metrics.distribution("a.unit_of_work.seconds", 0.25, tags=["outcome:kept"])
             metrics.flush()
-        assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 1.5
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
