@@ -34,7 +34,6 @@ FAILOVER_SECONDS, MOVE_SECONDS, OUTAGE_SECONDS = 3.0, 1.0, 6.0
 PROCESSES, SLOTS = 20, 8
 _WRITERS = 4  # processes that write during a failover
 _SETTLE_SECONDS = 1.0
-_READY_SECONDS = 120.0
 
 # Aurora's functions. Each server knows the other one: the writer is the server that accepts writes.
 _AURORA_FUNCTIONS = """

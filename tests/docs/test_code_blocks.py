@@ -1,6 +1,8 @@
 """Every code block of every page is executed by a test, or it is in a list with the reason why it is not."""
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ BLOCKS = [
     for page in SitePages(ROOT, "").paths
     for block in blocks_of((ROOT / page).read_text(encoding="utf-8"))
 ]
+# Without the list itself, which has every page.
+HELPERS = {file.stem: file for file in (ROOT / "tests").rglob("*.py") if file.stem != "executed_blocks"}
 
 
 def reason(page: str, block: Block) -> str | None:
@@ -55,15 +59,35 @@ def test_the_lists_are_up_to_date() -> None:
     assert [] == [path for path in named if not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize("page", sorted({page for page, _ in EXECUTED}))
-def test_the_named_test_reads_the_page(page: str) -> None:
-    """The test that executes a page names it, or reads all pages of its folder."""
-    names = {Path(page).name, Path(page).parent.name.upper() + ".glob", "EXECUTED"}
-    tests = {test for (of, _), test in EXECUTED.items() if of == page}
+@cache
+def texts_of(file: Path) -> set[str]:
+    """Return the strings and names in the code of a test and of the helpers that it imports, without docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts, helpers = set[str](), set[str | None]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docstrings:
+                texts.add(text)
+            case ast.Name(id=name):
+                texts.add(name)
+            case ast.Import(names=names):
+                helpers |= {each.name for each in names}
+            case ast.ImportFrom(module=module):
+                helpers.add(module)
+    return texts.union(*(texts_of(HELPERS[name]) for name in helpers & HELPERS.keys() if name))
 
-    for test in tests:
-        text = (ROOT / test).read_text(encoding="utf-8")
-        assert any(name in text for name in names), test
+
+@pytest.mark.parametrize(("page", "language"), sorted(EXECUTED))
+def test_the_named_test_reads_the_page(page: str, language: str) -> None:
+    """The code of the test has the path of the page and the language of the blocks, or reads the list of the pages."""
+    texts = texts_of(ROOT / EXECUTED[page, language])
+
+    assert "EXECUTED" in texts or any(text.endswith("md") and f"/{page}".endswith(f"/{text}") for text in texts)
+    # A page of diagrams or of a tree is compared as a whole.
+    assert language in {"", "mermaid"} or any(
+        text == language or re.search(rf"```{language}\b", text) for text in texts
+    )
 
 
 def test_the_sql_of_the_pages_is_valid(command_server: PostgresServer) -> None:

@@ -110,12 +110,6 @@ def replay(event: dict[str, Any], context: Any) -> None:
             get_db().run(_registering(key), idempotent=True)
 
 
-def sleep_in_a_statement(event: dict[str, Any], context: Any) -> None:
-    """Execute a statement that takes `seconds`, on a connection that is open already."""
-    with deadline(context), get_db().session(autocommit=event.get("autocommit", False)) as session:
-        session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": event["seconds"]})
-
-
 def idle_in_a_transaction(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Idle in the transaction for `seconds` in the first attempt, so that the server ends it."""
     attempts: list[int] = []

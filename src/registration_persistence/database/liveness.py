@@ -25,8 +25,6 @@ MUST_PROBE = "registration_persistence.must_probe"
 LAST_USED_AT = "registration_persistence.last_used_at"
 """Key of a pool record's `record_info`: the `monotonic()` of the last use of a connection that broke."""
 
-_CHECKED_IN_AT = "registration_persistence.checked_in_at"
-
 # A connection that was idle for longer is probed, because a dead peer may have sent nothing that the socket shows.
 _MAX_UNPROBED_IDLE_SECONDS = 30.0
 _PROBE_TIMEOUT_SECONDS = 1.0

@@ -43,6 +43,7 @@ class _Datadog:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._metrics = open_metrics(settings.environment)
+        self._running: set[Operation] = set()
         self._tags = {
             "component": _NAME,
             "db.system": "postgresql",
@@ -63,19 +64,21 @@ class _Datadog:
         """Return the span of *operation* as a context manager."""
         # The block of the span itself would add the text of an error.
         span = tracer.trace(f"{_NAME}.{operation.kind}", resource=operation.name)
+        self._running.add(operation)
         try:
             yield
             span.set_tags({**self._tags, **_tags(operation)})
             span.set_metrics({"attempts": operation.attempts, "round_trips": operation.round_trips})
             span.error = int(operation.error is not None)
         finally:
+            self._running.discard(operation)
             span.finish()
         if operation.kind == "unit_of_work":
             outcome = [f"outcome:{operation.outcome}"]
             self._metrics.distribution(f"{_NAME}.unit_of_work.seconds", operation.seconds, tags=outcome)
             self._metrics.distribution(f"{_NAME}.unit_of_work.attempts", operation.attempts)
             self._metrics.distribution(f"{_NAME}.unit_of_work.round_trips", operation.round_trips)
-        if operation.parent is None:
+        if operation.parent not in self._running:  # its parent may belong to another database, or have ended
             self._metrics.flush()
 
 

@@ -1,17 +1,21 @@
 """`EmbeddedMetrics`: metrics as lines on standard output, in the embedded metric format of CloudWatch."""
 
 import json
+import select
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from registration_persistence.database.lifecycle import reset_in_forked_children
+
 NAMESPACE = "RegistrationPersistence"
 """The namespace of the metrics in CloudWatch."""
 
-# A metric has at most 100 values in a line.
-_MAX_WAITING = 100
+# CloudWatch accepts 100 values of a metric in a line. A line of these has less than 4 KiB, which a pipe with room takes
+# at once.
+_MAX_WAITING = 50
 
 # The metrics of one tag, with the values of each.
 _Group = dict[str, list[float]]
@@ -29,7 +33,8 @@ class EmbeddedMetrics:
 
     It has those methods of `DogStatsd` that this package uses. A dimension has one value in a line, so `flush` writes
     one line, and one more for each further cause of the events. No lock is held, because a forked child could inherit
-    it locked.
+    it locked; a child forgets what waits, because its parent writes it. If standard output is full, because nobody
+    reads it, lines are dropped as UDP packets would be, so that no request waits.
 
     Args:
         environment: The value of the dimension `environment` of each metric.
@@ -38,6 +43,11 @@ class EmbeddedMetrics:
     def __init__(self, environment: str) -> None:
         self._environment = environment
         self._waiting: deque[_Sample] = deque()
+        reset_in_forked_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the metrics of the parent."""
+        self._waiting.clear()
 
     def increment(self, metric: str, value: float = 1, tags: list[str] | None = None) -> None:
         """Add *value* to the counter *metric*; *tags* is empty or one `name:value`."""
@@ -60,10 +70,12 @@ class EmbeddedMetrics:
                 values[0] += sample.value
             else:
                 values.append(sample.value)
-        if groups:
+        for line in _lines(groups):
             # In one call, so that the lines of threads do not mix.
-            sys.stdout.write("".join(f"{self._line(line)}\n" for line in _lines(groups)))
-            sys.stdout.flush()
+            text = f"{self._line(line)}\n"
+            if _has_room_for_a_line():
+                sys.stdout.write(text)
+                sys.stdout.flush()
 
     def _add(self, sample: _Sample) -> None:
         self._waiting.append(sample)
@@ -83,6 +95,14 @@ class EmbeddedMetrics:
             directives.append({"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": definitions})
         metadata = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}
         return json.dumps({"_aws": metadata, **members}, allow_nan=False)
+
+
+def _has_room_for_a_line() -> bool:
+    """Return whether standard output takes a line at once; a pipe is full if its reader is slow."""
+    try:
+        return bool(select.select([], [sys.stdout], [], 0)[1])
+    except (OSError, ValueError, TypeError):  # it is no file of the system
+        return True
 
 
 def _lines(groups: Mapping[str, _Group]) -> list[dict[str, _Group]]:

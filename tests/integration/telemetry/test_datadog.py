@@ -28,6 +28,33 @@ QUIET = {
     "DD_ENV": "dev",
 }
 
+# Two databases, a unit of work of one inside that of the other, and one whose parent has ended in another thread.
+NESTED = """
+from threading import Thread
+from registration_persistence import Database, DatabaseSettings
+from registration_persistence.telemetry import datadog
+
+def created(name):
+    database = Database(DatabaseSettings(host="127.0.0.1", name=name, environment=name, user="u", password="p"))
+    datadog.instrument(database)
+    return database.events
+
+outer, inner = created("test"), created("local")
+with outer.observation("unit_of_work", "run"):
+    with inner.observation("unit_of_work", "run"):
+        pass
+    print("inside")
+left = outer.observation("unit_of_work", "session")
+left.begin()
+thread = Thread(target=left.end, args=(None,))
+thread.start()
+thread.join()
+print("left")
+with outer.observation("unit_of_work", "run"):
+    pass
+print("end")
+"""
+
 PREFIX = "registration_persistence"
 UNIT, CALL, CONNECT = f"{PREFIX}.unit_of_work", f"{PREFIX}.repository_call", f"{PREFIX}.connect"
 
@@ -205,3 +232,16 @@ def test_without_the_integrations_of_ddtrace_and_without_an_agent(
     # Then nobody read the output any more: the units of work succeeded, and one line says it.
     (line,) = (tmp_path / "report.lines").read_text("utf-8").splitlines()
     assert json.loads(line)["message"].startswith("an observer of database operations failed when it was left")
+
+
+def test_the_metrics_of_each_outermost_operation_are_written(tmp_path: Path) -> None:
+    """That of a database is the outermost one also inside an operation of another database, or of one that ended."""
+    with DogstatsdListener() as closed:
+        environment = python_environment(**QUIET, DD_DOGSTATSD_PORT=str(closed.port), DD_TRACE_ENABLED="false")
+    printed = subprocess.check_output(
+        [sys.executable, "-c", NESTED], env=environment, cwd=tmp_path, text=True, timeout=60
+    )
+
+    marks = ("inside", "left", "end")
+    seen = [line if line in marks else parse_line(line)[0].dimensions["environment"] for line in printed.splitlines()]
+    assert seen == ["local", "inside", "test", "test", "left", "test", "end"]

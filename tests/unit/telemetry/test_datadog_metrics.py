@@ -2,7 +2,9 @@
 
 import contextlib
 import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from dogstatsd_listener import DogstatsdListener
+from processes import python_environment
 
 from registration_persistence.telemetry import datadog_metrics
 from registration_persistence.telemetry.datadog_metrics import agent_listens, open_metrics
@@ -66,6 +69,7 @@ def test_a_socket_a_port_or_the_extension_is_the_agent(monkeypatch: pytest.Monke
 
 def test_the_metrics_of_a_unit_of_work_are_one_packet(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have the environment, which `DD_ENV` changes, and are sent by `flush`, without a thread."""
+    threads = threading.enumerate()
     with DogstatsdListener() as agent:
         monkeypatch.setenv("DD_DOGSTATSD_PORT", str(agent.port))
         for expected in ("dev", "production"):
@@ -73,6 +77,7 @@ def test_the_metrics_of_a_unit_of_work_are_one_packet(monkeypatch: pytest.Monkey
             metrics.increment("a.retry", tags=["cause:lock_timeout"])
             metrics.distribution("a.unit_of_work.seconds", 0.25, tags=["outcome:kept"])
             assert agent.received() == []
+            assert threading.enumerate() == threads
             metrics.flush()
             metrics.close_socket()
             assert [(each.name, each.value, each.kind, each.tags) for each in agent.received()] == [
@@ -122,7 +127,34 @@ def test_an_agent_that_fails_delays_nobody(monkeypatch: pytest.MonkeyPatch, tmp_
             metrics.increment("a.retry", tags=["cause:lock_timeout"])
             metrics.distribution("a.unit_of_work.seconds", 0.25, tags=["outcome:kept"])
             metrics.flush()
-        assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 5
+
+
+# A name server that is slow, and a process that ends before it has answered.
+SHORT_LIVED = """
+import socket, time
+from registration_persistence.telemetry.datadog_metrics import open_metrics
+
+resolve = socket.getaddrinfo
+
+def resolve_slowly(host, *arguments, **named):
+    time.sleep(0.3)
+    return resolve("127.0.0.1", *arguments, **named)
+
+socket.getaddrinfo = resolve_slowly
+metrics = open_metrics("dev")
+metrics.increment("a.retry", tags=["cause:lock_timeout"])
+metrics.flush()
+"""
+
+
+def test_the_end_of_the_process_waits_for_the_last_packets() -> None:
+    """The metrics that wait until the name of the agent is resolved are sent before the process ends."""
+    with DogstatsdListener() as agent:
+        environment = python_environment(DD_AGENT_HOST="agent.invalid", DD_DOGSTATSD_PORT=str(agent.port))
+        subprocess.run([sys.executable, "-c", SHORT_LIVED], env=environment, check=True, timeout=60)
+
+        assert [each.name for each in agent.received()] == ["a.retry"]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

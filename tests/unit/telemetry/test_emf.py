@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import select
+import sys
 import threading
 import time
 from collections import Counter
@@ -70,7 +73,7 @@ def test_each_further_cause_is_a_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_no_metric_is_lost_if_no_unit_of_work_ends(capsys: pytest.CaptureFixture[str]) -> None:
     """A health check may find the database down for hours; what waits is written, and never too much for a line."""
     metrics = EmbeddedMetrics("dev")
-    for _ in range(250):
+    for _ in range(230):
         metrics.distribution("a.connect.seconds", 0.5, tags=["cause:cold"])
     before = written(capsys)
     metrics.flush()
@@ -78,8 +81,42 @@ def test_no_metric_is_lost_if_no_unit_of_work_ends(capsys: pytest.CaptureFixture
     totals = Counter[str]()
     for line in [*before, *written(capsys)]:
         totals.update({each.name: len(each.values) for each in line if "cause" not in each.dimensions})
-    assert len(before) == 2
-    assert totals == {"a.connect.seconds": 250}
+    assert len(before) == 4
+    assert totals == {"a.connect.seconds": 230}
+
+
+def test_standard_output_that_nobody_reads_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics are dropped while the pipe is full, and written again when it has room; each line is whole."""
+    metrics = EmbeddedMetrics("production-of-a-team-with-a-long-name")
+    reader, writer = os.pipe()
+    ended = threading.Event()
+
+    def work() -> None:
+        for _ in range(500):
+            for _ in range(12):
+                for name, tag in (("seconds", "outcome:commit_unknown"), ("attempts", ""), ("round_trips", "")):
+                    metrics.distribution(f"registration_persistence.unit_of_work.{name}", math.pi / 1e5, tags=[tag])
+            metrics.increment("registration_persistence.commit_resolved", tags=["cause:login_rejected"])
+            metrics.flush()
+        ended.set()
+
+    with os.fdopen(writer, "w") as output, os.fdopen(reader, "rb") as pipe:
+        monkeypatch.setattr(sys, "stdout", output)
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        assert ended.wait(30), "a request waits for the reader"
+        early = os.read(pipe.fileno(), 1 << 20)
+        metrics.increment("a.retry", tags=["cause:lock_timeout"])
+        metrics.flush()
+        late = os.read(pipe.fileno(), 1 << 20)
+
+    thread.join()
+    lines = early.splitlines(keepends=True)
+    assert 0 < len(lines) < 500
+    assert max(map(len, lines)) <= select.PIPE_BUF
+    assert [each.name for each in parse_line(late.decode().rstrip())] == ["a.retry"] * 2
+    for line in lines:
+        assert parse_line(line.decode().rstrip())
 
 
 def test_threads_write_each_value_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +137,26 @@ def test_threads_write_each_value_once(capsys: pytest.CaptureFixture[str]) -> No
 
     total = sum(sum(each.values) for line in written(capsys) for each in line if each.dimensions == DEV)
     assert total == 800
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_writes_only_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """The parent writes the metrics that wait at the time of a fork, and the child its own."""
+    metrics = EmbeddedMetrics("dev")
+    metrics.increment("a.retry", 5, tags=["cause:lock_timeout"])
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            metrics.increment("a.retry", tags=["cause:writer_moved"])
+            metrics.flush()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    metrics.flush()
+
+    values = [(each.dimensions.get("cause"), each.values) for line in written(capfd) for each in line]
+    assert values == [(None, (1,)), ("writer_moved", (1,)), (None, (5,)), ("lock_timeout", (5,))]
 
 
 def test_the_parser_is_strict() -> None:
