@@ -46,6 +46,14 @@ WRONG_NAMES = {
     ("ping", "now"): "unexpected argument 'now'; see registration-persistence ping --help",
     ("ada@example.com",): "there is no command an e-mail address; see ",
     ("ping", "ada@example.com"): "unexpected argument an e-mail address: every user of this machine can see arguments",
+    ("show", "-ada@example.com"): "there is no option an e-mail address: every user of this machine can see arguments",
+    ("find", "--email=ada@example.com"): "there is no option '--email': every user of this machine can see arguments",
+    ("find", "--email"): "there is no option '--email'; see registration-persistence find --help",
+    ("export", "--email=ada@example.com"): "argument --email/--no-email: ignored explicit argument an e-mail address;",
+    ("find", "--limit", "ada@example.com"): "argument --limit: an e-mail address is not a number: expected a whole ",
+    ("partitions", "--drop-before=ada@example.com"): "argument --drop-before: an e-mail address is not a month: ",
+    ("completion", "ada@example.com"): "argument shell: invalid choice: an e-mail address (choose from ",
+    ("erase", "--actor", "ada@example.com"): "--actor is an e-mail address: expected user, system or admin:<id>, ",
 }
 
 

@@ -59,6 +59,10 @@ def test_an_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("IMPORT_FORMAT", "xlsx", ["import", "people.csv"], " is 'xlsx': expected one of csv, jsonl"),
         ("JSON", "json", ["ping"], " is 'json': expected one of 1, true"),
+        ("ERASE_ACTOR", "kim", ["erase", "--email"], " is 'kim': expected user, system or admin:<id>, "),
+        ("PARTITIONS_DROP_BEFORE", "9999-01", ["partitions"], " is in the future: the events of this month "),
+        ("OUTBOX_RUN_DELIVER", "mail", ["outbox", "run"], " mail: expected module:function, "),
+        ("OUTBOX_RUN_DELIVER", "os:nothing", ["outbox", "run"], " os:nothing: AttributeError: "),
     ],
 )
 def test_a_wrong_value_names_the_variable(variable: str, value: str, arguments: list[str], problem: str) -> None:

@@ -26,7 +26,7 @@ def number(kind: type[N], minimum: N, maximum: N) -> Callable[[str], N]:
         try:
             parsed = kind(given)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{shortened(repr(given))} is not a number: {expected}") from None
+            raise argparse.ArgumentTypeError(f"{quoted(given)} is not a number: {expected}") from None
         if not minimum <= parsed <= maximum:
             raise argparse.ArgumentTypeError(f"{shortened(given)} is out of range: {expected}")
         return parsed
@@ -43,7 +43,7 @@ def month(given: str) -> datetime:
     try:
         return datetime.strptime(given, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{shortened(repr(given))} is not a month: expected YYYY-MM") from None
+        raise argparse.ArgumentTypeError(f"{quoted(given)} is not a month: expected YYYY-MM") from None
 
 
 def file_name(given: str) -> Path:

@@ -90,9 +90,10 @@ class CommandParser(argparse.ArgumentParser):
         for action in self.declared:
             if value := os.environ.get(self.variables.get(action.dest, "")):
                 action.default, action.required = _FromVariable(value), False
-        options, unexpected = self.parse_known_args(arguments)
+        options, unexpected = self._parsed(arguments)
         if unexpected:
             self.error(f"unexpected argument {quoted(unexpected[0])}{_hint(unexpected[0])}")
+        options.set_by = {}
         for action in self.declared:
             self._convert(action, options)
         return self, options
@@ -112,6 +113,17 @@ class CommandParser(argparse.ArgumentParser):
         """Raise `WrongUse` with one line."""
         raise WrongUse(f"{message}; see {self.prog} --help")
 
+    def _parsed(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Return the options and the unexpected arguments; argparse quotes a wrong value, which may be an address."""
+        try:
+            return self.parse_known_args(arguments)
+        except WrongUse as error:
+            message = str(error)
+            for value in {part for argument in arguments for part in (argument, argument.partition("=")[2])}:
+                if "@" in value:
+                    message = message.replace(repr(value), quoted(value))
+            raise WrongUse(message) from None
+
     def _check_names(self, arguments: Sequence[str]) -> None:
         """Check the names of options; argparse would first report a required option that is missing."""
         known = [name for action in self.declared for name in action.option_strings]
@@ -120,14 +132,14 @@ class CommandParser(argparse.ArgumentParser):
             if argument == "--":
                 return
             if re.match(r"-[^\W\d]|--", name) and " " not in name and name not in known:
-                self.error(f"there is no option {quoted(name)}{_nearest(name, known)}")
+                self.error(f"there is no option {quoted(name)}{_hint(argument) or _nearest(name, known)}")
 
     def _convert(self, action: argparse.Action, options: argparse.Namespace) -> None:
         """Convert the value of an option that an environment variable has set, and an unset switch to false."""
         value = getattr(options, action.dest, None)
         is_switch = isinstance(action, argparse.BooleanOptionalAction)
         if isinstance(value, _FromVariable):
-            variable = self.variables[action.dest]
+            variable = options.set_by[action.dest] = self.variables[action.dest]
             setattr(options, action.dest, self._value(action, variable, value.text, is_switch=is_switch))
         elif is_switch:
             setattr(options, action.dest, bool(value))
@@ -166,11 +178,12 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the known name that is most like *name*."""
+    """Return a hint with the known name that is most like *name*; the dashes, which all options have, do not count."""
     from difflib import get_close_matches
 
-    found = get_close_matches(name, list(known), n=1)
-    return f": did you mean {found[0]}?" if found else ""
+    names = {each.lstrip("-"): each for each in known}
+    found = get_close_matches(name.lstrip("-"), list(names), n=1)
+    return f": did you mean {names[found[0]]}?" if found else ""
 
 
 def _hint(argument: str) -> str:

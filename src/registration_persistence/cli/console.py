@@ -71,6 +71,17 @@ def quoted(given: str) -> str:
     return "an e-mail address" if "@" in given else shortened(repr(given))
 
 
+def option_name(options: argparse.Namespace, name: str) -> str:
+    """Return the name of an option for an error message, or that of the variable that has set it.
+
+    Args:
+        options: The options of the command.
+        name: The name of the option, with its dashes.
+    """
+    shown: str = options.set_by.get(name.lstrip("-").replace("-", "_"), name)
+    return shown
+
+
 def report(options: argparse.Namespace, text: str, data: Mapping[str, Any], *, verbatim: bool = False) -> None:
     """Print a result: *text* or, with `--json`, *data* on one line.
 

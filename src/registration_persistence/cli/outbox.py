@@ -12,7 +12,7 @@ from uuid import UUID
 
 from registration_persistence.cli.arguments import check_chosen, number, seconds, uuid
 from registration_persistence.cli.commands import Subcommands
-from registration_persistence.cli.console import ExitCode, note, report
+from registration_persistence.cli.console import ExitCode, note, option_name, report
 from registration_persistence.database import get_db, session_scope
 
 # The most that `OutboxRepository.dead` returns, and `OutboxRepository.revive` takes, at once.
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     from registration_persistence.cli.deliver_function import load_function
     from registration_persistence.outbox_worker import OutboxWorker
 
-    deliver = load_function(options.deliver)
+    deliver = load_function(options.deliver, given_as=option_name(options, "--deliver"))
     worker = OutboxWorker(
         get_db(),
         deliver,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from registration_persistence.cli.arguments import check_chosen, uuid
 from registration_persistence.cli.commands import Subcommands
-from registration_persistence.cli.console import ExitCode, WrongUse, json_text, prompt, report, shortened
+from registration_persistence.cli.console import ExitCode, WrongUse, json_text, option_name, prompt, quoted, report
 from registration_persistence.database import session_scope
 from registration_persistence.errors import InvalidInput, RegistrationNotFound
 
@@ -30,6 +30,7 @@ def add_commands(commands: Subcommands) -> None:
     erase.add_argument(
         "--actor",
         default="system",
+        metavar="ACTOR",
         help="for the event log: user, system or admin:<id>; an id has up to 64 of a-zA-Z0-9_.- (default: system)",
     )
     export = commands.add(
@@ -73,7 +74,7 @@ def _chosen_ids(options: argparse.Namespace) -> list[UUID]:
 
 
 def _erase(options: argparse.Namespace) -> int:
-    _check_actor(options.actor)
+    _check_actor(options)
     ids = _chosen_ids(options)
     if not ids:
         if not options.json:
@@ -89,14 +90,14 @@ def _erase(options: argparse.Namespace) -> int:
     return ExitCode.DONE if all(erased) else ExitCode.FAILED
 
 
-def _check_actor(actor: str) -> None:
+def _check_actor(options: argparse.Namespace) -> None:
     from registration_persistence.domain.validation import checked_actor
 
     try:
-        checked_actor(actor)
+        checked_actor(options.actor)
     except InvalidInput:
         raise WrongUse(
-            f"--actor is {shortened(repr(actor))}: expected user, system or admin:<id>, "
+            f"{option_name(options, '--actor')} is {quoted(options.actor)}: expected user, system or admin:<id>, "
             "with up to 64 of a-zA-Z0-9_.- as the id"
         ) from None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from registration_persistence.cli.arguments import month, number
 from registration_persistence.cli.commands import Subcommands
-from registration_persistence.cli.console import ExitCode, WrongUse, report
+from registration_persistence.cli.console import ExitCode, WrongUse, option_name, report
 from registration_persistence.cli.progress import counting_bar, percentage_bar
 from registration_persistence.database import session_scope
 from registration_persistence.quantities import counted
@@ -156,7 +156,8 @@ def _partitions(options: argparse.Namespace) -> int:
 
     before: datetime | None = options.drop_before
     if before is not None and before > datetime.now(UTC):
-        raise WrongUse("--drop-before is in the future: the events of this month are still being written")
+        name = option_name(options, "--drop-before")
+        raise WrongUse(f"{name} is in the future: the events of this month are still being written")
     # This order moves old events out of the default partition into partitions of their own, which are dropped then.
     done: dict[str, tuple[str, ...]] = {"created": ()}
     finished = False

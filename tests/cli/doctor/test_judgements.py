@@ -101,6 +101,7 @@ def test_snapshots_are_judged_by_their_age(changes: dict[str, Any], state: str, 
 def test_ages_are_judged() -> None:
     """The ages of transaction ids and of messages have a limit for a warning and one for a failure."""
     assert ["ok", "warning", "failed"] == [id_age_check(age * 10**8).state for age in (5, 6, 11)]
+    assert id_age_check(6 * 10**8).fix.endswith("docs/runbooks/freeze-transaction-ids.md")
     assert ["ok", "ok", "warning", "failed"] == [age_check(age).state for age in (None, 299.0, 300.0, 3600.0)]
 
 

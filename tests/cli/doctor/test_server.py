@@ -132,7 +132,11 @@ BROKEN: dict[str, Broken] = {
     "read-only by default": (
         *set_and_reset(ROLE, "default_transaction_read_only", "on"),
         {"writer": "failed", "settings": "failed"},
-        ("writer", "the server is the writer, but default_transaction_read_only", "the check 'settings'"),
+        (
+            "writer",
+            "the server is the writer, but default_transaction_read_only",
+            "the check 'settings'.*type SET default_transaction_read_only = off before",
+        ),
     ),
     "the limit of the role": (
         (f"{ROLE} CONNECTION LIMIT 1",),

@@ -72,7 +72,10 @@ def transaction_ids_check(facts: Facts) -> Check:
 def id_age_check(age: int) -> Check:
     """Return the result for the age of the oldest id that is not frozen, in transactions."""
     described = f"the oldest id that is not frozen is {age:,} transactions old, of about 2,100,000,000"
-    fix = "end long transactions and drop unused replication slots, then VACUUM (FREEZE); docs/howto/datadog.md"
+    fix = (
+        "end long transactions and drop unused replication slots, then VACUUM (FREEZE): "
+        "docs/runbooks/freeze-transaction-ids.md"
+    )
     if age > _FAILURE_ID_AGE:
         return failed(TRANSACTION_IDS, described, fix)
     return warning(TRANSACTION_IDS, described, fix) if age > _WARNING_ID_AGE else ok(TRANSACTION_IDS, described)

@@ -52,7 +52,8 @@ def writer_check(facts: Facts) -> Check:
         return failed(
             WRITER,
             "the server is the writer, but default_transaction_read_only makes each session read-only",
-            "see the check 'settings', which names the place of the setting",
+            "see the check 'settings', which names the place of the setting; if it is set for each login, type SET "
+            "default_transaction_read_only = off before the statement of that check",
         )
     return ok(WRITER, "the server accepts writes")
 
