@@ -136,7 +136,7 @@ try-dist: ## Install the wheel and the sdist of dist/ into a new virtual environ
 licences: $(AUDIT_VENV)/.installed ## Write docs/licences.md from the locked lists (asks the package index)
 	@$(AUDIT_VENV)/bin/python release/licences.py
 
-hooks: $(VENV)/.installed-dev ## Check style, spelling and workflows before each commit
+hooks: $(VENV)/.installed-dev ## Let pre-commit check style, spelling and workflows before each commit
 	@$(BIN)/pre-commit install
 
 $(BENCH_VENV)/bin/python:

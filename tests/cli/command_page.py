@@ -44,7 +44,7 @@ def _section(parser: CommandParser, command: Command) -> Iterator[str]:
 def _argument(parser: CommandParser, action: argparse.Action) -> str:
     names = next(iter(action.option_strings), "") or str(action.metavar or action.dest).upper()
     takes_value = bool(action.option_strings) and action.nargs != 0
-    value = action.metavar or "|".join(action.choices or ())
+    value = action.metavar or "|".join(action.choices or ()) or action.dest.upper()  # as in argparse
     variable = parser.variables.get(action.dest)
     required = "; required" if action.required and action.option_strings else ""
     choices = f": {', '.join(action.choices)}" if action.choices and not action.option_strings else ""

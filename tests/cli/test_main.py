@@ -43,6 +43,8 @@ WRONG_NAMES = {
     ("outbox", "run", "--delivr=x"): "there is no option '--delivr': did you mean --deliver?; see ",
     ("expire", "--bat", "3"): "there is no option '--bat': did you mean --batch?; see registration-persistence expire ",
     ("expire", "-b"): "there is no option '-b'",
+    ("--batch", "3", "expire"): "the option '--batch' is before the command: options follow the command; see ",
+    ("outbox", "--all", "revive"): "the option '--all' is before the command: options follow the command; see ",
     ("ping", "now"): "unexpected argument 'now'; see registration-persistence ping --help",
     ("ada@example.com",): "there is no command an e-mail address; see ",
     ("ping", "ada@example.com"): "unexpected argument an e-mail address: every user of this machine can see arguments",

@@ -1,6 +1,7 @@
 """Tests of `OutboxWorker.run_once`: deliveries, failures and dead letters."""
 
 import logging
+import re
 import smtplib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -123,6 +124,7 @@ def test_a_message_is_buried_after_all_attempts(
     own = [record for record in caplog.records if record.name == "registration_persistence.outbox_worker"]
     assert [logging.WARNING, logging.ERROR] == [record.levelno for record in own]
     assert all(reason in record.getMessage() for record in own)
+    assert re.search(r"; trying again in \d+\.\d s$", own[0].getMessage())
     assert all(f"registration {row['registration_id']}" in record.getMessage() for record in own)
     assert MAILBOX not in caplog.text + str([record.__dict__ for record in caplog.records]) + str(row)
 

@@ -51,7 +51,8 @@ def test_faults_while_people_sign_up(visit: Callable[..., Visitor]) -> None:
 
 def test_a_person_and_the_outbox(visitor: Visitor, stage: Stage) -> None:
     """The event log of a mailbox or of an id, and a message that waits; markup in a message is shown as text."""
-    page, eva = visitor.page, "eva@log.example"
+    page, eva, tim = visitor.page, "eva@log.example", "tim@log.example"
+    visitor.sign_up(tim)
     visitor.sign_up(eva)
     visitor.confirm_by_link(eva)
     page.goto("/operator.html")
@@ -60,6 +61,9 @@ def test_a_person_and_the_outbox(visitor: Visitor, stage: Stage) -> None:
     expect(page.locator("#events tr")).to_have_count(2)
     expect(page.locator("#events")).to_contain_text("registered")
     expect(page.locator("#no-events")).to_have_text("2 events")
+    visitor.type_into("Mailbox, or id of a registration", tim)
+    page.keyboard.press("Enter")
+    expect(page.locator("#no-events")).to_have_text("1 event")
     visitor.type_into("Mailbox, or id of a registration", "eva")
     page.keyboard.press("Enter")
     visitor.expect_message("Please check what you have typed.")

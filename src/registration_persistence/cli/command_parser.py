@@ -132,7 +132,14 @@ class CommandParser(argparse.ArgumentParser):
             if argument == "--":
                 return
             if re.match(r"-[^\W\d]|--", name) and " " not in name and name not in known:
+                if self._has_option(name):
+                    self.error(f"the option {quoted(name)} is before the command: options follow the command")
                 self.error(f"there is no option {quoted(name)}{_hint(argument) or _nearest(name, known)}")
+
+    def _has_option(self, name: str) -> bool:
+        """Return whether this parser, or the parser of one of its commands, has the option *name*."""
+        own = any(name in action.option_strings for action in self.declared)
+        return own or any(command._has_option(name) for command in self.commands.values())  # noqa: SLF001 the same class
 
     def _convert(self, action: argparse.Action, options: argparse.Namespace) -> None:
         """Convert the value of an option that an environment variable has set, and an unset switch to false."""

@@ -30,7 +30,9 @@ def _add_demo(commands: Subcommands) -> None:
         },
         needs_database=False,
     )
-    parser.add_argument("signups", type=file_name, help="a CSV file with the header of examples/signups.csv")
+    parser.add_argument(
+        "signups", type=file_name, metavar="SIGNUPS", help="a CSV file with the header of examples/signups.csv"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the database running until Enter is pressed")
     parser.add_argument(
         "--rejected",

@@ -124,7 +124,8 @@ class Settlement:
             self.bury(message, reason)
             return
         delay = self._delay(message.attempts)
-        logger.warning("%s was not delivered: %s; trying again in %s", _described(message), reason, delay)
+        seconds = delay.total_seconds()
+        logger.warning("%s was not delivered: %s; trying again in %.1f s", _described(message), reason, seconds)
         with self._database.session(autocommit=True) as session:
             self.counts["retried"] += OutboxRepository(session).retry(message, reason, delay)
 

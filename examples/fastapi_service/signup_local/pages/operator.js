@@ -119,7 +119,8 @@ document.querySelector("#person").addEventListener("submit", async (event) => {
     return;
   }
   show(null);
-  set("no-events", answer.body.length ? `${answer.body.length} events` : "There are no events.");
+  const { length } = answer.body;
+  set("no-events", length ? `${length} event${length === 1 ? "" : "s"}` : "There are no events.");
   document.querySelector("#events").replaceChildren(...answer.body.map((entry) => {
     const line = row(time(entry.at), entry.seq, words(entry.type), entry.actor, JSON.stringify(entry.data));
     line.lastChild.className = "details";
