@@ -4,11 +4,14 @@ import asyncio
 import dataclasses
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
+from types import FrameType
 from typing import Any
 from uuid import uuid4
 
@@ -27,7 +30,8 @@ from registration_persistence import (
     deadline,
 )
 from registration_persistence.database.events import DatabaseEvent
-from registration_persistence.database.operations import Observation, Operation, current_operation
+from registration_persistence.database.observed_units import ObservedBlock, run_observed
+from registration_persistence.database.operations import Observation, Operation, count_round_trip, current_operation
 from registration_persistence.errors import (
     CommitOutcomeUnknown,
     DatabaseUnavailable,
@@ -36,6 +40,12 @@ from registration_persistence.errors import (
 )
 from registration_persistence.sandbox.ports import free_port
 from registration_persistence.testing import RoundTripCounter
+from registration_persistence.unit_of_work import TELLING
+
+SETTINGS = DatabaseSettings(host="127.0.0.1", name="x", environment="test", user="u", password="p")
+
+# The modules that begin and end operations.
+OBSERVING_FILES = ("database/operations.py", "database/observed_units.py", "database/events.py")
 
 
 class Operations:
@@ -415,6 +425,95 @@ def test_threads_and_contexts_have_their_own_operations(
     abandoned.invalidate()
     assert (operations.ended[-1].outcome, operations.ended[-1].error) == ("not_kept", "GeneratorExit")
     assert caplog.records == []
+
+
+def test_an_operation_that_has_ended_is_no_parent() -> None:
+    """Sessions end in any order, in other threads, or before the tasks that began in them; the next one has none."""
+    database, outer = Database(SETTINGS), Operations()
+    database.events.observe(outer)
+
+    def begun() -> Observation:
+        observation = database.events.observation("unit_of_work", "session")
+        observation.begin()
+        return observation
+
+    async def end_before_task() -> Operation | None:
+        async def next_operation() -> Operation | None:
+            await asyncio.sleep(0)
+            return begun().operation.parent
+
+        observation = begun()
+        task = asyncio.create_task(next_operation())
+        observation.end(None)
+        return await task
+
+    for _ in range(2):
+        first, second = begun(), begun()
+        assert (first.operation.parent, second.operation.parent) == (None, first.operation)
+        first.end(None)
+        assert current_operation() is second.operation
+        count_round_trip()
+        second.end(None)
+        count_round_trip()
+        assert (first.operation.round_trips, second.operation.round_trips, current_operation()) == (0, 1, None)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(2):
+            observation = thread.submit(begun).result()
+            observation.end(None)
+            assert observation.operation.parent is None
+    assert asyncio.run(end_before_task()) is None
+
+
+def interrupted_at(number: int, execute: Callable[[], object]) -> bool:
+    """Call *execute* with an interrupt at this call in the observed operations; return whether there is such a call."""
+    calls = count(1)
+
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        caller = frame.f_back if event == "return" else frame
+        # A `with` statement calls these two without a look at interrupts.
+        by_with = event != "c_return" and frame.f_code.co_name in {"__enter__", "__exit__"}
+        if event not in {"call", "return", "c_return"} or caller is None or by_with:
+            return
+        if caller.f_code.co_filename.endswith(OBSERVING_FILES) and next(calls) == number:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        execute()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def test_an_interrupt_at_any_call_leaves_nothing_behind() -> None:
+    """The next operation has no parent, and its observers and subscribers are told of it."""
+    database = Database(SETTINGS)
+
+    def run() -> None:
+        run_observed(database.events, lambda noted: noted(Session()), lambda _session: None, autocommit=False)
+
+    def block() -> None:
+        with ObservedBlock(database.events, untyped(nullcontext(Session())), autocommit=False):
+            pass
+
+    def nested() -> None:
+        with database.events.observation("unit_of_work", "run"), database.events.observation("connect", "connect"):
+            pass
+
+    def emit() -> None:
+        database.events.emit(DatabaseEvent("wait", "no_slot", 0.1))
+
+    database.events.observe(Operations())
+    database.events.subscribe(lambda _event: None)
+    for execute in (run, block, nested, emit):
+        for number in count(1):
+            if not interrupted_at(number, execute):
+                break
+            assert (current_operation(), TELLING.get()) == (None, False), (execute, number)
+        assert number > 10
 
 
 def test_tasks_have_their_own_operations(counted: Database) -> None:

@@ -216,11 +216,11 @@ class Events:
         for other in self._beside if event.name in CREDENTIAL_EVENTS else ():
             other.emit(event)
         if self._subscribers and not TELLING.get():
-            token = TELLING.set(True)
             try:
+                TELLING.set(True)
                 self._tell(event)
             finally:
-                TELLING.reset(token)
+                TELLING.set(False)
 
     def pass_credential_events_to(self, other: "Events") -> None:
         """Let *other*, of a database that shares the credentials, emit their events too, without a second log line."""

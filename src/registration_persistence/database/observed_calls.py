@@ -37,7 +37,9 @@ def _observed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     def observed(*arguments: Any, **named: Any) -> Any:
         observation: Observation | None = None
         try:
-            observation = _begun(getattr(arguments[0], "_session", None) if arguments else None, name)
+            observation = _observation_of(getattr(arguments[0], "_session", None) if arguments else None, name)
+            if observation is not None:
+                observation.begin()
             result = method(*arguments, **named)
         except BaseException as error:
             del arguments, named
@@ -52,8 +54,8 @@ def _observed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return observed
 
 
-def _begun(target: Any, name: str) -> Observation | None:
-    """Return the operation of a call; `None` if its database is not observed.
+def _observation_of(target: Any, name: str) -> Observation | None:
+    """Return the operation of a call, which has not begun; `None` if its database is not observed.
 
     Args:
         target: The session or the connection of the repository.
@@ -67,5 +69,4 @@ def _begun(target: Any, name: str) -> Observation | None:
     if events is None or not events.observers:
         return None
     observation: Observation = events.observation("repository_call", name)
-    observation.begin()
     return observation

@@ -30,8 +30,8 @@ class ObservedBlock(AbstractContextManager["Session"]):
 
     def __enter__(self) -> "Session":
         self._observation = self._events.observation("unit_of_work", "session")
-        self._observation.begin()
         try:
+            self._observation.begin()
             self._session = self._block.__enter__()
         except BaseException as error:
             self._observation.end(error)
@@ -43,10 +43,10 @@ class ObservedBlock(AbstractContextManager["Session"]):
     ) -> None:
         try:
             self._block.__exit__(kind, error, traceback)
+            self._end(error, is_commit=False)
         except BaseException as failure:
             self._end(failure, is_commit=error is None)
             raise
-        self._end(error, is_commit=False)
 
     def invalidate(self) -> None:
         """End the block without waiting for the server: the connection is closed, and the server rolls back."""
@@ -81,12 +81,12 @@ def run_observed(
         return result
 
     observation = events.observation("unit_of_work", "run")
-    observation.begin()
     try:
+        observation.begin()
         result = run(noted)
+        observation.end(None)
     except BaseException as error:
         kept = any(KEPT in info for info in infos)
         observation.end(error, kept=kept, is_commit=has_ended or (autocommit and bool(infos)))
         raise
-    observation.end(None)
     return result

@@ -48,6 +48,9 @@ class Operation:
     seconds: float = 0.0
     error: str | None = None
 
+    # A copy of the context, for example that of a thread or task, keeps the operation after its end.
+    _has_ended: bool = False
+
     # The state of the work after its last COMMIT whose reply was lost.
     _commit_state: CommitState | None = None
 
@@ -72,12 +75,15 @@ _current: ContextVar[Operation | None] = ContextVar("operation", default=None)
 
 def current_operation() -> Operation | None:
     """Return the innermost operation of this thread or task; `None` if there is none or no database is observed."""
-    return _current.get()
+    operation = _current.get()
+    while operation is not None and operation._has_ended:  # noqa: SLF001 it belongs to this module
+        operation = operation.parent
+    return operation
 
 
 def count_round_trip() -> None:
     """Count a round trip for the innermost operation, and for those around it up to the unit of work."""
-    operation = _current.get()
+    operation = current_operation()
     while operation is not None:
         operation.round_trips += 1
         operation = None if operation.kind == "unit_of_work" else operation.parent
@@ -108,25 +114,20 @@ class Observation:
         self._observers, self._on_failure = observers, on_failure
         self._left: list[tuple[Observer, AbstractContextManager[None]]] = []
         self._began = monotonic()
-        self.operation: Operation = new_operation(kind, name, _current.get())
+        self.operation: Operation = new_operation(kind, name, current_operation())
 
     def begin(self) -> None:
         """Make the operation the current one, and enter its observers."""
-        _current.set(self.operation)
-        if TELLING.get():
-            return
-        token = TELLING.set(True)
         try:
-            for observer in self._observers:
-                self._enter(observer)
+            _current.set(self.operation)
+            if not TELLING.get():
+                self._enter_all()
         except BaseException as error:  # an interrupt
             self.end(error)
             raise
-        finally:
-            TELLING.reset(token)
 
     def end(self, error: BaseException | None, *, kept: bool = False, is_commit: bool = False) -> None:
-        """Complete the operation, and leave its observers, in reverse order.
+        """Complete the operation, and leave its observers, in reverse order; a second call does nothing.
 
         They are not told of *error* itself, so that they can neither change it nor report what its text holds.
 
@@ -136,25 +137,45 @@ class Observation:
             is_commit: Whether *error* may have interrupted a COMMIT, or a statement in autocommit.
         """
         operation = self.operation
-        operation.seconds = monotonic() - self._began
-        operation.error = None if error is None else type(error).__name__
-        operation.outcome = _outcome(operation, error, kept=kept, is_commit=is_commit)
-        if _current.get() is operation:  # the end of a session may come in another context
-            _current.set(operation.parent)
-        if self._left:
-            token = TELLING.set(True)
-            try:
-                self._leave()
-            finally:
-                TELLING.reset(token)
+        if operation._has_ended:  # noqa: SLF001 it belongs to this module
+            return
+        operation._has_ended = True  # noqa: SLF001 it belongs to this module
+        try:
+            operation.seconds = monotonic() - self._began
+            operation.error = None if error is None else type(error).__name__
+            operation.outcome = _outcome(operation, error, kept=kept, is_commit=is_commit)
+            if _current.get() is operation:  # the end of a session may come in another context
+                _current.set(current_operation())
+        finally:
+            if self._left:
+                self._leave_all()
 
-    def __enter__(self) -> None:
-        self.begin()
+    __enter__ = begin
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self.end(error)
+        try:
+            self.end(error)
+        except BaseException as interrupt:
+            self.end(interrupt)
+            raise
+
+    def _enter_all(self) -> None:
+        try:
+            TELLING.set(True)
+            for observer in self._observers:
+                self._enter(observer)
+        finally:
+            TELLING.set(False)
+
+    def _leave_all(self) -> None:
+        before = TELLING.get()
+        try:
+            TELLING.set(True)
+            self._leave()
+        finally:
+            TELLING.set(before)
 
     def _enter(self, observer: Observer) -> None:
         try:
@@ -183,7 +204,7 @@ class Observation:
 def note_event(name: str, cause: str) -> None:
     """Record a `DatabaseEvent` in the operation of this thread or task to which it belongs."""
     kind = _KINDS.get(name)
-    operation = _current.get() if kind else None
+    operation = current_operation() if kind else None
     while operation is not None and operation.kind != kind:
         operation = operation.parent
     if operation is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from registration_persistence.database.database import Database
 from registration_persistence.database.events import CREDENTIAL_EVENTS, DatabaseEvent, Events
+from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
 from registration_persistence.database.operations import Operation
 
 if TYPE_CHECKING:
@@ -14,7 +15,19 @@ if TYPE_CHECKING:
 
 AnyDatabase: TypeAlias = "Database | AsyncDatabase"
 
-_lock = Lock()
+
+class _OneAtATime:
+    """Holds the lock of `attach`."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        reset_in_forked_children(self)
+
+    def after_fork_in_child(self) -> None:
+        self.lock = Lock()  # another thread of the parent may have held it during the fork
+
+
+_one_at_a_time = _OneAtATime()
 
 
 class Integration(Protocol):
@@ -47,7 +60,8 @@ def attach(database: AnyDatabase, integration: Callable[..., Integration], *argu
             f"the database is of type {type(database).__name__[:100]}: expected a Database or an AsyncDatabase, for "
             "example get_db()"
         )
-    with _lock:
+    detect_fork()
+    with _one_at_a_time.lock:
         if not _has(events, integration):
             added = integration(database.settings, *arguments)
 
