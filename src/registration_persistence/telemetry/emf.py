@@ -3,22 +3,15 @@
 import json
 import select
 import sys
-import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from registration_persistence.database.lifecycle import reset_in_forked_children
-
-NAMESPACE = "RegistrationPersistence"
-"""The namespace of the metrics in CloudWatch."""
+from registration_persistence.telemetry.emf_documents import MetricGroup, documents
 
 # CloudWatch accepts 100 values of a metric in a line. A line of these has less than 4 KiB, which a pipe with room takes
 # at once.
 _MAX_WAITING = 50
-
-# The metrics of one tag, with the values of each.
-_Group = dict[str, list[float]]
 
 
 class _Sample(NamedTuple):
@@ -59,7 +52,7 @@ class EmbeddedMetrics:
 
     def flush(self) -> None:
         """Write the metrics since the last call."""
-        groups: dict[str, _Group] = {}
+        groups: dict[str, MetricGroup] = {}
         for _ in range(len(self._waiting)):
             try:
                 sample = self._waiting.popleft()
@@ -70,31 +63,16 @@ class EmbeddedMetrics:
                 values[0] += sample.value
             else:
                 values.append(sample.value)
-        for line in _lines(groups):
-            # In one call, so that the lines of threads do not mix.
-            text = f"{self._line(line)}\n"
+        for document in documents(groups, environment=self._environment):
             if _has_room_for_a_line():
-                sys.stdout.write(text)
+                # In one call, so that the lines of threads do not mix.
+                sys.stdout.write(f"{json.dumps(document, allow_nan=False)}\n")
                 sys.stdout.flush()
 
     def _add(self, sample: _Sample) -> None:
         self._waiting.append(sample)
         if len(self._waiting) >= _MAX_WAITING:
             self.flush()
-
-    def _line(self, groups: Mapping[str, _Group]) -> str:
-        directives = []
-        members: dict[str, Any] = {"environment": self._environment}
-        for tag, metrics in groups.items():
-            name, _, value = tag.partition(":")
-            members |= {name: value} if name else {}
-            members |= {metric: values[0] if len(values) == 1 else values for metric, values in metrics.items()}
-            dimensions = [["environment"], ["environment", name]] if name else [["environment"]]
-            units = {metric: "Seconds" if metric.endswith(".seconds") else "Count" for metric in metrics}
-            definitions = [{"Name": metric, "Unit": unit} for metric, unit in units.items()]
-            directives.append({"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": definitions})
-        metadata = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}
-        return json.dumps({"_aws": metadata, **members}, allow_nan=False)
 
 
 def _has_room_for_a_line() -> bool:
@@ -103,16 +81,3 @@ def _has_room_for_a_line() -> bool:
         return bool(select.select([], [sys.stdout], [], 0)[1])
     except (OSError, ValueError, TypeError):  # it is no file of the system
         return True
-
-
-def _lines(groups: Mapping[str, _Group]) -> list[dict[str, _Group]]:
-    """Return the groups of each line; the tags of a line have different names."""
-    lines: list[dict[str, _Group]] = []
-    for tag, metrics in groups.items():
-        name = tag.partition(":")[0]
-        free = (line for line in lines if all(other.partition(":")[0] != name for other in line))
-        line = next(free, None)
-        if line is None:
-            lines.append(line := {})
-        line[tag] = metrics
-    return lines

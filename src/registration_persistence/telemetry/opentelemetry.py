@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import get_args
 
 from registration_persistence.database.events import DatabaseEvent, EventName
@@ -11,14 +10,14 @@ from registration_persistence.database.settings import DatabaseSettings
 from registration_persistence.telemetry.attachment import AnyDatabase, attach
 
 try:
-    from opentelemetry import context, metrics, trace
+    from opentelemetry import metrics, trace
 
+    from registration_persistence.telemetry.opentelemetry_contexts import EnteredContext, leave_ended_contexts
     from registration_persistence.telemetry.opentelemetry_pools import report_pools
 except ImportError as _error:
     raise ImportError("opentelemetry is missing: pip install 'registration-persistence[opentelemetry]'") from _error
 
 _NAME = "registration_persistence"
-
 # The boundaries that the semantic conventions advise, in seconds, and ours for small whole numbers.
 _SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 _NUMBERS = (0, 1, 2, 3, 4, 5, 10, 25, 100)
@@ -72,12 +71,12 @@ class _OpenTelemetry:
     @contextmanager
     def __call__(self, operation: Operation) -> Iterator[None]:
         """Return the span of *operation* as a context manager."""
-        _leave_ended()
+        leave_ended_contexts()
         named = {**self._database, "db.operation.name": operation.name}
         # The conventions are for one call of the server, and a unit of work consists of several.
         kind = trace.SpanKind.INTERNAL if operation.kind == "unit_of_work" else trace.SpanKind.CLIENT
         span = self._tracer.start_span(f"{operation.name} {named['db.namespace']}", kind=kind, attributes=named)
-        entered = _Entered(trace.set_span_in_context(span))
+        entered = EnteredContext(trace.set_span_in_context(span))
         try:
             yield
             failure = {} if operation.error is None else {"error.type": operation.error}
@@ -96,46 +95,5 @@ class _OpenTelemetry:
                 case "repository_call":
                     self._call_seconds.record(operation.seconds, {**named, **failure})
         finally:
-            entered.has_ended = True
-            _leave_ended()
+            entered.leave()
             span.end()
-
-
-class _Entered:
-    """A context of OpenTelemetry that has been entered, which may be left in another order, thread or task.
-
-    Args:
-        inside: The context.
-
-    Attributes:
-        inside: The context.
-        around: The context before it.
-        outer: The one that was entered before.
-        has_ended: Whether it is to be left.
-    """
-
-    __slots__ = ("around", "has_ended", "inside", "outer")
-
-    def __init__(self, inside: context.Context) -> None:
-        self.inside: context.Context = inside
-        self.around: context.Context = context.get_current()
-        self.outer: _Entered | None = _innermost.get()
-        self.has_ended: bool = False
-        context.attach(inside)
-        _innermost.set(self)
-
-
-_innermost: ContextVar[_Entered | None] = ContextVar("entered", default=None)
-
-
-def _leave_ended() -> None:
-    """Leave the innermost contexts of this thread or task that have ended; otherwise later spans would belong to them.
-
-    A token of OpenTelemetry cannot be used in another thread or task, so the context around is entered instead.
-    """
-    entered = _innermost.get()
-    while entered is not None and entered.has_ended:
-        if context.get_current() is entered.inside:
-            context.attach(entered.around)
-        entered = entered.outer
-    _innermost.set(entered)
