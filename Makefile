@@ -79,10 +79,10 @@ infra/node_modules/.installed: infra/package-lock.json $(INFRA_VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed-local ## Register the people of a CSV file in a PostgreSQL on this machine (SIGNUPS=my.csv, ARGS=--keep)
-	@exec $(BIN)/python -I -m registration_persistence demo $(ARGS) "$(SIGNUPS)"
+	@exec $(BIN)/python -I $(BIN)/registration-persistence demo $(ARGS) "$(SIGNUPS)"
 
 chaos: $(VENV)/.installed-local ## Sign people up for 75 s while faults are injected (ARGS='--timeline chaos.svg')
-	@exec $(BIN)/python -I -m registration_persistence chaos $(ARGS)
+	@exec $(BIN)/python -I $(BIN)/registration-persistence chaos $(ARGS)
 
 service: $(VENV)/.installed-service ## Start the example service with its pages on this machine, until Ctrl-C (ARGS='--port 8001')
 	@cd examples/fastapi_service && exec $(CURDIR)/$(BIN)/python -m signup_local $(ARGS)

@@ -26,7 +26,7 @@ case "$*" in
     test -e "$venv/pip" || { echo "No module named pip" >&2; exit 1; }
     ! test -e "$STATE/install-is-killed" || kill -9 $PPID $$
     ! test -e "$STATE/install-fails" || { echo "no network" >&2; exit 1; } ;;
-  *"-m registration_persistence demo"*)
+  *"/registration-persistence demo"*)
     echo "the demo runs"
     test "$(ps -o comm= -p $PPID)" = make || echo "its parent is not make" ;;
 esac

@@ -78,6 +78,7 @@ def test_the_wheel_contains_the_package_and_the_migrations(wheel: Path) -> None:
     """It contains each file of the package and each migration, and no tests or caches."""
     expected = {
         *(str(file.relative_to(ROOT / "src")) for file in files(ROOT / "src" / PACKAGE)),
+        "registration_persistence_command.py",
         *(f"{PACKAGE}/{file.relative_to(ROOT)}" for file in files(ROOT / "migrations")),
     }
 
@@ -199,7 +200,7 @@ def test_the_wheel_contains_its_license_and_its_command(wheel: Path) -> None:
 
         assert "licenses/LICENSE" in metadata
         assert (
-            "registration-persistence = registration_persistence.cli:main"
+            "registration-persistence = registration_persistence_command:main"
             in archive.read(metadata["entry_points.txt"]).decode()
         )
 

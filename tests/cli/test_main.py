@@ -2,9 +2,13 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from importlib.metadata import version
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from command_line import COMMAND, TIMEOUT_SECONDS, environment, one_line, run, run_each, variables
@@ -174,6 +178,37 @@ def test_a_closed_pipe_ends_a_short_output(workspace: Workspace) -> None:
         stderr = process.stderr.read()
 
     assert (128 + signal.SIGPIPE, "") == (process.returncode, stderr)
+
+
+def test_ctrl_c_ends_the_program_without_a_traceback() -> None:
+    """At any moment: while the package is imported, and while the command waits for a server that never answers."""
+    program = Path(sys.executable).with_name("registration-persistence")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = environment(variables(silent.getsockname()[1]))
+        ends = []
+        for seconds in (0.1, 0.4, 0.8, 1.6):
+            process = subprocess.Popen([program, "ping"], env=environ, stdout=PIPE, stderr=PIPE)
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            ends.append((*process.communicate(timeout=TIMEOUT_SECONDS), process.returncode))
+
+    assert {(b"", b"")} == {end[:2] for end in ends}
+    assert {end[2] for end in ends} <= {-signal.SIGINT, 128 + signal.SIGINT}
+    assert ends[0][2] == -signal.SIGINT, "it was not interrupted in the import"
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_job_in_the_background_ignores_ctrl_c(*, ignored: bool) -> None:
+    """As a shell asks for; otherwise Ctrl-C raises `KeyboardInterrupt` again when the command runs."""
+    code = f"""
+import signal, registration_persistence.cli, registration_persistence_command as command
+signal.signal(signal.SIGINT, signal.{"SIG_IGN" if ignored else "default_int_handler"})
+registration_persistence.cli.main = lambda: print(repr(signal.getsignal(signal.SIGINT)))
+command.main()
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert ("SIG_IGN" if ignored else "default_int_handler") in output
 
 
 def test_a_progress_bar_is_optional(workspace: Workspace) -> None:
