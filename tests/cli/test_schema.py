@@ -103,7 +103,10 @@ def test_a_relative_revision_that_does_not_exist(workspace: Workspace) -> None:
 
 def test_a_newer_database_is_reported(workspace: Workspace) -> None:
     """`current` states that this version does not know the revision; `check` and `migrate` reject the database."""
-    sentence = "the database is at revision 0123456789ab, which this version does not know: it is newer\n"
+    sentence = (
+        "the database is at revision 0123456789ab, which this version does not know: it is newer; install the version "
+        "of this package that upgraded it\n"
+    )
     with workspace.database.engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0123456789ab'"))
 

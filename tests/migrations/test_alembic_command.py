@@ -19,7 +19,10 @@ from registration_persistence.sandbox import PostgresServer
 from registration_persistence.schema import VERSION_TABLE, DeploymentInProgress, deployment_lock
 from registration_persistence.schema.deployment_lock import LOCK_STATEMENT
 
-NEWER = "the database is at revision 0123456789ab, which this version does not know: it is newer"
+NEWER = (
+    "the database is at revision 0123456789ab, which this version does not know: it is newer; install the version of "
+    "this package that upgraded it"
+)
 
 DIFFERENCES = """
 registration-persistence: the database differs from the models:

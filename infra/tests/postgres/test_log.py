@@ -1,6 +1,7 @@
 """The parameters of the cluster keep personal data out of the log of a real server."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -81,3 +82,25 @@ def test_default_parameters_log_the_values() -> None:
     defaults = {"log_error_verbosity": "default", "log_parameter_max_length": "-1"}
     with server(parameters(**defaults)) as at:
         assert f"$1 = '{MAILBOX}'" in log_after_failures(at)
+
+
+def test_a_deadlock_is_logged_with_the_statement_that_was_aborted() -> None:
+    """The runbook on deadlocks looks for both lines; neither the other statement nor a row is in the log."""
+    update = "UPDATE verified SET email = email WHERE email = %s"
+    with server(parameters()) as at, at.connect() as observer:
+        observer.execute("CREATE TABLE verified (email text PRIMARY KEY)")
+        observer.execute("INSERT INTO verified VALUES (%s), ('other')", [MAILBOX])
+        with at.connect() as one, at.connect() as two, ThreadPoolExecutor() as threads:
+            one.autocommit = two.autocommit = False
+            one.execute(update, [MAILBOX])
+            two.execute(update, ["other"])
+            waiting = [threads.submit(one.execute, update, ["other"]), threads.submit(two.execute, update, [MAILBOX])]
+            errors = [future.exception() for future in waiting]
+        (log,) = observer.execute("SELECT pg_read_file('log')").fetchall()[0]
+
+    (aborted,) = (error for error in errors if error is not None)
+    assert isinstance(aborted, psycopg.errors.DeadlockDetected)
+    after = str(log).partition("deadlock detected")[2].splitlines()
+    assert "STATEMENT:  UPDATE verified" in after[1]
+    assert "waits for" not in str(log)
+    assert MAILBOX not in str(log)

@@ -35,6 +35,9 @@ from registration_persistence.errors import (
     UnreadableFile,
 )
 
+# The SQLSTATE of `insufficient_privilege`.
+_INSUFFICIENT_PRIVILEGE = "42501"
+
 _WRONG_USE = (ConfigurationError, InvalidInput, UnreadableFile, WrongUse)
 
 
@@ -105,13 +108,20 @@ def _report(error: Exception, *, as_json: bool) -> int:
         code = ExitCode.WRONG_USE
     elif isinstance(error, SQLAlchemyError):
         # The first line, because the others quote values of the row.
-        message = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        message = str(getattr(error, "orig", None) or error).strip().partition("\n")[0] + _advice(error)
     elif not isinstance(error, RegistrationPersistenceError):
         message = _unexpected(error)
     described = {"kind": _kind(error), "message": message, "retryable": getattr(error, "retryable", False)}
     shown = json_text({"error": described}) if as_json else f"registration-persistence: {printable(message)}"
     print(shown, file=sys.stderr)
     return int(code)
+
+
+def _advice(error: SQLAlchemyError) -> str:
+    """Return the fix of an error of the server, if there is one for every statement."""
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+        return ": use a login that has the privilege; migrate and partitions need the one that owns the tables"
+    return ""
 
 
 def _kind(error: Exception) -> str:

@@ -74,7 +74,10 @@ def knows(script: ScriptDirectory, revision: str) -> bool:
 
 def newer_version_message(revision: str) -> str:
     """Return the error of a database at an unknown revision."""
-    return f"the database is at revision {revision}, which this version does not know: it is newer"
+    return (
+        f"the database is at revision {revision}, which this version does not know: it is newer; install the version "
+        "of this package that upgraded it"
+    )
 
 
 def _former_revision(connection: Connection) -> str | None:
