@@ -282,6 +282,7 @@ def test_every_part_of_the_life_cycle_occurs(desk: Desk) -> None:
     assert {"resend throttled": "6", "wrong code": "8", "failed": "0"}.items() <= numbers.items()
 
 
+@pytest.mark.nightly
 def test_a_file_without_rows_is_valid(desk: Desk) -> None:
     """A file with only a header registers nothing, changes no password and leaves no file of rejected rows."""
     done = desk.run(desk.write(f"{HEADER}\n"), "--rejected", "refused.csv")
@@ -404,7 +405,11 @@ def test_a_signal_leaves_nothing_behind(desk: Desk, moment: str, number: signal.
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("initialising", signal.SIGKILL), ("starting", signal.SIGKILL), ("waiting", signal.SIGQUIT)],
+    [
+        ("initialising", signal.SIGKILL),
+        ("starting", signal.SIGKILL),
+        pytest.param("waiting", signal.SIGQUIT, marks=pytest.mark.nightly),
+    ],
 )
 def test_a_demo_that_is_killed_leaves_no_server_behind(desk: Desk, moment: str, number: signal.Signals) -> None:
     """A signal that the demo cannot handle, at any moment, also ends the server and removes its folder."""
@@ -436,6 +441,7 @@ def test_a_demo_ends_with_the_program_that_started_it(desk: Desk) -> None:
     assert [] == servers_under(desk.scratch)
 
 
+@pytest.mark.nightly
 def test_a_closed_terminal_leaves_nothing_behind(desk: Desk) -> None:
     """If the terminal of the demo is closed, its server ends, and its folders are removed."""
     name = desk.write(SIGNUPS)

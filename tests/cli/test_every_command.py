@@ -226,7 +226,9 @@ def test_a_schema_that_is_ahead_is_no_error(prepared: Workspace) -> None:
         assert not refused or "is newer" in json.loads(one_line(answer.stderr))["error"]["message"]
 
 
-@pytest.mark.parametrize("stdout", ["/dev/full", ""], ids=["full disk", "closed pipe"])
+@pytest.mark.parametrize(
+    "stdout", [pytest.param("/dev/full", id="full disk"), pytest.param("", id="closed pipe", marks=pytest.mark.nightly)]
+)
 def test_output_that_cannot_be_written_is_one_line(prepared: Workspace, stdout: str) -> None:
     """On a full disk each command ends with 1 and says so; if the reader has gone, it ends without a word."""
     if stdout and not Path(stdout).exists():

@@ -295,6 +295,7 @@ def test_schemathesis(service: FastApiService, rows: Rows, tmp_path: Path) -> No
     assert rows("SELECT count(*) AS n FROM registrations")[0]["n"] > before, output
 
 
+@pytest.mark.nightly
 def test_schemathesis_with_the_cookies_of_a_person(
     client: httpx.Client, service: FastApiService, rows: Rows, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def working_copy(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.nightly
 def test_an_unusual_folder_and_a_new_revision(working_copy: Path, database: Database) -> None:
     """In a folder whatever its name, Alembic works, and a new revision passes ruff."""
     environ = variables_of(database.settings)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.nightly
 def test_every_part_works_with_the_smallest_sizes() -> None:
     """Each part prints its tables, without the candidates that are not installed."""
     done = subprocess.run(

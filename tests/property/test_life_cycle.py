@@ -30,7 +30,7 @@ def test_every_life_is_legal(adjustable: Database) -> None:
     LifeCycle.steps.clear()
     nightly = settings.get_current_profile_name() == "nightly"
     chosen = settings(
-        max_examples=1000 if nightly else 25, stateful_step_count=80 if nightly else 40, deadline=None,
+        max_examples=1000 if nightly else 15, stateful_step_count=80 if nightly else 40, deadline=None,
         derandomize=not nightly,
     )  # fmt: skip
 

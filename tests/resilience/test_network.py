@@ -236,7 +236,7 @@ def test_work_is_repeated_as_long_as_there_is_time(registration_environment: Reg
 
 
 @pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])
-@pytest.mark.parametrize("units", [1000, pytest.param(5000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("units", [400, pytest.param(5000, marks=pytest.mark.nightly)])
 def test_lost_replies_fail_and_duplicate_nothing(
     registration_environment: RegistrationEnvironment, lambda_process: StartLambda, units: int, *, autocommit: bool
 ) -> None:

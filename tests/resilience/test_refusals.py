@@ -28,15 +28,16 @@ from registration_persistence.sandbox import InvocationFailed, LocalCluster, Loc
 from registration_persistence.testing import FillSlots, RegistrationEnvironment, StartLambda, skip_or_fail
 
 
-def test_twenty_processes_share_eight_slots(
-    registration_environment: RegistrationEnvironment, lambda_process: StartLambda
+@pytest.mark.parametrize(("count", "slots"), [(8, 3), pytest.param(20, 8, marks=pytest.mark.nightly)])
+def test_many_processes_share_few_slots(
+    registration_environment: RegistrationEnvironment, lambda_process: StartLambda, count: int, slots: int
 ) -> None:
     """A process that finds no slot waits, and gets one before its deadline."""
     env = registration_environment
     with env.connect() as connection:
-        connection.execute(f"ALTER DATABASE {env.name} CONNECTION LIMIT 8")
+        connection.execute(f"ALTER DATABASE {env.name} CONNECTION LIMIT {slots}")
         connection.execute(f"ALTER DATABASE {env.name} SET idle_session_timeout = '1s'")
-    processes = [lambda_process(handler("sign_up"), timeout=29) for _ in range(20)]
+    processes = [lambda_process(handler("sign_up"), timeout=29) for _ in range(count)]
     for process in processes:
         process.wait_ready()
     for number, process in enumerate(processes):
@@ -45,7 +46,7 @@ def test_twenty_processes_share_eight_slots(
 
     assert sum(result["events"].get("wait: no_slot", 0) for result in results) > 0, "no process had to wait"
     with env.connect() as connection:
-        assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (20,)
+        assert connection.execute("SELECT count(*) FROM registrations").fetchone() == (count,)
 
 
 @pytest.mark.parametrize(("fault", "cause", "longest"), [("refused", "not_ready", 0.25), ("full", "no_slot", 0.3)])

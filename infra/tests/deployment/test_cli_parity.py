@@ -130,6 +130,7 @@ def test_network_is_absent(tmp_path: Path, without_network: Sequence[str]) -> No
     assert done.stderr.splitlines()[-1] == "OSError: [Errno 101] Network is unreachable"
 
 
+@pytest.mark.nightly
 def test_finding_fails_the_synth(tmp_path: Path, infra_copy: Path) -> None:
     """One unacknowledged finding fails `cdk synth`, which names it without a traceback."""
     unacknowledge(infra_copy, "RDS6")
@@ -184,6 +185,7 @@ def test_wrong_environment_file_fails_the_synth(tmp_path: Path, infra_copy: Path
     assert not templates(run.folder)
 
 
+@pytest.mark.nightly
 def test_missing_environment_fails_the_synth(tmp_path: Path) -> None:
     """There is no default environment, which could be deployed by mistake."""
     run = synth(tmp_path)
@@ -194,6 +196,7 @@ def test_missing_environment_fails_the_synth(tmp_path: Path) -> None:
     assert not templates(run.folder)
 
 
+@pytest.mark.nightly
 def test_missing_layer_fails_the_synth(tmp_path: Path, infra_copy: Path) -> None:
     """Without the layer no template is written, and the error names the command that builds it."""
     run = synth(tmp_path, "environment=dev", infra=infra_copy)

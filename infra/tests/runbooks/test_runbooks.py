@@ -422,7 +422,7 @@ def test_service_without_reserved_concurrency(operator: Operator, cloud: Cloud, 
     assert concurrency.get("ReservedConcurrentExecutions") is None
 
 
-@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+@pytest.mark.parametrize("status", ["COMPLETED", pytest.param("FAILED", marks=pytest.mark.nightly)])
 def test_restore_from_the_central_backup(operator: Operator, cloud: Cloud, status: str) -> None:
     """The restored cluster has the settings of the stack, whether AWS Backup or RDS has created it."""
     rds = cloud.client("rds")

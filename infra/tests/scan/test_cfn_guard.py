@@ -32,6 +32,7 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "package"
 
 
+@pytest.mark.nightly
 def test_each_finding_is_explained(guard: Path, tmp_path: Path) -> None:
     """Each finding of all rules is listed with its reason, and each line of the list has a finding."""
     templates = write_templates(tmp_path)
