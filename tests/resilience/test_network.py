@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from threading import Event, Thread, Timer
+from threading import Timer
 
 import pytest
 from resilience.outcomes import assert_exact, failures, handler, rows_by_key, run_all
@@ -35,25 +35,6 @@ def database(registration_environment: RegistrationEnvironment) -> Iterator[Data
 
 
 @contextmanager
-def after(seconds: float, fault: Fault) -> Iterator[None]:
-    """Cause *fault* after *seconds*, until the block has ended."""
-    block_ended = Event()
-
-    def cause_fault() -> None:
-        time.sleep(seconds)
-        with fault():
-            block_ended.wait(60)
-
-    thread = Thread(target=cause_fault)
-    thread.start()
-    try:
-        yield
-    finally:
-        block_ended.set()
-        thread.join()
-
-
-@contextmanager
 def at_most(seconds: float) -> Iterator[None]:
     """Fail if the block takes longer than *seconds*."""
     started = time.monotonic()
@@ -75,13 +56,15 @@ def register(key: str, session: Session) -> None:
 def test_a_statement_whose_reply_is_dropped(database: Database, drop_packets: Fault, seconds: float) -> None:
     """TCP does not detect the loss: the wait ends at the deadline, or 2 s after the statement timeout."""
     with (
+        ExitStack() as network,
         at_most(min(seconds, MAX_TEST_SECONDS)),
-        after(0.3, drop_packets),
         pytest.raises(ConnectionLost) as raised,
         deadline(seconds),
         database.session() as session,
     ):
-        session.execute(text("SELECT pg_sleep(1)"))
+        session.execute(text("SELECT 1"))
+        Timer(0.3, lambda: network.enter_context(drop_packets())).start()
+        session.execute(text("SELECT pg_sleep(1.5)"))
 
     assert raised.value.retryable
     assert database.ping().writable
@@ -91,8 +74,8 @@ def test_a_statement_whose_reply_is_dropped(database: Database, drop_packets: Fa
 def test_a_statement_that_is_dropped(database: Database, drop_packets: Fault, seconds: float) -> None:
     """The statement stays unacknowledged; when the network works again, the next request uses another connection."""
     with (
-        at_most(min(seconds, MAX_TEST_SECONDS)),
         ExitStack() as network,
+        at_most(min(seconds, MAX_TEST_SECONDS)),
         pytest.raises(ConnectionLost),
         deadline(seconds),
         database.session() as session,
@@ -110,8 +93,8 @@ def test_a_dropped_statement_in_autocommit_has_an_unknown_outcome(
 ) -> None:
     """The statement may have been kept; a replay with its key leaves one row."""
     with (
-        at_most(3),
         ExitStack() as network,
+        at_most(3),
         pytest.raises(CommitOutcomeUnknown),
         deadline(3),
         database.session(autocommit=True) as session,
@@ -133,8 +116,8 @@ def test_a_commit_that_is_dropped(
 ) -> None:
     """The server cannot be asked until the deadline, so its outcome is unknown, and a replay leaves one row."""
     with (
-        at_most(seconds),
         ExitStack() as network,
+        at_most(seconds),
         pytest.raises(CommitOutcomeUnknown) as raised,
         deadline(seconds),
     ):
@@ -159,20 +142,21 @@ def test_a_commit_whose_reply_is_dropped(
     with registration_environment.connect() as connection:
         connection.execute(
             "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$"
+            " $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$"
         )
         connection.execute(
             "CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON registrations"
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger()"
         )
     with (
-        at_most(3),
+        ExitStack() as network,
+        at_most(4),
         pytest.raises(CommitOutcomeUnknown) as raised,
-        deadline(3),
-        after(0.5, drop_packets),
+        deadline(4),
         database.session() as session,
     ):
         sign_up(session)
+        Timer(0.5, lambda: network.enter_context(drop_packets())).start()
 
     assert raised.value.resolve() is True
     assert rows_by_key(registration_environment) == {"ada": 1}, "the server did not keep it"
@@ -184,7 +168,7 @@ def test_connecting_while_packets_are_dropped(database: Database, drop_packets: 
     """The attempt ends at the deadline with a retryable error."""
     database.dispose()
     unreachable = "timeout expired before the server accepted the connection"
-    with at_most(3), drop_packets(), pytest.raises(DatabaseUnavailable, match=unreachable) as raised, deadline(3):
+    with drop_packets(), at_most(3), pytest.raises(DatabaseUnavailable, match=unreachable) as raised, deadline(3):
         database.ping()
 
     assert raised.value.retryable
@@ -196,10 +180,8 @@ def test_an_idle_connection_while_packets_are_dropped(
 ) -> None:
     """The probe of an idle connection ends after a second, and the connection is replaced."""
     monkeypatch.setattr("registration_persistence.database.liveness._MAX_UNPROBED_IDLE_SECONDS", 0.0)
-    with after(0.0, drop_packets):
-        time.sleep(0.3)
-        with at_most(4), pytest.raises(DatabaseUnavailable), deadline(4):
-            database.ping()
+    with drop_packets(), at_most(4), pytest.raises(DatabaseUnavailable), deadline(4):
+        database.ping()
 
     assert database.ping().writable
     assert database.events.count("connection_opened", "failover") == 1
