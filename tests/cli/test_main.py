@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -182,12 +181,14 @@ def test_a_closed_pipe_ends_a_short_output(workspace: Workspace) -> None:
 
 def test_ctrl_c_ends_the_program_without_a_traceback() -> None:
     """At any moment: while the package is imported, and while the command waits for a server that never answers."""
-    program = Path(sys.executable).with_name("registration-persistence")
+    code = "import registration_persistence_command as command; print(flush=True); raise SystemExit(command.main())"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environ = environment(variables(silent.getsockname()[1]))
         ends = []
         for seconds in (0.1, 0.4, 0.8, 1.6):
-            process = subprocess.Popen([program, "ping"], env=environ, stdout=PIPE, stderr=PIPE)
+            process = subprocess.Popen([sys.executable, "-c", code, "ping"], env=environ, stdout=PIPE, stderr=PIPE)
+            assert process.stdout
+            assert process.stdout.readline() == b"\n"  # the interpreter has started
             time.sleep(seconds)
             process.send_signal(signal.SIGINT)
             ends.append((*process.communicate(timeout=TIMEOUT_SECONDS), process.returncode))

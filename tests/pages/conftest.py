@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from browser import open_browser
 from pages_of_people import Visitor
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from processes import python_environment
 from signup_local.stage import Stage, open_stage
 
@@ -40,6 +40,7 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium. While it is open, this thread has an event loop, which other modules do not expect."""
+    expect.set_options(timeout=30_000)
     with open_browser() as browser:
         yield browser
 
@@ -60,7 +61,7 @@ def visit(browser: Browser, stage: Stage) -> Iterator[OpenVisitor]:
             reduced_motion="reduce",
             accept_downloads=True,
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(30_000)
         visitors.append(Visitor(context.new_page()))
         return visitors[-1]
 
