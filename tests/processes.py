@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "no:ddtrace")
+"""Arguments of Python for the suite of a service, without plugins that take seconds to import."""
+
 
 def python_environment(**variables: str) -> dict[str, str]:
     """Return the environment of a Python process that finds the same modules as this one, with more *variables*."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from processes import PYTEST
 
 from registration_persistence.sandbox import LocalPostgres, embedded_binaries
 
@@ -250,19 +251,7 @@ def test_the_fixtures_ignore_the_shell(shell: dict[str, str], tmp_path: Path) ->
     environ = {**shell, "DOCKER_HOST": "unix:///nowhere"}
 
     done = run(
-        [
-            "-I",
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:schemathesis",
-            "-p",
-            "no:ddtrace",
-            "test_service.py",
-        ],
+        ["-I", *PYTEST, "test_service.py"],
         environ,
         tmp_path,
     )

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processes import python_environment
+from processes import PYTEST, python_environment
 
 PAGE = Path(__file__).parents[2] / "docs/howto/test-your-service.md"
 
@@ -17,18 +17,7 @@ def test_the_page_is_a_test_suite_that_passes(tmp_path: Path) -> None:
         assert name, "a code block has no file name"
         (tmp_path / name[1]).write_text(block, encoding="utf-8")
 
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:schemathesis",
-        "-p",
-        "no:ddtrace",
-    ]
+    command = [sys.executable, *PYTEST]
     run = subprocess.run(
         [*command, "--import-mode=importlib", "-o", "pythonpath=."],
         cwd=tmp_path,
