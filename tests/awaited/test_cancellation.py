@@ -290,17 +290,37 @@ def test_the_outcome_of_commit_is_reported(
 
 
 class _SlowProxy(TcpProxy):
-    """A proxy that forwards the text `held` of a client after a while."""
+    """A proxy that forwards the text `held` of a client after a while.
+
+    Attributes:
+        held: The text.
+        delay: The time, in seconds.
+    """
 
     held = b"nothing is held"
+    delay = 0.4
+
+    def __init__(self, host: str, port: int) -> None:
+        self._note_held: Callable[[], object] = list
+        super().__init__(host, port)
 
     def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:  # noqa: ARG002 the signature
         if from_client and self.held in data:
-            time.sleep(0.4)
+            self._note_held()
+            time.sleep(self.delay)
+
+    async def cancelled_while_held(self, held: bytes, started: Awaitable[Any]) -> asyncio.CancelledError:
+        """Cancel *started* as soon as it has sent the text *held*, and return the error with which it ended."""
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(started)
+        self._note_held, self.held = (lambda: loop.call_soon_threadsafe(task.cancel)), held
+        try:
+            return await error_of(task, limit=5)
+        finally:
+            self._note_held = list
 
 
 def test_a_wait_of_another_kind_is_cancelled(
-    make: MakeAsyncDatabase, database_settings: DatabaseSettings, observer: Observer
+    make: MakeAsyncDatabase, database_settings: DatabaseSettings, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In ROLLBACK, in the check of an idle connection, in the login, for the pool, and between two attempts."""
     observer.execute(_TABLES)
@@ -325,28 +345,31 @@ def test_a_wait_of_another_kind_is_cancelled(
         database = make(host="127.0.0.1", port=proxy.port, sslmode="disable", pool="lambda")
         await assert_free(database, observer)
 
-        proxy.held = b"ROLLBACK"
-        error = await cancelled_after(0.2, database.run(fail))
+        with monkeypatch.context() as patch:
+            patch.setattr("registration_persistence.database.connection.CANCEL_TIMEOUT_SECONDS", 5.0)
+            error = await proxy.cancelled_while_held(b"ROLLBACK", database.run(fail))
         assert isinstance(error.__context__, ValueError)
         await assert_free(database, observer)
         assert database.events.count("connection_opened") == 1
 
-        proxy.held = b"pg_is_in_recovery"
         record: Any = next(iter(database._awaited._records))
         record.info["registration_persistence.returned_at"] = (0.0, 0.0)
-        error = await cancelled_after(0.2, database.run(later_statement, autocommit=True))
+        error = await proxy.cancelled_while_held(b"pg_is_in_recovery", database.run(later_statement, autocommit=True))
         assert not hasattr(error, "__notes__")
         proxy.held = b"nothing is held"
         await assert_free(database, observer)
 
         for sent in (b"user\0", b"SCRAM"):
             await database.dispose()
-            proxy.held = sent
-            error = await cancelled_after(0.2, database.run(later_statement))
+            error = await proxy.cancelled_while_held(sent, database.run(later_statement))
             # The half-open connection is closed, although the traceback of the error refers to it.
             proxy.held = b"nothing is held"
-            await asyncio.sleep(0.3)
-            assert not [each for each in proxy._open_connections if each.ends[0].fileno() != -1], error
+            for _ in range(250):
+                is_open = [each for each in proxy._open_connections if each.ends[0].fileno() != -1]
+                if not is_open:
+                    break
+                await asyncio.sleep(0.02)
+            assert not is_open, error
             await assert_free(database, observer)
 
         async with database.session() as session:
@@ -362,13 +385,18 @@ def test_a_wait_of_another_kind_is_cancelled(
         asyncio.run(check(proxy))
 
 
+@pytest.mark.parametrize("delay", [0.05, 0.6], ids=["answered", "silent"])
 def test_a_cancellation_in_the_check_before_commit(
     make: MakeAsyncDatabase,
     database_settings: DatabaseSettings,
     observer: Observer,
     monkeypatch: pytest.MonkeyPatch,
+    delay: float,
 ) -> None:
-    """The server is asked because something has arrived meanwhile; COMMIT is not sent, and not reported as kept."""
+    """The server is asked because something has arrived meanwhile; COMMIT is not sent, so nothing is kept.
+
+    If the server does not answer in time, the connection is closed, and the outcome is known all the same.
+    """
     observer.execute(_TABLES)
     observer.execute(PUBLIC)
 
@@ -380,11 +408,8 @@ def test_a_cancellation_in_the_check_before_commit(
     async def check(proxy: _SlowProxy) -> None:
         database = make(host="127.0.0.1", port=proxy.port, sslmode="disable", pool="lambda")
         await assert_free(database, observer)
-        proxy.held = b"pg_is_in_recovery"
-        task = asyncio.ensure_future(database.run(commit))
-        await asyncio.sleep(0.2)
-        task.cancel()
-        error = await error_of(task)
+        proxy.delay = delay
+        error = await proxy.cancelled_while_held(b"pg_is_in_recovery", database.run(commit))
         assert ["the task was cancelled in COMMIT, which was not kept"] == error.__notes__
         monkeypatch.undo()
         await assert_free(database, observer)
@@ -453,14 +478,9 @@ def test_a_cancellation_while_the_deadline_ends_a_statement(
     async def check(proxy: _SlowProxy) -> None:
         database = make(host="127.0.0.1", port=proxy.port, sslmode="disable", pool="lambda")
         await assert_free(database, observer)
-        # The code of a request to cancel.
-        proxy.held = (80877102).to_bytes(4, "big")
-        with deadline(0.3, reserve=0):
-            task = asyncio.ensure_future(database.run(later_statement))
-            await asyncio.sleep(0.4)
-            assert not task.done()
-            task.cancel()
-            await error_of(task)
+        code_of_cancel_request = (80877102).to_bytes(4, "big")
+        with deadline(0.5, reserve=0):
+            await proxy.cancelled_while_held(code_of_cancel_request, database.run(later_statement))
         assert database.events.count("connection_opened") == 1
         observer.execute(f"SELECT pg_terminate_backend(pid) FROM ({_BUSY.replace('count(*)', 'pid')}) AS b")
         await assert_free(database, observer)

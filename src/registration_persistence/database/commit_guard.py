@@ -43,7 +43,13 @@ def check_statement(connection: Connection, statement: str) -> None:
     if remaining() <= 0:
         raise StatementTimeout("the deadline had passed, so the statement was not sent")
     if statement == COMMIT:
-        _refuse_useless_commit(connection.connection, connection.invalidate)
+        driver: Any = driver_connection(connection)
+        try:
+            _refuse_useless_commit(connection.connection, connection.invalidate)
+        except BaseException:
+            if getattr(driver, "cancelled_outcome", None) is not None:  # it is that of the check
+                driver.cancelled_outcome = "not_kept"
+            raise
 
 
 def refuse_second_change(connection: Connection, statement: str) -> None:

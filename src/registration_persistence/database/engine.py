@@ -232,11 +232,11 @@ def _report_cancellation(context: ExceptionContext, error: BaseException, connec
     driver: Any = connection.connection.dbapi_connection
     context.is_disconnect = driver is None or is_lost(psycopg.OperationalError(), driver)
     outcome: CommitCause | None = getattr(driver, "cancelled_outcome", None)
-    if outcome is None or _reads_only(connection, driver) or not _may_commit(connection, driver, context.statement):
+    if outcome is None:
         return
     driver.cancelled_outcome = None
-    if driver.pgconn.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
-        outcome = "not_kept"  # the outcome is that of a check before COMMIT
+    if _reads_only(connection, driver) or not _may_commit(connection, driver, context.statement):
+        return
     what = "a statement in autocommit" if driver.autocommit else "COMMIT"
     error.add_note(f"the task was cancelled in {what}, {_MEANING[outcome]}")
     if isinstance(connection.dialect, AuroraDialect) and connection.dialect.commit_resolver is not None:
