@@ -172,6 +172,14 @@ def test_no_environment_is_wrong_use(prepared: Workspace) -> None:
     assert before == _files(prepared)
 
 
+def test_the_environment_is_checked_before_an_address_is_read(workspace: Workspace) -> None:
+    """Nobody types an address in vain: the error is that of the settings, and not that of the line that is too long."""
+    commands = [("find",), ("erase", "--email", "--yes"), ("export", "--email")]
+
+    for command, answer in zip(commands, workspace.run_each(*commands, environ={}, stdin="a" * 9999), strict=True):
+        assert answer.stderr.startswith("registration-persistence: the database settings are wrong:\n  - "), command
+
+
 def test_a_database_that_is_down_is_one_line(prepared: Workspace) -> None:
     """Each command ends with 1 and one line, as text or as JSON; no file is written and none is left behind."""
     environ = prepared.environ | {"APP_DATABASE_PORT": "1", "APP_DATABASE_CONNECT_TIMEOUT": "2"}

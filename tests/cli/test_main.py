@@ -57,6 +57,7 @@ WRONG_NAMES = {
     ("export", "--email=ada@example.com"): "argument --email/--no-email: ignored explicit argument an e-mail address;",
     ("find", "--limit", "ada@example.com"): "argument --limit: an e-mail address is not a number: expected a whole ",
     ("partitions", "--drop-before=ada@example.com"): "argument --drop-before: an e-mail address is not a month: ",
+    ("migrate", "ada@example.com"): "argument revision: an e-mail address is not a revision: expected head, ",
     ("completion", "ada@example.com"): "argument shell: invalid choice: an e-mail address (choose from ",
     ("erase", "--actor", "ada@example.com"): "--actor is an e-mail address: expected user, system or admin:<id>, ",
 }

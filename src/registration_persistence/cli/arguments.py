@@ -53,6 +53,13 @@ def file_name(given: str) -> Path:
     return Path(given)
 
 
+def revision_name(given: str) -> str:
+    """Parse an argument that names a revision of Alembic; `branch@head` is one, but an e-mail address is not."""
+    if "@" in given and "." in given:
+        raise argparse.ArgumentTypeError(f"{quoted(given)} is not a revision: expected head, or the id of a revision")
+    return given
+
+
 def uuid(given: str) -> UUID:
     """Parse an argument that is the id of a registration or of an event; no error shows an address."""
     try:

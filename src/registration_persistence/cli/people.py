@@ -10,7 +10,7 @@ from registration_persistence.cli.arguments import number, uuid
 from registration_persistence.cli.command_parser import CommandParser
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, note, prompt, quoted_value, report
-from registration_persistence.database import session_scope
+from registration_persistence.database import get_db, session_scope
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -66,6 +66,7 @@ def _find(options: argparse.Namespace) -> int:
     from registration_persistence.repositories.privacy import PrivacyRepository
     from registration_persistence.repositories.registrations import RegistrationRepository
 
+    get_db()  # nobody types an address if the settings are wrong
     address = prompt("e-mail address: ")
     with session_scope(read_only=True) as session:
         ids = PrivacyRepository(session).ids_by_email(address)

@@ -8,7 +8,7 @@ from uuid import UUID
 from registration_persistence.cli.arguments import check_chosen, uuid
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, WrongUse, json_text, option_name, prompt, quoted, report
-from registration_persistence.database import session_scope
+from registration_persistence.database import get_db, session_scope
 from registration_persistence.errors import InvalidInput, RegistrationNotFound
 
 
@@ -68,6 +68,7 @@ def _chosen_ids(options: argparse.Namespace) -> list[UUID]:
         return list(dict.fromkeys(options.ids))
     from registration_persistence.repositories.privacy import PrivacyRepository
 
+    get_db()  # nobody types an address if the settings are wrong
     address = prompt("e-mail address: ")
     with session_scope(read_only=True) as session:
         return list(dict.fromkeys([*options.ids, *PrivacyRepository(session).ids_by_email(address)]))

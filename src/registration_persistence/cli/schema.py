@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 
+from registration_persistence.cli.arguments import revision_name
 from registration_persistence.cli.commands import Subcommands
 from registration_persistence.cli.console import ExitCode, report
 from registration_persistence.database import get_db
@@ -42,7 +43,9 @@ def _add_migrate(commands: Subcommands) -> None:
         examples=["migrate", "migrate --sql > upgrade.sql"],
         json_fields={"revision": "revision of the database", "sql": "only with `--sql`, without `revision`: the SQL"},
     )
-    parser.add_argument("revision", nargs="?", default="head", help="the last revision to run (default: head)")
+    parser.add_argument(
+        "revision", nargs="?", type=revision_name, default="head", help="the last revision to run (default: head)"
+    )
     parser.add_argument("--sql", action="store_true", help="print the SQL instead; needs no database")
 
 
