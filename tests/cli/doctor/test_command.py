@@ -97,5 +97,6 @@ def test_results_are_on_one_printable_line() -> None:
     assert warning("a", "b", "c\nd").fix == "c d"
     assert skipped("a", "b") == Check("a", "skipped", "b")
     assert listed("abcdef") == "a; b; c; d; and 2 more"
+    assert listed(["SELECT 1;", "SELECT 2;"]) == "SELECT 1; SELECT 2;"
     assert summary_of([ok("a", ""), skipped("b", "")], 0.26) == "1 ok, 1 skipped in 0.3 s"
     assert json.loads(json_of([ok("a", "é")], 1.0))["checks"][0]["detail"] == "é"

@@ -52,10 +52,11 @@ def skipped(name: str, reason: str) -> Check:
 
 
 def listed(problems: Iterable[str]) -> str:
-    """Return the first problems on one line, and the number of the others."""
+    """Return the first problems or statements on one line, and the number of the others."""
     found = list(problems)
     shown, others = found[:_MAX_SHOWN_PROBLEMS], len(found) - _MAX_SHOWN_PROBLEMS
-    return "; ".join([*shown, f"and {others} more"] if others > 0 else shown)
+    joined = "; ".join([*shown, f"and {others} more"] if others > 0 else shown)
+    return joined.replace(";; ", "; ")  # a statement ends with one already
 
 
 def _on_one_line(text: str) -> str:
