@@ -179,7 +179,8 @@ class Events:
         from registration_persistence.database.observed_calls import install_hooks  # few services need it
 
         install_hooks()
-        self.observers = (*self.observers, observer)
+        with self._lock:
+            self.observers = (*self.observers, observer)
 
     def observation(self, kind: "OperationKind", name: str) -> "Observation":
         """Return a new operation for the observers.

@@ -2,7 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -43,6 +45,25 @@ def _after_fork_in_child() -> None:
     _process_id = os.getpid()
     for forkable in list(_forkables):
         forkable.after_fork_in_child()
+
+
+class ForkableLock:
+    """A lock that is free in a forked child, although another thread of the parent may have held it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        reset_in_forked_children(self)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock in a `with` block."""
+        detect_fork()
+        with self._lock:
+            yield
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock."""
+        self._lock = Lock()
 
 
 _process_id = os.getpid()

@@ -5,17 +5,21 @@ from functools import wraps
 from types import FunctionType
 from typing import Any
 
+from registration_persistence.database.lifecycle import ForkableLock
 from registration_persistence.database.operations import Observation, count_round_trip
 from registration_persistence.unit_of_work import Hooks
+
+_installation = ForkableLock()
 
 
 def install_hooks() -> None:
     """Count round trips and observe the calls of repositories, from now on in this process."""
-    if Hooks.round_trip is None:
-        Hooks.round_trip = staticmethod(count_round_trip)
-        Hooks.observe_repository = staticmethod(_observe)
-        for repository, name in Hooks.repositories.items():
-            _observe(repository, name)
+    with _installation.held():
+        if Hooks.round_trip is None:
+            Hooks.round_trip = staticmethod(count_round_trip)
+            Hooks.observe_repository = staticmethod(_observe)
+            for repository, name in Hooks.repositories.items():
+                _observe(repository, name)
 
 
 def _observe(repository: type, name: str | None) -> None:

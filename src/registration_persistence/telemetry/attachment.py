@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from registration_persistence.database.database import Database
 from registration_persistence.database.events import CREDENTIAL_EVENTS, DatabaseEvent, Events
-from registration_persistence.database.lifecycle import detect_fork, reset_in_forked_children
+from registration_persistence.database.lifecycle import ForkableLock
 from registration_persistence.database.operations import Operation
 
 if TYPE_CHECKING:
@@ -16,18 +15,7 @@ if TYPE_CHECKING:
 AnyDatabase: TypeAlias = "Database | AsyncDatabase"
 
 
-class _OneAtATime:
-    """Holds the lock of `attach`."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        reset_in_forked_children(self)
-
-    def after_fork_in_child(self) -> None:
-        self.lock = Lock()  # another thread of the parent may have held it during the fork
-
-
-_one_at_a_time = _OneAtATime()
+_one_at_a_time = ForkableLock()
 
 
 class Integration(Protocol):
@@ -60,8 +48,7 @@ def attach(database: AnyDatabase, integration: Callable[..., Integration], *argu
             f"the database is of type {type(database).__name__[:100]}: expected a Database or an AsyncDatabase, for "
             "example get_db()"
         )
-    detect_fork()
-    with _one_at_a_time.lock:
+    with _one_at_a_time.held():
         if not _has(events, integration):
             added = integration(database.settings, *arguments)
 
