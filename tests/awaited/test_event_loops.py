@@ -265,7 +265,7 @@ def test_snapshots_and_sigterm(
         service.terminate()
         started = time.monotonic()
         assert service.wait() == -signal.SIGTERM
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
     assert observer.execute("SELECT to_regclass('never')").fetchone() == (None,)
 
 
