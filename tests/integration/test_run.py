@@ -279,7 +279,7 @@ def test_the_deadline_does_not_hide_the_failure_before_it(database_settings: Dat
 
 def test_work_waits_for_a_connection_that_another_thread_has(database_settings: DatabaseSettings) -> None:
     """The pool raises an error at once or after its timeout; the work is repeated until the connection is free."""
-    database = Database(dataclasses.replace(database_settings, pool="lambda"))
+    database = Database(dataclasses.replace(database_settings, pool="lambda", connect_timeout=2))
     database.ping()
     with ThreadPoolExecutor(1) as threads, deadline(20):
         with database.session() as session:
