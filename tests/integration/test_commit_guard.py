@@ -112,7 +112,7 @@ def test_a_swallowed_unknown_commit_is_raised_again(database_settings: DatabaseS
     """The end of the block raises `CommitOutcomeUnknown` again."""
     with TcpProxy(database_settings.host, database_settings.port) as proxy:
         here = dataclasses.replace(database_settings, host="127.0.0.1", port=proxy.port, sslmode="disable")
-        database = Database(dataclasses.replace(here, pool="lambda"))
+        database = Database(dataclasses.replace(here, pool="lambda", connect_timeout=2))
         with pytest.raises(CommitOutcomeUnknown), database.session() as session:
             session.execute(text(ADD))
             with proxy.lose_replies(1.0), pytest.raises(CommitOutcomeUnknown):
