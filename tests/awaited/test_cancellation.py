@@ -306,7 +306,8 @@ class _SlowProxy(TcpProxy):
 
     def before_forwarding(self, data: bytes, *, from_client: bool, is_turn: bool) -> None:  # noqa: ARG002 the signature
         if from_client and self.held in data:
-            self._note_held()
+            note_held, self._note_held = self._note_held, list  # a task is cancelled once
+            note_held()
             time.sleep(self.delay)
 
     async def cancelled_while_held(self, held: bytes, started: Awaitable[Any]) -> asyncio.CancelledError:

@@ -44,7 +44,7 @@ def test_the_spans_of_other_instrumentation_are_children_of_ours(
     sqlalchemy_spans: SQLAlchemyInstrumentor,
     request: pytest.FixtureRequest,
 ) -> None:
-    """The parent of each of their spans is one of ours; we send as many as before, and BEGIN takes no round trip."""
+    """Each of their spans has a parent of ours; we send as many spans as before, and BEGIN takes no round trip."""
     request.getfixturevalue("psycopg_spans")  # after the database was created
     database: Any = Database(settings) if kind == "Database" else AsyncDatabase(settings)
     engine = database.engine if kind == "Database" else database.engine.sync_engine
